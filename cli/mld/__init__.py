@@ -1,0 +1,1 @@
+"""Build, run and use multi-modal latent diffusion experiments."""

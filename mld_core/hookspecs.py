@@ -1,0 +1,21 @@
+"""The hooks that a plugin may implement; each returns classes."""
+
+from __future__ import annotations
+
+import pluggy
+
+from mld_core.dataset import Dataset
+from mld_core.modality import Modality
+
+hookspec = pluggy.HookspecMarker("mld")
+hookimpl = pluggy.HookimplMarker("mld")
+
+
+@hookspec
+def register_modalities() -> list[type[Modality]]:  # type: ignore[empty-body]
+    """The modality that this plugin supplies; its kind is the entry point's name."""
+
+
+@hookspec
+def register_datasets() -> list[type[Dataset]]:  # type: ignore[empty-body]
+    """The dataset that this plugin supplies; its kind is the entry point's name."""
