@@ -1,0 +1,146 @@
+"""What each modality of a row is for the score network, and how training draws it.
+
+GENERATED modalities are diffused and learnt, OBSERVED ones are given clean, ABSENT ones are
+marginalised away. The paper has the first two; the third lets rows with missing modalities train
+as they are, and teaches every marginal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from itertools import combinations
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Int64
+from torch import Generator, Tensor
+
+
+class Role(IntEnum):
+    """The role of one modality in one row."""
+
+    GENERATED = 0
+    OBSERVED = 1
+    ABSENT = 2
+
+
+RoleScheme = Literal["three-role", "paper", "independent"]
+"""How training draws roles; a network can only be asked for what its scheme taught it."""
+
+P_JOINT = 0.3
+"""Three-role: the share of rows in which everything recorded is generated."""
+
+
+def draw_three_roles(
+    present: Bool[Tensor, "batch modality"], generator: Generator
+) -> Int64[Tensor, "batch modality"]:
+    """Roles of each row: all recorded modalities generated, or each by shares from the simplex.
+
+    A missing modality is ABSENT. Rows differ: the official code draws one subset a batch.
+    """
+    _demand_recorded(present)
+    roles = torch.where(present, Role.GENERATED, Role.ABSENT)
+    u = torch.rand(len(present), generator=generator).to(present.device)
+    open_rows = torch.nonzero(u >= P_JOINT).squeeze(1)
+    while len(open_rows):
+        drawn = _roles_by_shares(present[open_rows], generator)
+        generates = (drawn == Role.GENERATED).any(1)
+        roles[open_rows[generates]] = drawn[generates]
+        open_rows = open_rows[~generates]
+    return roles
+
+
+def _roles_by_shares(
+    present: Bool[Tensor, "batch modality"], generator: Generator
+) -> Int64[Tensor, "batch modality"]:
+    """Each recorded modality's role, from shares drawn uniformly on the simplex for its row."""
+    cuts = torch.rand(len(present), 2, generator=generator).sort(dim=1).values
+    u = torch.rand(present.shape, generator=generator)
+    drawn = (u >= cuts[:, :1]).long() + (u >= cuts[:, 1:]).long()
+    return torch.where(present, drawn.to(present.device), Role.ABSENT)
+
+
+def draw_paper_roles(
+    present: Bool[Tensor, "batch modality"], generator: Generator, p_conditional: float = 0.5
+) -> Int64[Tensor, "batch modality"]:
+    """Roles after the paper: generated or observed, the observed subset uniform over proper ones.
+
+    p_conditional is the chance of a conditional row, the `d` of the official code; the paper's d
+    is its complement. ValueError if a row is incomplete.
+    """
+    if not bool(present.all()):
+        raise ValueError("the paper's roles need complete rows")
+    roles = torch.full(present.shape, int(Role.GENERATED), device=present.device)
+    if present.shape[1] < 2:
+        return roles
+    u = torch.rand(len(present), generator=generator).to(present.device)
+    open_rows = torch.nonzero(u < p_conditional).squeeze(1)
+    while len(open_rows):
+        shape = (len(open_rows), present.shape[1])
+        drawn = torch.randint(0, 2, shape, generator=generator).to(present.device)
+        proper = (drawn != drawn[:, :1]).any(1)
+        roles[open_rows[proper]] = drawn[proper]
+        open_rows = open_rows[~proper]
+    return roles
+
+
+def draw_independent_roles(
+    present: Bool[Tensor, "batch modality"], generator: Generator
+) -> Int64[Tensor, "batch modality"]:
+    """Everything recorded is generated; what tells modalities apart is a time of their own."""
+    _demand_recorded(present)
+    return torch.where(present, Role.GENERATED, Role.ABSENT)
+
+
+def role_drawer(
+    scheme: RoleScheme, p_conditional: float = 0.5
+) -> Callable[[Bool[Tensor, "batch modality"], Generator], Int64[Tensor, "batch modality"]]:
+    """The function that draws roles under a scheme."""
+    if scheme == "paper":
+        return lambda present, generator: draw_paper_roles(present, generator, p_conditional)
+    return {"three-role": draw_three_roles, "independent": draw_independent_roles}[scheme]
+
+
+def roles_for(
+    names: Sequence[str], observed: Sequence[str], wanted: Sequence[str], scheme: RoleScheme
+) -> Int64[Tensor, " modality"]:
+    """Roles that ask a network for `wanted` given `observed`.
+
+    The paper's scheme knows no ABSENT: what is neither given nor wanted is generated too.
+    """
+    idle = Role.GENERATED if scheme == "paper" else Role.ABSENT
+    return torch.tensor(
+        [
+            int(Role.OBSERVED if name in observed else Role.GENERATED if name in wanted else idle)
+            for name in names
+        ]
+    )
+
+
+def conditioning_subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """What to condition on when nobody says: () is joint generation.
+
+    All proper subsets up to four modalities; beyond that none, singles and leave-one-out, so that
+    the number grows linearly.
+    """
+    sizes = range(len(names)) if len(names) <= 4 else sorted({0, 1, len(names) - 1})
+    return [subset for size in sizes for subset in combinations(names, size)]
+
+
+def _demand_recorded(present: Bool[Tensor, "batch modality"]) -> None:
+    if not bool(present.any(1).all()):
+        raise ValueError("a row has no modality recorded: drop such rows before training")
+
+
+__all__ = [
+    "P_JOINT",
+    "Role",
+    "RoleScheme",
+    "conditioning_subsets",
+    "draw_independent_roles",
+    "draw_paper_roles",
+    "draw_three_roles",
+    "role_drawer",
+    "roles_for",
+]
