@@ -21,7 +21,7 @@ def frechet_distance(a: Float[Tensor, "m feature"], b: Float[Tensor, "n feature"
         if not bool(cloud.isfinite().all()):
             raise ValueError("a Frechet distance needs finite features")
     a, b = a.double(), b.double()
-    cov_a, cov_b = (torch.atleast_2d(torch.cov(cloud.T)) for cloud in (a, b))
+    cov_a, cov_b = (torch.cov(cloud.T).reshape(cloud.shape[1], -1) for cloud in (a, b))
     overlap = torch.linalg.svdvals(_square_root(cov_a) @ _square_root(cov_b)).sum()
     shift = (a.mean(0) - b.mean(0)).square().sum()
     distance = shift + cov_a.trace() + cov_b.trace() - 2 * overlap
@@ -32,7 +32,8 @@ def _square_root(
     covariance: Float[Tensor, "feature feature"],
 ) -> Float[Tensor, "feature feature"]:
     values, vectors = torch.linalg.eigh(covariance)
-    return vectors * values.clamp(min=0).sqrt() @ vectors.T
+    root: Tensor = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    return root
 
 
 __all__ = ["frechet_distance"]

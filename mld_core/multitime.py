@@ -1,0 +1,76 @@
+"""The multi-time vector: one time per modality, and the loss that it masks."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Generator, Tensor
+
+from mld_core.layout import LatentLayout
+from mld_core.roles import Role
+from mld_core.schedule import T_MIN, VPSchedule
+
+
+def draw_times(batch: int, generator: Generator) -> Float[Tensor, " batch"]:
+    """Times uniform on [T_MIN, 1], stratified: one in each of `batch` equal slices, shuffled."""
+    slices = torch.randperm(batch, generator=generator)
+    u = (slices + torch.rand(batch, generator=generator)) / batch
+    return T_MIN + (1 - T_MIN) * u
+
+
+def multi_time_vector(
+    t: Float[Tensor, " batch #modality"], roles: Int64[Tensor, "batch modality"]
+) -> Float[Tensor, "batch modality"]:
+    """One time per modality: t where it is generated, 0 where observed, 1 where absent.
+
+    t = 0 is clean and t = 1 is noise, so an observed modality enters the network unspoilt.
+    (Bounoua et al. 2023, the multi-time vector τ(A₁, t); the value for ABSENT is ours.)
+    """
+    clean_or_t = torch.where(roles == Role.OBSERVED, 0.0, t)
+    return torch.where(roles == Role.ABSENT, 1.0, clean_or_t)
+
+
+def diffuse(
+    z: Float[Tensor, "batch joint"],
+    eps: Float[Tensor, "batch joint"],
+    times: Float[Tensor, "batch modality"],
+    roles: Int64[Tensor, "batch modality"],
+    blank: Float[Tensor, "batch joint"],
+    layout: LatentLayout,
+    schedule: VPSchedule,
+) -> Float[Tensor, "batch joint"]:
+    """The network's input: alpha z + sigma eps where generated, z where observed, else `blank`."""
+    t, role = layout.expand(times), layout.expand(roles)
+    noisy = schedule.alpha(t) * z + schedule.sigma(t) * eps
+    return torch.where(role == Role.GENERATED, noisy, torch.where(role == Role.OBSERVED, z, blank))
+
+
+def masked_loss(
+    eps_hat: Float[Tensor, "batch joint"],
+    eps: Float[Tensor, "batch joint"],
+    roles: Int64[Tensor, "batch modality"],
+    layout: LatentLayout,
+) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
+    """The mean squared error of the noise over generated coordinates; also by modality.
+
+    The mean is over a row's generated coordinates, then over the rows that have any, so its scale
+    depends neither on the batch nor on the widths. (The official factor D / |A₁| on a sum over the
+    generated block A₁ is D times this mean.) A modality that no row generates is not in the
+    parts, and without any generated coordinate the loss is 0.
+    """
+    generated = (roles == Role.GENERATED).to(eps.dtype)
+    mask = layout.expand(generated)
+    errors = mask * (eps_hat - eps).square()
+    widths = mask.sum(1)
+    rows = errors.sum(1) / widths.clamp(min=1)
+    total = rows.sum() / (widths > 0).sum().clamp(min=1)
+    sums, counts = errors.sum(0), mask.sum(0)
+    parts = {}
+    for index, name in enumerate(layout.names):
+        own = (layout.owner == index).to(eps.device)
+        if counts[own].sum() > 0:
+            parts[name] = (sums[own].sum() / counts[own].sum()).detach()
+    return total, parts
+
+
+__all__ = ["diffuse", "draw_times", "masked_loss", "multi_time_vector"]
