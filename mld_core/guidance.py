@@ -85,7 +85,7 @@ class GuidedNoise:
             asked,
         )
         weight = torch.cat([term.weight for term in terms])[:, None]
-        weighted = weight * self.layout.expand(asked == Role.GENERATED) * answers
+        weighted = torch.where(self.layout.expand(asked == Role.GENERATED), weight * answers, 0.0)
         return torch.zeros_like(z).index_add_(0, rows, weighted)
 
     def _terms(self, roles: Int64[Tensor, "batch modality"]) -> Iterator[_Term]:

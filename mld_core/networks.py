@@ -6,7 +6,7 @@ of eps_hat at coordinates that are not generated mean nothing.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int64
@@ -17,17 +17,15 @@ from mld_core.layout import LatentLayout
 from mld_core.roles import Role
 from mld_core.schedule import T_MIN, VPSchedule
 
-
-class PredictNoise(Protocol):
-    """What every sampler and every estimator calls."""
-
-    def __call__(
-        self,
-        z: Float[Tensor, "batch joint"],
-        times: Float[Tensor, "batch modality"],
-        roles: Int64[Tensor, "batch modality"],
-    ) -> Float[Tensor, "batch joint"]:
-        """The noise in z, at the times and under the roles of each row's modalities."""
+PredictNoise = Callable[
+    [
+        Float[Tensor, "batch joint"],
+        Float[Tensor, "batch modality"],
+        Int64[Tensor, "batch modality"],
+    ],
+    Float[Tensor, "batch joint"],
+]
+"""(z, times, roles) to the noise in z: what every sampler and every estimator calls."""
 
 
 class MultiTimeEmbedding(nn.Module):
@@ -89,7 +87,8 @@ class AdaptiveBlock(nn.Module):
         shift, scale, gate = self.modulation(silu(embedding)).chunk(3, dim=-1)
         h = self.norm(x) * (1 + scale) + shift
         h = self.outer(self.dropout(silu(self.inner(h))))
-        return x + gate * h
+        out: Tensor = x + gate * h
+        return out
 
 
 class ResidualMLP(nn.Module):
@@ -193,11 +192,10 @@ class UNetMLP(nn.Module):
         self.up = nn.ModuleList(block(2 * width) for _ in range(depth))
         self.widen = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
         self.last = block(2 * width)
-        self.leave = nn.Sequential(
-            nn.GroupNorm(groups, width), nn.SiLU(), nn.Linear(width, layout.joint)
-        )
-        nn.init.zeros_(self.leave[-1].weight)
-        nn.init.zeros_(self.leave[-1].bias)
+        last = nn.Linear(width, layout.joint)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.leave = nn.Sequential(nn.GroupNorm(groups, width), nn.SiLU(), last)
 
     def forward(
         self,

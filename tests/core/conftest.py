@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import Tensor
+
+from mld_core.conditional import ScoreModel
+from mld_core.layout import LatentLayout
+from mld_core.roles import Role
+from mld_core.schedule import VPSchedule
+from mld_core.standardise import Standardiser
+
+
+@dataclass
+class GaussianWorld:
+    """Gaussian latents with known covariance: every multi-time score is exact.
+
+    In float64 on standardised latents of any scale; a row's roles may be anything.
+    """
+
+    layout: LatentLayout
+    mean: Tensor
+    covariance: Tensor
+    schedule: VPSchedule = field(default_factory=VPSchedule)
+
+    def conditional(self, roles: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Generated coordinates, their mean per row given the observed ones, their covariance."""
+        role = self.layout.expand(roles[None])[0]
+        g, o = (torch.nonzero(role == r).squeeze(1) for r in (Role.GENERATED, Role.OBSERVED))
+        c = self.covariance
+        mean = self.mean[g].expand(len(z), -1)
+        cov = c[g][:, g]
+        if len(o):
+            gain = c[g][:, o] @ torch.linalg.inv(c[o][:, o])
+            mean = mean + (z[:, o] - self.mean[o]) @ gain.T
+            cov = cov - gain @ c[o][:, g]
+        return g, mean, cov
+
+    def predict_noise(self, z: Tensor, times: Tensor, roles: Tensor) -> Tensor:
+        eps = torch.full_like(z, torch.nan)  # where nothing is generated nobody may look
+        for pattern in roles.unique(dim=0):
+            rows = torch.nonzero((roles == pattern).all(1)).squeeze(1)
+            if not bool((pattern == Role.GENERATED).any()):
+                continue
+            g, mean, cov = self.conditional(pattern, z[rows])
+            t = self.layout.expand(times[rows])[:, g]
+            assert bool((t == t[0, 0]).all())
+            alpha, sigma = self.schedule.alpha(t[0, 0]), self.schedule.sigma(t[0, 0])
+            noisy = alpha**2 * cov + sigma**2 * torch.eye(len(g)).to(cov)
+            off = z[rows][:, g] - alpha * mean
+            eps[rows[:, None], g] = sigma * torch.linalg.solve(noisy, off.T).T
+        return eps
+
+    def model(self) -> ScoreModel:
+        width = self.layout.joint
+        plain = Standardiser(torch.zeros(width), torch.ones(width), torch.zeros(width).bool())
+
+        def in_double(z: Tensor, times: Tensor, roles: Tensor) -> Tensor:
+            return self.predict_noise(z.double(), times.double(), roles).float()
+
+        return ScoreModel(
+            in_double, self.layout, self.schedule, plain, "three-role", torch.device("cpu")
+        )
+
+
+@pytest.fixture
+def world() -> GaussianWorld:
+    """Three correlated modalities of widths 2, 1 and 3, of unequal scales."""
+    layout = LatentLayout({"a": 2, "b": 1, "c": 3})
+    generator = torch.Generator().manual_seed(7)
+    root = torch.randn(6, 6, generator=generator, dtype=torch.float64)
+    covariance = root @ root.T / 6 + 0.05 * torch.eye(6)
+    mean = torch.linspace(-1, 1, 6, dtype=torch.float64)
+    return GaussianWorld(layout, mean, covariance)

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mld_core.ema import EMA
+
+
+def test_the_average_follows_its_recurrence_with_warm_up() -> None:
+    weights = {"w": torch.tensor([1.0, -2.0], dtype=torch.float64)}
+    ema = EMA(weights, decay=0.99)
+    expected = weights["w"].clone()
+    for update in range(1, 2001):
+        weights["w"] += 0.01
+        ema.update(weights, update)
+        decay = min(0.99, (1 + update) / (10 + update))
+        expected = decay * expected + (1 - decay) * weights["w"]
+    torch.testing.assert_close(ema.state["w"], expected)
+
+
+def test_the_initial_weights_are_soon_forgotten() -> None:
+    weights = {"w": torch.tensor([100.0])}
+    ema = EMA(weights, decay=0.9999)
+    weights["w"].zero_()
+    for update in range(1, 101):
+        ema.update(weights, update)
+    assert ema.state["w"].item() < 1e-3  # without warm-up it would still be 99
+
+
+def test_whole_numbers_are_copied_and_the_source_is_left_alone() -> None:
+    weights = {"w": torch.ones(1), "count": torch.tensor(3)}
+    ema = EMA(weights, decay=0.5)
+    weights["count"].fill_(9)
+    ema.update(weights, 1)
+    assert ema.state["count"].item() == 9
+    assert weights["w"].item() == 1
+
+
+def test_impossible_decays_are_refused() -> None:
+    with pytest.raises(ValueError, match="decay"):
+        EMA({}, 1.0)

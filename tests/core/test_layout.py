@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mld_core.layout import LatentLayout
+
+LAYOUT = LatentLayout({"b": 2, "a": 1, "c": 3})
+
+
+def test_split_undoes_concatenate_in_the_layouts_own_order() -> None:
+    latents = {name: torch.randn(4, dim) for name, dim in {"a": 1, "c": 3, "b": 2}.items()}
+    joint = LAYOUT.concatenate(latents)
+    assert torch.equal(joint[:, :2], latents["b"])  # the layout's order, not the mapping's
+    assert torch.equal(joint[:, 2:3], latents["a"])
+    back = LAYOUT.split(joint)
+    assert list(back) == ["b", "a", "c"]
+    assert all(torch.equal(back[name], latents[name]) for name in latents)
+
+
+def test_expand_repeats_over_coordinates() -> None:
+    values = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    expected = torch.tensor([[1, 1, 2, 3, 3, 3], [4, 4, 5, 6, 6, 6]])
+    assert torch.equal(LAYOUT.expand(values), expected)
+
+
+@pytest.mark.parametrize(
+    ("latents", "message"),
+    [
+        ({"a": 1, "b": 2}, "expected latents of"),
+        ({"a": 1, "b": 2, "c": 3, "d": 1}, "expected latents of"),
+        ({"a": 1, "b": 3, "c": 3}, "b is 3 wide, expected 2"),
+    ],
+)
+def test_latents_that_do_not_fit_are_refused(latents: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LAYOUT.concatenate({name: torch.zeros(2, dim) for name, dim in latents.items()})
+
+
+@pytest.mark.parametrize("dims", [{}, {"a": 0}])
+def test_empty_layouts_are_refused(dims: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="positive width"):
+        LatentLayout(dims)

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+import torch
+
+from mld_core.roles import (
+    P_JOINT,
+    Role,
+    conditioning_subsets,
+    draw_independent_roles,
+    draw_paper_roles,
+    draw_three_roles,
+    roles_for,
+)
+
+G, O, A = int(Role.GENERATED), int(Role.OBSERVED), int(Role.ABSENT)  # noqa: E741
+N = 40_000
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_three_roles_of_two_modalities_have_their_exact_frequencies() -> None:
+    # Given a row that draws shares, the chance of a pattern is a Dirichlet(1,1,1) moment: 1/6 for
+    # equal roles, 1/12 for unequal ones; drawing again until one is GENERATED leaves GG, GO, OG,
+    # GA, AG in proportion 2:1:1:1:1.
+    roles = draw_three_roles(torch.ones(N, 2).bool(), generator())
+    share = {
+        (a, b): ((roles[:, 0] == a) & (roles[:, 1] == b)).float().mean().item()
+        for a in Role
+        for b in Role
+    }
+    drawn = 1 - P_JOINT
+    expected = {(G, G): P_JOINT + drawn / 3} | dict.fromkeys(
+        [(G, O), (O, G), (G, A), (A, G)], drawn / 6
+    )
+    for pattern, value in share.items():
+        assert value == pytest.approx(expected.get(pattern, 0.0), abs=0.012), pattern
+
+
+def test_three_roles_respect_what_is_missing_and_differ_within_a_batch() -> None:
+    present = torch.rand(2000, 5, generator=generator(1)) < 0.4
+    present = present[present.any(1)]
+    roles = draw_three_roles(present, generator())
+    assert bool((roles[~present] == A).all())
+    assert bool((roles == G).any(1).all())
+    assert len(roles.unique(dim=0)) > 100
+
+
+def test_one_modality_is_always_generated() -> None:
+    present = torch.eye(3).bool()
+    for draw in (draw_three_roles, draw_independent_roles):
+        assert torch.equal(draw(present, generator()), torch.where(present, G, A))
+    assert torch.equal(
+        draw_paper_roles(torch.ones(5, 1).bool(), generator()), torch.full((5, 1), G)
+    )
+
+
+@pytest.mark.parametrize("p_conditional", [0.2, 0.8])
+def test_paper_roles_are_conditional_as_often_as_told_and_uniform(p_conditional: float) -> None:
+    roles = draw_paper_roles(torch.ones(N, 3).bool(), generator(), p_conditional)
+    patterns, counts = roles.unique(dim=0, return_counts=True)
+    assert len(patterns) == 7  # all generated, and six proper observed subsets
+    assert not bool((roles == A).any())
+    for pattern, count in zip(patterns, counts, strict=True):
+        joint = bool((pattern == G).all())
+        expected = 1 - p_conditional if joint else p_conditional / 6
+        assert count.item() / N == pytest.approx(expected, abs=0.012)
+
+
+def test_paper_roles_refuse_incomplete_rows() -> None:
+    with pytest.raises(ValueError, match="complete rows"):
+        draw_paper_roles(torch.tensor([[True, False]]), generator())
+
+
+@pytest.mark.parametrize("draw", [draw_three_roles, draw_independent_roles])
+def test_empty_rows_are_refused(draw: type) -> None:
+    with pytest.raises(ValueError, match="no modality recorded"):
+        draw(torch.tensor([[True], [False]]), generator())
+
+
+def test_the_same_seed_draws_the_same_roles() -> None:
+    present = torch.ones(64, 4).bool()
+    first, again, other = (draw_three_roles(present, generator(s)) for s in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize(("scheme", "expected"), [("three-role", [O, G, A]), ("paper", [O, G, G])])
+def test_roles_for_a_request(scheme: str, expected: list[int]) -> None:
+    assert roles_for(["a", "b", "c"], ["a"], ["b"], scheme).tolist() == expected  # type: ignore[arg-type]
+
+
+def test_subsets_are_all_proper_ones_up_to_four_and_linear_beyond() -> None:
+    four = conditioning_subsets("abcd")
+    assert len(four) == 15
+    assert set(four) == {s for k in range(4) for s in combinations("abcd", k)}
+    ten = conditioning_subsets("abcdefghij")
+    assert len(ten) == 1 + 10 + 10
+    assert conditioning_subsets("a") == [()]
+    assert conditioning_subsets("ab") == [(), ("a",), ("b",)]

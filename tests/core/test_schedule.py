@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mld_core.schedule import T_MIN, VPSchedule
+
+TIMES = torch.tensor([T_MIN, 1e-4, 0.01, 0.1, 0.3, 0.7, 1.0], dtype=torch.float64)
+
+
+@pytest.fixture(params=[(0.1, 20.0), (1.0, 1.0), (0.5, 5.0)])
+def schedule(request: pytest.FixtureRequest) -> VPSchedule:
+    return VPSchedule(*request.param)
+
+
+def test_variance_is_preserved(schedule: VPSchedule) -> None:
+    total = schedule.alpha(TIMES) ** 2 + schedule.sigma(TIMES) ** 2
+    torch.testing.assert_close(total, torch.ones_like(total))
+
+
+def test_published_constants() -> None:
+    # log alpha = −0.25 t² (19.9) − 0.05 t at the usual betas, so alpha(1) = exp(−5.025).
+    alpha = VPSchedule().alpha(torch.tensor([0.5, 1.0], dtype=torch.float64))
+    expected = torch.tensor([-0.25 * 0.25 * 19.9 - 0.025, -5.025], dtype=torch.float64).exp()
+    torch.testing.assert_close(alpha, expected)
+
+
+def test_sigma_keeps_its_precision_near_the_data() -> None:
+    t = torch.tensor([1e-6, 1e-5, 1e-4])
+    exact = (0.1 * t.double() + 9.95 * t.double() ** 2).sqrt()  # to first order in the dose
+    torch.testing.assert_close(VPSchedule().sigma(t).double(), exact, rtol=2e-5, atol=0)
+
+
+def test_alpha_solves_its_equation(schedule: VPSchedule) -> None:
+    t = TIMES.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(schedule.alpha(t).log().sum(), t)
+    torch.testing.assert_close(slope, -schedule.beta(TIMES) / 2)
+
+
+def test_log_snr_is_the_log_of_the_ratio_and_falls_at_the_stated_rate(schedule: VPSchedule) -> None:
+    t = TIMES.clone().requires_grad_()
+    log_snr = schedule.log_snr(t)
+    ratio = (schedule.alpha(TIMES) / schedule.sigma(TIMES)).log() * 2
+    torch.testing.assert_close(log_snr.detach(), ratio)
+    (slope,) = torch.autograd.grad(log_snr.sum(), t)
+    torch.testing.assert_close(slope, -schedule.beta(TIMES) / schedule.sigma(TIMES) ** 2)
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-9), (torch.float32, 2e-5)])
+def test_time_inverts_log_snr(schedule: VPSchedule, dtype: torch.dtype, rtol: float) -> None:
+    times = TIMES.to(dtype)
+    back = schedule.time_at_log_snr(schedule.log_snr(times))
+    torch.testing.assert_close(back, times, rtol=rtol, atol=0)
+
+
+def test_score_and_noise_are_inverse_and_the_score_is_the_gradient() -> None:
+    schedule = VPSchedule()
+    z0 = torch.randn(4, 3, dtype=torch.float64)
+    eps = torch.randn(4, 3, dtype=torch.float64)
+    t = torch.tensor([[0.01], [0.2], [0.5], [1.0]], dtype=torch.float64)
+    z = (schedule.alpha(t) * z0 + schedule.sigma(t) * eps).requires_grad_()
+    log_p = -((z - schedule.alpha(t) * z0) ** 2 / (2 * schedule.sigma(t) ** 2)).sum()
+    (gradient,) = torch.autograd.grad(log_p, z)
+    score = schedule.score_from_noise(eps, t)
+    torch.testing.assert_close(score, gradient)
+    torch.testing.assert_close(schedule.noise_from_score(score, t), eps)
+    torch.testing.assert_close(schedule.data_from_noise(z.detach(), eps, t), z0)
+
+
+@pytest.mark.parametrize("betas", [(0.0, 20.0), (2.0, 1.0)])
+def test_impossible_betas_are_refused(betas: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="0 < beta_min <= beta_max"):
+        VPSchedule(*betas)
