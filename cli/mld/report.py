@@ -1,0 +1,292 @@
+"""A run folder as one self-contained HTML page: no network, no other files.
+
+What a file is shown as follows from its suffix alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from mld.charts import Dot, dot_track, line_chart
+from mld.rundir import RunDir
+from mld_core import ArtefactError
+
+_SHOWN_AS: dict[str, tuple[Literal["picture", "sound"], str]] = {
+    ".png": ("picture", "image/png"),
+    ".jpg": ("picture", "image/jpeg"),
+    ".jpeg": ("picture", "image/jpeg"),
+    ".svg": ("picture", "image/svg+xml"),
+    ".wav": ("sound", "audio/wav"),
+    ".flac": ("sound", "audio/flac"),
+    ".ogg": ("sound", "audio/ogg"),
+}
+_SIDE = 112
+"""Pixels of the page to which a small picture is enlarged, at most."""
+_SMALL = 64
+"""A picture with no longer side is drawn pixel by pixel."""
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One thing to see, hear or read in a cell; `source` is a data URI, or the text itself.
+
+    A picture so small that its pixels should be seen has a width and height, in pixels of the page.
+    """
+
+    form: Literal["picture", "sound", "text", "file"]
+    source: str
+    name: str
+    width: int | None = None
+    height: int | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One modality of one sample."""
+
+    given: bool
+    exhibits: list[Exhibit]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row of a gallery; a joint sample comes from no row of the data and has no label."""
+
+    row: str | None
+    label: int | None
+    cells: dict[str, Cell]
+
+
+@dataclass(frozen=True)
+class Subset:
+    """One conditioning subset: what was given, what was wanted, and all that is known of it."""
+
+    key: str
+    given: list[str]
+    wanted: list[str]
+    coherence: dict[str, Any]
+    frechet: dict[str, Any]
+    nfe: int
+    seconds: float | None
+    samples: list[Sample]
+
+    @property
+    def name(self) -> str:
+        """How the page calls it."""
+        return " + ".join(self.given) or "joint"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The losses of one training job, or one modality's part in them."""
+
+    name: str
+    chart: Markup
+    caption: str
+
+
+def write_report(run_dir: RunDir) -> Path:
+    """Write the page from what lies in the run folder, and return its path.
+
+    The same folder gives the same bytes. ArtefactError if the metrics or a sample's file is
+    missing; provenance, event log and a subset's samples may be.
+    """
+    spec_text = run_dir.spec.read_text(encoding="utf-8")
+    spec = yaml.safe_load(spec_text)
+    metrics = run_dir.read_json(run_dir.metrics)
+    events = run_dir.read_events()
+    modalities = {name: metrics["modalities"][name] for name in spec["modalities"]}
+    subsets = _subsets(metrics, list(modalities), run_dir)
+    template = _environment().get_template("report.html.j2")
+    html = template.render(
+        spec=spec,
+        spec_text=spec_text,
+        metrics=metrics,
+        provenance=run_dir.read_json(run_dir.provenance) if run_dir.provenance.exists() else {},
+        modalities=modalities,
+        labelled=any(told["classifier_accuracy"] for told in modalities.values()),
+        subsets=subsets,
+        one_to_one=[told for s in subsets if len(s.given) == 1 for told in s.coherence.values()],
+        warnings=list(dict.fromkeys([*metrics["warnings"], *_warnings(events)])),
+        curves=_curves(events),
+    )
+    run_dir.write_text(run_dir.report, html)
+    return run_dir.report
+
+
+def _subsets(metrics: dict[str, Any], names: list[str], run_dir: RunDir) -> list[Subset]:
+    """The conditioning subsets of this run, the smallest first."""
+    given = {key: [] if key == "joint" else key.split("+") for key in metrics["nfe"]}
+    keys = sorted(given, key=lambda key: (len(given[key]), [*map(names.index, given[key])]))
+    return [
+        Subset(
+            key=key,
+            given=given[key],
+            wanted=[name for name in names if name not in given[key]],
+            coherence=_of(given[key], metrics["conditional_coherence"]),
+            frechet=_of(given[key], metrics["frechet"]),
+            nfe=metrics["nfe"][key],
+            seconds=metrics["seconds_per_sample"].get(key),
+            samples=_samples(run_dir, key),
+        )
+        for key in keys
+    ]
+
+
+def _of(given: list[str], entries: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {entry["target"]: entry for entry in entries if set(entry["given"]) == set(given)}
+
+
+def _samples(run_dir: RunDir, key: str) -> list[Sample]:
+    folder = run_dir.samples(key)
+    index = folder / "index.json"
+    rows = run_dir.read_json(index)["rows"] if index.exists() else []
+    return [
+        Sample(
+            row=row["id"],
+            label=row["label"],
+            cells={name: _cell(folder, told) for name, told in row["cells"].items()},
+        )
+        for row in rows
+    ]
+
+
+def _cell(folder: Path, told: dict[str, Any]) -> Cell:
+    """Pictures above sounds above text; an inline modality's file only repeats its text."""
+    exhibits = [_exhibit(folder / file) for file in [told["file"], *told["previews"]] if file]
+    if told["cell"] is not None:
+        exhibits = [exhibit for exhibit in exhibits if exhibit.form in ("picture", "sound")]
+        exhibits.append(Exhibit("text", told["cell"], ""))
+    order = ("picture", "sound", "text", "file")
+    exhibits.sort(key=lambda exhibit: order.index(exhibit.form))
+    return Cell(told["role"] == "given", exhibits)
+
+
+def _exhibit(path: Path) -> Exhibit:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        remedy = "recompute it with `mld run SPEC --redo generate`"
+        raise ArtefactError(f"{path} is missing: {remedy}") from None
+    if path.suffix == ".txt":
+        return Exhibit("text", data.decode(), path.name)
+    form, mime = _SHOWN_AS.get(path.suffix, ("file", "application/octet-stream"))
+    source = f"data:{mime};base64,{base64.b64encode(data).decode()}"
+    return Exhibit(form, source, path.name, *_enlarged(data))
+
+
+def _enlarged(data: bytes) -> tuple[int, int] | tuple[None, None]:
+    """Width and height on the page of a small PNG picture: a whole multiple of its own."""
+    if not data.startswith(b"\x89PNG"):
+        return None, None
+    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    if max(width, height) > _SMALL:
+        return None, None
+    times = max(1, _SIDE // max(width, height))
+    return times * width, times * height
+
+
+def _warnings(events: list[dict[str, Any]]) -> list[str]:
+    """What the stages warned of; a stage that was redone speaks for itself alone."""
+    warnings: dict[str, list[str]] = {}
+    finished = set()
+    for event in events:
+        if event["event"] == "warning":
+            warnings.setdefault(event["stage"], []).append(event["message"])
+        elif event["event"] == "stage" and event["state"] == "finished":
+            finished.add(event["stage"])
+        elif event["event"] == "stage" and event["state"] == "started":
+            if event["stage"] in finished:
+                warnings.pop(event["stage"], None)
+            finished.discard(event["stage"])
+    return [message for told in warnings.values() for message in told]
+
+
+def _curves(events: list[dict[str, Any]]) -> dict[str, list[Curve]]:
+    """The curves of each training stage; what a resumed or redone job repeats replaces the old."""
+    jobs: dict[str, list[dict[str, Any]]] = {}
+    for event in events:
+        if event["event"] == "train":
+            job = jobs.setdefault(event["job"], [])
+            while job and job[-1]["update"] >= event["update"]:
+                job.pop()
+            job.append(event)
+    curves: dict[str, list[Curve]] = {}
+    for name, job in jobs.items():
+        stage, _, modality = name.partition("/")
+        group = curves.setdefault(stage, [])
+        group += _curve(modality or "all modalities", job, [event["loss"] for event in job])
+        parts = job[-1]["parts"]
+        for part in parts if len(parts) > 1 else []:
+            told = [{**event, "validation": None} for event in job]
+            group += _curve(part, told, [event["parts"].get(part) for event in job])
+    return curves
+
+
+def _curve(name: str, job: list[dict[str, Any]], losses: Sequence[float | None]) -> Iterator[Curve]:
+    """The curve of some losses of a job; none if there are no losses."""
+    updates = [event["update"] for event in job]
+    train = _known(updates, losses)
+    validation = _known(updates, [event["validation"] for event in job])
+    if train:
+        told = "validation" if validation else "training"
+        update, loss = (validation or train)[-1]
+        caption = f"{told} {_number(loss)}"
+        label = f"{name}: {caption} after {update:,} updates"
+        chart = line_chart(train, validation, job[-1]["updates"], label)
+        yield Curve(name, chart, caption)
+
+
+def _known(updates: Sequence[int], losses: Sequence[float | None]) -> list[tuple[float, float]]:
+    return [(x, y) for x, y in zip(updates, losses, strict=True) if y is not None]
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("mld", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=_number, interval=_interval, duration=_duration)
+    environment.globals.update(Dot=Dot, dot_track=dot_track)
+    return environment
+
+
+def _number(value: float | None) -> str:
+    """Three significant digits, or a whole number whole."""
+    if value is None:
+        return "–"
+    if value == round(value):
+        return f"{value:,.0f}"
+    digits = 2 - math.floor(math.log10(abs(value)))
+    told = f"{value:,.{max(digits, 0)}f}" if digits < 7 else f"{value:.2e}"
+    return told.replace("-", "−")
+
+
+def _interval(told: Mapping[str, float]) -> str:
+    return f"{told['low']:.2f}–{told['high']:.2f}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return f"{1000 * seconds:.3g} ms"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes = round(seconds / 60)
+    if seconds < 3600:
+        return f"{int(seconds // 60)} min {int(seconds % 60)} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+__all__ = ["write_report"]

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import struct
+import wave
+import zlib
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from mld.rundir import RunDir
+
+KINDS = {"digit": "image", "tone": "audio", "word": "text", "molecule": "molecule"}
+WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+SEGMENTS = [
+    "1110111",
+    "0010010",
+    "1011101",
+    "1011011",
+    "0111010",
+    "1101011",
+    "1101111",
+    "1010010",
+    "1111111",
+    "1111011",
+]
+SUBSETS = [[*given] for size in range(4) for given in combinations(KINDS, size)]
+
+
+def key_of(given: list[str]) -> str:
+    return "+".join(given) or "joint"
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """An 8-bit grey picture."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(name + data))
+        return struct.pack(">I", len(data)) + name + data + check
+
+    height, width = pixels.shape
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels.clip(0, 255).astype(np.uint8))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def picture(label: int, rng: np.random.Generator) -> bytes:
+    """A digit of seven segments, 16 pixels wide."""
+    ink = np.zeros((16, 16))
+    bars = ((2, 3), (2, 8), (2, 8), (7, 8), (8, 14), (8, 14), (13, 14))
+    places = ((4, 12), (4, 5), (11, 12), (4, 12), (4, 5), (11, 12), (4, 12))
+    for lit, (top, bottom), (left, right) in zip(SEGMENTS[label], bars, places, strict=True):
+        ink[top : bottom + 1, left : right + 1] += 230 * int(lit)
+    return png(ink.clip(0, 230) * rng.uniform(0.75, 1, (16, 16)) + rng.uniform(0, 25, (16, 16)))
+
+
+def spectrogram(label: int, rng: np.random.Generator) -> bytes:
+    """The two lines of a keypad tone, wider than what is drawn pixel by pixel."""
+    power = rng.uniform(10, 60, (48, 90))
+    power[30 - 3 * (label // 3)] = power[14 - 3 * (label % 3)] = 235
+    return png(power)
+
+
+def sound(path: Path, label: int) -> None:
+    t = np.arange(2400) / 8000
+    tone = np.sin(2 * np.pi * (697 + 80 * (label // 3)) * t)
+    tone += np.sin(2 * np.pi * (1209 + 130 * (label % 3)) * t)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes((8000 * tone).astype("<i2").tobytes())
+
+
+def drawing(label: int) -> str:
+    points = " ".join(f"{12 + 14 * i},{40 if i % 2 else 60}" for i in range(label + 2))
+    line = f'<polyline points="{points}" fill="none" stroke="black" stroke-width="2"/>'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" width="170" height="100">{line}</svg>'
+
+
+def write_cell(folder: Path, name: str, number: int, label: int, rng: Any) -> dict[str, Any]:
+    """One modality's files of one sample, and what the index says of them."""
+    stem = f"{name}/{number:04}"
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    if name == "digit":
+        (folder / f"{stem}.png").write_bytes(picture(label, rng))
+        return {"file": f"{stem}.png", "previews": [], "cell": None}
+    if name == "tone":
+        sound(folder / f"{stem}.wav", label)
+        (folder / f"{stem}.spectrogram.png").write_bytes(spectrogram(label, rng))
+        return {"file": f"{stem}.wav", "previews": [f"{stem}.spectrogram.png"], "cell": None}
+    if name == "word":
+        (folder / f"{stem}.txt").write_text(WORDS[label])
+        return {"file": f"{stem}.txt", "previews": [], "cell": WORDS[label]}
+    (folder / f"{stem}.smi").write_text("C" * (label + 1))
+    (folder / f"{stem}.svg").write_text(drawing(label))
+    return {"file": f"{stem}.smi", "previews": [f"{stem}.svg"], "cell": "C" * (label + 1)}
+
+
+def write_samples(run: RunDir, given: list[str], rendered: int, labelled: bool) -> None:
+    rng = np.random.default_rng(len(key_of(given)))
+    folder = run.samples(key_of(given))
+    rows = []
+    for number in range(rendered):
+        label = int(rng.integers(10))
+        cells = {}
+        for name in KINDS:
+            role = "given" if name in given else "generated"
+            cells[name] = {"role": role, **write_cell(folder, name, number, label, rng)}
+        test_row = f"test-{number:05}" if given else None
+        rows.append(
+            {"id": test_row, "label": label if labelled and given else None, "cells": cells}
+        )
+    run.write_json(folder / "index.json", {"given": given, "rows": rows})
+
+
+def told(value: float, n: int = 500) -> dict[str, Any]:
+    room = 1.96 * (value * (1 - value) / n) ** 0.5
+    return {"value": value, "low": value - room, "high": min(1.0, value + room), "n": n}
+
+
+def scores(labelled: bool) -> dict[str, Any]:
+    rng = np.random.default_rng(7)
+    extractor = "classifier 9f3ac1d2" if labelled else "latents of 9f3ac1d2"
+    ease = {"digit": 0.93, "tone": 0.84, "word": 0.97, "molecule": 0.62}
+    wanted = [(given, name) for given in SUBSETS for name in KINDS if name not in given]
+    measures = {
+        "digit": ("psnr", 19.4, None, "reconstructions", "higher", None, "dB"),
+        "tone": ("log-spectral distance", 6.31, None, "reconstructions", "lower", 0.0, "dB"),
+        "word": ("exact match", 0.991, None, "reconstructions", "higher", 1.0, ""),
+        "molecule": ("validity", 0.982, 1.0, "joint samples", "higher", 1.0, ""),
+    }
+    fields = ("value", "reference", "of", "better", "best", "unit")
+    return {
+        "schema_version": 1,
+        "modalities": {
+            name: {
+                "kind": KINDS[name],
+                "classifier_accuracy": told(min(0.998, ease[name] + 0.03)) if labelled else None,
+                "reconstruction_accuracy": told(ease[name] + 0.015) if labelled else None,
+                "reconstruction_error": {"value": -41.7 + 30 * ease[name], "n": 500},
+                "reconstruction_frechet": 18.0 * ease[name],
+                "metrics": {measures[name][0]: dict(zip(fields, measures[name][1:], strict=True))},
+            }
+            for name in KINDS
+        },
+        "joint_coherence": told(0.871) if labelled else None,
+        "joint_ceiling": told(0.914) if labelled else None,
+        "pairwise_agreement": [
+            {"modalities": list(pair), **told(rng.uniform(0.8, 0.97))}
+            for pair in combinations(KINDS, 2)
+            if labelled
+        ],
+        "conditional_coherence": [
+            {"given": given, "target": name, **told(ease[name] - 0.08 + 0.025 * len(given))}
+            for given, name in wanted
+            if given and labelled
+        ],
+        "frechet": [
+            {
+                "given": given,
+                "target": name,
+                "value": rng.uniform(22, 55) * ease[name],
+                "n": 500,
+                "extractor": extractor,
+            }
+            for given, name in wanted
+        ],
+        "nfe": {key_of(given): 20 * (5 - len(given)) for given in SUBSETS},
+        "seconds_per_sample": {key_of(given): 0.0031 * (5 - len(given)) for given in SUBSETS},
+        "warnings": ["molecule: 2 of 16 latent dimensions are dead (std below 1e-4)"],
+    }
+
+
+def write_events(run: RunDir) -> None:
+    rng = np.random.default_rng(3)
+    jobs = {f"autoencode/{name}": (2000, {}, -30.0) for name in KINDS}
+    jobs["diffuse"] = (3000, KINDS, 0.2)
+    jobs |= {f"classify/{name}": (1000, {}, 0.02) for name in KINDS}
+    for job, (updates, parts, floor) in jobs.items():
+        for update in range(10, updates + 1, 10):
+            loss = floor + 1.9 * np.exp(-update / 150) + 60 * np.exp(-update / 20)
+            loss += 0.04 * rng.standard_normal() * (abs(floor) ** 0.5)
+            run.log(
+                "train",
+                job=job,
+                update=update,
+                updates=updates,
+                loss=float(loss),
+                parts={name: float(loss * rng.uniform(0.7, 1.3)) for name in parts},
+                validation=float(loss * 1.04) if update % 200 == 0 else None,
+                rate=21000.0,
+            )
+
+
+def write(path: Path, labelled: bool = True, rendered: int = 2) -> RunDir:
+    """A run folder of four modalities and all their fifteen subsets, as the stages leave it."""
+    run = RunDir(path)
+    spec = {
+        "name": "digits",
+        "seed": 0,
+        "data": {"kind": "examples", "train": 4000, "validation": 500, "test": 500},
+        "modalities": {name: {"kind": kind, "latent_dim": 16} for name, kind in KINDS.items()},
+        "diffuse": {"method": "mld", "roles": "three-role", "updates": 3000, "batch": 512},
+        "generate": {"sampler": "dpm-solver++", "steps": 20, "guidance": 1.0, "per_subset": 500},
+    }
+    run.write_text(run.spec, yaml.safe_dump(spec, sort_keys=False))
+    provenance = {
+        "mld": "0.1.0",
+        "python": "3.11.7",
+        "torch": "2.8.0",
+        "plugins": dict.fromkeys(KINDS.values(), "mld-toolkit 0.1.0"),
+        "platform": "Linux-6.1-x86_64",
+        "processor": "x86_64",
+        "precision": "32-true",
+        "threads": 2,
+        "device": "cpu",
+        "started": "2025-03-04T10:12:31.004+00:00",
+        "command": "mld run digits.yaml --out runs/digits",
+        "seconds": {"data": 4.1, "autoencode": 151.0, "latents": 2.2, "diffuse": 143.9},
+        "parameters": {**{f"autoencode/{name}": 81234 for name in KINDS}, "diffuse": 3145784},
+        "rows": {"train": 4000, "validation": 500, "test": 500},
+    }
+    run.write_json(run.provenance, provenance)
+    run.write_json(run.metrics, scores(labelled))
+    write_events(run)
+    for given in SUBSETS:
+        write_samples(run, given, rendered, labelled)
+    return run
+
+
+@pytest.fixture(scope="session")
+def write_run() -> Callable[..., RunDir]:
+    """Writes a finished run folder: (path, labelled=True, rendered=2) -> RunDir."""
+    return write
