@@ -13,6 +13,7 @@ Point = tuple[float, float]
 _WIDTH, _HEIGHT = 240, 160
 _LEFT, _RIGHT, _TOP, _BOTTOM = 38, 224, 12, 136
 _BLOCKS = 120
+_SPOTS = 25
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,11 @@ def dot_track(dots: Sequence[Dot], limit: float, mark: float | None = None) -> M
 def line_chart(
     train: Sequence[Point], validation: Sequence[Point], updates: int, label: str
 ) -> Markup:
-    """Training loss as a line, validation loss as a dotted line, over the optimiser's updates.
+    """Training and validation loss as two lines over the optimiser's updates.
 
     The vertical axis is logarithmic where all losses are positive and span a factor of 8 or more.
     It is made for what follows the first twentieth of the updates: an earlier spike leaves the
-    frame. A long training line is drawn as the means of equal blocks.
+    frame. A long line is drawn as the means of equal blocks; a short validation line has dots.
     """
     settled = [y for x, y in [*train, *validation] if x > updates / 20]
     heights = settled or [y for _, y in [*train, *validation]]
@@ -77,8 +78,8 @@ def line_chart(
         *(_update(across(tick), f"{tick:,.6g}") for tick in (0, updates)),
         Markup('<text class="log" x="{}" y="{}">log</text>').format(_RIGHT, _TOP) if log else "",
         _line(placed(_blocks(train)), "train"),
-        _line(placed(validation), "validation"),
-        *(_spot(x, y) for x, y in placed(validation)),
+        _line(placed(_blocks(validation)), "validation"),
+        *(_spot(x, y) for x, y in placed(validation) if len(validation) <= _SPOTS),
     ]
     frame = Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>')
     return frame.format(_WIDTH, _HEIGHT, label, Markup("").join(body))

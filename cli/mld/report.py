@@ -59,7 +59,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sample:
-    """One row of a gallery; a joint sample comes from no row of the data and has no label."""
+    """One row of a gallery; a joint sample comes from no row of the data and has no label.
+
+    A row whose label was not recorded has none either.
+    """
 
     row: str | None
     label: int | None
@@ -75,7 +78,7 @@ class Subset:
     wanted: list[str]
     coherence: dict[str, Any]
     frechet: dict[str, Any]
-    nfe: int
+    nfe: float
     seconds: float | None
     samples: list[Sample]
 
@@ -118,6 +121,7 @@ def write_report(run_dir: RunDir) -> Path:
         one_to_one=[told for s in subsets if len(s.given) == 1 for told in s.coherence.values()],
         warnings=list(dict.fromkeys([*metrics["warnings"], *_warnings(events)])),
         curves=_curves(events),
+        stored=list(dict.fromkeys(told["job"] for told in events if told["event"] == "store")),
     )
     run_dir.write_text(run_dir.report, html)
     return run_dir.report
@@ -153,7 +157,7 @@ def _samples(run_dir: RunDir, key: str) -> list[Sample]:
     return [
         Sample(
             row=row["id"],
-            label=row["label"],
+            label=row["label"] if row["label"] != -1 else None,
             cells={name: _cell(folder, told) for name, told in row["cells"].items()},
         )
         for row in rows

@@ -126,7 +126,7 @@ def test_the_matrix_tells_value_interval_and_ceiling(run: RunDir) -> None:
     matrix = text[text.index('<table class="matrix">') :].partition("</table>")[0]
     assert matrix.count('<td class="blank">given</td>') == 4 * 1 + 6 * 2 + 4 * 3
     assert matrix.count('class="value') == 1 + 28 + 4
-    assert 'title="tone given digit: 0.785, interval 0.749 to 0.821, n = 500"' in matrix
+    assert 'title="tone given digit: 0.785, 95 % interval 0.749 to 0.821, n = 500"' in matrix
     assert "<b>0.871</b><span>0.84–0.90, ceiling 0.914</span>" in matrix
     rows = re.findall(r'<th scope="row">(?:<a[^>]*>)?([^<]+)', matrix)
     assert [rows[0], rows[1], rows[5], rows[-1]] == [
@@ -148,11 +148,16 @@ def test_headlines(run: RunDir) -> None:
     ]
 
 
-def change_cell(run: RunDir, key: str, name: str, **fields: Any) -> None:
+def change_row(run: RunDir, key: str, **fields: Any) -> None:
     index = run.samples(key) / "index.json"
     told = run.read_json(index)
-    told["rows"][0]["cells"][name].update(fields)
+    told["rows"][0].update(fields)
     run.write_json(index, told)
+
+
+def change_cell(run: RunDir, key: str, name: str, **fields: Any) -> None:
+    cells = run.read_json(run.samples(key) / "index.json")["rows"][0]["cells"]
+    change_row(run, key, cells={**cells, name: {**cells[name], **fields}})
 
 
 def test_text_is_shown_and_never_run(copy: RunDir) -> None:
@@ -208,6 +213,25 @@ def test_provenance_and_events_may_be_missing(copy: RunDir) -> None:
     text = text_of(copy)
     assert "The event log holds no training." in text
     assert "Time of the whole run" not in text
+
+
+def test_what_could_not_be_measured_is_a_dash(copy: RunDir) -> None:
+    metrics = copy.read_json(copy.metrics)
+    for told in metrics["frechet"]:
+        told["value"] = None if told["target"] == "digit" else told["value"]
+    metrics["modalities"]["digit"]["reconstruction_frechet"] = None
+    copy.write_json(copy.metrics, metrics)
+    change_row(copy, "digit", label=-1)
+    text = text_of(copy)
+    panel = text[text.index("<caption>digit") :].partition("</table>")[0]
+    assert panel.count("<td>–</td>") == 8
+    assert "circle" not in panel
+    assert "label -1" not in text
+
+
+def test_what_the_store_gave_is_named(copy: RunDir) -> None:
+    copy.log("store", job="autoencode/digit", state="read back")
+    assert "read back from the store: autoencode/digit." in text_of(copy)
 
 
 def test_a_missing_sample_names_the_stage_that_makes_it(copy: RunDir) -> None:
