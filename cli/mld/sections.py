@@ -1,0 +1,234 @@
+"""The sections of a spec: the settings of each stage, with their ranges and defaults."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    InstanceOf,
+    SerializeAsAny,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
+
+from mld.complaints import Findings, explain
+from mld_core import PluginError, SpecError
+
+if TYPE_CHECKING:
+    from mld_core import Registry
+
+Whole = Annotated[int, Field(strict=True)]
+Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Updates = Annotated[int, Field(strict=True, gt=0, description="optimiser steps")]
+Batch = Annotated[int, Field(strict=True, gt=0, description="rows per optimiser step")]
+LearningRate = Annotated[
+    float, Field(strict=True, gt=0, allow_inf_nan=False, description="step size of the optimiser")
+]
+
+
+def _either(message: str, **tags: type | tuple[type, ...]) -> Discriminator:
+    """Tells the branches of a union apart by the type told; "word" takes only `auto`."""
+
+    def choose(told: Any) -> str | None:
+        if told == "auto" and "word" in tags:
+            return "word"
+        fits = [tag for tag, types in tags.items() if tag != "word" and isinstance(told, types)]
+        return fits[0] if fits and not isinstance(told, bool) else None
+
+    return Discriminator(choose, custom_error_type="neither", custom_error_message=message)
+
+
+AutoOrCount = Annotated[
+    Annotated[Literal["auto"], Tag("word")]
+    | Annotated[int, Field(strict=True, ge=1), Tag("number")],
+    _either("must be auto or a whole number", word=str, number=int),
+]
+
+
+class Section(BaseModel):
+    """One mapping of a spec: frozen, and closed to unknown fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KindSpec(Section):
+    """A plugin and its settings; in YAML one flat mapping, `{kind: image, latent_dim: 16}`."""
+
+    kind: str
+    config: SerializeAsAny[InstanceOf[BaseModel]]
+
+    @model_serializer
+    def _flat(self) -> dict[str, Any]:
+        return {"kind": self.kind, **self.config.model_dump(mode="json")}
+
+
+def _configured(told: Any, info: ValidationInfo, role: Literal["modality", "dataset"]) -> Any:
+    if not isinstance(told, dict) or info.context is None:
+        return told
+    registry: Registry = info.context["registry"]
+    kind = told.get("kind")
+    if not isinstance(kind, str):
+        said = f"must be text, not {kind!r}" if "kind" in told else "missing"
+        raise Findings([(("kind",), f"{said} (installed kinds: {', '.join(registry.kinds)})")])
+    try:
+        plugin = registry.modality(kind) if role == "modality" else registry.dataset(kind)
+    except SpecError as error:
+        raise Findings([(("kind",), str(error))]) from error
+    settings = {name: value for name, value in told.items() if name != "kind"}
+    try:
+        config = plugin.Config.model_validate(settings, context=info.context)
+    except ValidationError as error:
+        raise Findings(explain(error, plugin.Config, settings)) from error
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        raise PluginError(f"kind {kind!r}: its Config failed: {said}") from error
+    return KindSpec(kind=kind, config=config)
+
+
+def configured_modality(told: Any, info: ValidationInfo) -> Any:
+    """The KindSpec of a modality from its flat mapping, checked by the plugin's own Config."""
+    return _configured(told, info, "modality")
+
+
+def configured_dataset(told: Any, info: ValidationInfo) -> Any:
+    """The KindSpec of a dataset from its flat mapping, checked by the plugin's own Config."""
+    return _configured(told, info, "dataset")
+
+
+class TrainingSpec(Section):
+    """How long and how fast one network trains."""
+
+    updates: Updates = 2000
+    batch: Batch = 128
+    learning_rate: LearningRate = 1e-3
+
+
+class TrainingOverride(Section):
+    """What one modality's training does differently; null keeps the common value."""
+
+    updates: Updates | None = None
+    batch: Batch | None = None
+    learning_rate: LearningRate | None = None
+
+
+class AutoencodeSpec(Section):
+    """Training of the autoencoders."""
+
+    updates: Updates = 2000
+    batch: Batch = 128
+    learning_rate: LearningRate = 1e-3
+    overrides: dict[str, TrainingOverride] = Field(
+        default_factory=dict, description="by modality: its own updates, batch or learning_rate"
+    )
+
+    def of(self, name: str) -> TrainingSpec:
+        """The training of one modality's autoencoder, its override applied."""
+        own = self.overrides.get(name, TrainingOverride()).model_dump(exclude_none=True)
+        return TrainingSpec.model_validate(self.model_dump(exclude={"overrides"}) | own)
+
+
+class ResidualMLPSpec(Section):
+    """Residual MLP with adaptive normalisation."""
+
+    kind: Literal["residual-mlp"] = "residual-mlp"
+    width: Whole = Field(512, gt=0, description="numbers in a hidden layer")
+    depth: Whole = Field(4, gt=0, description="residual blocks")
+    dropout: Real = Field(0.0, ge=0, lt=1, description="share of hidden numbers dropped")
+
+
+class UNetMLPSpec(Section):
+    """The paper's MLP in the shape of a U-Net."""
+
+    kind: Literal["unet-mlp"] = "unet-mlp"
+    width: Whole = Field(512, gt=0, description="numbers in the widest layer")
+    depth: Whole = Field(2, gt=0, description="halvings on the way down")
+
+
+NetworkSpec = Annotated[ResidualMLPSpec | UNetMLPSpec, Field(discriminator="kind")]
+
+
+class DiffuseSpec(Section):
+    """Training of the score network over the joint latent."""
+
+    method: Literal["mld"] = Field("mld", description="what is trained on the latents")
+    roles: Literal["three-role", "paper", "independent"] = Field(
+        "three-role", description="how training draws what is generated, observed and absent"
+    )
+    p_conditional: Real | None = Field(
+        None,
+        ge=0,
+        le=1,
+        validate_default=True,
+        description="share of rows trained conditionally; only with roles: paper, there 0.5",
+    )
+    network: NetworkSpec = Field(ResidualMLPSpec(), description="the score network")
+    updates: Updates = 3000
+    batch: Batch = 512
+    learning_rate: LearningRate = 1e-3
+    beta_min: Real = Field(0.1, ge=0, description="noise rate at time 0, clean data")
+    beta_max: Real = Field(20.0, gt=0, description="noise rate at time 1, pure noise")
+    ema: Real = Field(0.999, ge=0, lt=1, description="decay of the moving average of weights")
+
+    @field_validator("p_conditional")
+    @classmethod
+    def _half_in_the_paper(cls, told: float | None, info: ValidationInfo) -> float | None:
+        return 0.5 if told is None and info.data.get("roles") == "paper" else told
+
+
+class GuidanceSpec(Section):
+    """Guidance weights of the two parts of the guided score."""
+
+    conditional: Real = Field(1.0, ge=0, description="weight of the observed modalities")
+    joint: Real = Field(1.0, ge=0, description="weight of the generated ones upon each other")
+
+
+class GenerateSpec(Section):
+    """What is sampled from the trained network, and how."""
+
+    sampler: Literal[
+        "dpm-solver++", "sde-dpm-solver++", "ddim", "heun", "euler-maruyama", "repaint"
+    ] = Field("dpm-solver++", description="the solver")
+    steps: Whole = Field(20, gt=0, description="solver steps")
+    guidance: Annotated[
+        Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False), Tag("number")]
+        | Annotated[GuidanceSpec, Tag("mapping")],
+        _either(
+            "must be a number or {conditional: a, joint: b}",
+            number=(int, float),
+            mapping=(dict, GuidanceSpec),
+        ),
+    ] = Field(1.0, description="0 is none; a number, or {conditional: a, joint: b}")
+    per_subset: Whole = Field(500, gt=0, description="samples for each observed subset")
+    rendered: Whole = Field(8, ge=0, description="samples for each subset drawn in the report")
+    subsets: Annotated[
+        Annotated[Literal["auto"], Tag("word")] | Annotated[list[list[str]], Tag("list")],
+        _either("must be auto or a list of lists of modalities", word=str, list=list),
+    ] = Field("auto", description="observed subsets, [] is none observed; auto chooses")
+
+
+class JudgeSpec(Section):
+    """Training of the classifiers that judge coherence."""
+
+    updates: Updates = 1000
+    batch: Batch = 128
+    learning_rate: LearningRate = 1e-3
+
+
+class ComputeSpec(Section):
+    """Where and in which precision networks train."""
+
+    accelerator: Literal["auto", "cpu", "gpu", "mps", "tpu"] = Field(
+        "auto", description="the kind of processor"
+    )
+    devices: AutoOrCount = Field("auto", description="how many of them")
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
+        "auto", description="of training; auto is bf16-mixed where the processor has it"
+    )
+    threads: AutoOrCount = Field("auto", description="processor threads")

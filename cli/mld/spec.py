@@ -1,0 +1,295 @@
+"""The spec of an experiment: what a user writes, checked whole before anything runs."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic.errors import PydanticUserError
+from pydantic.fields import FieldInfo
+
+from mld.complaints import Finding, Findings, did_you_mean, explain
+from mld.sections import (
+    AutoencodeSpec,
+    ComputeSpec,
+    DiffuseSpec,
+    GenerateSpec,
+    GuidanceSpec,
+    JudgeSpec,
+    KindSpec,
+    NetworkSpec,
+    ResidualMLPSpec,
+    Section,
+    TrainingOverride,
+    TrainingSpec,
+    UNetMLPSpec,
+    Whole,
+    configured_dataset,
+    configured_modality,
+)
+from mld.yaml_source import Document, Dotted, dump_yaml
+from mld_core import PluginError, SpecError
+
+if TYPE_CHECKING:
+    from mld_core import Entry, Registry
+
+JOINT = "joint"
+"""The name of the empty observed subset; no modality may bear it."""
+
+
+class Spec(Section):
+    """An experiment: data, modalities, and the settings of each stage."""
+
+    name: str = Field(description="the experiment's name, and its folder's")
+    seed: Whole = Field(0, ge=0, description="of every draw")
+    data: Annotated[KindSpec, BeforeValidator(configured_dataset)] = Field(
+        description="where rows come from: a dataset's kind and its settings"
+    )
+    modalities: dict[str, Annotated[KindSpec, BeforeValidator(configured_modality)]] = Field(
+        description="by column of the dataset: a modality's kind and its settings"
+    )
+    autoencode: AutoencodeSpec = Field(AutoencodeSpec(), description="training the autoencoders")
+    diffuse: DiffuseSpec = Field(DiffuseSpec(), description="training the score network")
+    generate: GenerateSpec = Field(GenerateSpec(), description="sampling")
+    judge: JudgeSpec = Field(JudgeSpec(), description="training the judging classifiers")
+    compute: ComputeSpec = Field(ComputeSpec(), description="processors and precision")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Spec:
+        if found := list(_contradictions(self)):
+            raise Findings(found)
+        return self
+
+
+def _contradictions(spec: Spec) -> Iterator[Finding]:
+    """What is wrong between fields that are right by themselves."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", spec.name):
+        told = "must be a folder name of letters, digits, '_', '-' and '.'"
+        yield ("name",), f"{told}, beginning with a letter or digit, not {spec.name!r}"
+    if not spec.modalities:
+        yield ("modalities",), "at least one is needed"
+    for name in spec.modalities:
+        if name == JOINT or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name):
+            told = (
+                f"a modality's name is made of letters, digits, '_' and '-', and is not {JOINT!r}"
+            )
+            yield ("modalities", name), told
+    for name in spec.autoencode.overrides:
+        if name not in spec.modalities:
+            yield ("autoencode", "overrides", name), _unknown(name, spec)
+    yield from _subset_faults(spec)
+    yield from _diffusion_faults(spec)
+
+
+def _diffusion_faults(spec: Spec) -> Iterator[Finding]:
+    told = spec.diffuse
+    if told.beta_max <= told.beta_min:
+        yield (
+            ("diffuse", "beta_max"),
+            f"must be above beta_min ({told.beta_min}), not {told.beta_max}",
+        )
+    if told.roles != "paper" and told.p_conditional is not None:
+        yield (
+            ("diffuse", "p_conditional"),
+            f"goes only with roles: paper, and roles is {told.roles}",
+        )
+    guidance = spec.generate.guidance
+    if isinstance(guidance, GuidanceSpec):
+        guidance = max(guidance.conditional, guidance.joint)
+    if told.roles == "paper" and guidance > 0:
+        why = "roles: paper needs generate.guidance: 0, as its network knows no marginals"
+        written = "guidance" in spec.generate.model_fields_set
+        yield (
+            ("generate", "guidance") if written else ("diffuse", "roles"),
+            f"{why}, not {guidance}",
+        )
+
+
+def _subset_faults(spec: Spec) -> Iterator[Finding]:
+    seen: list[set[str]] = []
+    for place, subset in enumerate(
+        [] if spec.generate.subsets == "auto" else spec.generate.subsets
+    ):
+        path = ("generate", "subsets", place)
+        for index, name in enumerate(subset):
+            if name not in spec.modalities:
+                yield (*path, index), _unknown(name, spec)
+        twice = [name for name, count in Counter(subset).items() if count > 1]
+        if twice:
+            yield path, f"names {twice[0]!r} twice"
+        if spec.modalities and set(subset) >= set(spec.modalities):
+            yield path, "observes every modality, so nothing is left to generate"
+        if set(subset) in seen:
+            yield path, "is the same subset as an earlier one"
+        seen.append(set(subset))
+
+
+def _unknown(name: str, spec: Spec) -> str:
+    known = ", ".join(spec.modalities)
+    return f"no modality {name!r} (modalities: {known}){did_you_mean(name, spec.modalities)}"
+
+
+def load_spec(source: Path, registry: Registry, overrides: Sequence[str] = ()) -> Spec:
+    """The spec of a YAML file, after overrides `a.b=c`.
+
+    Raises one SpecError that says everything that is wrong, sorted by line.
+    """
+    document = Document.read(source, overrides)
+    context = {"registry": registry, "folder": source.resolve().parent}
+    found: list[Finding] = []
+    try:
+        spec = Spec.model_validate(document.value, context=context)
+    except ValidationError as error:
+        found = list(explain(error, Spec, document.value))
+        found += _hidden(document.value, found)
+    for dotted, message in dict.fromkeys(found):
+        document.complain(dotted, message)
+    if document.complaints:
+        raise SpecError("\n".join(str(complaint) for complaint in sorted(document.complaints)))
+    return spec
+
+
+_COMPARED: tuple[set[Dotted], ...] = (
+    {("diffuse", "roles"), ("diffuse", "p_conditional"), ("generate", "guidance")},
+    {("diffuse", "beta_min"), ("diffuse", "beta_max")},
+)
+"""Fields that are compared with each other: where one is wrong, all are put aside."""
+
+
+def _hidden(told: Any, found: list[Finding]) -> list[Finding]:
+    """Contradictions that show only once the other mistakes are put aside.
+
+    Pydantic compares fields only when each is right by itself; so the wrong ones go back to their
+    defaults, and plugins' settings are taken for right.
+    """
+    if not isinstance(told, dict) or not isinstance(told.get("modalities"), dict):
+        return []
+    unchecked = KindSpec.model_construct(kind="", config=None)
+    wrong = {_spoilt(dotted) for dotted, _ in found}
+    for compared in _COMPARED:
+        wrong |= compared if any(dotted[:2] in compared for dotted in wrong) else set()
+    mended = {"name": "unnamed"} | _without(told, wrong)
+    mended["data"] = unchecked
+    mended["modalities"] = dict.fromkeys(told["modalities"], unchecked)
+    try:
+        Spec.model_validate(mended)
+    except ValidationError as error:
+        return list(explain(error, Spec, mended))
+    return []
+
+
+def _spoilt(dotted: Dotted) -> Dotted:
+    """The named value that a mistake spoils: a whole list, and all that a wrong kind governs."""
+    names = next((dotted[:at] for at, part in enumerate(dotted) if isinstance(part, int)), dotted)
+    return names[:-1] if names[-1:] == ("kind",) else names
+
+
+def _without(told: Any, wrong: set[Dotted], at: Dotted = ()) -> Any:
+    if not isinstance(told, dict):
+        return told
+    return {
+        name: _without(value, wrong, (*at, name))
+        for name, value in told.items()
+        if (*at, name) not in wrong
+    }
+
+
+def dump_spec(spec: Spec) -> str:
+    """The resolved spec as YAML that loads again as an equal one; its paths are absolute."""
+    return dump_yaml(spec.model_dump())
+
+
+def spec_schema(registry: Registry) -> dict[str, Any]:
+    """JSON Schema of a spec with the usable plugins' settings, for editors."""
+    schema = Spec.model_json_schema()
+    definitions, properties = schema["$defs"], schema["properties"]
+    del definitions["KindSpec"], definitions["BaseModel"]
+    for role, home, slot in (
+        ("dataset", properties, "data"),
+        ("modality", properties["modalities"], "additionalProperties"),
+    ):
+        entries = [entry for entry in registry.entries() if entry.role == role]
+        for entry in entries:
+            definitions |= _kind_schema(entry)
+        choices = [{"$ref": f"#/$defs/kind.{entry.kind}"} for entry in entries]
+        home[slot] = {"oneOf": choices, "discriminator": {"propertyName": "kind"}}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _kind_schema(entry: Entry) -> dict[str, Any]:
+    """The definitions that one kind adds; their names begin with it, so that none clash."""
+    here = f"kind.{entry.kind}"
+    try:
+        schema = entry.provides.Config.model_json_schema(ref_template=f"#/$defs/{here}.{{model}}")
+    except PydanticUserError as error:
+        raise PluginError(f"kind {entry.kind!r}: its Config has no JSON Schema: {error}") from error
+    inner = {f"{here}.{name}": told for name, told in schema.pop("$defs", {}).items()}
+    kind = {"const": entry.kind, "description": entry.summary}
+    schema["properties"] = {"kind": kind} | schema["properties"]
+    schema["required"] = ["kind", *schema.get("required", [])]
+    return inner | {here: schema}
+
+
+def starter_spec(name: str, modalities: Mapping[str, str]) -> str:
+    """A first spec over named kinds: every setting with its default and what it means."""
+    lines = [f"# `mld run {name}.yaml` carries this experiment from its data to a report."]
+    for title, field in Spec.model_fields.items():
+        meaning = f"  # {field.description}"
+        if title == "name":
+            lines.append(f"name: {name}{meaning}")
+        elif title == "data":
+            lines.append(f"data: {{kind: examples}}{meaning}")
+        elif title == "modalities":
+            lines.append(f"modalities:{meaning}")
+            lines += [
+                f"  {own}: {{kind: {kind}, latent_dim: 16}}" for own, kind in modalities.items()
+            ]
+        elif isinstance(field.default, Section):
+            lines += ["", f"{title}:{meaning}"]
+            lines += [
+                _setting(key, inner) for key, inner in type(field.default).model_fields.items()
+            ]
+        else:
+            lines.append(f"{title}: {field.default}{meaning}")
+    return "\n".join(lines) + "\n"
+
+
+def _setting(name: str, field: FieldInfo) -> str:
+    """One commented line of a starter spec; a setting without a default is commented out."""
+    default = field.get_default(call_default_factory=True)
+    told = default.model_dump() if isinstance(default, Section) else default
+    value = dump_yaml(told, flow=True).removesuffix("...\n").strip()
+    words = [word for word in get_args(field.annotation) if isinstance(word, str)]
+    meaning = f"{field.description}: {', '.join(words)}" if len(words) > 1 else field.description
+    return f"  {'# ' if default is None else ''}{name}: {value}  # {meaning}"
+
+
+__all__ = [
+    "JOINT",
+    "AutoencodeSpec",
+    "ComputeSpec",
+    "DiffuseSpec",
+    "GenerateSpec",
+    "GuidanceSpec",
+    "JudgeSpec",
+    "KindSpec",
+    "NetworkSpec",
+    "ResidualMLPSpec",
+    "Spec",
+    "TrainingOverride",
+    "TrainingSpec",
+    "UNetMLPSpec",
+    "dump_spec",
+    "load_spec",
+    "spec_schema",
+    "starter_spec",
+]
