@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from mld import columns
@@ -116,19 +115,17 @@ class Rows(Dataset):
         return Split(ids, items, self.config.labels)
 
 
-class NumbersPlugin:
-    @hookimpl
-    def register_modalities(self):
-        return [Numbers]
+def plugin(kind: str, **hooks) -> ModuleType:
+    module = ModuleType(kind)
+    for name, provided in hooks.items():
+        setattr(module, name, hookimpl(lambda provided=provided: [provided]))
+    return module
 
 
-class RowsPlugin:
-    @hookimpl
-    def register_datasets(self):
-        return [Rows]
-
-
-PLUGINS = SimpleNamespace(numbers=NumbersPlugin(), rows=RowsPlugin())
+PLUGINS = SimpleNamespace(
+    numbers=plugin("numbers", register_modalities=Numbers),
+    rows=plugin("rows", register_datasets=Rows),
+)
 
 
 @pytest.fixture
@@ -360,19 +357,6 @@ def test_what_goes_wrong_in_fitting(registry, most, train, error, expected):
     with pytest.raises(error) as caught:
         fit_modalities(spec, open_dataset(spec, registry), registry)
     assert str(caught.value) == expected
-
-
-def test_a_label_array_will_do(registry, monkeypatch):
-    monkeypatch.setattr(
-        Rows,
-        "split",
-        lambda self, name: Split(
-            ["x", "y"], {"left": [[1.0], [2.0]], "right": [[3.0], [4.0]]}, np.array([1, 0])
-        ),
-    )
-    spec = spec_of(TRAIN)
-    data = load_data(open_dataset(spec, registry), load_modalities(spec, registry, {}))
-    assert data.train.labels.tolist() == [1, 0]
 
 
 def test_no_progress_where_nobody_watches(data_of, monkeypatch, capsys):

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import yaml
@@ -68,19 +68,17 @@ class Rows(Dataset):
     columns = classes = split = None
 
 
-class DotsPlugin:
-    @hookimpl
-    def register_modalities(self):
-        return [Dots]
+def plugin(kind: str, **hooks) -> ModuleType:
+    module = ModuleType(kind)
+    for name, provided in hooks.items():
+        setattr(module, name, hookimpl(lambda provided=provided: [provided]))
+    return module
 
 
-class TablePlugin:
-    @hookimpl
-    def register_datasets(self):
-        return [Rows]
-
-
-PLUGINS = SimpleNamespace(dots=DotsPlugin(), table=TablePlugin())
+PLUGINS = SimpleNamespace(
+    dots=plugin("dots", register_modalities=Dots),
+    table=plugin("table", register_datasets=Rows),
+)
 
 GOOD = """\
 name: digits
