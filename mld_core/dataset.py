@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from mld_core.modality import Modality, SplitName
 
 
-def _beside_the_spec(path: Path, info: ValidationInfo) -> Path:
+def _beside_the_spec(path: Path, info: Any) -> Path:
+    # pydantic's ValidationInfo is a protocol that cannot be checked at run time.
     folder = (info.context or {}).get("folder")
     return path if folder is None else Path(folder) / path.expanduser()
 

@@ -13,8 +13,9 @@ from mld_core.schedule import T_MIN, VPSchedule
 
 def draw_times(batch: int, generator: Generator) -> Float[Tensor, " batch"]:
     """Times uniform on [T_MIN, 1], stratified: one in each of `batch` equal slices, shuffled."""
-    slices = torch.randperm(batch, generator=generator)
-    u = (slices + torch.rand(batch, generator=generator)) / batch
+    device = generator.device
+    slices = torch.randperm(batch, generator=generator, device=device)
+    u = (slices + torch.rand(batch, generator=generator, device=device)) / batch
     return T_MIN + (1 - T_MIN) * u
 
 
@@ -55,8 +56,8 @@ def masked_loss(
 
     The mean is over a row's generated coordinates, then over the rows that have any, so its scale
     depends neither on the batch nor on the widths. (The official factor D / |A₁| on a sum over the
-    generated block A₁ is D times this mean.) A modality that no row generates is not in the
-    parts, and without any generated coordinate the loss is 0.
+    generated block A₁ is D times this mean.) The part of a modality that no row generates is 0,
+    and so is the loss without any generated coordinate.
     """
     generated = (roles == Role.GENERATED).to(eps.dtype)
     mask = layout.expand(generated)
@@ -64,12 +65,10 @@ def masked_loss(
     widths = mask.sum(1)
     rows = errors.sum(1) / widths.clamp(min=1)
     total = rows.sum() / (widths > 0).sum().clamp(min=1)
-    sums, counts = errors.sum(0), mask.sum(0)
-    parts = {}
-    for index, name in enumerate(layout.names):
-        own = (layout.owner == index).to(eps.device)
-        if counts[own].sum() > 0:
-            parts[name] = (sums[own].sum() / counts[own].sum()).detach()
+    sums, counts = layout.split(errors), layout.split(mask)
+    parts = {
+        name: (sums[name].sum() / counts[name].sum().clamp(min=1)).detach() for name in layout.dims
+    }
     return total, parts
 
 

@@ -73,6 +73,10 @@ class Registry:
         """Every installed kind, usable or not, without importing anything."""
         return sorted(self._points)
 
+    def installed(self) -> dict[str, str]:
+        """The distribution and version behind each kind, without importing anything."""
+        return {kind: " and ".join(map(_told, self._points[kind])) for kind in self.kinds}
+
     def entry(self, kind: str) -> Entry:
         """The plugin behind a kind, tried now if it was not before. KeyError if there is none."""
         if kind not in self._entries:
@@ -112,6 +116,10 @@ class Registry:
 
 def _home(point: EntryPoint) -> tuple[str, str]:
     return (point.dist.name if point.dist else "?", point.value)
+
+
+def _told(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else "?"
 
 
 def _try(points: list[EntryPoint]) -> Entry:

@@ -2,12 +2,12 @@
 
 GENERATED modalities are diffused and learnt, OBSERVED ones are given clean, ABSENT ones are
 marginalised away. The paper has the first two; the third lets rows with missing modalities train
-as they are, and teaches every marginal.
+as they are, and teaches every marginal. A generator lives on the device of the rows it draws for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import IntEnum
 from itertools import combinations
 from typing import Literal
@@ -41,7 +41,7 @@ def draw_three_roles(
     """
     _demand_recorded(present)
     roles = torch.where(present, Role.GENERATED, Role.ABSENT)
-    u = torch.rand(len(present), generator=generator).to(present.device)
+    u = torch.rand(len(present), generator=generator, device=generator.device)
     open_rows = torch.nonzero(u >= P_JOINT).squeeze(1)
     while len(open_rows):
         drawn = _roles_by_shares(present[open_rows], generator)
@@ -55,10 +55,11 @@ def _roles_by_shares(
     present: Bool[Tensor, "batch modality"], generator: Generator
 ) -> Int64[Tensor, "batch modality"]:
     """Each recorded modality's role, from shares drawn uniformly on the simplex for its row."""
-    cuts = torch.rand(len(present), 2, generator=generator).sort(dim=1).values
-    u = torch.rand(present.shape, generator=generator)
+    cuts = torch.rand(len(present), 2, generator=generator, device=generator.device)
+    cuts = cuts.sort(dim=1).values
+    u = torch.rand(present.shape, generator=generator, device=generator.device)
     drawn = (u >= cuts[:, :1]).long() + (u >= cuts[:, 1:]).long()
-    return torch.where(present, drawn.to(present.device), Role.ABSENT)
+    return torch.where(present, drawn, Role.ABSENT)
 
 
 def draw_paper_roles(
@@ -74,11 +75,11 @@ def draw_paper_roles(
     roles = torch.full(present.shape, int(Role.GENERATED), device=present.device)
     if present.shape[1] < 2:
         return roles
-    u = torch.rand(len(present), generator=generator).to(present.device)
+    u = torch.rand(len(present), generator=generator, device=generator.device)
     open_rows = torch.nonzero(u < p_conditional).squeeze(1)
     while len(open_rows):
         shape = (len(open_rows), present.shape[1])
-        drawn = torch.randint(0, 2, shape, generator=generator).to(present.device)
+        drawn = torch.randint(0, 2, shape, generator=generator, device=generator.device)
         proper = (drawn != drawn[:, :1]).any(1)
         roles[open_rows[proper]] = drawn[proper]
         open_rows = open_rows[~proper]
@@ -93,13 +94,17 @@ def draw_independent_roles(
     return torch.where(present, Role.GENERATED, Role.ABSENT)
 
 
-def role_drawer(
-    scheme: RoleScheme, p_conditional: float = 0.5
-) -> Callable[[Bool[Tensor, "batch modality"], Generator], Int64[Tensor, "batch modality"]]:
-    """The function that draws roles under a scheme."""
+def draw_roles(
+    scheme: RoleScheme,
+    present: Bool[Tensor, "batch modality"],
+    generator: Generator,
+    p_conditional: float = 0.5,
+) -> Int64[Tensor, "batch modality"]:
+    """Roles under a scheme; `p_conditional` is read by the paper's alone."""
     if scheme == "paper":
-        return lambda present, generator: draw_paper_roles(present, generator, p_conditional)
-    return {"three-role": draw_three_roles, "independent": draw_independent_roles}[scheme]
+        return draw_paper_roles(present, generator, p_conditional)
+    draw = {"three-role": draw_three_roles, "independent": draw_independent_roles}[scheme]
+    return draw(present, generator)
 
 
 def roles_for(
@@ -140,7 +145,7 @@ __all__ = [
     "conditioning_subsets",
     "draw_independent_roles",
     "draw_paper_roles",
+    "draw_roles",
     "draw_three_roles",
-    "role_drawer",
     "roles_for",
 ]

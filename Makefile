@@ -1,0 +1,30 @@
+# Each target works from a bare clone: it makes its own virtual environment first.
+PYTHON ?= python3
+VENV ?= .venv
+
+.PHONY: demo test test-all lint
+
+demo: $(VENV)/installed
+	$(VENV)/bin/mld run benchmarks/digits.yaml
+
+test: $(VENV)/installed-dev
+	$(VENV)/bin/python -m pytest
+
+test-all: $(VENV)/installed-dev
+	$(VENV)/bin/python -m pytest -m "slow or not slow"
+
+lint: $(VENV)/installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/mypy
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --editable '.[builtin]'
+	touch $@
+
+$(VENV)/installed-dev: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/installed

@@ -1,0 +1,82 @@
+"""The house keeps its floors, its size and its manners."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted(
+    path for folder in ("mld_core", "plugins", "cli") for path in (ROOT / folder).rglob("*.py")
+)
+CORE_BUDGET = 2500
+FILE_BUDGET = 300
+
+
+def python(code: str) -> str:
+    """What a fresh interpreter prints."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_imports_point_down() -> None:
+    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import mld_core",
+        "import mld",
+        "from mld_core import SpecError, ExitCode",
+        "import mld.spec",
+    ],
+)
+def test_torch_is_not_loaded_before_it_is_needed(code: str) -> None:
+    assert python(f"{code}; import sys; print('torch' in sys.modules)") == "False"
+
+
+def test_help_loads_neither_torch_nor_the_stages() -> None:
+    code = (
+        "import sys, contextlib; sys.argv = ['mld', '--help']\n"
+        "from mld.app import main\n"
+        "with contextlib.suppress(SystemExit): main()\n"
+        "print([m for m in ('torch', 'pydantic', 'yaml', 'pluggy') if m in sys.modules])"
+    )
+    assert python(code).endswith("[]")
+
+
+@pytest.mark.parametrize("package", ["mld_core", "mld"])
+def test_every_public_name_can_be_had(package: str) -> None:
+    module = import_module(package)
+    assert module.__all__ == sorted(set(module.__all__))
+    assert all(getattr(module, name) is not None for name in module.__all__)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = module.no_such_name
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_can_be_read_in_one_sitting(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= FILE_BUDGET
+
+
+def test_the_core_stays_small() -> None:
+    lines = sum(len(path.read_text().splitlines()) for path in (ROOT / "mld_core").glob("*.py"))
+    assert lines <= CORE_BUDGET
+
+
+def test_the_core_and_the_stages_name_no_modality() -> None:
+    """House rule: who types a kind in the core or in mld belongs in a plugin."""
+    kinds = ("image", "audio", "molecule")
+    for path in SOURCES:
+        if "plugins" in path.relative_to(ROOT).parts:
+            continue
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            named = [kind for kind in kinds if f'"{kind}"' in line or f"'{kind}'" in line]
+            assert not named, f"{path}:{number} names {named}"
