@@ -1,0 +1,190 @@
+"""One file written whole, or not at all, and read back only if it is what was written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mld_core.errors import ArtefactError
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+    from torch import Tensor
+
+
+def digest(value: JsonValue | Mapping[str, JsonValue]) -> str:
+    """The sha256 of a value's canonical JSON: the order of keys does not matter."""
+    told = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """The sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def differences(old: Mapping[str, JsonValue], new: Mapping[str, JsonValue]) -> list[str]:
+    """One line for each dotted key whose value differs: "  key: old -> new"."""
+    before, after = _flat(json.loads(json.dumps(old))), _flat(json.loads(json.dumps(new)))
+    keys = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
+    return [f"  {key}: {before.get(key, 'nothing')} -> {after.get(key, 'nothing')}" for key in keys]
+
+
+def _flat(value: JsonValue, prefix: str = "") -> dict[str, str]:
+    if isinstance(value, dict) and value:
+        return {
+            key: leaf
+            for name, inner in value.items()
+            for key, leaf in _flat(inner, f"{prefix}.{name}" if prefix else name).items()
+        }
+    return {prefix: json.dumps(value, ensure_ascii=False)}
+
+
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """A name to write under; it becomes `path` once the block ends well, and else disappears.
+
+    Whatever moment the process dies at, `path` is the old file or the new one. Only one process
+    may write a given path at a time: hold the folder's lock.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        _sync(partial)
+        partial.replace(path)
+        # A rename lasts only once the folder is on disk; some systems cannot open one.
+        with suppress(PermissionError):
+            _sync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def append_line(path: Path, value: Mapping[str, JsonValue]) -> None:
+    """Add one line of JSON to a file."""
+    line = json.dumps(value, allow_nan=False).encode() + b"\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            # A process killed while it wrote leaves half a line.
+            line = line if file.read(1) == b"\n" else b"\n" + line
+        file.write(line)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The values of a file of JSON lines, without the half lines of killed processes."""
+    if not path.is_file():
+        return []
+    found = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep every other process out of a folder. ArtefactError, naming it, if one is in there."""
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, holder = FileLock(folder / ".lock"), folder / ".lock.json"
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise ArtefactError(
+            f"{folder} is in use by {_who(holder)}: wait until it ends, or choose another folder "
+            "with --out"
+        ) from None
+    with lock:
+        holder.write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}))
+        try:
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+
+
+def _who(holder: Path) -> str:
+    try:
+        told = json.loads(holder.read_text(encoding="utf-8"))
+        return f"process {told['pid']} on {told['host']}"
+    except (OSError, ValueError):
+        return "another process"
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file that carries the sha256 of its own contents."""
+    import torch
+    from safetensors.torch import save_file
+
+    # Cloned because safetensors refuses names that share memory, such as tied weights.
+    own = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    with written(path) as partial:
+        save_file(own, partial, {**metadata, "sha256": _content_digest(own, metadata)})
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and metadata of a file that `save_tensors` wrote.
+
+    ArtefactError if it is missing, torn, or differs by a single bit from what was written.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise ArtefactError(f"{path} is missing")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, UnicodeDecodeError) as error:
+        raise ArtefactError(f"{path} is corrupt: {error}") from error
+    told = metadata.pop("sha256", None)
+    if told != _content_digest(tensors, metadata):
+        raise ArtefactError(f"{path} is corrupt: its contents do not match their sha256")
+    return tensors, metadata
+
+
+def _content_digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    import torch
+
+    told = hashlib.sha256(digest(dict(metadata)).encode())
+    for name, tensor in sorted(tensors.items()):
+        told.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        told.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return told.hexdigest()
+
+
+__all__ = [
+    "append_line",
+    "differences",
+    "digest",
+    "file_digest",
+    "load_tensors",
+    "locked",
+    "read_lines",
+    "save_tensors",
+    "written",
+]

@@ -1,0 +1,63 @@
+"""How far a training is, told on stderr: a bar on a terminal, a line every tenth elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Show = Callable[[int, float, float], None]
+"""Tells the updates done, the loss, and the rate in rows per second."""
+
+
+@contextmanager
+def progress(job: str, done: int, updates: int) -> Iterator[Show]:
+    """Show a training that has made `done` of its updates; may be called as often as one likes."""
+    if sys.stderr.isatty():
+        with _bar(job, done, updates) as show:
+            yield show
+    else:
+        yield _lines(job, done, updates)
+
+
+@contextmanager
+def _bar(job: str, done: int, updates: int) -> Iterator[Show]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeLeftColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[told]}"),
+        TimeLeftColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(job, total=updates, completed=done, told="")
+
+        def show(done: int, loss: float, rate: float) -> None:
+            bar.update(task, completed=done, told=f"loss {loss:.4g}  {rate:,.0f} rows/s")
+
+        yield show
+
+
+def _lines(job: str, done: int, updates: int) -> Show:
+    began, first, tenth = time.monotonic(), done, 10 * done // updates
+
+    def show(done: int, loss: float, rate: float) -> None:
+        nonlocal tenth
+        if 10 * done // updates == tenth:
+            return
+        tenth = 10 * done // updates
+        left = (time.monotonic() - began) * (updates - done) / (done - first)
+        sys.stderr.write(
+            f"{job}: {done} of {updates} updates, loss {loss:.4g}, {rate:,.0f} rows/s, "
+            f"{left:.0f} s left\n"
+        )
+
+    return show
+
+
+__all__ = ["Show", "progress"]

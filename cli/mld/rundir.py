@@ -1,0 +1,312 @@
+"""A run directory: the only code that knows the names of files inside a run.
+
+Every file appears whole or not at all. A stage is finished once its marker exists; the marker
+holds the digest of what the stage was made from and the sha256 of what it made.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mld.artefact import (
+    append_line,
+    differences,
+    digest,
+    file_digest,
+    load_tensors,
+    locked,
+    read_lines,
+    save_tensors,
+    written,
+)
+from mld_core.errors import ArtefactError
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+    from torch import Tensor
+
+STAGES = ("data", "autoencode", "latents", "diffuse", "generate", "judge", "report")
+
+# Which stage makes what lies under a name at the top of the run, or trains a job of that name.
+_MAKERS = {
+    "modalities": "data",
+    "autoencoders": "autoencode",
+    "latents": "latents",
+    "diffusion": "diffuse",
+    "samples": "generate",
+    "classifiers": "judge",
+    "metrics.json": "judge",
+    "report.html": "report",
+}
+_TRAINERS = {"autoencode": "autoencode", "diffuse": "diffuse", "classify": "judge"}
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """One execution on disk. Makes nothing there until something is written."""
+
+    path: Path
+
+    @property
+    def spec(self) -> Path:
+        """The resolved spec."""
+        return self.path / "spec.yaml"
+
+    @property
+    def provenance(self) -> Path:
+        """Which code, libraries and machine made this run."""
+        return self.path / "provenance.json"
+
+    @property
+    def events(self) -> Path:
+        """What happened, one JSON object a line; see `log` and `read_events`."""
+        return self.path / "events.jsonl"
+
+    @property
+    def status(self) -> Path:
+        """The stage last entered, and its state."""
+        return self.path / "status.json"
+
+    @property
+    def metrics(self) -> Path:
+        """The scores."""
+        return self.path / "metrics.json"
+
+    @property
+    def report(self) -> Path:
+        """The report, one self-contained page."""
+        return self.path / "report.html"
+
+    @property
+    def error(self) -> Path:
+        """The traceback of a failed run."""
+        return self.path / "error.txt"
+
+    @property
+    def network(self) -> Path:
+        """The score network's weights after the last update."""
+        return self.path / "diffusion" / "network.safetensors"
+
+    @property
+    def ema(self) -> Path:
+        """The moving average of the score network's weights."""
+        return self.path / "diffusion" / "ema.safetensors"
+
+    def facts(self, name: str) -> Path:
+        """What a modality learnt from the training split."""
+        return self.path / "modalities" / f"{name}.json"
+
+    def autoencoder(self, name: str) -> Path:
+        """The weights of a modality's autoencoder."""
+        return self.path / "autoencoders" / f"{name}.safetensors"
+
+    def classifier(self, name: str) -> Path:
+        """The weights of a modality's classifier."""
+        return self.path / "classifiers" / f"{name}.safetensors"
+
+    def latents(self, split: str) -> Path:
+        """The latent cache of a split."""
+        return self.path / "latents" / f"{split}.safetensors"
+
+    def checkpoint(self, job: str) -> Path:
+        """Where a training job, such as "autoencode/digit", keeps what it needs to go on."""
+        return self.path / "checkpoints" / f"{job.replace('/', '.')}.safetensors"
+
+    def samples(self, observed: str) -> Path:
+        """The folder of the samples given `observed`: "joint", or names joined by "+"."""
+        return self.path / "samples" / observed
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep every other process out of this run. ArtefactError if one is already in."""
+        return locked(self.path)
+
+    def write_text(self, path: Path, text: str) -> None:
+        """Write a text file whole."""
+        with written(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+
+    def write_json(self, path: Path, value: JsonValue | Mapping[str, JsonValue]) -> None:
+        """Write a value as JSON; NaN and infinity, which JSON has not, are a ValueError."""
+        self.write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+    def read_json(self, path: Path) -> Any:
+        """The value in a JSON file. ArtefactError if it is missing or torn."""
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ArtefactError(f"{path} is missing: {self._remedy(path)}") from None
+        except ValueError as error:
+            raise ArtefactError(f"{path} is corrupt ({error}): {self._remedy(path)}") from error
+
+    def write_tensors(
+        self, path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """Write tensors as a safetensors file that carries its own sha256."""
+        save_tensors(path, tensors, metadata or {})
+
+    def read_tensors(self, path: Path) -> dict[str, Tensor]:
+        """The tensors of a file. ArtefactError if they are not those that were written."""
+        return self.read_tensors_and_metadata(path)[0]
+
+    def read_tensors_and_metadata(self, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """The same, and the metadata they were written with."""
+        try:
+            return load_tensors(path)
+        except ArtefactError as error:
+            raise ArtefactError(f"{error}: {self._remedy(path)}") from error
+
+    def log(self, event: str, **fields: JsonValue) -> None:
+        """Add one line to events.jsonl."""
+        append_line(self.events, {"time": _now(), "event": event, **fields})
+
+    def read_events(self) -> list[dict[str, Any]]:
+        """All events in order, without the half lines of killed processes.
+
+        A resumed training repeats the updates since its last checkpoint: the later event holds.
+        """
+        return read_lines(self.events)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Callable[[], float]]:
+        """Tell events.jsonl and status.json how a stage fares; gives its seconds so far."""
+        began = time.monotonic()
+
+        def seconds() -> float:
+            return round(time.monotonic() - began, 3)
+
+        self._tell(name, "started", None)
+        try:
+            yield seconds
+        except KeyboardInterrupt:
+            self._tell(name, "interrupted", seconds())
+            raise
+        except BaseException:
+            self._tell(name, "failed", seconds())
+            raise
+        self._tell(name, "finished", seconds())
+
+    def _tell(self, stage: str, state: str, seconds: float | None) -> None:
+        self.log("stage", stage=stage, state=state, seconds=seconds)
+        self.write_json(self.status, {"stage": stage, "state": state, "time": _now()})
+
+    def has(self, stage: str) -> bool:
+        """Whether a stage has its marker."""
+        return self._marker(stage).is_file()
+
+    def demand(self, stage: str) -> None:
+        """ArtefactError unless a stage is finished and intact."""
+        if not self.has(stage):
+            raise ArtefactError(
+                f"{self.path} has not finished stage {stage}: carry on with `mld run`"
+            )
+        self.verify(stage)
+
+    def finished(self, stage: str, made_from: Mapping[str, JsonValue]) -> bool:
+        """Whether a stage is done and all it made is intact.
+
+        ArtefactError if it was made from something else than `made_from`, or a file is missing
+        or has changed.
+        """
+        if not self.has(stage):
+            return False
+        self.demand_same(stage, made_from)
+        self.verify(stage)
+        return True
+
+    def demand_same(self, stage: str, made_from: Mapping[str, JsonValue]) -> None:
+        """ArtefactError, listing what differs, if a finished stage was made from something else."""
+        marker = self._read_marker(stage)
+        if marker["digest"] != digest(made_from):
+            changed = "\n".join(differences(marker["made_from"], made_from))
+            raise ArtefactError(
+                f"stage {stage} of {self.path} was made by another spec:\n{changed}\n"
+                f"recompute it and all after it with `mld run SPEC --redo {stage}`, or choose "
+                "another folder with --out"
+            )
+
+    def verify(self, stage: str) -> None:
+        """ArtefactError if a file that a finished stage made is missing or has changed."""
+        remedy = f"recompute it with `mld run SPEC --redo {stage}`"
+        for name, told in self._read_marker(stage)["files"].items():
+            path = self.path / name
+            if not path.is_file():
+                raise ArtefactError(f"{path} is missing: {remedy}")
+            if file_digest(path) != told:
+                raise ArtefactError(f"{path} is not as stage {stage} wrote it: {remedy}")
+
+    def finish(
+        self,
+        stage: str,
+        made_from: Mapping[str, JsonValue],
+        files: Iterable[Path],
+        seconds: float,
+        facts: Mapping[str, JsonValue] | None = None,
+    ) -> None:
+        """Mark a stage as done, once all its files lie in their places."""
+        files = sorted(files)
+        marker = {
+            "digest": digest(made_from),
+            "made_from": dict(made_from),
+            "files": {path.relative_to(self.path).as_posix(): file_digest(path) for path in files},
+            "seconds": seconds,
+            "facts": dict(facts or {}),
+        }
+        self.write_json(self._marker(stage), {**marker, "sha256": digest(marker)})
+
+    def facts_of(self, stage: str) -> dict[str, Any]:
+        """What a finished stage noted about itself."""
+        return dict(self._read_marker(stage)["facts"])
+
+    def seconds_of(self, stage: str) -> float:
+        """How long a finished stage took."""
+        return float(self._read_marker(stage)["seconds"])
+
+    def digest(self, stage: str) -> str:
+        """The digest of what a finished stage was made from."""
+        return str(self._read_marker(stage)["digest"])
+
+    def redo(self, stage: str) -> None:
+        """Forget that a stage and those after it are done; their checkpoints go too."""
+        again = STAGES[STAGES.index(stage) :]
+        # From the last to the first: if this is cut short, no stage outlives one before it.
+        for name in reversed(again):
+            self._marker(name).unlink(missing_ok=True)
+        for path in (self.path / "checkpoints").glob("*.safetensors"):
+            if _TRAINERS.get(path.name.partition(".")[0]) in again:
+                path.unlink()
+
+    def _marker(self, stage: str) -> Path:
+        return self.path / "stages" / f"{stage}.json"
+
+    def _read_marker(self, stage: str) -> dict[str, Any]:
+        path = self._marker(stage)
+        marker = self.read_json(path)
+        told = marker.pop("sha256", None) if isinstance(marker, dict) else None
+        if told is None or told != digest(marker):
+            raise ArtefactError(f"{path} is corrupt: {self._remedy(path)}")
+        return marker
+
+    def _remedy(self, path: Path) -> str:
+        """What mends a file that cannot be read: to recompute the stage that makes it."""
+        top, *below = path.relative_to(self.path).parts
+        if top == "stages":
+            stage = path.stem
+        elif top == "checkpoints":
+            stage = _TRAINERS.get(below[0].partition(".")[0], "STAGE")
+        else:
+            stage = _MAKERS.get(top, "STAGE")
+        return f"recompute it with `mld run SPEC --redo {stage}`"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+__all__ = ["STAGES", "RunDir", "digest"]

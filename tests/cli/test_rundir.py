@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mld.artefact import written
+from mld.rundir import STAGES, RunDir, digest
+
+from mld_core.errors import ArtefactError
+
+MADE_FROM = {"spec": {"updates": 10, "network": {"width": 512}}, "inputs": ["abc"]}
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> RunDir:
+    return RunDir(tmp_path / "run")
+
+
+@pytest.fixture
+def finished(run_dir: RunDir) -> RunDir:
+    """A run whose stage "diffuse" is done."""
+    run_dir.write_tensors(run_dir.network, {"weight": torch.arange(6.0).reshape(2, 3)})
+    run_dir.write_json(run_dir.metrics, {"value": 1})
+    run_dir.finish("diffuse", MADE_FROM, [run_dir.network, run_dir.metrics], 1.5, {"rows": 4})
+    return run_dir
+
+
+def flip_bit(path: Path, at: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def test_a_run_directory_makes_nothing_until_something_is_written(run_dir: RunDir) -> None:
+    assert not run_dir.finished("data", {})
+    assert run_dir.read_events() == []
+    assert pickle.loads(pickle.dumps(run_dir)) == run_dir
+    assert not run_dir.path.exists()
+
+
+def test_importing_it_loads_neither_torch_nor_fabric() -> None:
+    told = (
+        "import sys, mld.rundir, mld.store; print({'torch', 'lightning_fabric'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_a_finished_stage_is_read_back(finished: RunDir) -> None:
+    assert finished.finished("diffuse", MADE_FROM)
+    assert finished.finished("diffuse", json.loads(json.dumps(MADE_FROM)))
+    assert finished.facts_of("diffuse") == {"rows": 4}
+    assert finished.digest("diffuse") == digest(MADE_FROM)
+
+
+def test_a_changed_spec_is_told_key_by_key(finished: RunDir) -> None:
+    changed = {"spec": {"updates": 20, "network": {"width": 512}, "ema": None}, "inputs": ["abc"]}
+    with pytest.raises(ArtefactError) as error:
+        finished.finished("diffuse", changed)
+    assert str(error.value) == (
+        f"stage diffuse of {finished.path} was made by another spec:\n"
+        "  spec.ema: nothing -> null\n"
+        "  spec.updates: 10 -> 20\n"
+        "recompute it and all after it with `mld run SPEC --redo diffuse`, or choose another "
+        "folder with --out"
+    )
+
+
+@pytest.mark.parametrize("name", ["diffusion/network.safetensors", "metrics.json"])
+def test_every_corrupted_byte_is_noticed(finished: RunDir, name: str) -> None:
+    path = finished.path / name
+    intact = path.read_bytes()
+    for at in range(0, len(intact), 7):
+        flip_bit(path, at)
+        with pytest.raises(ArtefactError, match=rf"{name} is not as .*--redo diffuse"):
+            finished.finished("diffuse", MADE_FROM)
+        path.write_bytes(intact)
+    path.unlink()
+    with pytest.raises(ArtefactError, match=rf"{name} is missing: .*--redo diffuse"):
+        finished.finished("diffuse", MADE_FROM)
+
+
+def test_every_corrupted_byte_of_a_marker_is_noticed(finished: RunDir) -> None:
+    path = finished.path / "stages" / "diffuse.json"
+    intact = path.read_bytes()
+    for at in range(0, len(intact), 5):
+        flip_bit(path, at)
+        if path.read_bytes().split() == intact.split():
+            continue  # a space for a line end changes nothing
+        with pytest.raises(ArtefactError, match=r"diffuse\.json is corrupt.*--redo diffuse"):
+            finished.facts_of("diffuse")
+    path.write_bytes(intact[:40])
+    with pytest.raises(ArtefactError, match=r"diffuse\.json is corrupt"):
+        finished.finished("diffuse", MADE_FROM)
+
+
+def test_tensors_come_back_as_they_were(run_dir: RunDir) -> None:
+    tied = torch.randn(3, 4)
+    told = {
+        "float": tied.T,
+        "tied": tied,
+        "half": torch.randn(5).bfloat16(),
+        "scalar": torch.tensor(7),
+        "mask": torch.tensor([True, False]),
+        "none": torch.empty(0, 3),
+    }
+    path = run_dir.latents("train")
+    run_dir.write_tensors(path, told, {"classes": "ten"})
+    tensors, metadata = run_dir.read_tensors_and_metadata(path)
+    assert metadata == {"classes": "ten"}
+    assert tensors.keys() == told.keys()
+    for name, tensor in told.items():
+        assert tensors[name].dtype == tensor.dtype
+        assert torch.equal(tensors[name], tensor)
+
+
+def test_a_tensor_file_notices_by_itself_what_befalls_it(run_dir: RunDir) -> None:
+    path = run_dir.autoencoder("digit")
+    run_dir.write_tensors(path, {"weight": torch.randn(8)}, {"update": "12"})
+    intact = path.read_bytes()
+    for at in range(0, len(intact), 3):
+        flip_bit(path, at)
+        with pytest.raises(ArtefactError, match=r"digit\.safetensors is corrupt.*autoencode`"):
+            run_dir.read_tensors(path)
+        path.write_bytes(intact)
+    path.write_bytes(intact[:-1])
+    with pytest.raises(ArtefactError, match="is corrupt"):
+        run_dir.read_tensors(path)
+    path.unlink()
+    with pytest.raises(ArtefactError, match=r"is missing: .*--redo autoencode"):
+        run_dir.read_tensors(path)
+
+
+def test_json_errors_name_the_stage_to_redo(run_dir: RunDir) -> None:
+    with pytest.raises(ArtefactError, match=r"digit\.json is missing: .*--redo data"):
+        run_dir.read_json(run_dir.facts("digit"))
+    run_dir.write_text(run_dir.metrics, '{"value": ')
+    with pytest.raises(ArtefactError, match=r"metrics\.json is corrupt .*--redo judge"):
+        run_dir.read_json(run_dir.metrics)
+    with pytest.raises(ValueError, match="JSON compliant"):
+        run_dir.write_json(run_dir.metrics, {"value": float("nan")})
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail_half_way() -> None:
+        with written(path) as partial:
+            partial.write_text("ne")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail_half_way()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert path.read_text() == "old"
+
+
+def test_redo_forgets_a_stage_and_all_after_it(run_dir: RunDir) -> None:
+    for stage in STAGES:
+        run_dir.finish(stage, {}, [], 0.0)
+    for job in ("autoencode/digit", "diffuse", "classify/digit"):
+        run_dir.write_tensors(run_dir.checkpoint(job), {"weight": torch.zeros(1)})
+    run_dir.redo("latents")
+    left = [stage for stage in STAGES if run_dir.finished(stage, {})]
+    assert left == ["data", "autoencode"]
+    kept = [path.name for path in (run_dir.path / "checkpoints").iterdir()]
+    assert kept == ["autoencode.digit.safetensors"]
+
+
+def test_a_second_process_is_kept_out(run_dir: RunDir) -> None:
+    told = (
+        "import sys; from pathlib import Path; from mld.rundir import RunDir\n"
+        "with RunDir(Path(sys.argv[1])).lock(): pass"
+    )
+    command = [sys.executable, "-c", told, str(run_dir.path)]
+    with run_dir.lock():
+        second = subprocess.run(command, capture_output=True, text=True, check=False)
+    who = f"{run_dir.path} is in use by process {os.getpid()} on "
+    assert f"mld_core.errors.ArtefactError: {who}" in second.stderr
+    subprocess.run(command, check=True)
+    with run_dir.lock():
+        pass
+
+
+def test_events_survive_a_process_killed_while_it_wrote_one(run_dir: RunDir) -> None:
+    run_dir.log("warning", stage="data", message="naïve")
+    with run_dir.events.open("a") as file:
+        file.write('{"time": "2024-')
+    run_dir.log("train", loss=1.5)
+    first, second = run_dir.read_events()
+    assert (first["event"], first["message"]) == ("warning", "naïve")
+    assert (second["event"], second["loss"]) == ("train", 1.5)
+
+
+def test_a_stage_tells_how_it_fares(run_dir: RunDir) -> None:
+    with run_dir.stage("data") as seconds:
+        assert seconds() >= 0
+        assert run_dir.read_json(run_dir.status)["state"] == "started"
+    for error in (KeyboardInterrupt, ZeroDivisionError):
+        with pytest.raises(error), run_dir.stage("latents"):
+            raise error
+    told = [(event["stage"], event["state"]) for event in run_dir.read_events()]
+    assert told == [
+        ("data", "started"),
+        ("data", "finished"),
+        ("latents", "started"),
+        ("latents", "interrupted"),
+        ("latents", "started"),
+        ("latents", "failed"),
+    ]
+    assert run_dir.read_json(run_dir.status)["state"] == "failed"

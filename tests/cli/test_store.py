@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mld.store import Store
+
+from mld_core.errors import ArtefactError
+
+KEY = {"kind": "image", "config": {"size": 16}, "seed": 0}
+
+
+def test_weights_are_found_under_their_own_key_alone(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    weights = {"weight": torch.randn(3, 2)}
+    with store.entry(KEY) as entry:
+        assert not entry.found
+        with pytest.raises(ArtefactError, match="nothing at"):
+            entry.read()
+        entry.write(weights, {"updates": "10"})
+        assert entry.found
+    with Store(tmp_path).entry(dict(reversed(KEY.items()))) as entry:
+        assert entry.found
+        assert torch.equal(entry.read()["weight"], weights["weight"])
+    with store.entry({**KEY, "seed": 1}) as entry:
+        assert not entry.found
+
+
+def test_a_corrupt_entry_is_removed_with_a_warning(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.entry(KEY) as entry:
+        entry.write({"weight": torch.randn(3, 2)}, {})
+    (path,) = tmp_path.rglob("*.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    with store.entry(KEY) as entry:
+        with pytest.warns(UserWarning, match=r"is corrupt.*removed from the store"):
+            assert not entry.found
+        assert not path.exists()
+        entry.write({"weight": torch.zeros(1)}, {})
+        assert entry.found
+
+
+def test_the_same_key_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
+    told = (
+        "import sys; from pathlib import Path; from mld.store import Store\n"
+        "key = {'a': int(sys.argv[2])}\n"
+        "with Store(Path(sys.argv[1])).entry(key) as entry: print(entry.found)"
+    )
+
+    def ask(key: int) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", told, str(tmp_path), str(key)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    with Store(tmp_path).entry({"a": 1}) as entry:
+        waiting = ask(1)
+        assert ask(2).communicate(timeout=60)[0] == "False\n"
+        entry.write({"weight": torch.zeros(1)}, {})
+    # Only what was written before the lock was given up can have been found.
+    assert waiting.communicate(timeout=60)[0] == "True\n"
+
+
+def test_the_default_store_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLD_STORE", "~/elsewhere")
+    assert Store.default().root == Path(os.path.expanduser("~/elsewhere"))
+    monkeypatch.delenv("MLD_STORE")
+    assert Store.default().root.name == "mld"
+
+
+def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(ArtefactError, match=r"cannot be written .* set MLD_STORE"),
+        Store(tmp_path / "file").entry(KEY),
+    ):
+        pass
