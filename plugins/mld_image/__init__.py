@@ -1,1 +1,15 @@
-"""placeholder."""
+"""The modality `image`: square pictures, grey or in colour."""
+
+from __future__ import annotations
+
+from mld_core import Modality, hookimpl
+from mld_image.modality import ImageConfig, ImageModality
+
+
+@hookimpl
+def register_modalities() -> list[type[Modality]]:
+    """The image modality."""
+    return [ImageModality]
+
+
+__all__ = ["ImageConfig", "ImageModality", "register_modalities"]
