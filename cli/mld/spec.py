@@ -91,26 +91,27 @@ def _contradictions(spec: Spec) -> Iterator[Finding]:
 
 
 def _diffusion_faults(spec: Spec) -> Iterator[Finding]:
-    told = spec.diffuse
-    if told.beta_max <= told.beta_min:
+    diffuse = spec.diffuse
+    if diffuse.beta_max <= diffuse.beta_min:
         yield (
             ("diffuse", "beta_max"),
-            f"must be above beta_min ({told.beta_min}), not {told.beta_max}",
+            f"must be above beta_min ({diffuse.beta_min}), not {diffuse.beta_max}",
         )
-    if told.roles != "paper" and told.p_conditional is not None:
+    if diffuse.roles != "paper" and diffuse.p_conditional is not None:
         yield (
             ("diffuse", "p_conditional"),
-            f"goes only with roles: paper, and roles is {told.roles}",
+            f"goes only with roles: paper, and roles is {diffuse.roles}",
         )
     guidance = spec.generate.guidance
     if isinstance(guidance, GuidanceSpec):
         guidance = max(guidance.conditional, guidance.joint)
-    if told.roles == "paper" and guidance > 0:
-        why = "roles: paper needs generate.guidance: 0, as its network knows no marginals"
+    if diffuse.roles == "paper" and guidance > 0:
+        told = f"with roles: paper, generate.guidance must be 0, not {guidance}"
+        why = "its network knows no marginals to guide by"
         written = "guidance" in spec.generate.model_fields_set
         yield (
             ("generate", "guidance") if written else ("diffuse", "roles"),
-            f"{why}, not {guidance}",
+            f"{told}: {why}",
         )
 
 

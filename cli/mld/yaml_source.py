@@ -83,7 +83,7 @@ class Document:
     def read(cls, path: Path, overrides: Iterable[str] = ()) -> Document:
         """A file's values after overrides `a.b=c`. SpecError if it is not YAML."""
         try:
-            text = path.read_text(encoding="utf-8-sig")
+            text = path.read_text(encoding="utf-8")
         except OSError as error:
             raise SpecError(f"{path}: cannot be read: {error.strerror}") from error
         except UnicodeDecodeError as error:

@@ -141,14 +141,15 @@ def test_yaml_of_version_1_2(load):
 name: no
 data: {kind: table, path: on}
 modalities: {yes: {kind: dots, latent_dim: 010}, 7: {kind: dots, latent_dim: 2}}
-diffuse: {learning_rate: 1e-3, ema: 5E-1}
+diffuse: {learning_rate: 1e-3, ema: 5E-1, beta_max: 2e1}
 """
     spec = load(text)
     assert spec.name == "no"
     assert spec.data.config.path.name == "on"
     assert list(spec.modalities) == ["yes", "7"]
     assert spec.modalities["yes"].config.latent_dim == 10
-    assert (spec.diffuse.learning_rate, spec.diffuse.ema) == (0.001, 0.5)
+    numbers = spec.diffuse.learning_rate, spec.diffuse.ema, spec.diffuse.beta_max
+    assert numbers == (0.001, 0.5, 20.0)
 
 
 def test_paths_are_relative_to_the_spec(load, tmp_path):
@@ -262,13 +263,13 @@ digits.yaml:25: judge: given twice; the first is at digits.yaml:23"""
         ),
         (
             "diffuse: {roles: paper}",
-            "diffuse.roles: roles: paper needs generate.guidance: 0, as its network knows no "
-            "marginals, not 1.0",
+            "diffuse.roles: with roles: paper, generate.guidance must be 0, not 1.0: its "
+            "network knows no marginals to guide by",
         ),
         (
             "diffuse: {roles: paper}\ngenerate: {guidance: {conditional: 0}}",
-            "generate.guidance: roles: paper needs generate.guidance: 0, as its network knows no "
-            "marginals, not 1.0",
+            "generate.guidance: with roles: paper, generate.guidance must be 0, not 1.0: its "
+            "network knows no marginals to guide by",
         ),
         (
             "diffuse: {beta_min: 1, beta_max: 1}",
