@@ -49,6 +49,30 @@ def _flat(value: JsonValue, prefix: str = "") -> dict[str, str]:
     return {prefix: json.dumps(value, ensure_ascii=False)}
 
 
+def load_json(path: Path) -> Any:
+    """The value in a JSON file. ArtefactError if it is missing or torn."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtefactError(f"{path} is missing") from None
+    except ValueError as error:
+        raise ArtefactError(f"{path} is corrupt: {error}") from error
+
+
+def sealed(value: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """A value that carries its own sha256, for `load_sealed` to check."""
+    return {**value, "sha256": digest(value)}
+
+
+def load_sealed(path: Path) -> dict[str, Any]:
+    """The value in a JSON file that was sealed. ArtefactError if it is missing or has changed."""
+    value = load_json(path)
+    told = value.pop("sha256", None) if isinstance(value, dict) else None
+    if told is None or told != digest(value):
+        raise ArtefactError(f"{path} is corrupt: its contents do not match their sha256")
+    return value
+
+
 @contextmanager
 def written(path: Path) -> Iterator[Path]:
     """A name to write under; it becomes `path` once the block ends well, and else disappears.
@@ -182,9 +206,12 @@ __all__ = [
     "differences",
     "digest",
     "file_digest",
+    "load_json",
+    "load_sealed",
     "load_tensors",
     "locked",
     "read_lines",
     "save_tensors",
+    "sealed",
     "written",
 ]

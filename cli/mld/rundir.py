@@ -13,17 +13,20 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mld.artefact import (
     append_line,
     differences,
     digest,
     file_digest,
+    load_json,
+    load_sealed,
     load_tensors,
     locked,
     read_lines,
     save_tensors,
+    sealed,
     written,
 )
 from mld_core.errors import ArtefactError
@@ -31,6 +34,8 @@ from mld_core.errors import ArtefactError
 if TYPE_CHECKING:
     from pydantic import JsonValue
     from torch import Tensor
+
+Content = TypeVar("Content")
 
 STAGES = ("data", "autoencode", "latents", "diffuse", "generate", "judge", "report")
 
@@ -138,12 +143,7 @@ class RunDir:
 
     def read_json(self, path: Path) -> Any:
         """The value in a JSON file. ArtefactError if it is missing or torn."""
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ArtefactError(f"{path} is missing: {self._remedy(path)}") from None
-        except ValueError as error:
-            raise ArtefactError(f"{path} is corrupt ({error}): {self._remedy(path)}") from error
+        return self._read(load_json, path)
 
     def write_tensors(
         self, path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
@@ -157,10 +157,14 @@ class RunDir:
 
     def read_tensors_and_metadata(self, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         """The same, and the metadata they were written with."""
+        return self._read(load_tensors, path)
+
+    def _read(self, load: Callable[[Path], Content], path: Path) -> Content:
+        """A file's content; a complaint about it says which stage to redo."""
         try:
-            return load_tensors(path)
+            return load(path)
         except ArtefactError as error:
-            raise ArtefactError(f"{error}: {self._remedy(path)}") from error
+            raise ArtefactError(f"{error}: {_remedy(path.relative_to(self.path))}") from error
 
     def log(self, event: str, **fields: JsonValue) -> None:
         """Add one line to events.jsonl."""
@@ -208,6 +212,29 @@ class RunDir:
             )
         self.verify(stage)
 
+    def has(self, stage: str) -> bool:
+        """Whether a stage was finished, be it of this spec and intact or not."""
+        return self._marker(stage).is_file()
+
+    def demand(self, stage: str) -> None:
+        """ArtefactError unless a stage was finished."""
+        if not self.has(stage):
+            raise ArtefactError(
+                f"{self.path} has not come to the end of stage {stage}: finish it with "
+                f"`mld run {self.spec}`"
+            )
+
+    def demand_same(self, stage: str, made_from: Mapping[str, JsonValue]) -> None:
+        """ArtefactError, saying what differs, unless a finished stage was made from just this."""
+        marker = self._read(load_sealed, self._marker(stage))
+        if marker["digest"] != digest(made_from):
+            changed = "\n".join(differences(marker["made_from"], made_from))
+            raise ArtefactError(
+                f"stage {stage} of {self.path} was made by another spec:\n{changed}\n"
+                f"recompute it and all after it with `mld run SPEC --redo {stage}`, or choose "
+                "another folder with --out"
+            )
+
     def finished(self, stage: str, made_from: Mapping[str, JsonValue]) -> bool:
         """Whether a stage is done and all it made is intact.
 
@@ -217,29 +244,14 @@ class RunDir:
         if not self.has(stage):
             return False
         self.demand_same(stage, made_from)
-        self.verify(stage)
-        return True
-
-    def demand_same(self, stage: str, made_from: Mapping[str, JsonValue]) -> None:
-        """ArtefactError, listing what differs, if a finished stage was made from something else."""
-        marker = self._read_marker(stage)
-        if marker["digest"] != digest(made_from):
-            changed = "\n".join(differences(marker["made_from"], made_from))
-            raise ArtefactError(
-                f"stage {stage} of {self.path} was made by another spec:\n{changed}\n"
-                f"recompute it and all after it with `mld run SPEC --redo {stage}`, or choose "
-                "another folder with --out"
-            )
-
-    def verify(self, stage: str) -> None:
-        """ArtefactError if a file that a finished stage made is missing or has changed."""
         remedy = f"recompute it with `mld run SPEC --redo {stage}`"
-        for name, told in self._read_marker(stage)["files"].items():
+        for name, told in self._read(load_sealed, self._marker(stage))["files"].items():
             path = self.path / name
             if not path.is_file():
                 raise ArtefactError(f"{path} is missing: {remedy}")
             if file_digest(path) != told:
                 raise ArtefactError(f"{path} is not as stage {stage} wrote it: {remedy}")
+        return True
 
     def finish(
         self,
@@ -250,27 +262,28 @@ class RunDir:
         facts: Mapping[str, JsonValue] | None = None,
     ) -> None:
         """Mark a stage as done, once all its files lie in their places."""
-        files = sorted(files)
         marker = {
             "digest": digest(made_from),
             "made_from": dict(made_from),
-            "files": {path.relative_to(self.path).as_posix(): file_digest(path) for path in files},
+            "files": {
+                path.relative_to(self.path).as_posix(): file_digest(path) for path in sorted(files)
+            },
             "seconds": seconds,
             "facts": dict(facts or {}),
         }
-        self.write_json(self._marker(stage), {**marker, "sha256": digest(marker)})
+        self.write_json(self._marker(stage), sealed(marker))
 
     def facts_of(self, stage: str) -> dict[str, Any]:
         """What a finished stage noted about itself."""
-        return dict(self._read_marker(stage)["facts"])
+        return dict(self._read(load_sealed, self._marker(stage))["facts"])
 
     def seconds_of(self, stage: str) -> float:
         """How long a finished stage took."""
-        return float(self._read_marker(stage)["seconds"])
+        return float(self._read(load_sealed, self._marker(stage))["seconds"])
 
     def digest(self, stage: str) -> str:
         """The digest of what a finished stage was made from."""
-        return str(self._read_marker(stage)["digest"])
+        return str(self._read(load_sealed, self._marker(stage))["digest"])
 
     def redo(self, stage: str) -> None:
         """Forget that a stage and those after it are done; their checkpoints go too."""
@@ -285,24 +298,15 @@ class RunDir:
     def _marker(self, stage: str) -> Path:
         return self.path / "stages" / f"{stage}.json"
 
-    def _read_marker(self, stage: str) -> dict[str, Any]:
-        path = self._marker(stage)
-        marker = self.read_json(path)
-        told = marker.pop("sha256", None) if isinstance(marker, dict) else None
-        if told is None or told != digest(marker):
-            raise ArtefactError(f"{path} is corrupt: {self._remedy(path)}")
-        return marker
 
-    def _remedy(self, path: Path) -> str:
-        """What mends a file that cannot be read: to recompute the stage that makes it."""
-        top, *below = path.relative_to(self.path).parts
-        if top == "stages":
-            stage = path.stem
-        elif top == "checkpoints":
-            stage = _TRAINERS.get(below[0].partition(".")[0], "STAGE")
-        else:
-            stage = _MAKERS.get(top, "STAGE")
-        return f"recompute it with `mld run SPEC --redo {stage}`"
+def _remedy(path: Path) -> str:
+    """What mends a file of a run that cannot be read: to recompute the stage that makes it."""
+    stage = _MAKERS.get(path.parts[0], "STAGE")
+    if path.parts[0] == "stages":
+        stage = path.stem
+    elif path.parts[0] == "checkpoints":
+        stage = _TRAINERS.get(path.name.partition(".")[0], "STAGE")
+    return f"recompute it with `mld run SPEC --redo {stage}`"
 
 
 def _now() -> str:

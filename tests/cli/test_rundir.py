@@ -56,7 +56,16 @@ def test_a_finished_stage_is_read_back(finished: RunDir) -> None:
     assert finished.finished("diffuse", MADE_FROM)
     assert finished.finished("diffuse", json.loads(json.dumps(MADE_FROM)))
     assert finished.facts_of("diffuse") == {"rows": 4}
+    assert finished.seconds_of("diffuse") == 1.5
     assert finished.digest("diffuse") == digest(MADE_FROM)
+
+
+def test_what_follows_can_demand_a_stage(finished: RunDir) -> None:
+    assert finished.has("diffuse")
+    finished.demand("diffuse")
+    finished.demand_same("diffuse", MADE_FROM)
+    with pytest.raises(ArtefactError, match=r"end of stage judge: .*`mld run .*spec\.yaml`"):
+        finished.demand("judge")
 
 
 def test_a_changed_spec_is_told_key_by_key(finished: RunDir) -> None:
@@ -141,7 +150,7 @@ def test_json_errors_name_the_stage_to_redo(run_dir: RunDir) -> None:
     with pytest.raises(ArtefactError, match=r"digit\.json is missing: .*--redo data"):
         run_dir.read_json(run_dir.facts("digit"))
     run_dir.write_text(run_dir.metrics, '{"value": ')
-    with pytest.raises(ArtefactError, match=r"metrics\.json is corrupt .*--redo judge"):
+    with pytest.raises(ArtefactError, match=r"metrics\.json is corrupt: .*--redo judge"):
         run_dir.read_json(run_dir.metrics)
     with pytest.raises(ValueError, match="JSON compliant"):
         run_dir.write_json(run_dir.metrics, {"value": float("nan")})

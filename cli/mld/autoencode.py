@@ -1,0 +1,148 @@
+"""Stage 1: data to trained autoencoders, one per modality, audited on held-out rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Generator, Tensor
+
+from mld.coding import nats_per_item
+from mld.data import Data, Rows
+from mld.loop import Objective
+from mld.sections import AutoencodeSpec
+from mld.workplace import Workplace, code_digest, tensor_digest
+from mld_core import Autoencoder, Modality, PluginError
+
+STAGE = "autoencode"
+AUDITED = 512
+"""Training items whose reconstruction is compared with that of held-out ones."""
+
+
+class Reconstruction(Objective):
+    """−log p(x | encode(x)) of recorded items, augmented while training."""
+
+    def __init__(self, name: str, modality: Modality, autoencoder: Autoencoder) -> None:
+        super().__init__()
+        self.name = name
+        self.modality = modality
+        self.autoencoder = autoencoder
+
+    def forward(
+        self, batch: Mapping[str, Tensor], generator: Generator
+    ) -> tuple[Float[Tensor, ""], Mapping[str, Float[Tensor, ""]]]:
+        """The mean over the batch, in nats per item."""
+        x = batch["x"]
+        if self.training:
+            x = self.modality.augment(x, generator)
+        loss = self.autoencoder.loss(self.autoencoder.encode(x), x).float().mean()
+        return loss, {self.name: loss}
+
+
+def train_autoencoders(
+    spec: AutoencodeSpec, modalities: Mapping[str, Modality], data: Data, workplace: Workplace
+) -> dict[str, Autoencoder]:
+    """A trained autoencoder per modality, in eval mode; those without parameters come as they are.
+
+    The marker's facts hold the audit: held-out nats per item, and those of training.
+    """
+    run_dir = workplace.run_dir
+    made_from = workplace.made_from(STAGE, spec)
+    if run_dir.finished(STAGE, made_from):
+        run_dir.log("stage", stage=STAGE, state="read back", seconds=0)
+        return load_autoencoders(modalities, workplace)
+    with run_dir.stage(STAGE) as seconds:
+        trained, audit, parameters = {}, {}, {}
+        for index, (name, modality) in enumerate(modalities.items()):
+            train, held_out = (
+                _recorded(rows, name, index) for rows in (data.train, data.validation)
+            )
+            autoencoder = _train_one(spec, name, modality, train, held_out, workplace)
+            run_dir.write_tensors(run_dir.autoencoder(name), autoencoder.state_dict())
+            trained[name] = autoencoder
+            parameters[name] = sum(p.numel() for p in autoencoder.parameters())
+            audit[name] = {
+                "train": nats_per_item(autoencoder, train[:AUDITED]),
+                "validation": nats_per_item(autoencoder, held_out),
+            }
+        files = [run_dir.autoencoder(name) for name in modalities]
+        facts = {"audit": audit, "parameters": parameters}
+        run_dir.finish(STAGE, made_from, files, seconds(), facts)
+        for name in modalities:
+            run_dir.checkpoint(f"{STAGE}/{name}").unlink(missing_ok=True)
+    return trained
+
+
+def load_autoencoders(
+    modalities: Mapping[str, Modality], workplace: Workplace
+) -> dict[str, Autoencoder]:
+    """The autoencoders of a run that has trained them, in eval mode."""
+    loaded = {}
+    for name, modality in modalities.items():
+        autoencoder = workplace.fresh(modality.autoencoder, STAGE, name)
+        weights = workplace.run_dir.read_tensors(workplace.run_dir.autoencoder(name))
+        autoencoder.load_state_dict(weights)
+        loaded[name] = autoencoder.eval()
+    return loaded
+
+
+def _train_one(
+    spec: AutoencodeSpec,
+    name: str,
+    modality: Modality,
+    train: Shaped[Tensor, " row *item"],
+    held_out: Shaped[Tensor, " row *item"],
+    workplace: Workplace,
+) -> Autoencoder:
+    autoencoder = workplace.fresh(modality.autoencoder, STAGE, name)
+    _demand_flat_latents(name, modality, autoencoder, train[:2])
+    if not any(p.requires_grad for p in autoencoder.parameters()):
+        return autoencoder.eval()
+    objective = Reconstruction(name, modality, autoencoder)
+    key = {
+        "kind": modality.kind,
+        "config": modality.config.model_dump(mode="json"),
+        "facts": dict(modality.facts),
+        "code": code_digest(type(modality).__module__),
+        "name": name,
+        "items": tensor_digest(train),
+    }
+    weights = workplace.trained_once(
+        f"{STAGE}/{name}", objective, {"x": train}, {"x": held_out}, spec.of(name), key
+    )
+    objective.load_state_dict(weights)
+    return autoencoder.eval()
+
+
+def _recorded(rows: Rows, name: str, index: int) -> Shaped[Tensor, " row *item"]:
+    """The items of a modality in the rows that have one."""
+    return rows.items[name][rows.present[:, index]]
+
+
+@torch.no_grad()
+def _demand_flat_latents(
+    name: str, modality: Modality, autoencoder: Autoencoder, x: Shaped[Tensor, " row *item"]
+) -> None:
+    """PluginError if the autoencoder breaks its contract on two rows."""
+    z = autoencoder.eval().encode(x)
+    expected = (len(x), modality.config.latent_dim)
+    if tuple(z.shape) != expected:
+        raise PluginError(
+            f"modality {name!r} (kind {modality.kind}): encode gave latents of shape "
+            f"{tuple(z.shape)}, expected {expected}"
+        )
+    back = autoencoder.decode(z)
+    if back.shape != x.shape or back.dtype != x.dtype:
+        raise PluginError(
+            f"modality {name!r} (kind {modality.kind}): decode gave {back.dtype} of shape "
+            f"{tuple(back.shape)}, expected {x.dtype} of {tuple(x.shape)}"
+        )
+
+
+__all__ = [
+    "STAGE",
+    "Reconstruction",
+    "load_autoencoders",
+    "train_autoencoders",
+]

@@ -1,0 +1,136 @@
+"""Stage 3: the latent cache to a trained score network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from mld.loop import Objective, Settings, train
+from mld.results import LatentRows, Latents
+from mld.rundir import digest
+from mld.sections import DiffuseSpec
+from mld.workplace import Workplace
+from mld_core import DataError
+from mld_core.conditional import ScoreModel
+from mld_core.layout import LatentLayout
+from mld_core.multitime import diffuse, draw_times, masked_loss, multi_time_vector
+from mld_core.networks import NETWORKS
+from mld_core.roles import draw_roles
+from mld_core.schedule import VPSchedule
+from mld_core.standardise import Standardiser
+
+STAGE = "diffuse"
+
+
+class Denoising(Objective):
+    """The multi-time masked loss of standardised joint latents."""
+
+    def __init__(
+        self, spec: DiffuseSpec, layout: LatentLayout, schedule: VPSchedule, network: nn.Module
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.layout = layout
+        self.schedule = schedule
+        self.network = network
+
+    def forward(
+        self, batch: Mapping[str, Tensor], generator: Generator
+    ) -> tuple[Float[Tensor, ""], Mapping[str, Float[Tensor, ""]]]:
+        """The loss of a batch of "z" and "present", and its parts by modality."""
+        z, present = batch["z"], batch["present"]
+        independent = self.spec.roles == "independent"
+        p_conditional = self.spec.p_conditional or 0.0
+        roles = draw_roles(self.spec.roles, present, generator, p_conditional)
+        clocks = present.shape[1] if independent else 1
+        t = torch.stack([draw_times(len(z), generator) for _ in range(clocks)], dim=1)
+        times = multi_time_vector(t, roles)
+        eps = torch.randn(z.shape, generator=generator, device=z.device)
+        blank = eps if independent else torch.zeros_like(z)
+        noisy = diffuse(z, eps, times, roles, blank, self.layout, self.schedule)
+        return masked_loss(self.network(noisy, times, roles), eps, roles, self.layout)
+
+
+def build_network(spec: DiffuseSpec, layout: LatentLayout, schedule: VPSchedule) -> nn.Module:
+    """A fresh score network as the spec describes it."""
+    settings = spec.network.model_dump(exclude={"kind"})
+    reads_roles = spec.roles != "independent"
+    return NETWORKS[spec.network.kind](layout, schedule, **settings, reads_roles=reads_roles)
+
+
+def train_diffusion(spec: DiffuseSpec, latents: Latents, workplace: Workplace) -> ScoreModel:
+    """The trained score network, its averaged weights in use."""
+    run_dir, layout = workplace.run_dir, latents.layout
+    made_from = workplace.made_from(STAGE, spec)
+    if run_dir.finished(STAGE, made_from):
+        run_dir.log("stage", stage=STAGE, state="read back", seconds=0)
+        return load_model(spec, layout, workplace)
+    with run_dir.stage(STAGE) as seconds:
+        schedule = VPSchedule(spec.beta_min, spec.beta_max)
+        network = workplace.fresh(lambda: build_network(spec, layout, schedule), STAGE)
+        rows, dropped = _training_rows(latents.train, latents, spec)
+        held_out, _ = _training_rows(latents.validation, latents, spec)
+        if not len(rows["z"]):
+            raise DataError(f"stage {STAGE}: no training row is complete; roles: paper needs some")
+        if dropped:
+            told = f"roles: paper needs complete rows: {dropped} incomplete rows are left out"
+            run_dir.log("warning", stage=STAGE, message=told)
+        trained = train(
+            STAGE,
+            Denoising(spec, layout, schedule, network),
+            rows,
+            held_out if len(held_out["z"]) else None,
+            Settings(spec.updates, spec.batch, spec.learning_rate, spec.ema, workplace.seed),
+            workplace.compute,
+            run_dir,
+            made_from=digest(made_from),
+        )
+        standardiser = vars(latents.standardiser)
+        for path, weights in (run_dir.network, trained.weights), (run_dir.ema, trained.ema or {}):
+            run_dir.write_tensors(
+                path,
+                {
+                    **weights,
+                    **{f"standardiser.{key}": value for key, value in standardiser.items()},
+                },
+            )
+        parameters = sum(p.numel() for p in network.parameters())
+        run_dir.finish(
+            STAGE,
+            made_from,
+            [run_dir.network, run_dir.ema],
+            seconds(),
+            {"parameters": parameters, "dropped": dropped},
+        )
+        run_dir.checkpoint(STAGE).unlink(missing_ok=True)
+    return load_model(spec, layout, workplace)
+
+
+def load_model(spec: DiffuseSpec, layout: LatentLayout, workplace: Workplace) -> ScoreModel:
+    """The score model of a run that has trained it; its standardiser comes with the weights."""
+    schedule = VPSchedule(spec.beta_min, spec.beta_max)
+    network = workplace.fresh(lambda: build_network(spec, layout, schedule), STAGE)
+    weights = workplace.run_dir.read_tensors(workplace.run_dir.ema)
+    statistics = {key: weights.pop(f"standardiser.{key}") for key in ("mean", "std", "dead")}
+    objective = Denoising(spec, layout, schedule, network)
+    objective.load_state_dict(weights)
+    device = torch.device(workplace.compute.accelerator)
+    network.to(device).eval()
+    return ScoreModel(network, layout, schedule, Standardiser(**statistics), spec.roles, device)
+
+
+def _training_rows(
+    rows: LatentRows, latents: Latents, spec: DiffuseSpec
+) -> tuple[dict[str, Tensor], int]:
+    """Standardised rows fit for the spec's roles, and how many were left out."""
+    fit = rows.present.all(1) if spec.roles == "paper" else rows.present.any(1)
+    z = latents.standardiser.standardise(rows.z)[fit]
+    present = rows.present[fit]
+    z = torch.where(latents.layout.expand(present), z, 0.0)
+    return {"z": z, "present": present}, int((~fit).sum())
+
+
+__all__ = ["STAGE", "Denoising", "build_network", "load_model", "train_diffusion"]

@@ -1,0 +1,195 @@
+"""Stage 4: the network to samples for each conditioning subset, some of them decoded and drawn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from pydantic import JsonValue
+from torch import Tensor
+
+from mld.coding import decode
+from mld.data import Data, Rows
+from mld.results import Latents, SubsetSamples, subset_key
+from mld.sections import GenerateSpec, GuidanceSpec
+from mld.seeds import derive
+from mld.workplace import Workplace
+from mld_core import Autoencoder, Modality, NumericalError, PluginError
+from mld_core.conditional import ScoreModel, sample_latents
+from mld_core.guidance import Guidance
+from mld_core.roles import conditioning_subsets
+
+STAGE = "generate"
+BATCH = 500
+"""Samples made at once."""
+
+
+def generate(
+    spec: GenerateSpec,
+    model: ScoreModel,
+    latents: Latents,
+    autoencoders: Mapping[str, Autoencoder],
+    modalities: Mapping[str, Modality],
+    data: Data,
+    workplace: Workplace,
+) -> list[SubsetSamples]:
+    """Samples of each subset's complement given test rows, the first few written as files."""
+    run_dir, names = workplace.run_dir, list(modalities)
+    subsets = subsets_of(spec, names)
+    made_from = workplace.made_from(STAGE, spec)
+    if run_dir.finished(STAGE, made_from):
+        run_dir.log("stage", stage=STAGE, state="read back", seconds=0)
+        return [_read_back(given, workplace) for given in subsets]
+    with run_dir.stage(STAGE) as seconds:
+        made, files, costs = [], [], {}
+        for given in subsets:
+            samples = _sample(spec, model, latents, given, workplace)
+            files += _write(samples, autoencoders, modalities, data.test, spec.rendered, workplace)
+            costs[subset_key(given)] = {"nfe": samples.nfe, "seconds": samples.seconds}
+            made.append(samples)
+        run_dir.finish(STAGE, made_from, files, seconds(), {"costs": costs})
+    return made
+
+
+def subsets_of(spec: GenerateSpec, names: Sequence[str]) -> list[tuple[str, ...]]:
+    """The observed subsets that a spec asks for, each in the order of `names`."""
+    if spec.subsets == "auto":
+        return conditioning_subsets(names)
+    return [tuple(name for name in names if name in subset) for subset in spec.subsets]
+
+
+def guidance_of(told: float | GuidanceSpec) -> Guidance:
+    """Guidance as a spec or a command says it: one strength for both parts, or one each."""
+    if isinstance(told, GuidanceSpec):
+        return Guidance(told.conditional, told.joint)
+    return Guidance(float(told), float(told))
+
+
+def _sample(
+    spec: GenerateSpec,
+    model: ScoreModel,
+    latents: Latents,
+    given: tuple[str, ...],
+    workplace: Workplace,
+) -> SubsetSamples:
+    names = latents.layout.names
+    wanted = [name for name in names if name not in given]
+    rows = _rows_with(given, latents)[: spec.per_subset]
+    if not given:
+        rows = torch.arange(spec.per_subset)
+    observed = latents.layout.split(latents.test.z)
+    key = subset_key(given)
+    began = time.perf_counter()
+    made: list[Mapping[str, Tensor]] = []
+    nfe = 0.0
+    for part in rows.split(BATCH):
+        seeds = [derive(workplace.seed, STAGE, key, int(row)) for row in part]
+        samples = sample_latents(
+            model,
+            {name: observed[name][part] for name in given},
+            wanted,
+            seeds,
+            spec.sampler,
+            spec.steps,
+            guidance_of(spec.guidance),
+        )
+        made.append({name: samples.latents[name] for name in wanted})
+        nfe = samples.nfe
+    seconds = (time.perf_counter() - began) / max(len(rows), 1)
+    joined = {
+        name: torch.cat([part[name] for part in made])
+        if made
+        else torch.zeros(0, latents.layout.dims[name])
+        for name in wanted
+    }
+    for name, latent in joined.items():
+        if not bool(latent.isfinite().all()):
+            raise NumericalError(f"stage {STAGE}, given {key}: a sample of {name!r} is not finite")
+    return SubsetSamples(given, rows, joined, nfe, seconds)
+
+
+def _rows_with(given: tuple[str, ...], latents: Latents) -> Tensor:
+    """The test rows in which all that is to be given is recorded."""
+    columns = [latents.layout.names.index(name) for name in given]
+    return torch.nonzero(latents.test.present[:, columns].all(1)).squeeze(1)
+
+
+def _write(
+    samples: SubsetSamples,
+    autoencoders: Mapping[str, Autoencoder],
+    modalities: Mapping[str, Modality],
+    test: Rows,
+    rendered: int,
+    workplace: Workplace,
+) -> list[Path]:
+    """All latents, and the first rows as files beside what they were given; the paths written."""
+    run_dir, folder = workplace.run_dir, workplace.run_dir.samples(subset_key(samples.given))
+    kept = folder / "latents.safetensors"
+    run_dir.write_tensors(kept, {**samples.latents, "rows": samples.rows})
+    count = min(rendered, len(samples.rows))
+    files = [kept, folder / "index.json"]
+    cells: list[dict[str, JsonValue]] = [{} for _ in range(count)]
+    for name, modality in modalities.items():
+        if not count:
+            break
+        given = name in samples.given
+        items = (
+            test.items[name][samples.rows[:count]]
+            if given
+            else decode(autoencoders[name], samples.latents[name][:count])
+        )
+        for row, x in enumerate(items):
+            cell, written = write_item(modality, x, folder / name / f"{row:04d}")
+            cells[row][name] = {
+                "role": "given" if given else "generated",
+                "file": written[0].relative_to(folder).as_posix(),
+                "previews": [path.relative_to(folder).as_posix() for path in written[1:]],
+                "cell": cell,
+            }
+            files += written
+    told = [
+        {**_identity(int(samples.rows[row]), bool(samples.given), test), "cells": own}
+        for row, own in enumerate(cells)
+    ]
+    run_dir.write_json(folder / "index.json", {"given": list(samples.given), "rows": told})
+    return files
+
+
+def _identity(row: int, given: bool, test: Rows) -> dict[str, JsonValue]:
+    """Which test row a sample was given, and its label."""
+    if not given:
+        return {"id": None, "label": None}
+    label = None if test.labels is None else int(test.labels[row])
+    return {"id": test.ids[row], "label": label}
+
+
+def write_item(modality: Modality, x: Tensor, stem: Path) -> tuple[str | None, list[Path]]:
+    """Write one item: its manifest cell if it is inline, and the file with its previews.
+
+    PluginError names the plugin and the method if one of them fails.
+    """
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    method = "write"
+    try:
+        written = modality.write(x, stem)
+        method = "preview"
+        previews = modality.preview(x, stem)
+        method = "cell"
+        cell = modality.cell(x) if modality.inline else None
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"
+        raise PluginError(f"kind {modality.kind!r}: {method} failed on {stem}: {told}") from error
+    return cell, [written, *previews]
+
+
+def _read_back(given: tuple[str, ...], workplace: Workplace) -> SubsetSamples:
+    run_dir, key = workplace.run_dir, subset_key(given)
+    latents = run_dir.read_tensors(run_dir.samples(key) / "latents.safetensors")
+    rows = latents.pop("rows")
+    cost = run_dir.facts_of(STAGE)["costs"][key]
+    return SubsetSamples(given, rows, latents, cost["nfe"], cost["seconds"])
+
+
+__all__ = ["STAGE", "generate", "guidance_of", "subsets_of", "write_item"]

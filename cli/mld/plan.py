@@ -1,0 +1,110 @@
+"""What a run would do: networks, updates, evaluations and disk, before anything is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mld.compute import Compute, resolve
+from mld.data import fit_modalities, load_data, open_dataset
+from mld.diffuse import build_network
+from mld.generate import guidance_of, subsets_of
+from mld.results import subset_key
+from mld.spec import Spec
+from mld_core import Registry
+from mld_core.conditional import ScoreModel, sample_latents
+from mld_core.layout import LatentLayout
+from mld_core.schedule import VPSchedule
+from mld_core.standardise import Standardiser
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: its network's parameters, its updates and rows per update."""
+
+    name: str
+    parameters: int
+    updates: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The work ahead.
+
+    Args:
+        rows: per split.
+        jobs: the trainings in order.
+        nfe: network evaluations per sample, by observed subset.
+        samples: of each subset, at most.
+        megabytes: what the run directory will hold, about.
+    """
+
+    compute: Compute
+    rows: dict[str, int]
+    jobs: list[Job]
+    nfe: dict[str, float]
+    samples: int
+    megabytes: float
+
+
+def plan(spec: Spec, registry: Registry) -> Plan:
+    """The plan of a spec; reads the data, and writes nothing."""
+    dataset = open_dataset(spec, registry)
+    modalities = fit_modalities(spec, dataset, registry)
+    data = load_data(dataset, modalities)
+    rows = {"train": data.train, "validation": data.validation, "test": data.test}
+    layout = LatentLayout({name: m.config.latent_dim for name, m in modalities.items()})
+    schedule = VPSchedule(spec.diffuse.beta_min, spec.diffuse.beta_max)
+
+    jobs = []
+    for name, modality in modalities.items():
+        told = spec.autoencode.of(name)
+        count = _parameters(modality.autoencoder())
+        jobs.append(Job(f"autoencode/{name}", count, told.updates, told.batch))
+    network = _parameters(build_network(spec.diffuse, layout, schedule))
+    jobs.append(Job("diffuse", network, spec.diffuse.updates, spec.diffuse.batch))
+    for name, modality in modalities.items() if data.classes else ():
+        count = _parameters(modality.classifier(len(data.classes)))
+        jobs.append(Job(f"classify/{name}", count, spec.judge.updates, spec.judge.batch))
+
+    counts = {split: len(own.ids) for split, own in rows.items()}
+    nfe = {
+        subset_key(given): _nfe(spec, layout, schedule, given)
+        for given in subsets_of(spec.generate, layout.names)
+    }
+    numbers = sum(job.parameters for job in jobs) + network + layout.joint * sum(counts.values())
+    numbers += layout.joint * spec.generate.per_subset * len(nfe)
+    return Plan(
+        resolve(spec.compute), counts, jobs, nfe, spec.generate.per_subset, 4 * numbers / 1e6
+    )
+
+
+def _parameters(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def _nfe(spec: Spec, layout: LatentLayout, schedule: VPSchedule, given: tuple[str, ...]) -> float:
+    """What one sample costs, counted on a network that does nothing."""
+
+    def echo(z: Tensor, times: Tensor, roles: Tensor) -> Tensor:
+        return z
+
+    width = layout.joint
+    plain = Standardiser(torch.zeros(width), torch.ones(width), torch.zeros(width).bool())
+    model = ScoreModel(echo, layout, schedule, plain, spec.diffuse.roles, torch.device("cpu"))
+    told = spec.generate
+    return sample_latents(
+        model,
+        {name: torch.zeros(1, layout.dims[name]) for name in given},
+        [name for name in layout.names if name not in given],
+        [0],
+        told.sampler,
+        told.steps,
+        guidance_of(told.guidance),
+    ).nfe
+
+
+__all__ = ["Job", "Plan", "plan"]

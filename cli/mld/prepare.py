@@ -1,0 +1,75 @@
+"""Stage 0: the dataset to fitted modalities and readable rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from mld.data import Data, fit_modalities, load_data, load_modalities, open_dataset
+from mld.spec import Spec
+from mld.workplace import Workplace, code_digest
+from mld_core import Modality, Registry, SplitName
+
+STAGE = "data"
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Modalities that know their facts, and the rows; `is_new` where the run has no such marker."""
+
+    modalities: dict[str, Modality]
+    data: Data
+    made_from: dict[str, JsonValue]
+    is_new: bool
+
+
+def prepare(spec: Spec, registry: Registry, workplace: Workplace) -> Prepared:
+    """Everything read and checked, and nothing written: bad data leave no trace.
+
+    A run that has finished this stage reads its facts back, and rows only when asked for them.
+    """
+    dataset = open_dataset(spec, registry)
+    made_from: dict[str, JsonValue] = {
+        "data": spec.data.model_dump(mode="json"),
+        "modalities": {name: m.model_dump(mode="json") for name, m in spec.modalities.items()},
+        "seed": spec.seed,
+        "served": dataset.fingerprint(),
+        "code": {
+            kind: code_digest(registry.modality(kind).__module__)
+            for kind in sorted({modality.kind for modality in spec.modalities.values()})
+        },
+    }
+    run_dir = workplace.run_dir
+    if run_dir.finished(STAGE, made_from):
+        facts = {name: run_dir.read_json(run_dir.facts(name)) for name in spec.modalities}
+        modalities = load_modalities(spec, registry, facts)
+        return Prepared(modalities, load_data(dataset, modalities), made_from, is_new=False)
+    modalities = fit_modalities(spec, dataset, registry)
+    data = load_data(dataset, modalities)
+    for split in SPLITS:
+        data.rows(split)
+    return Prepared(modalities, data, made_from, is_new=True)
+
+
+def record(prepared: Prepared, workplace: Workplace) -> None:
+    """Write what a new preparation found out."""
+    run_dir = workplace.run_dir
+    if not prepared.is_new:
+        run_dir.log("stage", stage=STAGE, state="read back", seconds=0)
+        return
+    with run_dir.stage(STAGE) as seconds:
+        for name, modality in prepared.modalities.items():
+            run_dir.write_json(run_dir.facts(name), dict(modality.facts))
+        rows = {split: len(prepared.data.rows(split).ids) for split in SPLITS}
+        dropped = {split: prepared.data.rows(split).dropped for split in SPLITS}
+        if any(dropped.values()):
+            told = f"rows with nothing recorded are left out: {dropped}"
+            run_dir.log("warning", stage=STAGE, message=told)
+        files = [run_dir.facts(name) for name in prepared.modalities]
+        facts = {"rows": rows, "dropped": dropped, "classes": list(prepared.data.classes)}
+        run_dir.finish(STAGE, prepared.made_from, files, seconds(), facts)
+
+
+__all__ = ["STAGE", "Prepared", "prepare", "record"]

@@ -1,0 +1,128 @@
+"""What every stage works with: where to write, what is kept, what computes, and the seed."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from pydantic import BaseModel, JsonValue
+from torch import Tensor, nn
+
+from mld.compute import Compute
+from mld.loop import Objective, Settings, train
+from mld.rundir import RunDir, digest
+from mld.seeds import derive
+from mld.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mld.sections import TrainingSpec
+
+Network = TypeVar("Network", bound=nn.Module)
+
+INPUTS: dict[str, tuple[str, ...]] = {
+    "autoencode": ("data",),
+    "latents": ("autoencode",),
+    "diffuse": ("latents",),
+    "generate": ("diffuse",),
+    "judge": ("generate",),
+}
+"""The stages that a stage's results follow from."""
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """The surroundings of a run, handed to every stage."""
+
+    run_dir: RunDir
+    store: Store
+    compute: Compute
+    seed: int
+
+    def made_from(self, stage: str, section: BaseModel | None) -> dict[str, JsonValue]:
+        """All that decides a stage's results: its sub-spec, its input stages, how it computes."""
+        return {
+            "spec": None if section is None else section.model_dump(mode="json"),
+            "inputs": {name: self.run_dir.digest(name) for name in INPUTS[stage]},
+            "seed": self.seed,
+            "precision": self.compute.precision,
+            "threads": self.compute.threads,
+        }
+
+    def fresh(self, make: Callable[[], Network], *parts: str) -> Network:
+        """A network whose initial weights derive from the seed and its name, and nothing else."""
+        with torch.random.fork_rng():
+            torch.manual_seed(derive(self.seed, *parts, "initialise"))
+            return make()
+
+    def trained_once(
+        self,
+        job: str,
+        objective: Objective,
+        rows: Mapping[str, Tensor],
+        validation: Mapping[str, Tensor],
+        spec: TrainingSpec,
+        key: Mapping[str, JsonValue],
+    ) -> dict[str, Tensor]:
+        """The trained objective's weights, from the store where another run has trained the same.
+
+        `key` is what decides the weights beside the settings and the computing.
+        """
+        key = {
+            **key,
+            "job": job.partition("/")[0],
+            "training": spec.model_dump(mode="json"),
+            "seed": self.seed,
+            "precision": self.compute.precision,
+            "threads": self.compute.threads,
+        }
+        with self.store.entry(key) as entry:
+            if entry.found:
+                self.run_dir.log("store", job=job, state="read back")
+                return entry.read()
+            settings = Settings(spec.updates, spec.batch, spec.learning_rate, None, self.seed)
+            trained = train(
+                job,
+                objective,
+                rows,
+                validation if len(next(iter(validation.values()))) else None,
+                settings,
+                self.compute,
+                self.run_dir,
+                made_from=digest(key),
+            )
+            entry.write(trained.weights, {})
+            return dict(trained.weights)
+
+
+@cache
+def code_digest(module: str) -> str:
+    """The sha256 of the Python files of a module's package: a plugin's code."""
+    home = inspect.getfile(__import__(module.partition(".")[0]))
+    package = Path(home).parent
+    files = sorted(package.rglob("*.py")) if Path(home).name == "__init__.py" else [Path(home)]
+    told = hashlib.sha256()
+    for file in files:
+        told.update(f"{file.relative_to(package).as_posix()}\n".encode())
+        told.update(file.read_bytes())
+    return told.hexdigest()
+
+
+def tensor_digest(*tensors: Tensor) -> str:
+    """The sha256 of tensors' shapes, types and bytes."""
+    told = hashlib.sha256()
+    for tensor in tensors:
+        told.update(json.dumps([str(tensor.dtype), list(tensor.shape)]).encode())
+        told.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return told.hexdigest()
+
+
+__all__ = ["Workplace", "code_digest", "tensor_digest"]

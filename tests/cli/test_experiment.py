@@ -1,0 +1,402 @@
+"""The corridor over two tiny modalities, from spec to report and back."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mld.experiment import load, report, run
+from mld.rundir import STAGES, RunDir
+from mld.sections import GuidanceSpec
+from mld.spec import Spec, load_spec
+
+from mld_core import ArtefactError, DataError, NumericalError, Registry, SpecError
+
+WORLDS = Path(__file__).parent / "worlds"
+
+
+@pytest.fixture(scope="module")
+def world() -> Any:
+    sys.path.insert(0, str(WORLDS))
+    import world
+
+    yield world
+    sys.path.remove(str(WORLDS))
+
+
+@pytest.fixture(scope="module")
+def registry(world: Any) -> Registry:
+    return world.registry()
+
+
+@pytest.fixture(scope="module")
+def spec_file(world: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("spec") / "small.yaml"
+    path.write_text(world.SPEC)
+    return path
+
+
+@pytest.fixture(scope="module")
+def told(spec_file: Path, registry: Registry) -> Callable[..., Spec]:
+    return lambda *overrides: load_spec(spec_file, registry, overrides)
+
+
+@pytest.fixture(scope="module")
+def done(
+    told: Callable[..., Spec], registry: Registry, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A finished run, not to be changed."""
+    folder = tmp_path_factory.mktemp("done") / "small"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLD_STORE", str(folder.parent / "store"))
+        run(told(), RunDir(folder), registry)
+    return folder
+
+
+@pytest.fixture
+def copy(done: Path, tmp_path: Path) -> RunDir:
+    """A copy of the finished run, free to be spoilt."""
+    return RunDir(Path(shutil.copytree(done, tmp_path / "small")))
+
+
+def states(run_dir: RunDir) -> dict[str, str]:
+    """The last state of each stage."""
+    told = [event for event in run_dir.read_events() if event["event"] == "stage"]
+    return {event["stage"]: event["state"] for event in told}
+
+
+def test_the_run_has_everything_a_run_should_have(done: Path) -> None:
+    run_dir = RunDir(done)
+    assert states(run_dir) == dict.fromkeys(STAGES, "finished")
+    scores = json.loads(run_dir.metrics.read_text())
+    assert scores["schema_version"] == 1
+    assert set(scores["modalities"]) == {"left", "right", "third"}
+    assert scores["joint_coherence"]["value"] > 0.6  # chance is 0.01
+    assert scores["joint_coherence"]["low"] <= scores["joint_coherence"]["value"]
+    assert scores["joint_ceiling"]["value"] > 0.9
+    conditional = {
+        (*row["given"], row["target"]): row["value"] for row in scores["conditional_coherence"]
+    }
+    assert len(conditional) == 9  # six of one to one, three of two to one
+    assert min(conditional.values()) > 0.6
+    assert len(scores["frechet"]) == 12
+    assert scores["nfe"] == {
+        "joint": 40,
+        "left": 30,
+        "right": 30,
+        "third": 30,
+        "left+right": 20,
+        "left+third": 20,
+        "right+third": 20,
+    }
+    assert scores["modalities"]["left"]["metrics"]["rms"]["of"] == "reconstructions"
+    assert (done / "samples" / "left+right" / "third" / "0001.txt").is_file()
+    assert "<html" in run_dir.report.read_text()
+    assert not list((done / "checkpoints").glob("*"))
+    assert not run_dir.error.exists()
+
+
+def test_the_second_run_recomputes_nothing(
+    copy: RunDir, told: Callable[..., Spec], registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mld import loop
+
+    def forbidden(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("a finished run trains nothing")
+
+    monkeypatch.setattr(loop, "_launch", forbidden)
+    before = {path: path.stat().st_mtime_ns for path in copy.path.rglob("*.safetensors")}
+    run(told(), copy, registry)
+    assert set(states(copy).values()) == {"read back"}
+    assert before == {path: path.stat().st_mtime_ns for path in copy.path.rglob("*.safetensors")}
+
+
+def test_an_empty_folder_and_store_give_the_same_numbers(
+    done: Path, told: Callable[..., Spec], registry: Registry, tmp_path: Path
+) -> None:
+    again = RunDir(tmp_path / "again")
+    run(told(), again, registry)
+    for name in ("diffusion/network.safetensors", "diffusion/ema.safetensors"):
+        assert (again.path / name).read_bytes() == (done / name).read_bytes()
+    first, second = (json.loads((path / "metrics.json").read_text()) for path in (done, again.path))
+    for scores in (first, second):
+        del scores["seconds_per_sample"]
+    assert first == second
+
+
+def test_the_store_spares_the_second_experiment_its_autoencoders(
+    done: Path,
+    told: Callable[..., Spec],
+    registry: Registry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLD_STORE", str(done.parent / "store"))
+    other = RunDir(tmp_path / "other")
+    run(told("diffuse.updates=30", "generate.per_subset=5"), other, registry)
+    jobs = {event["job"] for event in other.read_events() if event["event"] == "train"}
+    assert jobs == {"diffuse"}
+    shared = {event["job"] for event in other.read_events() if event["event"] == "store"}
+    assert shared == {
+        f"{job}/{name}" for job in ("autoencode", "classify") for name in ("left", "right", "third")
+    }
+
+
+def test_another_spec_under_the_same_name_is_refused_and_changes_nothing(
+    copy: RunDir, told: Callable[..., Spec], registry: Registry
+) -> None:
+    before = copy.spec.read_text()
+    with pytest.raises(ArtefactError) as caught:
+        run(told("diffuse.updates=501"), copy, registry)
+    message = str(caught.value)
+    assert "stage diffuse" in message
+    assert "spec.updates: 500 -> 501" in message
+    assert "--redo diffuse" in message
+    assert copy.spec.read_text() == before
+
+
+def test_redo_recomputes_a_stage_and_those_after_it(
+    copy: RunDir, told: Callable[..., Spec], registry: Registry
+) -> None:
+    run(told("generate.steps=5"), copy, registry, redo="generate")
+    after = states(copy)
+    assert [stage for stage, state in after.items() if state == "finished"] == [
+        "generate",
+        "judge",
+        "report",
+    ]
+    assert json.loads(copy.metrics.read_text())["nfe"]["joint"] == 20
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "modalities/left.json",
+        "autoencoders/right.safetensors",
+        "latents/test.safetensors",
+        "diffusion/ema.safetensors",
+        "samples/left/index.json",
+        "classifiers/left.safetensors",
+        "metrics.json",
+        "report.html",
+        "provenance.json",
+    ],
+)
+def test_a_spoilt_byte_is_noticed_and_named(
+    copy: RunDir, told: Callable[..., Spec], registry: Registry, name: str
+) -> None:
+    path = copy.path / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ArtefactError, match=f"{name}.*--redo"):
+        run(told(), copy, registry)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [0.3, 0.8, 1.3, 1.8, 2.3])
+def test_killed_at_any_moment_the_same_command_ends_with_the_same_bits(
+    done: Path, spec_file: Path, tmp_path: Path, after: float
+) -> None:
+    out = tmp_path / "small"
+    command = [sys.executable, str(WORLDS / "world.py"), str(spec_file), str(out)]
+    environment = {**os.environ, "MLD_STORE": str(tmp_path / "store"), "PYTHONPATH": str(WORLDS)}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    while not (out / "events.jsonl").exists() and process.poll() is None:
+        time.sleep(0.02)
+    time.sleep(after)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    for name in (
+        "diffusion/network.safetensors",
+        "diffusion/ema.safetensors",
+        "autoencoders/left.safetensors",
+    ):
+        assert (out / name).read_bytes() == (done / name).read_bytes()
+
+
+def test_a_loaded_run_samples_and_encodes(done: Path, registry: Registry, tmp_path: Path) -> None:
+    loaded = load(done, registry)
+    five = [4.0, 0.0, 4.0, 0.0, 5.0, 0.0]
+    given = tmp_path / "five.txt"
+    given.write_text(" ".join(map(str, five)))
+    made = loaded.sample(given={"left": given}, want=["right"], n=20, seed=3)
+    assert made.nfe == 20  # ten steps, guided by what was given
+    assert made.items["right"].shape == (20, 6)
+    assert torch.equal(made.items["left"][7], torch.tensor(five))
+    assert (made.items["right"][:, 4] - 5).abs().median() < 1
+    files = made.write(tmp_path / "out")
+    assert [path.name for path in files["right"]][:2] == ["0000.txt", "0001.txt"]
+    assert "left" not in files
+    assert made.cells("right")[0] == files["right"][0].read_text()
+    again = loaded.sample(given={"left": given}, want=["right"], n=20, seed=3)
+    assert torch.equal(again.items["right"], made.items["right"])
+    z = loaded.encode({"left": given, "right": "4 0 4 0 5 0"})
+    assert {name: tuple(latent.shape) for name, latent in z.items()} == {
+        "left": (1, 4),
+        "right": (1, 5),
+    }
+
+
+def test_a_loaded_run_can_be_asked_otherwise(done: Path, registry: Registry) -> None:
+    loaded = load(done, registry)
+    both = loaded.sample(n=2, sampler="ddim", steps=3, guidance=0.0)
+    assert both.nfe == 3
+    assert set(both.items) == {"left", "right", "third"}
+    uneven = loaded.sample(
+        given={"left": torch.zeros(6)}, n=1, guidance=GuidanceSpec(conditional=2, joint=0)
+    )
+    assert uneven.nfe == 20
+
+
+@pytest.mark.parametrize(
+    ("request_", "error", "message"),
+    [
+        ({"given": {"lft": "x"}}, SpecError, "no modality 'lft' .it has left, right, third."),
+        ({"want": ["middle"]}, SpecError, "knows left, right, third, not middle"),
+        ({"given": {"right": "1 2"}}, DataError, "modality 'right', '1 2': 2 numbers, expected 6"),
+        (
+            {"given": {"left": "absent.txt"}},
+            DataError,
+            "modality 'left', 'absent.txt': .*No such file",
+        ),
+        ({"given": {"left": torch.zeros(6)}, "want": ["left"]}, SpecError, "not given"),
+    ],
+)
+def test_a_request_that_does_not_fit_is_refused(
+    done: Path, registry: Registry, request_: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        load(done, registry).sample(**request_)
+
+
+def test_a_folder_that_is_no_finished_run_is_refused(
+    copy: RunDir, registry: Registry, tmp_path: Path
+) -> None:
+    with pytest.raises(ArtefactError, match=r"no spec\.yaml"):
+        load(tmp_path, registry)
+    copy.redo("diffuse")
+    with pytest.raises(
+        ArtefactError, match="has not finished stage diffuse: carry on with `mld run`"
+    ):
+        load(copy.path, registry)
+
+
+def test_a_spoilt_network_is_not_loaded(copy: RunDir, registry: Registry) -> None:
+    data = bytearray(copy.ema.read_bytes())
+    data[-1] ^= 1
+    copy.ema.write_bytes(data)
+    with pytest.raises(ArtefactError, match=r"ema\.safetensors"):
+        load(copy.path, registry)
+
+
+def test_the_report_can_be_written_again(
+    copy: RunDir, told: Callable[..., Spec], registry: Registry
+) -> None:
+    copy.report.unlink()
+    assert report(copy) == copy.report
+    run(told(), copy, registry)
+    assert states(copy)["report"] == "read back"
+
+
+def manifest(folder: Path, labelled: bool, gaps: bool) -> Path:
+    """A spec over a manifest of two columns, perhaps with missing cells and without labels."""
+    lines = ["left,right,split" + (",label" if labelled else "")]
+    for row in range(240):
+        label = row % 10
+        numbers = " ".join(
+            str(v)
+            for v in [4.0 * ((label >> b) & 1) + row % 7 / 50 for b in range(4)] + [label, 0.1]
+        )
+        (folder / f"{row}.txt").write_text(numbers)
+        left = "" if gaps and row % 4 == 1 else f"{row}.txt"
+        right = "" if gaps and row % 4 == 2 else numbers
+        split = ("train", "train", "validation", "test")[row % 4]
+        lines.append(f"{left},{right},{split}" + (f",{label}" if labelled else ""))
+    (folder / "rows.csv").write_text("\n".join(lines) + "\n")
+    (folder / "own.yaml").write_text(
+        "name: own\n"
+        "data: {kind: manifest, path: rows.csv}\n"
+        "modalities: {left: {kind: points, latent_dim: 4}, right: {kind: marks, latent_dim: 4}}\n"
+        "autoencode: {updates: 60, batch: 32, learning_rate: 0.01}\n"
+        "diffuse: {network: {width: 32, depth: 1, kind: residual-mlp}, updates: 60, batch: 32}\n"
+        "generate: {per_subset: 20, rendered: 2, steps: 5}\n"
+        "judge: {updates: 30, batch: 32}\n"
+        "compute: {threads: 1}\n"
+    )
+    return folder / "own.yaml"
+
+
+@pytest.mark.parametrize("roles", ["three-role", "paper", "independent"])
+def test_rows_with_gaps_train_as_they_are(tmp_path: Path, registry: Registry, roles: str) -> None:
+    overrides = [f"diffuse.roles={roles}", "generate.guidance=0"]
+    spec = load_spec(manifest(tmp_path, labelled=True, gaps=True), registry, overrides)
+    out = RunDir(tmp_path / "out")
+    run(spec, out, registry)
+    scores = json.loads(out.metrics.read_text())
+    assert {tuple(row["given"]) for row in scores["conditional_coherence"]} == {
+        ("left",),
+        ("right",),
+    }
+    warned = [event["message"] for event in out.read_events() if event["event"] == "warning"]
+    told = "roles: paper needs complete rows: 60 incomplete rows are left out"
+    assert (told in warned) == (roles == "paper")
+
+
+def test_without_labels_everything_but_coherence_works(tmp_path: Path, registry: Registry) -> None:
+    spec = load_spec(manifest(tmp_path, labelled=False, gaps=False), registry)
+    out = RunDir(tmp_path / "out")
+    run(spec, out, registry)
+    scores = json.loads(out.metrics.read_text())
+    assert scores["joint_coherence"] is None
+    assert scores["conditional_coherence"] == []
+    assert scores["modalities"]["left"]["classifier_accuracy"] is None
+    assert all(row["extractor"].startswith("latents of") for row in scores["frechet"])
+    assert all(row["value"] >= 0 for row in scores["frechet"])
+    assert "no labels" in scores["warnings"][0]
+    assert not (out.path / "classifiers").exists()
+
+
+def test_bad_data_leave_no_trace(tmp_path: Path, registry: Registry) -> None:
+    spec_file = manifest(tmp_path, labelled=True, gaps=False)
+    rows = (tmp_path / "rows.csv").read_text().replace("16.txt,", "16.txt,1 2 3 ", 1)
+    (tmp_path / "rows.csv").write_text(rows)
+    out = RunDir(tmp_path / "out")
+    with pytest.raises(DataError, match=r"rows\.csv:18.*right.*9 numbers, expected 6"):
+        run(load_spec(spec_file, registry), out, registry)
+    assert not out.path.exists()
+
+
+def test_nan_in_training_stops_with_its_place_and_keeps_the_checkpoint(
+    told: Callable[..., Spec], registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mld.diffuse import Denoising
+
+    plain = Denoising.forward
+
+    def poisoned(self: Any, batch: Any, generator: Any) -> Any:
+        loss, parts = plain(self, batch, generator)
+        poisoned.calls += 1  # type: ignore[attr-defined]
+        if poisoned.calls > 40:  # type: ignore[attr-defined]
+            parts = {**parts, "right": parts["right"] * torch.nan}
+            loss = loss * torch.nan
+        return loss, parts
+
+    poisoned.calls = 0  # type: ignore[attr-defined]
+    monkeypatch.setattr(Denoising, "forward", poisoned)
+    out = RunDir(tmp_path / "out")
+    with pytest.raises(NumericalError, match=r"diffuse, update \d+: the loss of right \(nan\)"):
+        run(told(), out, registry)
+    assert out.has("latents")
+    assert not out.has("diffuse")
