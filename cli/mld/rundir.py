@@ -15,20 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mld.artefact import (
-    append_line,
-    differences,
-    digest,
-    file_digest,
-    load_json,
-    load_sealed,
-    load_tensors,
-    locked,
-    read_lines,
-    save_tensors,
-    sealed,
-    written,
-)
+from mld import artefact
+from mld.artefact import digest, load_json, load_sealed, load_tensors, written
 from mld_core.errors import ArtefactError
 
 if TYPE_CHECKING:
@@ -130,7 +118,7 @@ class RunDir:
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep every other process out of this run. ArtefactError if one is already in."""
-        return locked(self.path)
+        return artefact.locked(self.path)
 
     def write_text(self, path: Path, text: str) -> None:
         """Write a text file whole."""
@@ -149,7 +137,7 @@ class RunDir:
         self, path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
     ) -> None:
         """Write tensors as a safetensors file that carries its own sha256."""
-        save_tensors(path, tensors, metadata or {})
+        artefact.save_tensors(path, tensors, metadata or {})
 
     def read_tensors(self, path: Path) -> dict[str, Tensor]:
         """The tensors of a file. ArtefactError if they are not those that were written."""
@@ -159,23 +147,16 @@ class RunDir:
         """The same, and the metadata they were written with."""
         return self._read(load_tensors, path)
 
-    def _read(self, load: Callable[[Path], Content], path: Path) -> Content:
-        """A file's content; a complaint about it says which stage to redo."""
-        try:
-            return load(path)
-        except ArtefactError as error:
-            raise ArtefactError(f"{error}: {_remedy(path.relative_to(self.path))}") from error
-
     def log(self, event: str, **fields: JsonValue) -> None:
         """Add one line to events.jsonl."""
-        append_line(self.events, {"time": _now(), "event": event, **fields})
+        artefact.append_line(self.events, {"time": _now(), "event": event, **fields})
 
     def read_events(self) -> list[dict[str, Any]]:
         """All events in order, without the half lines of killed processes.
 
         A resumed training repeats the updates since its last checkpoint: the later event holds.
         """
-        return read_lines(self.events)
+        return artefact.read_lines(self.events)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[[], float]]:
@@ -205,30 +186,23 @@ class RunDir:
         return self._marker(stage).is_file()
 
     def demand(self, stage: str) -> None:
-        """ArtefactError unless a stage is finished and intact."""
+        """ArtefactError unless a stage is finished and all it made is intact."""
         if not self.has(stage):
             raise ArtefactError(
                 f"{self.path} has not finished stage {stage}: carry on with `mld run`"
             )
-        self.verify(stage)
-
-    def has(self, stage: str) -> bool:
-        """Whether a stage was finished, be it of this spec and intact or not."""
-        return self._marker(stage).is_file()
-
-    def demand(self, stage: str) -> None:
-        """ArtefactError unless a stage was finished."""
-        if not self.has(stage):
-            raise ArtefactError(
-                f"{self.path} has not come to the end of stage {stage}: finish it with "
-                f"`mld run {self.spec}`"
-            )
+        for name, told in self._read_marker(stage)["files"].items():
+            path = self.path / name
+            if not path.is_file():
+                raise ArtefactError(f"{path} is missing: {_remedy(stage)}")
+            if artefact.file_digest(path) != told:
+                raise ArtefactError(f"{path} is not as stage {stage} wrote it: {_remedy(stage)}")
 
     def demand_same(self, stage: str, made_from: Mapping[str, JsonValue]) -> None:
-        """ArtefactError, saying what differs, unless a finished stage was made from just this."""
-        marker = self._read(load_sealed, self._marker(stage))
+        """ArtefactError, telling the differences, unless a stage was made from just this."""
+        marker = self._read_marker(stage)
         if marker["digest"] != digest(made_from):
-            changed = "\n".join(differences(marker["made_from"], made_from))
+            changed = "\n".join(artefact.differences(marker["made_from"], made_from))
             raise ArtefactError(
                 f"stage {stage} of {self.path} was made by another spec:\n{changed}\n"
                 f"recompute it and all after it with `mld run SPEC --redo {stage}`, or choose "
@@ -236,21 +210,11 @@ class RunDir:
             )
 
     def finished(self, stage: str, made_from: Mapping[str, JsonValue]) -> bool:
-        """Whether a stage is done and all it made is intact.
-
-        ArtefactError if it was made from something else than `made_from`, or a file is missing
-        or has changed.
-        """
+        """Whether a stage is done. ArtefactError if not from just this, or not intact any more."""
         if not self.has(stage):
             return False
         self.demand_same(stage, made_from)
-        remedy = f"recompute it with `mld run SPEC --redo {stage}`"
-        for name, told in self._read(load_sealed, self._marker(stage))["files"].items():
-            path = self.path / name
-            if not path.is_file():
-                raise ArtefactError(f"{path} is missing: {remedy}")
-            if file_digest(path) != told:
-                raise ArtefactError(f"{path} is not as stage {stage} wrote it: {remedy}")
+        self.demand(stage)
         return True
 
     def finish(
@@ -266,24 +230,25 @@ class RunDir:
             "digest": digest(made_from),
             "made_from": dict(made_from),
             "files": {
-                path.relative_to(self.path).as_posix(): file_digest(path) for path in sorted(files)
+                path.relative_to(self.path).as_posix(): artefact.file_digest(path)
+                for path in sorted(files)
             },
             "seconds": seconds,
             "facts": dict(facts or {}),
         }
-        self.write_json(self._marker(stage), sealed(marker))
+        self.write_json(self._marker(stage), artefact.sealed(marker))
 
     def facts_of(self, stage: str) -> dict[str, Any]:
         """What a finished stage noted about itself."""
-        return dict(self._read(load_sealed, self._marker(stage))["facts"])
+        return dict(self._read_marker(stage)["facts"])
 
     def seconds_of(self, stage: str) -> float:
         """How long a finished stage took."""
-        return float(self._read(load_sealed, self._marker(stage))["seconds"])
+        return float(self._read_marker(stage)["seconds"])
 
     def digest(self, stage: str) -> str:
         """The digest of what a finished stage was made from."""
-        return str(self._read(load_sealed, self._marker(stage))["digest"])
+        return str(self._read_marker(stage)["digest"])
 
     def redo(self, stage: str) -> None:
         """Forget that a stage and those after it are done; their checkpoints go too."""
@@ -298,14 +263,28 @@ class RunDir:
     def _marker(self, stage: str) -> Path:
         return self.path / "stages" / f"{stage}.json"
 
+    def _read_marker(self, stage: str) -> dict[str, Any]:
+        return self._read(load_sealed, self._marker(stage))
 
-def _remedy(path: Path) -> str:
-    """What mends a file of a run that cannot be read: to recompute the stage that makes it."""
-    stage = _MAKERS.get(path.parts[0], "STAGE")
+    def _read(self, load: Callable[[Path], Content], path: Path) -> Content:
+        """A file's content; a complaint about it says which stage to redo."""
+        try:
+            return load(path)
+        except ArtefactError as error:
+            stage = _maker(path.relative_to(self.path))
+            raise ArtefactError(f"{error}: {_remedy(stage)}") from error
+
+
+def _maker(path: Path) -> str:
+    """The stage that makes a file of a run."""
     if path.parts[0] == "stages":
-        stage = path.stem
-    elif path.parts[0] == "checkpoints":
-        stage = _TRAINERS.get(path.name.partition(".")[0], "STAGE")
+        return path.stem
+    if path.parts[0] == "checkpoints":
+        return _TRAINERS.get(path.name.partition(".")[0], "STAGE")
+    return _MAKERS.get(path.parts[0], "STAGE")
+
+
+def _remedy(stage: str) -> str:
     return f"recompute it with `mld run SPEC --redo {stage}`"
 
 
