@@ -16,6 +16,8 @@ def real_data() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _private_store(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _private_store(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No test reads or fills the user's store."""
     monkeypatch.setenv("MLD_STORE", str(tmp_path_factory.mktemp("store")))

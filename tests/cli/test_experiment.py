@@ -288,7 +288,7 @@ def test_a_folder_that_is_no_finished_run_is_refused(
         load(tmp_path, registry)
     copy.redo("diffuse")
     with pytest.raises(
-        ArtefactError, match="has not finished stage diffuse: carry on with `mld run`"
+        ArtefactError, match="has not finished stage diffuse: carry on with `mld run"
     ):
         load(copy.path, registry)
 
