@@ -55,9 +55,8 @@ def _pairs(items: Texts, reference: Texts) -> list[tuple[str, str]]:
     """Each text and its original. ValueError if there are none, or one lacks the other."""
     if not len(items):
         raise ValueError("no texts to measure")
-    if len(items) != len(reference):
-        raise ValueError(f"{len(items)} texts cannot be compared with {len(reference)} originals")
-    return [(to_text(item), to_text(original)) for item, original in zip(items, reference)]
+    rows = zip(items, reference, strict=True)
+    return [(to_text(item), to_text(original)) for item, original in rows]
 
 
 def _distinct(items: Texts, n: int) -> float:
