@@ -162,10 +162,11 @@ def sample(
 ) -> None:
     """Generate modalities of a finished run, given data for some of the others."""
     from mld import experiment
+    from mld_core import Registry
 
     pairs = dict(_pair(told) for told in given or [])
     wanted = [name.strip() for name in want.split(",") if name.strip()] or None
-    loaded = experiment.load(run)
+    loaded = experiment.load(run, Registry())
     made = loaded.sample(
         pairs, wanted, n, seed=seed, sampler=sampler, steps=steps, guidance=guidance
     )
