@@ -124,6 +124,13 @@ def test_a_written_item_reads_back_as_the_same_tensor(tmp_path: Path, size: int,
     assert torch.equal(image.preprocess(image.read(path)), x)
 
 
+def test_an_item_is_rounded_to_the_nearest_level(tmp_path: Path):
+    x = torch.full((1, 16, 16), 100.0)
+    x[0, 0] = torch.linspace(99.6, 100.4, 16)
+    read = modality().read(modality().write(x / 255, tmp_path / "item"))
+    assert (np.asarray(read) == 100).all()
+
+
 def test_writing_twice_gives_the_same_bytes(tmp_path: Path):
     x = digits("train", 1)[0][0]
     first, second = (modality().write(x, tmp_path / name).read_bytes() for name in "ab")
@@ -192,9 +199,9 @@ def test_the_middle_square_is_kept(shape: tuple[int, int]):
 
 
 def test_a_picture_is_shrunk_without_aliasing():
-    board = (np.indices((256, 256)).sum(0) % 2 * 255).astype(np.uint8)
-    x = modality(size=16).preprocess(Image.fromarray(board))
-    assert (x[:, 2:-2, 2:-2] - 0.5).abs().max() < 0.02
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256), dtype=np.uint8)
+    x = modality(size=16).preprocess(Image.fromarray(noise))
+    assert x.std() < 0.2 * noise.std() / 255
 
 
 def test_what_is_no_picture_or_has_no_range_is_a_value_error():
@@ -299,14 +306,6 @@ def test_evaluation_is_deterministic_and_knows_no_batch():
     torch.testing.assert_close(autoencoder.encode(x[:1]), z[:1])
     torch.testing.assert_close(autoencoder.decode(z[:1]), autoencoder.decode(z)[:1])
     torch.testing.assert_close(classifier(x[:1]), classifier(x)[:1])
-
-
-def test_training_latents_are_noisy_in_proportion_to_their_spread():
-    autoencoder, x = modality().autoencoder(), digits("train", 500)[0]
-    clean, noisy = autoencoder.eval().encode(x), autoencoder.train().encode(x)
-    share = (noisy - clean).std(0) / clean.std(0)
-    torch.testing.assert_close(share, torch.full_like(share, 0.2), atol=0.04, rtol=0)
-    assert autoencoder.encode(x[:1]).isfinite().all()
 
 
 def test_the_loss_is_a_laplace_log_likelihood_up_to_a_constant():
