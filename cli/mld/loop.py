@@ -161,6 +161,9 @@ def _on_signal(handler: Callable[[int, FrameType | None], None]) -> Iterator[Non
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    # A second signal must not cut short the wait for those who save.
+    for ignored in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

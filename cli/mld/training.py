@@ -23,6 +23,7 @@ from mld.progress import progress
 from mld.rundir import RunDir
 from mld.seeds import derive
 from mld_core.ema import EMA
+from mld_core.errors import NumericalError
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -204,6 +205,7 @@ class _Training:
         """The loss on the held-out rows, of the averaged weights if there are any.
 
         The same rows and draws every time, so that a curve shows the weights alone.
+        NumericalError if it is not finite.
         """
         if self.held_out is None:
             return None
@@ -219,6 +221,11 @@ class _Training:
                 loss, _ = torch.func.functional_call(self.objective, state, (batch, self.generator))
             total, rows = total + float(loss) * len(pieces[0]), rows + len(pieces[0])
         self.objective.train()
+        if not math.isfinite(total):
+            raise NumericalError(
+                f"{self.work.job}, update {self.update}: the loss of the held-out rows "
+                f"({total / rows}) is not finite, though that of the training rows is"
+            )
         return total / rows
 
     def log(self, loss: float, parts: Mapping[str, float], rate: float) -> None:

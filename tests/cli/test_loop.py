@@ -1,0 +1,456 @@
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mld import loop
+from mld.compute import Compute, resolve, using
+from mld.loop import Objective, Settings, Trained, train
+from mld.progress import progress
+from mld.rundir import RunDir
+from mld.seeds import derive
+from mld.training import learning_rate
+from torch import Generator, Tensor, nn
+
+from mld_core.ema import EMA
+from mld_core.errors import ArtefactError, NumericalError, SpecError
+
+JOB = "autoencode/digit"
+ONE = Compute("cpu", 1, "32-true", 1)
+SETTINGS = Settings(updates=30, batch=16, learning_rate=0.01, ema=0.9, seed=3)
+
+
+class Regression(Objective):
+    """Learns y = x A from noisy rows, with all that could make two trainings differ."""
+
+    def __init__(self, dropout: float = 0.2) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.net = nn.Sequential(
+                nn.Linear(4, 16), nn.BatchNorm1d(16), nn.SiLU(), nn.Dropout(dropout)
+            )
+            self.head = nn.Linear(16, 2)
+        self.calls = 0
+
+    def forward(
+        self, batch: Mapping[str, Tensor], generator: Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        self.calls += self.training
+        x = batch["x"] + 0.01 * torch.randn(batch["x"].shape, generator=generator)
+        error = (self.head(self.net(x)) - batch["y"]).square().mean(0)
+        return error.mean(), {"left": error[0], "right": error[1]}
+
+
+class Signalled(Regression):
+    """Sends a process, its own if none is named, a signal in the middle of one update."""
+
+    def __init__(self, call: int, number: int = signal.SIGINT, process: int | None = None) -> None:
+        super().__init__()
+        self.call, self.number, self.process = call, number, process
+
+    def forward(
+        self, batch: Mapping[str, Tensor], generator: Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        told = super().forward(batch, generator)
+        if self.calls == self.call:
+            os.kill(self.process or os.getpid(), self.number)
+        return told
+
+
+def rows(count: int = 200) -> dict[str, Tensor]:
+    generator = Generator().manual_seed(1)
+    x = torch.randn(count, 4, generator=generator)
+    return {"x": x, "y": x @ torch.tensor([[0.3, -0.6], [0, 0.3], [0.6, 0], [-0.3, 0.3]])}
+
+
+def fit(
+    path: Path,
+    objective: Objective | None = None,
+    settings: Settings = SETTINGS,
+    compute: Compute = ONE,
+    interval: float = 1e9,
+) -> Trained:
+    return train(
+        JOB,
+        objective or Regression(),
+        rows(),
+        rows(50),
+        settings,
+        compute,
+        RunDir(path),
+        interval=interval,
+    )
+
+
+def same(one: Trained, other: Trained) -> bool:
+    """Whether two trainings agree in every bit."""
+    pairs = [(one.weights, other.weights), (one.ema or {}, other.ema or {})]
+    return all(
+        a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a) for a, b in pairs
+    )
+
+
+def trained_events(path: Path) -> list[dict]:
+    return [event for event in RunDir(path).read_events() if event["event"] == "train"]
+
+
+def test_seeds_depend_on_every_part_and_its_type() -> None:
+    uses = [(0,), (1,), (0, "a"), (0, "a", 1), (0, "a", "1"), (0, "a1"), (0, 1, "a")]
+    seeds = {derive(*use) for use in uses}
+    assert len(seeds) == len(uses)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert derive(7, "diffuse", 12) == 5580903375886130952
+
+
+def test_it_is_adam_with_warm_up_cosine_clipping_and_an_average(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, updates=60)
+    told = fit(tmp_path, Regression(dropout=0.0), settings)
+    objective, data = Regression(dropout=0.0), rows()
+    adam = torch.optim.Adam(objective.parameters(), betas=(0.9, 0.999), fused=True)
+    ema = EMA(objective.state_dict(), 0.9)
+    clipped = 0
+    for update in range(60):
+        generator = Generator().manual_seed(derive(3, JOB, update, 0, "draws"))
+        chosen = torch.randint(200, (16,), generator=generator)
+        batch = {name: tensor[chosen] for name, tensor in data.items()}
+        adam.zero_grad()
+        objective(batch, generator)[0].backward()
+        clipped += nn.utils.clip_grad_norm_(objective.parameters(), 1.0) > 1
+        rate = (0.01 + 0.99 * (1 + math.cos(math.pi * (update - 1) / 58)) / 2) if update else 1.0
+        adam.param_groups[0]["lr"] = 0.01 * rate
+        adam.step()
+        ema.update(objective.state_dict(), update + 1)
+    assert 0 < clipped < 60
+    for name, tensor in objective.state_dict().items():
+        torch.testing.assert_close(told.weights[name], tensor)
+        torch.testing.assert_close(told.ema[name], ema.state[name])
+
+
+def test_the_learning_rate_rises_over_two_per_cent_and_falls_to_one() -> None:
+    settings = replace(SETTINGS, updates=1000, learning_rate=1.0)
+    rates = [learning_rate(settings, update) for update in range(1000)]
+    assert rates[:20] == pytest.approx([(update + 1) / 20 for update in range(20)])
+    assert rates[20] == 1.0
+    assert rates[999] == pytest.approx(0.01)
+    assert rates[20:] == sorted(rates[20:], reverse=True)
+    assert learning_rate(replace(settings, updates=1), 0) == 1.0
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_training_goes_on_to_the_same_bits(
+    tmp_path: Path, precision: str, number: int
+) -> None:
+    compute = replace(ONE, precision=precision)
+    whole = fit(tmp_path / "whole", compute=compute)
+    for call in (5, 1, 17):
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path / "parts", Signalled(call, number), compute=compute)
+    parts = fit(tmp_path / "parts", compute=compute)
+    assert same(whole, parts)
+    assert all(tensor.dtype != torch.bfloat16 for tensor in parts.weights.values())
+    updates = [event["update"] for event in trained_events(tmp_path / "parts")]
+    assert updates == list(range(1, 31))
+
+
+def test_the_surroundings_are_left_as_they_were(tmp_path: Path) -> None:
+    objective = Regression()
+    before = {name: tensor.clone() for name, tensor in objective.state_dict().items()}
+    state = torch.get_rng_state()
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with using(replace(ONE, threads=3)):
+        fit(tmp_path, objective)
+        assert torch.get_num_threads() == 3
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert all(torch.equal(tensor, before[name]) for name, tensor in objective.state_dict().items())
+
+
+def test_half_precision_never_touches_the_batch(tmp_path: Path) -> None:
+    class Watching(Regression):
+        def forward(
+            self, batch: Mapping[str, Tensor], generator: Generator
+        ) -> tuple[Tensor, dict[str, Tensor]]:
+            assert batch["x"].dtype == torch.float32
+            assert self.head(torch.zeros(1, 16)).dtype == torch.bfloat16
+            return super().forward(batch, generator)
+
+    fit(tmp_path, Watching(), compute=replace(ONE, precision="bf16-mixed"))
+
+
+def test_a_finished_training_is_returned_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = fit(tmp_path)
+    monkeypatch.delattr(loop, "_launch")
+    assert same(fit(tmp_path), first)
+
+
+@pytest.mark.parametrize("change", [{"seed": 4}, {"learning_rate": 0.02}, {"ema": None}])
+def test_a_checkpoint_of_another_making_is_told_and_replaced(
+    tmp_path: Path, change: dict[str, float | None]
+) -> None:
+    settings = replace(SETTINGS, **change)
+    fit(tmp_path / "used")
+    again = fit(tmp_path / "used", settings=settings)
+    assert same(again, fit(tmp_path / "new", settings=settings))
+    (warning,) = [e for e in RunDir(tmp_path / "used").read_events() if e["event"] == "warning"]
+    assert warning["stage"] == "autoencode"
+    assert "autoencode/digit begins anew" in warning["message"]
+
+
+def test_a_corrupt_checkpoint_is_named(tmp_path: Path) -> None:
+    fit(tmp_path)
+    path = RunDir(tmp_path).checkpoint(JOB)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(ArtefactError, match=r"autoencode\.digit\.safetensors is corrupt.*--redo"):
+        fit(tmp_path)
+
+
+class Failing(Regression):
+    """From one call on, a part of the loss, the loss or a gradient is not finite."""
+
+    def __init__(self, call: int, what: str) -> None:
+        super().__init__()
+        self.call, self.what = call, what
+
+    def forward(
+        self, batch: Mapping[str, Tensor], generator: Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, parts = super().forward(batch, generator)
+        if self.calls < self.call:
+            return loss, parts
+        if self.what == "gradient":
+            return loss + (0 * self.head.bias).sum().sqrt(), parts
+        if self.what == "loss":
+            return loss / 0, parts
+        return loss + math.nan, {**parts, self.what: parts[self.what] * math.nan}
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("right", "the loss of right (nan)"),
+        ("loss", "the loss (inf)"),
+        ("gradient", "the gradient of head.bias (nan)"),
+    ],
+)
+def test_a_number_that_is_not_finite_stops_the_training(
+    tmp_path: Path, what: str, told: str
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path, Signalled(5))
+    path = RunDir(tmp_path).checkpoint(JOB)
+    good = path.read_bytes()
+    with pytest.raises(NumericalError) as error:
+        fit(tmp_path, Failing(5, what))
+    last = trained_events(tmp_path)[-1]
+    assert str(error.value).startswith(
+        f"autoencode/digit, update {last['update'] + 1}: {told} is not finite "
+        f"(last finite loss: {last['loss']:.6g}, at update {last['update']})"
+    )
+    assert path.read_bytes() == good
+
+
+def test_the_first_loss_may_be_the_bad_one(tmp_path: Path) -> None:
+    with pytest.raises(NumericalError, match=r"update 1: .* \(last finite loss: none\)"):
+        fit(tmp_path, Failing(1, "left"))
+    assert not RunDir(tmp_path).checkpoint(JOB).exists()
+
+
+def test_a_validation_that_is_not_finite_stops_the_training(tmp_path: Path) -> None:
+    held_out = {name: torch.full_like(tensor, math.inf) for name, tensor in rows(50).items()}
+    with pytest.raises(NumericalError, match=r"digit, update 1: .* held-out rows \(nan\)"):
+        train(JOB, Regression(), rows(), held_out, SETTINGS, ONE, RunDir(tmp_path))
+
+
+def test_events_tell_losses_parts_and_a_validation_that_shows_the_weights_alone(
+    tmp_path: Path,
+) -> None:
+    class Frozen(Regression):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net.requires_grad_(False)
+            self.net[1].momentum = 0.0
+
+    still = replace(SETTINGS, updates=120, learning_rate=0.0, ema=None)
+    fit(tmp_path / "still", Frozen(), still)
+    events = trained_events(tmp_path / "still")
+    assert [event["update"] for event in events] == list(range(2, 121, 2))
+    assert len({event["validation"] for event in events}) == 1
+    assert len({event["loss"] for event in events}) == len(events)
+    for event in events:
+        assert (event["job"], event["updates"]) == (JOB, 120)
+        assert sum(event["parts"].values()) / 2 == pytest.approx(event["loss"], rel=1e-5)
+        assert event["rate"] > 0
+    fit(tmp_path / "learning", settings=replace(SETTINGS, updates=120))
+    curve = [event["validation"] for event in trained_events(tmp_path / "learning")]
+    assert curve[-1] < 0.5 * curve[0]
+
+
+def test_validation_is_of_the_averaged_weights(tmp_path: Path) -> None:
+    averaged = fit(tmp_path / "averaged", Regression(dropout=0.0))
+    plain = fit(tmp_path / "plain", Regression(dropout=0.0), replace(SETTINGS, ema=None))
+    assert all(torch.equal(averaged.weights[name], plain.weights[name]) for name in plain.weights)
+    curves = [
+        [event["validation"] for event in trained_events(tmp_path / name)]
+        for name in ("averaged", "plain")
+    ]
+    assert curves[0][-1] != curves[1][-1]
+
+
+def test_stderr_tells_every_tenth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(tmp_path)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    assert [line.partition(",")[0] for line in lines] == [
+        f"autoencode/digit: {done} of 30 updates" for done in range(3, 31, 3)
+    ]
+
+
+def test_a_terminal_gets_a_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with progress("diffuse", 0, 100) as show:
+        show(100, 0.25, 12345.6)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "diffuse" in captured.err
+    assert "100/100" in captured.err
+    assert "loss 0.25" in captured.err
+
+
+def test_a_batch_must_be_shared_evenly(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"batch of 16 rows .* compute\.devices: 3"):
+        fit(tmp_path, compute=replace(ONE, devices=3))
+
+
+AUTO = {"accelerator": "auto", "devices": "auto", "precision": "auto", "threads": "auto"}
+
+
+def test_auto_is_what_the_machine_has() -> None:
+    on_cpu = resolve(SimpleNamespace(**{**AUTO, "accelerator": "cpu"}))
+    assert (on_cpu.accelerator, on_cpu.devices) == ("cpu", 1)
+    assert on_cpu.precision in ("32-true", "bf16-mixed")
+    assert on_cpu.threads == torch.get_num_threads()
+    asked = {"accelerator": "cpu", "devices": 2, "precision": "32-true", "threads": 4}
+    assert resolve(SimpleNamespace(**asked)) == Compute("cpu", 2, "32-true", 4)
+    before = torch.get_num_threads()
+    with using(Compute("cpu", 1, "32-true", before + 1)):
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"accelerator": "tpu"}, r"compute\.accelerator: 'tpu' .* there is: cpu"),
+        ({"accelerator": "cpu", "precision": "16-mixed"}, r"compute\.precision: .* bf16-mixed"),
+    ],
+)
+def test_what_the_machine_has_not_is_said(asked: dict[str, str], told: str) -> None:
+    with pytest.raises(SpecError, match=told):
+        resolve(SimpleNamespace(**{**AUTO, **asked}))
+
+
+def child(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run this file as a program."""
+    command = [sys.executable, __file__, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
+def test_a_training_killed_again_and_again_ends_with_the_same_bits(tmp_path: Path) -> None:
+    compute = replace(ONE, precision="bf16-mixed")
+    whole = fit(tmp_path / "whole", compute=compute)
+    done = child("killed", tmp_path / "killed")
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 3
+    assert same(fit(tmp_path / "killed", compute=compute), whole)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_as_one_does_and_stop_together(tmp_path: Path) -> None:
+    done = child("two", tmp_path)
+    assert done.stdout.splitlines() == [
+        "KeyboardInterrupt after a checkpoint",
+        "KeyboardInterrupt after a checkpoint",
+        "NumericalError after a checkpoint",
+    ], done.stderr
+    assert "the loss of right (nan) is not finite" in done.stderr
+    settings, two = replace(SETTINGS, updates=200), replace(ONE, devices=2)
+    one = fit(tmp_path / "one", settings=settings)
+    whole = fit(tmp_path / "whole", settings=settings, compute=two)
+    parts = fit(tmp_path / "parts", settings=settings, compute=two)
+    assert same(whole, parts)
+    assert not same(whole, one)
+    curves = [trained_events(tmp_path / name) for name in ("one", "whole")]
+    for curve in curves:
+        assert len(curve) == 50
+        assert curve[-1]["validation"] < 0.3 * curve[0]["validation"]
+
+
+def killed(path: Path) -> None:
+    """Fork trainings and kill each after a few checkpoints, until one ends by itself."""
+    import lightning_fabric  # noqa: F401  (once, before the forks)
+
+    checkpoint, kills = RunDir(path).checkpoint(JOB), 0
+    while True:
+        process = os.fork()
+        if not process:
+            fit(path, compute=replace(ONE, precision="bf16-mixed"), interval=0.0)
+            os._exit(0)
+        seen: set[int] = set()
+        while len(seen) < 3 + kills and os.waitpid(process, os.WNOHANG) == (0, 0):
+            if checkpoint.is_file():
+                seen.add(checkpoint.stat().st_mtime_ns)
+            time.sleep(0.0005)
+        time.sleep(0.0007 * kills)
+        try:
+            os.kill(process, signal.SIGKILL)
+            ended = os.waitpid(process, 0)[1]
+        except (ChildProcessError, ProcessLookupError):
+            break
+        if not os.WIFSIGNALED(ended):
+            break
+        kills += 1
+    sys.stdout.write(str(kills))
+
+
+def two(path: Path) -> None:
+    """Train on two processes: whole, stopped from within and from without, and with a NaN."""
+    settings, compute = replace(SETTINGS, updates=200), replace(ONE, devices=2)
+    fit(path / "whole", None, settings, compute)
+    stops = [
+        Signalled(60, signal.SIGINT),
+        Signalled(60, signal.SIGTERM, os.getpid()),
+        Failing(30, "right"),
+    ]
+    for objective in stops:
+        try:
+            fit(path / "parts", objective, settings, compute)
+        except (KeyboardInterrupt, NumericalError) as stopped:
+            found = RunDir(path / "parts").checkpoint(JOB).is_file()
+            sys.stdout.write(
+                f"{type(stopped).__name__} {'after a' if found else 'without'} checkpoint\n"
+            )
+            sys.stderr.write(f"{stopped}\n")
+    fit(path / "parts", None, settings, compute)
+
+
+if __name__ == "__main__":
+    {"killed": killed, "two": two}[sys.argv[1]](Path(sys.argv[2]))
