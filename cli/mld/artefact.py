@@ -132,9 +132,9 @@ def locked(folder: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
-    lock, holder = FileLock(folder / ".lock"), folder / ".lock.json"
+    holder = folder / ".lock.json"
     try:
-        lock.acquire(blocking=False)
+        lock = FileLock(folder / ".lock").acquire(blocking=False)
     except Timeout:
         raise ArtefactError(
             f"{folder} is in use by {_who(holder)}: wait until it ends, or choose another folder "

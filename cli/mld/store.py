@@ -46,8 +46,7 @@ class Store:
         path = self.root / name[:2] / f"{name}.safetensors"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path.with_suffix(".lock"))
-            lock.acquire()
+            lock = FileLock(path.with_suffix(".lock")).acquire()
         except OSError as error:
             raise ArtefactError(
                 f"the store {self.root} cannot be written ({error}): set MLD_STORE to a folder "

@@ -165,8 +165,16 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(
 
 
 def test_the_surroundings_are_left_as_they_were(tmp_path: Path) -> None:
-    objective = Regression()
+    class Threaded(Regression):
+        def forward(
+            self, batch: Mapping[str, Tensor], generator: Generator
+        ) -> tuple[Tensor, dict[str, Tensor]]:
+            assert torch.get_num_threads() == 1
+            return super().forward(batch, generator)
+
+    objective = Threaded()
     before = {name: tensor.clone() for name, tensor in objective.state_dict().items()}
+    torch.rand(1)  # not the state in which another test's training ended
     state = torch.get_rng_state()
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with using(replace(ONE, threads=3)):
