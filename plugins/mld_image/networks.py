@@ -1,7 +1,7 @@
 """The autoencoder and the classifier of pictures: small convolutional networks of one shape.
 
-Both go down by strides of two to a map of three or four pixels a side, with at most four times
-the channels each time. One dense hidden layer then sees the whole map.
+Both go down by strides of two to a map of three or four pixels a side, with four times the
+channels each time, up to 128. One dense hidden layer then sees the whole map.
 """
 
 from __future__ import annotations
