@@ -1,1 +1,12 @@
-"""placeholder."""
+"""The modality of small molecules, written as SMILES and learnt as SELFIES."""
+
+from __future__ import annotations
+
+from mld_core import Modality, hookimpl
+from mld_molecule.modality import Molecule
+
+
+@hookimpl
+def register_modalities() -> list[type[Modality]]:
+    """The molecule modality."""
+    return [Molecule]

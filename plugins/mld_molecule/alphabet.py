@@ -1,0 +1,73 @@
+"""The alphabet of SELFIES symbols, and molecules as rows of token ids over it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from mld_molecule.chemistry import nearest_smiles, selfies_smiles, selfies_symbols
+
+END = 0
+"""The token that ends a molecule, and fills the row after it."""
+
+EVERYDAY = (
+    "[B]", "[C]", "[=C]", "[#C]", "[N]", "[=N]", "[#N]", "[O]", "[=O]", "[F]",
+    "[Si]", "[P]", "[=P]", "[S]", "[=S]", "[Cl]", "[Br]", "[I]",
+    "[SiH1]", "[SiH2]", "[SiH3]", "[SiH4]", "[N+1]", "[=N+1]", "[N-1]", "[=N-1]", "[O-1]",
+    "[Branch1]", "[=Branch1]", "[#Branch1]", "[Branch2]", "[=Branch2]", "[#Branch2]",
+    "[Ring1]", "[Ring2]",
+)  # fmt: skip
+"""Symbols in every alphabet, so that a small training set does not make ordinary molecules
+unknown: common atoms, and what SELFIES spells the sizes of rings and branches with."""
+
+
+@dataclass(frozen=True)
+class Alphabet:
+    """Rows of `length` token ids; token i stands for symbols[i − 1]."""
+
+    symbols: tuple[str, ...]
+    length: int
+
+    @cached_property
+    def _tokens(self) -> dict[str, int]:
+        return {symbol: token for token, symbol in enumerate(self.symbols, start=1)}
+
+    def tokens(self, smiles: str) -> Int[Tensor, " length"]:
+        """A molecule's row. ValueError says which symbol is unknown, or how much is too long."""
+        written = selfies_symbols(smiles)
+        unknown = sorted(set(written) - set(self._tokens))
+        if unknown:
+            raise ValueError(
+                f"{smiles!r} needs the SELFIES symbol {', '.join(unknown)}, unknown to this"
+                " modality: put a molecule that has it into the training split"
+            )
+        if len(written) > self.length:
+            raise ValueError(
+                f"{smiles!r} takes {len(written)} SELFIES symbols, but {self.length} fit:"
+                f" set max_symbols to {len(written)} or more"
+            )
+        row = torch.full((self.length,), END)
+        row[: len(written)] = torch.tensor([self._tokens[symbol] for symbol in written])
+        return row
+
+    def written(self, row: Int[Tensor, " length"]) -> tuple[str, ...]:
+        """The symbols of a row up to its end."""
+        tokens = row.tolist()
+        end = tokens.index(END) if END in tokens else len(tokens)
+        return tuple(self.symbols[token - 1] for token in tokens[:end])
+
+    def smiles(self, row: Int[Tensor, " length"]) -> str:
+        """The canonical SMILES of a row: of its longest beginning that is a molecule."""
+        return nearest_smiles(self.written(row))
+
+    def starts(self) -> Bool[Tensor, " token"]:
+        """Ones at the tokens that make a molecule alone; a row that begins so is never empty."""
+        alone = [selfies_smiles((symbol,)) is not None for symbol in self.symbols]
+        return torch.tensor([False, *alone])
+
+
+__all__ = ["END", "EVERYDAY", "Alphabet"]
