@@ -109,6 +109,13 @@ def test_an_invalid_smiles_is_quoted_with_its_reason_and_no_noise(
     assert capfd.readouterr().err == ""
 
 
+def test_what_rdkit_only_warns_of_makes_no_noise(capfd: pytest.CaptureFixture[str]) -> None:
+    molecule = fitted(["[H+]"])
+    rows = rows_of(molecule, [molecule.read("[H+]")])
+    molecule.metrics()["qed"].measure(rows, rows[:0])
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     "smiles",
     [
