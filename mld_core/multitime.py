@@ -10,13 +10,26 @@ from mld_core.layout import LatentLayout
 from mld_core.roles import Role
 from mld_core.schedule import T_MIN, VPSchedule
 
+BROAD_SHARE = 0.2
+LOG_SNR_SPREAD = 1.5
 
-def draw_times(batch: int, generator: Generator) -> Float[Tensor, " batch"]:
-    """Times uniform on [T_MIN, 1], stratified: one in each of `batch` equal slices, shuffled."""
+
+def draw_times(batch: int, schedule: VPSchedule, generator: Generator) -> Float[Tensor, " batch"]:
+    """Times in [T_MIN, 1] for training, most of them where what a row shows is decided.
+
+    A fifth is uniform in log-SNR over the whole range, the rest normal in log-SNR around 0, where
+    signal and noise are equal; stratified over the batch. With times uniform in [0, 1], as in the
+    paper, half the rows are almost pure noise, and modalities learn of each other slowly.
+    """
     device = generator.device
     slices = torch.randperm(batch, generator=generator, device=device)
     u = (slices + torch.rand(batch, generator=generator, device=device)) / batch
-    return T_MIN + (1 - T_MIN) * u
+    ends = schedule.log_snr(torch.tensor([1.0, T_MIN], device=device))
+    broad = ends[0] + (ends[1] - ends[0]) * u / BROAD_SHARE
+    central = ((u - BROAD_SHARE) / (1 - BROAD_SHARE)).clamp(1e-6, 1 - 1e-6)
+    normal = LOG_SNR_SPREAD * torch.special.ndtri(central)
+    log_snr = torch.where(u < BROAD_SHARE, broad, normal)
+    return schedule.time_at_log_snr(log_snr).clamp(T_MIN, 1)
 
 
 def multi_time_vector(

@@ -91,8 +91,35 @@ class AdaptiveBlock(nn.Module):
         return out
 
 
+class Stem(nn.Module):
+    """What one modality's latent says, read before the noise of the others is mixed in."""
+
+    def __init__(self, dim: int, embedding: int, width: int) -> None:
+        super().__init__()
+        hidden = width // 2
+        self.read = nn.Sequential(
+            nn.Linear(dim + embedding, hidden),
+            nn.SiLU(),
+            nn.LayerNorm(hidden),
+            nn.Linear(hidden, hidden),
+            nn.SiLU(),
+            nn.Linear(hidden, width),
+        )
+
+    def forward(
+        self, z: Float[Tensor, "batch latent"], embedding: Float[Tensor, "batch embedding"]
+    ) -> Float[Tensor, "batch width"]:
+        """The modality's contribution to the residual stream."""
+        said: Tensor = self.read(torch.cat([z, embedding], dim=1))
+        return said
+
+
 class ResidualMLP(nn.Module):
     """A residual MLP whose normalisation follows times and roles; the default network.
+
+    Each modality enters through a stem of its own. What the blocks compute is added to the noise
+    that a standard normal latent would hold, eps_hat = sigma z_t + alpha F, so that at high noise
+    they need not learn to copy their input.
 
     Args:
         layout: of the joint latent.
@@ -113,9 +140,14 @@ class ResidualMLP(nn.Module):
         reads_roles: bool = True,
     ) -> None:
         super().__init__()
+        self.layout = layout
+        self.schedule = schedule
         embedding = max(width // 4, 32)
         self.embed = MultiTimeEmbedding(layout, schedule, embedding, reads_roles)
         self.enter = nn.Linear(layout.joint, width)
+        self.stems = nn.ModuleDict(
+            {name: Stem(dim, embedding, width) for name, dim in layout.dims.items()}
+        )
         self.blocks = nn.ModuleList(AdaptiveBlock(width, embedding, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.leave = nn.Linear(width, layout.joint)
@@ -131,10 +163,13 @@ class ResidualMLP(nn.Module):
         """The noise in z, float32."""
         embedding = self.embed(times, roles)
         h = self.enter(z)
+        for name, latent in self.layout.split(z).items():
+            h = h + self.stems[name](latent, embedding)
         for block in self.blocks:
             h = block(h, embedding)
-        noise: Tensor = self.leave(self.norm(h))
-        return noise.float()
+        t = self.layout.expand(times.clamp(min=T_MIN))
+        found: Tensor = self.leave(self.norm(h)).float()
+        return self.schedule.sigma(t) * z + self.schedule.alpha(t) * found
 
 
 class ShiftBlock(nn.Module):

@@ -46,7 +46,9 @@ class Denoising(Objective):
         p_conditional = self.spec.p_conditional or 0.0
         roles = draw_roles(self.spec.roles, present, generator, p_conditional)
         clocks = present.shape[1] if independent else 1
-        t = torch.stack([draw_times(len(z), generator) for _ in range(clocks)], dim=1)
+        t = torch.stack(
+            [draw_times(len(z), self.schedule, generator) for _ in range(clocks)], dim=1
+        )
         times = multi_time_vector(t, roles)
         eps = torch.randn(z.shape, generator=generator, device=z.device)
         blank = eps if independent else torch.zeros_like(z)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+
 from mld.rundir import RunDir
 
 KINDS = {"digit": "image", "tone": "audio", "word": "text", "molecule": "molecule"}

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mld.app import app
 from typer.testing import CliRunner, Result
+
+from mld.app import app
 
 WORLDS = Path(__file__).parent / "worlds"
 SPEC = """\

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 
 import pytest
+
 from mld.charts import Dot, dot_track, line_chart
 
 

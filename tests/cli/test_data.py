@@ -5,11 +5,11 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
+from pydantic import Field
+
 from mld import columns
 from mld.data import fit_modalities, load_data, load_modalities, open_dataset
 from mld.spec import KindSpec, Spec
-from pydantic import Field
-
 from mld_core import (
     DataError,
     Dataset,

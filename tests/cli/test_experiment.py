@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 import torch
+
 from mld.experiment import load, report, run
 from mld.rundir import STAGES, RunDir
 from mld.sections import GuidanceSpec
 from mld.spec import Spec, load_spec
-
 from mld_core import ArtefactError, DataError, NumericalError, Registry, SpecError
 
 WORLDS = Path(__file__).parent / "worlds"

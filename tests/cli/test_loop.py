@@ -13,6 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import Generator, Tensor, nn
+
 from mld import loop
 from mld.compute import Compute, resolve, using
 from mld.loop import Objective, Settings, Trained, train
@@ -20,8 +22,6 @@ from mld.progress import progress
 from mld.rundir import RunDir
 from mld.seeds import derive
 from mld.training import learning_rate
-from torch import Generator, Tensor, nn
-
 from mld_core.ema import EMA
 from mld_core.errors import ArtefactError, NumericalError, SpecError
 

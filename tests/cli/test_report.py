@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
+
 from mld.report import write_report
 from mld.rundir import RunDir
-
 from mld_core.errors import ArtefactError
 
 WriteRun = Callable[..., RunDir]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from mld.artefact import written
 from mld.rundir import STAGES, RunDir, digest
-
 from mld_core.errors import ArtefactError
 
 MADE_FROM = {"spec": {"updates": 10, "network": {"width": 512}}, "inputs": ["abc"]}

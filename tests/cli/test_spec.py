@@ -8,6 +8,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import yaml
+from pydantic import Field, ValidationError, field_validator
+
 from mld.spec import (
     AutoencodeSpec,
     DiffuseSpec,
@@ -19,8 +21,6 @@ from mld.spec import (
     spec_schema,
     starter_spec,
 )
-from pydantic import Field, ValidationError, field_validator
-
 from mld_core import (
     Dataset,
     DatasetConfig,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from mld.store import Store
 
+from mld.store import Store
 from mld_core.errors import ArtefactError
 
 KEY = {"kind": "image", "config": {"size": 16}, "seed": 0}

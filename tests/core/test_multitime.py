@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -13,12 +15,18 @@ LAYOUT = LatentLayout({"a": 2, "b": 1, "c": 3})
 ROLES = torch.tensor([[G, G, G], [G, O, A], [O, A, G]])
 
 
-def test_times_are_stratified_over_the_whole_interval() -> None:
-    t = draw_times(1000, torch.Generator().manual_seed(0))
+def test_times_cover_the_whole_range_and_crowd_around_equal_signal_and_noise() -> None:
+    schedule = VPSchedule()
+    t = draw_times(20_000, schedule, torch.Generator().manual_seed(0))
     assert float(t.min()) >= T_MIN
     assert float(t.max()) <= 1
-    in_slices = ((t - T_MIN) / (1 - T_MIN) * 1000).floor().clamp(0, 999).unique()
-    assert len(in_slices) > 990  # one each, up to rounding at the borders
+    log_snr = schedule.log_snr(t.double())
+    low, high = schedule.log_snr(torch.tensor([1.0, T_MIN]).double()).tolist()
+    # A fifth uniform over the range, the rest normal with a spread of 1.5.
+    for edge in (-6.0, -1.5, 0.0, 1.5, 6.0):
+        normal = 0.5 * (1 + math.erf(edge / 1.5 / math.sqrt(2)))
+        expected = 0.2 * (edge - low) / (high - low) + 0.8 * normal
+        assert (log_snr < edge).double().mean().item() == pytest.approx(expected, abs=2e-3)
     assert not torch.equal(t, t.sort().values)
 
 

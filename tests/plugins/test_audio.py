@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from mld_audio import Audio, AudioConfig
-from mld_audio.keypad import SAMPLE_RATE, frequencies, press_key
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from mld_audio import Audio, AudioConfig
+from mld_audio.keypad import SAMPLE_RATE, frequencies, press_key
 from mld_core import Registry
 
 CONFIGS = {

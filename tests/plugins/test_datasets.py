@@ -4,11 +4,11 @@ import os
 
 import numpy as np
 import pytest
-from mld_datasets.examples import Examples, ExamplesConfig
-from mld_datasets.manifest import Manifest, ManifestConfig
 from pydantic import ValidationError
 
 from mld_core import DataError, Modality, ModalityConfig, PluginError, Registry
+from mld_datasets.examples import Examples, ExamplesConfig
+from mld_datasets.manifest import Manifest, ManifestConfig
 
 
 class Word(Modality):

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from mld_image import ImageConfig, ImageModality
 from pydantic import ValidationError
 from safetensors.torch import load, save
 from torch import Generator, Tensor, nn
 
 from mld_core import Registry
+from mld_image import ImageConfig, ImageModality
 
 SIZES = [8, 13, 28, 32, 64]
 
@@ -185,8 +185,9 @@ def test_examples_follow_the_rng_and_differ_within_a_label():
 
 
 def test_splits_share_no_digit_and_together_hold_them_all():
-    from mld_image.digits import _scans
     from sklearn.datasets import load_digits
+
+    from mld_image.digits import _scans
 
     found = []
     for split in ("train", "validation", "test"):

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from mld_image import ImageConfig, ImageModality
 from PIL import Image, ImageCms
 from torch import Generator
+
+from mld_image import ImageConfig, ImageModality
 
 
 def modality(size: int = 16, channels: int = 1) -> ImageModality:

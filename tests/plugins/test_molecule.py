@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 import selfies
 import torch
+from safetensors.torch import load, save
+from torch import Tensor
+from torch.nn import functional
+
+from mld_core import Registry
 from mld_molecule import Molecule
 from mld_molecule.alphabet import END, EVERYDAY, Alphabet
 from mld_molecule.chemistry import nearest_smiles, parse, selfies_smiles, selfies_symbols
 from mld_molecule.examples import LONGEST, molecules, molecules_of
 from mld_molecule.metrics import distribution_overlap
 from mld_molecule.modality import MoleculeConfig
-from safetensors.torch import load, save
-from torch import Tensor
-from torch.nn import functional
-
-from mld_core import Registry
 
 SPLITS = ("train", "validation", "test")
 

@@ -2,15 +2,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import mld_text.metrics
 import numpy as np
 import pytest
 import torch
+
+import mld_text.metrics
+from mld_core import ModalityConfig, Registry
 from mld_text import Text, TextConfig
 from mld_text.phrases import WORDS, phrasings
 from mld_text.symbols import SYMBOLS, to_symbols, to_text, up_to_end
-
-from mld_core import ModalityConfig, Registry
 
 SPLITS = ("train", "validation", "test")
 ALL_LANGUAGES = [

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch.nn import functional
+
 from mld_text import Text, TextConfig
 from mld_text.metrics import exact_match
 from mld_text.symbols import END, SYMBOLS, to_symbols, to_text, up_to_end
-from safetensors.torch import load_file, save_file
-from torch.nn import functional
 
 
 def text(**config: object) -> Text:

@@ -9,7 +9,6 @@ from pathlib import Path
 from mld.experiment import run
 from mld.rundir import RunDir
 from mld.spec import load_spec
-
 from mld_core import Registry
 
 SPEC = """
