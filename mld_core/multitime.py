@@ -10,14 +10,15 @@ from mld_core.layout import LatentLayout
 from mld_core.roles import Role
 from mld_core.schedule import T_MIN, VPSchedule
 
-BROAD_SHARE = 0.2
-LOG_SNR_SPREAD = 1.5
+BROAD_SHARE = 0.1
+LOG_SNR_MEAN = -0.5
+LOG_SNR_SPREAD = 2.0
 
 
 def draw_times(batch: int, schedule: VPSchedule, generator: Generator) -> Float[Tensor, " batch"]:
     """Times in [T_MIN, 1] for training, most of them where what a row shows is decided.
 
-    A fifth is uniform in log-SNR over the whole range, the rest normal in log-SNR around 0, where
+    A tenth is uniform in log-SNR over the whole range, the rest normal in log-SNR, near where
     signal and noise are equal; stratified over the batch. With times uniform in [0, 1], as in the
     paper, half the rows are almost pure noise, and modalities learn of each other slowly.
     """
@@ -27,7 +28,7 @@ def draw_times(batch: int, schedule: VPSchedule, generator: Generator) -> Float[
     ends = schedule.log_snr(torch.tensor([1.0, T_MIN], device=device))
     broad = ends[0] + (ends[1] - ends[0]) * u / BROAD_SHARE
     central = ((u - BROAD_SHARE) / (1 - BROAD_SHARE)).clamp(1e-6, 1 - 1e-6)
-    normal = LOG_SNR_SPREAD * torch.special.ndtri(central)
+    normal = LOG_SNR_MEAN + LOG_SNR_SPREAD * torch.special.ndtri(central)
     log_snr = torch.where(u < BROAD_SHARE, broad, normal)
     return schedule.time_at_log_snr(log_snr).clamp(T_MIN, 1)
 
@@ -62,19 +63,26 @@ def diffuse(
 def masked_loss(
     eps_hat: Float[Tensor, "batch joint"],
     eps: Float[Tensor, "batch joint"],
+    times: Float[Tensor, "batch modality"],
     roles: Int64[Tensor, "batch modality"],
     layout: LatentLayout,
+    schedule: VPSchedule,
 ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
-    """The mean squared error of the noise over generated coordinates; also by modality.
+    """The mean squared error of the velocity over generated coordinates; also by modality.
+
+    The velocity is v = alpha eps − sigma z, so its error is that of the noise over alpha
+    (Salimans and Ho 2022). The paper takes the noise's own error, which all but vanishes where
+    signal is scarce; yet it is there that a row's class is decided, and that an observed modality
+    has to be read.
 
     The mean is over a row's generated coordinates, then over the rows that have any, so its scale
     depends neither on the batch nor on the widths. (The official factor D / |A₁| on a sum over the
     generated block A₁ is D times this mean.) The part of a modality that no row generates is 0,
     and so is the loss without any generated coordinate.
     """
-    generated = (roles == Role.GENERATED).to(eps.dtype)
-    mask = layout.expand(generated)
-    errors = mask * (eps_hat - eps).square()
+    mask = layout.expand((roles == Role.GENERATED).to(eps.dtype))
+    alpha = schedule.alpha(layout.expand(times))
+    errors = mask * ((eps_hat - eps) / alpha).square()
     widths = mask.sum(1)
     rows = errors.sum(1) / widths.clamp(min=1)
     total = rows.sum() / (widths > 0).sum().clamp(min=1)

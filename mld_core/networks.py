@@ -117,9 +117,8 @@ class Stem(nn.Module):
 class ResidualMLP(nn.Module):
     """A residual MLP whose normalisation follows times and roles; the default network.
 
-    Each modality enters through a stem of its own. What the blocks compute is added to the noise
-    that a standard normal latent would hold, eps_hat = sigma z_t + alpha F, so that at high noise
-    they need not learn to copy their input.
+    Each modality enters through a stem of its own. What the blocks compute is the velocity, from
+    which the noise follows, so that at high noise they need not learn to copy their input.
 
     Args:
         layout: of the joint latent.
@@ -167,9 +166,8 @@ class ResidualMLP(nn.Module):
             h = h + self.stems[name](latent, embedding)
         for block in self.blocks:
             h = block(h, embedding)
-        t = self.layout.expand(times.clamp(min=T_MIN))
-        found: Tensor = self.leave(self.norm(h)).float()
-        return self.schedule.sigma(t) * z + self.schedule.alpha(t) * found
+        velocity = self.leave(self.norm(h)).float()
+        return self.schedule.noise_from_velocity(velocity, z, self.layout.expand(times))
 
 
 class ShiftBlock(nn.Module):
@@ -195,7 +193,8 @@ class UNetMLP(nn.Module):
     """The paper's network: a U-Net of linear layers, all of one width.
 
     As released (mults of one, no dropout, no attention), save that it reads our embedding of
-    log-SNR and role in place of raw times. On MNIST-SVHN: width 256, depth 2, groups 8.
+    log-SNR and role in place of raw times, and that the noise follows from a velocity, as in
+    ResidualMLP. On MNIST-SVHN: width 256, depth 2, groups 8.
 
     Args:
         layout: of the joint latent.
@@ -214,6 +213,8 @@ class UNetMLP(nn.Module):
         reads_roles: bool = True,
     ) -> None:
         super().__init__()
+        self.layout = layout
+        self.schedule = schedule
         groups, embedding = 8, width
         self.embed = MultiTimeEmbedding(layout, schedule, embedding, reads_roles)
         self.enter = nn.Linear(layout.joint, width)
@@ -250,9 +251,8 @@ class UNetMLP(nn.Module):
             h = block(h, embedding)
         for block, widen in zip(self.up, self.widen, strict=True):
             h = widen(block(torch.cat([h, skips.pop()], dim=1), embedding))
-        h = self.last(torch.cat([h, entered], dim=1), embedding)
-        noise: Tensor = self.leave(h)
-        return noise.float()
+        velocity = self.leave(self.last(torch.cat([h, entered], dim=1), embedding)).float()
+        return self.schedule.noise_from_velocity(velocity, z, self.layout.expand(times))
 
 
 NETWORKS: dict[str, type[ResidualMLP] | type[UNetMLP]] = {

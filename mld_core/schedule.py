@@ -76,6 +76,15 @@ class VPSchedule:
         """eps = −sigma(t) ∇ log p_t."""
         return -score * self.sigma(t)
 
+    def noise_from_velocity(
+        self,
+        v: Float[Tensor, "batch joint"],
+        z: Float[Tensor, "batch joint"],
+        t: Float[Tensor, "#batch #joint"],
+    ) -> Float[Tensor, "batch joint"]:
+        """eps = sigma z_t + alpha v, where v = alpha eps − sigma z_0 (Salimans and Ho 2022)."""
+        return self.sigma(t) * z + self.alpha(t) * v
+
     def data_from_noise(
         self,
         z: Float[Tensor, "batch joint"],

@@ -53,7 +53,8 @@ class Denoising(Objective):
         eps = torch.randn(z.shape, generator=generator, device=z.device)
         blank = eps if independent else torch.zeros_like(z)
         noisy = diffuse(z, eps, times, roles, blank, self.layout, self.schedule)
-        return masked_loss(self.network(noisy, times, roles), eps, roles, self.layout)
+        eps_hat = self.network(noisy, times, roles)
+        return masked_loss(eps_hat, eps, times, roles, self.layout, self.schedule)
 
 
 def build_network(spec: DiffuseSpec, layout: LatentLayout, schedule: VPSchedule) -> nn.Module:

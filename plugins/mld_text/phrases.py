@@ -12,19 +12,8 @@ from mld_core import SplitName
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
-_BEFORE = (
-    "",
-    "the number ",
-    "it says ",
-    "i see ",
-    "i hear ",
-    "my ",
-    "say ",
-    "just ",
-    "read: ",
-    "a clear ",
-)
-_AFTER = ("", ".", "!", "?", "...", ", please", " again")
+_BEFORE = ("", "the number ", "it says ", "i see ", "my ", "just ")
+_AFTER = ("", ".", "!", ", please", " again")
 _CASES: tuple[Callable[[str], str], ...] = (str.lower, str.upper, str.capitalize)
 
 # Ten residues: eight go to training, one each to the held-out splits.

@@ -22,10 +22,10 @@ def test_times_cover_the_whole_range_and_crowd_around_equal_signal_and_noise() -
     assert float(t.max()) <= 1
     log_snr = schedule.log_snr(t.double())
     low, high = schedule.log_snr(torch.tensor([1.0, T_MIN]).double()).tolist()
-    # A fifth uniform over the range, the rest normal with a spread of 1.5.
+    # A tenth uniform over the range, the rest normal about −0.5 with a spread of 2.
     for edge in (-6.0, -1.5, 0.0, 1.5, 6.0):
-        normal = 0.5 * (1 + math.erf(edge / 1.5 / math.sqrt(2)))
-        expected = 0.2 * (edge - low) / (high - low) + 0.8 * normal
+        normal = 0.5 * (1 + math.erf((edge + 0.5) / 2 / math.sqrt(2)))
+        expected = 0.1 * (edge - low) / (high - low) + 0.9 * normal
         assert (log_snr < edge).double().mean().item() == pytest.approx(expected, abs=2e-3)
     assert not torch.equal(t, t.sort().values)
 
@@ -53,7 +53,9 @@ def test_masked_loss_is_the_mean_of_row_means_and_ignores_the_rest() -> None:
     eps_hat[0] = torch.tensor([1.0, 1.0, 2.0, 3.0, 3.0, 3.0])
     eps_hat[1, :2] = 2.0
     eps_hat[2, 3:] = torch.tensor([0.0, 0.0, 3.0])
-    total, parts = masked_loss(eps_hat, eps, ROLES, LAYOUT)
+    # Almost clean, so that alpha is 1 and the velocity's error that of the noise.
+    times = multi_time_vector(torch.full((3, 1), T_MIN), ROLES)
+    total, parts = masked_loss(eps_hat, eps, times, ROLES, LAYOUT, VPSchedule())
     rows = [(1 + 1 + 4 + 9 * 3) / 6, 4.0, 3.0]
     assert total.item() == pytest.approx(sum(rows) / 3)
     assert parts["a"].item() == pytest.approx((1 + 1 + 4 + 4) / 4)
@@ -64,12 +66,30 @@ def test_masked_loss_is_the_mean_of_row_means_and_ignores_the_rest() -> None:
 def test_rows_that_generate_nothing_do_not_dilute_the_loss_nor_make_it_nan() -> None:
     roles = torch.tensor([[G, O, A], [O, O, A]])
     eps_hat = torch.ones(2, 6, requires_grad=True)
-    total, parts = masked_loss(eps_hat, torch.zeros(2, 6), roles, LAYOUT)
-    assert total.item() == 1
-    assert parts["a"].item() == 1
+    clean, schedule = torch.full((2, 3), T_MIN), VPSchedule()
+    total, parts = masked_loss(eps_hat, torch.zeros(2, 6), clean, roles, LAYOUT, schedule)
+    assert total.item() == pytest.approx(1)
+    assert parts["a"].item() == pytest.approx(1)
     assert parts["b"].item() == parts["c"].item() == 0
-    nothing, _ = masked_loss(eps_hat, torch.zeros(2, 6), torch.full((2, 3), O), LAYOUT)
+    observed = torch.full((2, 3), O)
+    nothing, _ = masked_loss(eps_hat, torch.zeros(2, 6), clean, observed, LAYOUT, schedule)
     assert nothing.item() == 0
     total.backward()
     assert eps_hat.grad is not None
     assert torch.equal(eps_hat.grad != 0, LAYOUT.expand(roles == G))
+
+
+def test_the_error_is_the_velocitys() -> None:
+    schedule, z = VPSchedule(), torch.randn(3, 6)
+    eps, eps_hat = torch.randn(3, 6), torch.randn(3, 6)
+    roles = torch.full((3, 3), G)
+    times = torch.tensor([[0.1], [0.4], [0.9]]).expand(-1, 3)
+    t = LAYOUT.expand(times)
+    noisy = schedule.alpha(t) * z + schedule.sigma(t) * eps
+    z_hat = schedule.data_from_noise(noisy, eps_hat, t)
+    v, v_hat = (
+        schedule.alpha(t) * e - schedule.sigma(t) * data for e, data in ((eps, z), (eps_hat, z_hat))
+    )
+    total, _ = masked_loss(eps_hat, eps, times, roles, LAYOUT, schedule)
+    assert total.item() == pytest.approx((v_hat - v).square().mean().item(), rel=1e-4)
+    torch.testing.assert_close(schedule.noise_from_velocity(v, noisy, t), eps)

@@ -177,10 +177,10 @@ def test_examples_say_their_label():
         assert all(WORDS[label] in each.lower() for label, each in zip(labels, drawn, strict=True))
         assert drawn == text().examples(labels, split, np.random.default_rng(0))
         assert drawn != text().examples(labels, split, np.random.default_rng(1))
-        assert len({each for label, each in zip(labels, drawn, strict=True) if label == 7}) >= 8
+        assert len({each for label, each in zip(labels, drawn, strict=True) if label == 7}) >= 5
 
 
-@pytest.mark.parametrize(("split", "least"), [("train", 150), ("validation", 15), ("test", 15)])
+@pytest.mark.parametrize(("split", "least"), [("train", 64), ("validation", 7), ("test", 7)])
 def test_each_digit_has_many_phrases(split: str, least: int):
     assert all(len(phrasings(label, split)) >= least for label in range(10))
 
