@@ -61,6 +61,8 @@ class SymbolAutoencoder(Autoencoder):
         return nats.view(x.shape).sum(dim=1)
 
     def _logits(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch length token"]:
+        # Only the direction counts: a generated latent is brought back to where latents lie.
+        z = functional.rms_norm(z.float(), z.shape[1:], eps=1e-6)
         h = self.from_latent(z).unflatten(1, (self.length, EMBEDDING))
         return self.to_logits(h).float()
 
