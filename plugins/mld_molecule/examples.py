@@ -19,7 +19,7 @@ from rdkit import Chem
 from mld_core import SplitName
 from mld_molecule.chemistry import parse
 
-LONGEST = 14
+LONGEST = 12
 """Symbols in the SELFIES of an example, at most."""
 
 PER_LABEL = 600
@@ -49,14 +49,8 @@ CNCl CN(F)F CN(Cl)Cl COCl CSCl
 """
 
 # Ends and links of chains; a carbon stands wherever two parts meet.
-ENDS = (
-    "C", "CO", "CN", "CF", "CCl", "CBr", "CS", "C#N", "C=O", "C=C", "C(=O)O", "C(=O)N", "C(C)C",
-    "C1CC1",
-)  # fmt: skip
-LINKS = (
-    "", "C", "CC", "CCC", "CCCC", "CCCCC", "CCCCCC", "CCCCCCC", "O", "CO", "N", "CN", "S", "C=C",
-    "CC=C",
-)  # fmt: skip
+ENDS = ("C", "CO", "CN", "CF", "CCl", "CBr", "CS", "C=O", "C#N", "C=C")
+LINKS = (*("C" * length for length in range(8)), "O", "CO", "C=C")
 
 IMPLAUSIBLE = tuple(
     Chem.MolFromSmarts(pattern)
