@@ -414,9 +414,9 @@ def test_the_preview_is_an_svg_drawing(molecule: Molecule, rows: Tensor, tmp_pat
 @pytest.mark.parametrize("label", range(10))
 def test_examples_have_as_many_carbons_as_their_label(label: int) -> None:
     found = molecules(label)
-    assert len(found) == len(set(found)) >= 50
+    assert len(found) == len(set(found)) >= 48
     assert all(carbons(smiles) == label for smiles in found)
-    assert all(len(molecules_of(label, split)) >= 8 for split in SPLITS)
+    assert all(len(molecules_of(label, split)) >= 3 for split in SPLITS)
     assert sorted(found) == sorted(s for split in SPLITS for s in molecules_of(label, split))
 
 
