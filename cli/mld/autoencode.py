@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float, Shaped
-from torch import Generator, Tensor
+from torch import Tensor
 
+from mld.apprentice import Apprentice
 from mld.coding import nats_per_item
 from mld.data import Data, Rows
-from mld.loop import Objective
 from mld.sections import AutoencodeSpec
-from mld.workplace import Workplace, code_digest, tensor_digest
+from mld.workplace import Workplace
 from mld_core import Autoencoder, Modality, PluginError
 
 STAGE = "autoencode"
@@ -20,24 +20,16 @@ AUDITED = 512
 """Training items whose reconstruction is compared with that of held-out ones."""
 
 
-class Reconstruction(Objective):
-    """−log p(x | encode(x)) of recorded items, augmented while training."""
+class Reconstruction(Apprentice):
+    """−log p(x | encode(x)) of recorded items."""
 
-    def __init__(self, name: str, modality: Modality, autoencoder: Autoencoder) -> None:
-        super().__init__()
-        self.name = name
-        self.modality = modality
-        self.autoencoder = autoencoder
+    network: Autoencoder
 
-    def forward(
-        self, batch: Mapping[str, Tensor], generator: Generator
-    ) -> tuple[Float[Tensor, ""], Mapping[str, Float[Tensor, ""]]]:
-        """The mean over the batch, in nats per item."""
-        x = batch["x"]
-        if self.training:
-            x = self.modality.augment(x, generator)
-        loss = self.autoencoder.loss(self.autoencoder.encode(x), x).float().mean()
-        return loss, {self.name: loss}
+    def loss(
+        self, x: Shaped[Tensor, " row *item"], batch: Mapping[str, Tensor]
+    ) -> Float[Tensor, " row"]:
+        """In nats per item."""
+        return self.network.loss(self.network.encode(x), x)
 
 
 def train_autoencoders(
@@ -49,8 +41,7 @@ def train_autoencoders(
     """
     run_dir = workplace.run_dir
     made_from = workplace.made_from(STAGE, spec)
-    if run_dir.finished(STAGE, made_from):
-        run_dir.log("stage", stage=STAGE, state="read back", seconds=0)
+    if run_dir.read_back(STAGE, made_from):
         return load_autoencoders(modalities, workplace)
     with run_dir.stage(STAGE) as seconds:
         trained, audit, parameters = {}, {}, {}
@@ -99,20 +90,11 @@ def _train_one(
     _demand_flat_latents(name, modality, autoencoder, train[:2])
     if not any(p.requires_grad for p in autoencoder.parameters()):
         return autoencoder.eval()
-    objective = Reconstruction(name, modality, autoencoder)
-    key = {
-        "kind": modality.kind,
-        "config": modality.config.model_dump(mode="json"),
-        "facts": dict(modality.facts),
-        "code": code_digest(type(modality).__module__),
-        "name": name,
-        "items": tensor_digest(train),
-    }
-    weights = workplace.trained_once(
-        f"{STAGE}/{name}", objective, {"x": train}, {"x": held_out}, spec.of(name), key
+    rows, validation = {"x": train}, {"x": held_out}
+    Reconstruction(name, modality, autoencoder).learn(
+        STAGE, rows, validation, spec.of(name), workplace
     )
-    objective.load_state_dict(weights)
-    return autoencoder.eval()
+    return autoencoder
 
 
 def _recorded(rows: Rows, name: str, index: int) -> Shaped[Tensor, " row *item"]:

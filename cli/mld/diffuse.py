@@ -68,8 +68,7 @@ def train_diffusion(spec: DiffuseSpec, latents: Latents, workplace: Workplace) -
     """The trained score network, its averaged weights in use."""
     run_dir, layout = workplace.run_dir, latents.layout
     made_from = workplace.made_from(STAGE, spec)
-    if run_dir.finished(STAGE, made_from):
-        run_dir.log("stage", stage=STAGE, state="read back", seconds=0)
+    if run_dir.read_back(STAGE, made_from):
         return load_model(spec, layout, workplace)
     with run_dir.stage(STAGE) as seconds:
         schedule = VPSchedule(spec.beta_min, spec.beta_max)

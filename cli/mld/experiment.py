@@ -107,8 +107,7 @@ def report(run_dir: RunDir) -> Path:
 
 def _report(run_dir: RunDir) -> Path:
     made_from: dict[str, JsonValue] = {"inputs": {"judge": run_dir.digest("judge")}}
-    if run_dir.finished("report", made_from):
-        run_dir.log("stage", stage="report", state="read back", seconds=0)
+    if run_dir.read_back("report", made_from):
         return run_dir.report
     with run_dir.stage("report") as seconds:
         write_report(run_dir)

@@ -39,8 +39,7 @@ def generate(
     run_dir, names = workplace.run_dir, list(modalities)
     subsets = subsets_of(spec, names)
     made_from = workplace.made_from(STAGE, spec)
-    if run_dir.finished(STAGE, made_from):
-        run_dir.log("stage", stage=STAGE, state="read back", seconds=0)
+    if run_dir.read_back(STAGE, made_from):
         return [_read_back(given, workplace) for given in subsets]
     with run_dir.stage(STAGE) as seconds:
         made, files, costs = [], [], {}

@@ -27,8 +27,7 @@ def judge(
     """All scores, as written to metrics.json."""
     run_dir = workplace.run_dir
     made_from = workplace.made_from(STAGE, spec)
-    if run_dir.finished(STAGE, made_from):
-        run_dir.log("stage", stage=STAGE, state="read back", seconds=0)
+    if run_dir.read_back(STAGE, made_from):
         return run_dir.read_json(run_dir.metrics)
     with run_dir.stage(STAGE) as seconds:
         witnesses = {

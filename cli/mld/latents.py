@@ -24,8 +24,7 @@ def cache_latents(
     """The latents of every split, encoded once in float32."""
     run_dir = workplace.run_dir
     made_from = workplace.made_from(STAGE, None)
-    if run_dir.finished(STAGE, made_from):
-        run_dir.log("stage", stage=STAGE, state="read back", seconds=0)
+    if run_dir.read_back(STAGE, made_from):
         return load_latents(layout, workplace)
     with run_dir.stage(STAGE) as seconds:
         for split in SPLITS:

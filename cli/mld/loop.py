@@ -143,6 +143,10 @@ def _train_rank(work: Work, fabric: Fabric) -> BaseException | None:
             run_updates(work, fabric, stop.is_set)
         except (NumericalError, KeyboardInterrupt) as stopped:
             return stopped
+        finally:
+            # Threads of a process group that outlive the interpreter abort the process.
+            if torch.distributed.is_available() and torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
     return None
 
 

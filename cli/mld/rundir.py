@@ -211,11 +211,16 @@ class RunDir:
 
     def finished(self, stage: str, made_from: Mapping[str, JsonValue]) -> bool:
         """Whether a stage is done. ArtefactError if not from just this, or not intact any more."""
-        if not self.has(stage):
-            return False
-        self.demand_same(stage, made_from)
-        self.demand(stage)
-        return True
+        if done := self.has(stage):
+            self.demand_same(stage, made_from)
+            self.demand(stage)
+        return done
+
+    def read_back(self, stage: str, made_from: Mapping[str, JsonValue]) -> bool:
+        """`finished`, and then told in the event log."""
+        if done := self.finished(stage, made_from):
+            self.log("stage", stage=stage, state="read back", seconds=0)
+        return done
 
     def finish(
         self,

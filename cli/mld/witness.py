@@ -7,38 +7,29 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int64, Shaped
-from pydantic import JsonValue
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from mld.apprentice import Apprentice
 from mld.coding import decode, encode
 from mld.data import Data
-from mld.loop import Objective
 from mld.sections import JudgeSpec
-from mld.workplace import Workplace, code_digest, tensor_digest
+from mld.workplace import Workplace, tensor_digest
 from mld_core import Autoencoder, Classifier, Modality
 
 BATCH = 512
 
 
-class Classification(Objective):
-    """Cross entropy of labelled items, augmented while training."""
+class Classification(Apprentice):
+    """Cross entropy of labelled items."""
 
-    def __init__(self, name: str, modality: Modality, classifier: Classifier) -> None:
-        super().__init__()
-        self.name = name
-        self.modality = modality
-        self.classifier = classifier
+    network: Classifier
 
-    def forward(
-        self, batch: Mapping[str, Tensor], generator: Generator
-    ) -> tuple[Float[Tensor, ""], Mapping[str, Float[Tensor, ""]]]:
-        """The mean over the batch, in nats."""
-        x = batch["x"]
-        if self.training:
-            x = self.modality.augment(x, generator)
-        loss = cross_entropy(self.classifier(x).float(), batch["label"])
-        return loss, {self.name: loss}
+    def loss(
+        self, x: Shaped[Tensor, " row *item"], batch: Mapping[str, Tensor]
+    ) -> Float[Tensor, " row"]:
+        """In nats per item."""
+        return cross_entropy(self.network(x).float(), batch["label"], reduction="none")
 
 
 @dataclass(frozen=True)
@@ -122,23 +113,12 @@ def _classifier(
         assert own.labels is not None
         use = own.present[:, index] & (own.labels >= 0)
         rows[split] = {"x": own.items[name][use], "label": own.labels[use]}
-    objective = Classification(name, modality, classifier)
-    key: dict[str, JsonValue] = {
-        "kind": modality.kind,
-        "config": modality.config.model_dump(mode="json"),
-        "facts": dict(modality.facts),
-        "code": code_digest(type(modality).__module__),
-        "name": name,
-        "classes": len(data.classes),
-        "items": tensor_digest(rows["train"]["x"], rows["train"]["label"]),
-    }
-    weights = workplace.trained_once(
-        f"classify/{name}", objective, rows["train"], rows["validation"], spec, key
+    Classification(name, modality, classifier).learn(
+        "classify", rows["train"], rows["validation"], spec, workplace
     )
-    objective.load_state_dict(weights)
     run_dir = workplace.run_dir
     run_dir.write_tensors(run_dir.classifier(name), classifier.state_dict())
-    return classifier.eval()
+    return classifier
 
 
 __all__ = ["Witness", "call_witness"]
