@@ -224,7 +224,7 @@ class JudgeSpec(Section):
 class ComputeSpec(Section):
     """Where and in which precision networks train."""
 
-    accelerator: Literal["auto", "cpu", "gpu", "mps", "tpu"] = Field(
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field(
         "auto", description="the kind of processor"
     )
     devices: AutoOrCount = Field("auto", description="how many of them")
