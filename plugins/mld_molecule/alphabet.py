@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from mld_molecule.chemistry import nearest_smiles, selfies_smiles, selfies_symbols
+from mld_molecule.chemistry import nearest_smiles, parse, selfies_smiles, selfies_symbols
 
 END = 0
 """The token that ends a molecule, and fills the row after it."""
@@ -68,6 +68,24 @@ class Alphabet:
         """Ones at the tokens that make a molecule alone; a row that begins so is never empty."""
         alone = [selfies_smiles((symbol,)) is not None for symbol in self.symbols]
         return torch.tensor([False, *alone])
+
+    def atomic_numbers(self) -> Int[Tensor, " token"]:
+        """The element that each token stands for, as its atomic number; 0 for one that has none."""
+        return torch.tensor([0, *(_atomic_number(symbol) for symbol in self.symbols)])
+
+    def spelt(self) -> Int[Tensor, " token"]:
+        """How many of the tokens after each are read as a number, not as atoms."""
+        return torch.tensor([0, *(_spelt(symbol) for symbol in self.symbols)])
+
+
+def _atomic_number(symbol: str) -> int:
+    smiles = selfies_smiles((symbol,))
+    return 0 if smiles is None else int(parse(smiles).GetAtomWithIdx(0).GetAtomicNum())
+
+
+def _spelt(symbol: str) -> int:
+    """The digit of a branch or a ring symbol: "[=Branch2]" spells its size with two symbols."""
+    return int(symbol[-2]) if "Branch" in symbol or "Ring" in symbol else 0
 
 
 __all__ = ["END", "EVERYDAY", "Alphabet"]

@@ -1,6 +1,6 @@
 """Small molecules that carry a number: a molecule with that many carbon atoms.
 
-Every molecule is made from rules (substituents on one atom, or end groups on a short chain),
+Every molecule is made from rules (substituents on one atom, or a chain with links and branches),
 passed through rdkit, and kept if its chemistry is plausible and its SELFIES short.
 """
 
@@ -11,7 +11,7 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from functools import cache
-from itertools import combinations_with_replacement, product
+from itertools import combinations_with_replacement
 
 import numpy as np
 from rdkit import Chem
@@ -23,7 +23,7 @@ LONGEST = 12
 """Symbols in the SELFIES of an example, at most."""
 
 PER_LABEL = 600
-"""Molecules per label of 2 and more, at most."""
+"""Molecules per label, at most."""
 
 HALOGENS = ("F", "Cl", "Br", "I")
 
@@ -48,9 +48,13 @@ CN=[N+]=[N-] O=[N+]([O-])C(Cl)(Cl)Cl OCO FC(F)=O FC(F)=S N=C(N)NN NC(=N)NO CNF
 CNCl CN(F)F CN(Cl)Cl COCl CSCl
 """
 
-# Ends and links of chains; a carbon stands wherever two parts meet.
-ENDS = ("C", "CO", "CN", "CF", "CCl", "CBr", "CS", "C=O", "C#N", "C=C", "C(=O)O", "C(C)C")
-LINKS = (*("C" * length for length in range(8)), "O", "CO", "N", "S", "C=C")
+# What begins and ends a chain, branches off its carbons, and links them.
+HEADS = ("", "", "O", "N", "S", "F", "Cl", "Br", "O=", "N#")
+TAILS = ("", "", "O", "N", "S", "F", "Cl", "Br", "=O", "#N")
+BRANCHES = ("(F)", "(O)", "(=O)")
+LINKS = ("O", "N", "S", "=")
+TRIES = 6000
+"""Chains drawn per label, at most."""
 
 IMPLAUSIBLE = tuple(
     Chem.MolFromSmarts(pattern)
@@ -61,6 +65,7 @@ IMPLAUSIBLE = tuple(
         "[CX3;!$(C=[O,S,N])]([OH,NH2,NH,SH,F,Cl,Br])=C",
         "[C^1][O,N,S,F,Cl,Br]",
         "[OH]C(=O)[N,O,S]",
+        "C=C=[C,O]",
     )
 )
 
@@ -92,26 +97,16 @@ def with_one_carbon() -> Iterator[str]:
     yield from substituted("C", 4, HALOGENS)
 
 
-def bonded(left: str, right: str) -> str:
-    """SMILES of two parts joined by a bond between their first atoms."""
-    return f"{left[0]}%90{left[1:]}.{right[0]}%90{right[1:]}"
+def chains(label: int) -> Iterator[str]:
+    """SMILES of chains with that many carbon atoms, always in the same order.
 
-
-def carbon_atoms(smiles: str) -> int:
-    """Carbon atoms in a SMILES of organic atoms."""
-    return smiles.count("C") - smiles.count("Cl") + smiles.count("c")
-
-
-@cache
-def chains() -> dict[int, list[str]]:
-    """SMILES of a link between two end groups, by number of carbon atoms, in shuffled order."""
-    found: dict[int, list[str]] = {}
-    for link, (left, right) in product(LINKS, combinations_with_replacement(ENDS, 2)):
-        smiles = bonded(left, link + right)
-        found.setdefault(carbon_atoms(smiles), []).append(smiles)
-    for several in found.values():
-        random.Random(0).shuffle(several)
-    return found
+    Long chains are plainer, so that as many of them stay short.
+    """
+    rng = random.Random(label)
+    branches, links = BRANCHES + ("",) * 2 * label, LINKS + ("",) * label
+    for _ in range(TRIES):
+        carbons = ("C" + rng.choice(branches) + rng.choice(links) for _ in range(label - 1))
+        yield rng.choice(HEADS) + "".join(carbons) + "C" + rng.choice(TAILS)
 
 
 def is_small(molecule: Chem.Mol, smiles: str) -> bool:
@@ -121,7 +116,7 @@ def is_small(molecule: Chem.Mol, smiles: str) -> bool:
 
 
 def is_plausible(molecule: Chem.Mol) -> bool:
-    """Whether a chain is free of groups that would fall apart on the shelf."""
+    """Whether a molecule is free of groups that would fall apart on the shelf."""
     return not any(molecule.HasSubstructMatch(pattern) for pattern in IMPLAUSIBLE)
 
 
@@ -130,8 +125,11 @@ def molecules(label: int) -> tuple[str, ...]:
     """The canonical SMILES of a label, distinct, in an order that never changes."""
     special = {0: without_carbon, 1: with_one_carbon}
     found: dict[str, None] = {}
-    for written in special[label]() if label in special else chains()[label]:
-        molecule = parse(written)
+    for written in special[label]() if label in special else chains(label):
+        try:
+            molecule = parse(written)
+        except ValueError:
+            continue  # too many bonds on one atom
         smiles = Chem.MolToSmiles(molecule)
         if is_small(molecule, smiles) and (label in special or is_plausible(molecule)):
             found[smiles] = None

@@ -63,9 +63,7 @@ class Molecule(Modality):
 
     def autoencoder(self) -> Autoencoder:
         """Perceptrons around a latent on a sphere; all symbols are decoded at once."""
-        return SymbolAutoencoder(
-            self._alphabet.starts(), self._alphabet.length, self.config.latent_dim
-        )
+        return SymbolAutoencoder(self._alphabet, self.config.latent_dim)
 
     def classifier(self, classes: int) -> Classifier:
         """A perceptron on sums of symbols in context."""
