@@ -1,33 +1,53 @@
-"""`mld modalities`."""
+"""`mld modalities` and `mld datasets`."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mld.commands.telling import AsJson, command
+from mld_core.errors import ExitCode
 
 if TYPE_CHECKING:
     from mld_core import Entry
 
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Exit with 4 if any plugin is broken: for CI.")
+]
+
 
 @command
-def modalities(as_json: AsJson = False) -> None:
-    """List the installed plugins, and what is wrong with those that cannot be used."""
+def modalities(as_json: AsJson = False, strict: Strict = False) -> None:
+    """List the installed modalities, and what is wrong with plugins that cannot be used."""
+    _list("modality", as_json, strict)
+
+
+@command
+def datasets(as_json: AsJson = False, strict: Strict = False) -> None:
+    """List the installed datasets, and what is wrong with plugins that cannot be used."""
+    _list("dataset", as_json, strict)
+
+
+def _list(role: str, as_json: bool, strict: bool) -> None:
+    """The plugins of a role, and those whose role is unknown because they cannot be used."""
     from mld_core import Registry
 
-    entries = Registry().entries()
+    shown = [entry for entry in Registry().entries() if entry.role in (role, "broken", "blocked")]
     if as_json:
-        typer.echo(json.dumps([_entry(entry) for entry in entries], indent=1))
-        return
-    width = max((len(entry.kind) for entry in entries), default=0)
-    for entry in entries:
-        told = f"{entry.distribution} {entry.version}"
-        typer.echo(f"{entry.kind:{width}}  {entry.role:8}  {told}  {entry.summary}")
+        typer.echo(json.dumps([_told(entry) for entry in shown], indent=1))
+    else:
+        width = max((len(entry.kind) for entry in shown), default=0)
+        for entry in shown:
+            home = f"{entry.distribution} {entry.version}"
+            typer.echo(f"{entry.kind:{width}}  {entry.role:8}  {home}  {entry.summary}")
+    broken = [entry.kind for entry in shown if entry.role == "broken"]
+    if strict and broken:
+        typer.echo(f"error: broken: {', '.join(broken)}", err=True)
+        raise typer.Exit(ExitCode.PLUGIN)
 
 
-def _entry(entry: Entry) -> dict[str, str]:
+def _told(entry: Entry) -> dict[str, str]:
     told = {key: str(value) for key, value in vars(entry).items() if key != "provides"}
     return {**told, "role": entry.role, "summary": entry.summary}
