@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 for command in (running.run, sampling.sample, running.report, plugins.modalities, plugins.datasets):
     app.command()(command)
+app.command("new-modality")(plugins.new_modality)
 
 spec_app = typer.Typer(help="Write and check specs.", no_args_is_help=True)
 for command in (specs.check, specs.schema, specs.init):

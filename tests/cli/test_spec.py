@@ -480,7 +480,7 @@ def test_required_versions_are_demanded(load):
         f"digits.yaml:6: requires.pluggy: must be <1, and {installed} is installed: "
         "pip install 'pluggy<1'",
     ]
-    with pytest.raises(SpecError, match="requires.torch: must be text, not 2.8"):
+    with pytest.raises(SpecError, match=r"requires\.torch: must be text, not 2\.8"):
         load(GOOD + "requires: {torch: 2.8}\n")
 
 

@@ -1,8 +1,9 @@
-"""`mld modalities` and `mld datasets`."""
+"""`mld modalities`, `mld datasets` and `mld new-modality`."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,6 +29,28 @@ def modalities(as_json: AsJson = False, strict: Strict = False) -> None:
 def datasets(as_json: AsJson = False, strict: Strict = False) -> None:
     """List the installed datasets, and what is wrong with plugins that cannot be used."""
     _list("dataset", as_json, strict)
+
+
+@command
+def new_modality(
+    name: Annotated[str, typer.Argument(help="the new kind, such as spectrum")],
+    into: Annotated[Path, typer.Option(help="Where the new folder mld-NAME goes.")] = Path(),
+) -> None:
+    """Write a modality of your own: a package that works as it stands, to be edited."""
+    from mld.skeleton import write_distribution
+    from mld_core import Registry
+
+    try:
+        folder = write_distribution(name, into, Registry())
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    except FileExistsError as error:
+        told = f"{error.filename} is already there, and nothing is overwritten"
+        raise typer.BadParameter(told) from None
+    except OSError as error:
+        raise typer.BadParameter(f"{error.filename}: {error.strerror}") from None
+    typer.echo(folder)
+    typer.echo(f"next: pip install --editable '{folder}[dev]', then mld check {name}", err=True)
 
 
 def _list(role: str, as_json: bool, strict: bool) -> None:
