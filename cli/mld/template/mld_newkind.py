@@ -76,7 +76,7 @@ class NewKindClassifier(Classifier):
 
 def root_mean_square(items, originals):
     """A metric is a function of two batches of items; it refuses an empty one."""
-    if not len(items):
+    if not (len(items) and len(originals)):
         raise ValueError("no items to measure")
     return float((items - originals).square().mean().sqrt())
 
