@@ -103,6 +103,8 @@ def test_a_generated_modality_is_installed_used_and_uninstalled(
             outside.mld("run", spec, "--out", run, "--set", "compute.threads=1")
             scores = json.loads(Path(run, "metrics.json").read_text())
             assert scores["joint_coherence"]["low"] > 0.8
+            checked = json.loads(outside.mld("check", "spectrum", "--slow", "--json"))
+            assert checked["passed"] == checked["run"] >= 25
             made = outside.mld("sample", run, "--given", "word=seven", "--want", "signal")
             assert Path(outside.folder, made).is_file()
     finally:

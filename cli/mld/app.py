@@ -12,7 +12,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from mld.commands import plugins, running, sampling, specs
+from mld.commands import checking, plugins, running, sampling, specs
 from mld.commands.telling import command as told
 
 app = typer.Typer(
@@ -21,7 +21,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (running.run, sampling.sample, running.report, plugins.modalities, plugins.datasets):
+for command in (
+    running.run,
+    sampling.sample,
+    running.report,
+    plugins.modalities,
+    plugins.datasets,
+    checking.check,
+):
     app.command()(command)
 app.command("new-modality")(plugins.new_modality)
 
