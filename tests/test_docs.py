@@ -119,6 +119,21 @@ def test_the_tutorials_modality_goes_through_the_whole_corridor(tide: Registry) 
     assert set(given.items) == {"signal", "word"}
 
 
+@pytest.mark.slow
+def test_the_tutorials_modality_passes_the_conformance_kit(tide: Registry) -> None:
+    code = (
+        "from mld.checks import check_modality; from mld_tide import Tide\n"
+        "records = check_modality(Tide, {'latent_dim': 8})\n"
+        "print(len(records), [record for record in records if record.failed])"
+    )
+    # In a process of its own: here beartype, which draws from Python's generator, looks on.
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd="mld-tide", capture_output=True, text=True, check=True)
+    number, _, failed = done.stdout.strip().partition(" ")
+    assert int(number) >= 25
+    assert failed == "[]"
+
+
 def test_the_readmes_own_data_example_is_a_spec_that_loads(tmp_path: Path) -> None:
     own = next(block for block in blocks(README, "yaml") if "manifest" in block)
     (tmp_path / "own.yaml").write_text(own)

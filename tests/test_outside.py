@@ -113,6 +113,18 @@ def test_a_generated_modality_is_installed_used_and_uninstalled(
     outside.mld("spec", "check", spec, code=3)
 
 
+@pytest.mark.slow
+def test_the_example_distribution_passes_its_own_tests(outside: Outside) -> None:
+    outside.install(ROOT / "examples" / "mld-trajectory")
+    try:
+        kinds = {"trajectory": "mld-trajectory 0.1.0", "mnist_strokes": "mld-trajectory 0.1.0"}
+        assert kinds.items() <= outside.kinds().items()
+        tests = ROOT / "examples" / "mld-trajectory" / "tests"
+        outside.run(outside.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", tests)
+    finally:
+        outside.pip("uninstall", "--yes", "--quiet", "mld-trajectory")
+
+
 def _refusal(outside: Outside, folder: Path) -> str:
     """What is said of a kind that is installed already."""
     words = [outside.folder / "venv" / "bin" / "mld", "new-modality", "spectrum"]
