@@ -20,7 +20,7 @@ _HOMES = {
     ],
     "modality": ["Autoencoder", "Classifier", "Metric", "Modality", "ModalityConfig", "SplitName"],
     "dataset": ["Dataset", "DatasetConfig", "SpecPath", "Split"],
-    "hookspecs": ["hookimpl"],
+    "hookspecs": ["MLD_API", "hookimpl"],
     "registry": ["Entry", "Registry"],
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -10,6 +10,10 @@ from mld_core.modality import Modality
 hookspec = pluggy.HookspecMarker("mld")
 hookimpl = pluggy.HookimplMarker("mld")
 
+MLD_API = 1
+"""The version of the plugin contract. A plugin's module may state its own `MLD_API`: where the two
+differ, it is not used. It rises when a plugin written for the version before would break."""
+
 
 @hookspec
 def register_modalities() -> list[type[Modality]]:  # type: ignore[empty-body]

@@ -1,18 +1,21 @@
 """What is installed: every kind's plugin, found through its entry point, imported when named.
 
 One entry point of the group `mld` stands for one kind and bears its name. A plugin that cannot be
-used is recorded with its distribution, version and reason, and hurts nobody until its kind is
-wanted.
+used is recorded with its distribution, version, stage and reason, and hurts nobody until its kind
+is wanted. Two environment variables choose among plugins, by kind or by distribution: MLD_PLUGINS
+(only these) and MLD_NO_PLUGINS (none of these, or "1" for none at all).
 """
 
 from __future__ import annotations
 
 import difflib
 import inspect
+import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Literal
@@ -20,19 +23,23 @@ from typing import Literal
 import pluggy
 
 from mld_core import hookspecs
-from mld_core.dataset import Dataset
+from mld_core.dataset import Dataset, DatasetConfig
 from mld_core.errors import PluginError, SpecError
-from mld_core.modality import Modality
+from mld_core.modality import Modality, ModalityConfig
 
 GROUP = "mld"
+_ONLY, _NONE = "MLD_PLUGINS", "MLD_NO_PLUGINS or --no-plugin"
 Contract = type[Modality] | type[Dataset]
+Stage = Literal["claim", "import", "hooks", "contract"]
 
 
 @dataclass(frozen=True)
 class Entry:
     """One plugin as installed, and, once it has been tried, what came of it.
 
-    `provides` is None and `problem` says why where the plugin cannot be used.
+    Where the plugin cannot be used, `provides` is None and `problem` says why. `stage` is how far
+    it came: "blocked" by the user; "claim", another plugin has the same kind; "import"; "hooks",
+    asked for its classes; "contract", its class was looked at. It is "" for a good plugin.
     """
 
     kind: str
@@ -40,13 +47,14 @@ class Entry:
     version: str
     module: str
     provides: Contract | None = None
+    stage: Literal["", "blocked"] | Stage = ""
     problem: str = ""
 
     @property
-    def role(self) -> Literal["modality", "dataset", "broken"]:
-        """What the plugin supplies."""
+    def role(self) -> Literal["modality", "dataset", "broken", "blocked"]:
+        """What the plugin supplies, or why it supplies nothing."""
         if self.provides is None:
-            return "broken"
+            return "blocked" if self.stage == "blocked" else "broken"
         return "modality" if issubclass(self.provides, Modality) else "dataset"
 
     @property
@@ -58,19 +66,32 @@ class Entry:
 
 
 class Registry:
-    """The plugins of this environment by kind; each is imported when first asked for."""
+    """The plugins of this environment by kind; each is imported when first asked for.
+
+    PluginError if MLD_PLUGINS or MLD_NO_PLUGINS names one that is not installed.
+    """
 
     def __init__(self, points: list[EntryPoint] | None = None) -> None:
-        self._points: dict[str, list[EntryPoint]] = {}
+        found: dict[str, list[EntryPoint]] = {}
         for point in entry_points(group=GROUP) if points is None else points:
-            known = self._points.setdefault(point.name, [])
+            known = found.setdefault(point.name, [])
             if all(_home(point) != _home(other) for other in known):
                 known.append(point)
-        self._entries: dict[str, Entry] = {}
+        choice = _Choice([point for known in found.values() for point in known])
+        self._points: dict[str, list[EntryPoint]] = {}
+        self._entries: dict[str, list[Entry]] = {}
+        for kind, known in found.items():
+            if free := [point for point in known if not choice.blocker(point)]:
+                self._points[kind] = free
+            else:
+                told = f"blocked by {choice.blocker(known[0])}"
+                self._entries[kind] = [
+                    replace(_untried(point), stage="blocked", problem=told) for point in known
+                ]
 
     @property
     def kinds(self) -> list[str]:
-        """Every installed kind, usable or not, without importing anything."""
+        """Every installed kind that is not blocked, usable or not, without importing anything."""
         return sorted(self._points)
 
     def installed(self) -> dict[str, str]:
@@ -79,13 +100,12 @@ class Registry:
 
     def entry(self, kind: str) -> Entry:
         """The plugin behind a kind, tried now if it was not before. KeyError if there is none."""
-        if kind not in self._entries:
-            self._entries[kind] = _try(self._points[kind])
-        return self._entries[kind]
+        return self._tried(kind)[0]
 
     def entries(self) -> list[Entry]:
         """All plugins, each tried: importing them all may take seconds."""
-        return [self.entry(kind) for kind in self.kinds]
+        kinds = sorted({*self._points, *self._entries})
+        return [entry for kind in kinds for entry in self._tried(kind)]
 
     def modality(self, kind: str) -> type[Modality]:
         """The modality class of a kind. SpecError if there is none, or it cannot be used."""
@@ -99,12 +119,18 @@ class Registry:
         assert issubclass(provides, Dataset)
         return provides
 
+    def _tried(self, kind: str) -> list[Entry]:
+        if kind not in self._entries:
+            self._entries[kind] = _try(self._points[kind])
+        return self._entries[kind]
+
     def _wanted(self, kind: str, role: Literal["modality", "dataset"]) -> Contract:
-        if kind not in self._points:
-            near = difflib.get_close_matches(kind, self.kinds, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+        if kind not in self._points and kind not in self._entries:
             known = ", ".join(self.kinds) or "none"
-            raise SpecError(f"no plugin of kind {kind!r} is installed (installed: {known}){hint}")
+            raise SpecError(
+                f"no plugin of kind {kind!r} is installed (installed: {known})"
+                f"{_near(kind, self.kinds)}"
+            )
         entry = self.entry(kind)
         if entry.provides is None:
             told = f"{entry.distribution} {entry.version}"
@@ -112,6 +138,43 @@ class Registry:
         if entry.role != role:
             raise SpecError(f"kind {kind!r} is a {entry.role}, and a {role} is wanted here")
         return entry.provides
+
+
+class _Choice:
+    """What the environment says about which plugins may be used."""
+
+    def __init__(self, points: list[EntryPoint]) -> None:
+        names = {name for point in points for name in _names(point)}
+        self._only = _listed("MLD_PLUGINS")
+        self._none = _listed("MLD_NO_PLUGINS")
+        for source, told in ((_ONLY, self._only), (_NONE, self._none - {"1"})):
+            for name in sorted(told - names):
+                known = ", ".join(sorted(names)) or "none"
+                raise PluginError(
+                    f"{source} names {name!r}, which is no installed kind or distribution "
+                    f"(installed: {known}){_near(name, names)}"
+                )
+
+    def blocker(self, point: EntryPoint) -> str:
+        """What keeps a plugin out; "" if nothing does."""
+        if self._none & {*_names(point), "1"}:
+            return _NONE
+        return _ONLY if self._only and not self._only & _names(point) else ""
+
+
+def _listed(variable: str) -> set[str]:
+    return {name.strip() for name in os.environ.get(variable, "").split(",")} - {""}
+
+
+def _names(point: EntryPoint) -> set[str]:
+    """What a user may call a plugin: its kind, and its distribution as written or normalised."""
+    distribution = _home(point)[0]
+    return {point.name, distribution, re.sub(r"[-_.]+", "-", distribution).lower()}
+
+
+def _near(word: str, words: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(words), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _home(point: EntryPoint) -> tuple[str, str]:
@@ -122,85 +185,110 @@ def _told(point: EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}" if point.dist else "?"
 
 
-def _try(points: list[EntryPoint]) -> Entry:
+def _untried(point: EntryPoint) -> Entry:
+    version = point.dist.version if point.dist else "?"
+    return Entry(point.name, _home(point)[0], version, point.value)
+
+
+class _Refused(Exception):
+    """Why a plugin cannot be used, and how far it came."""
+
+    def __init__(self, stage: Stage, reason: str) -> None:
+        self.stage, self.reason = stage, reason
+
+
+def _try(points: list[EntryPoint]) -> list[Entry]:
     """Import a kind's plugin and see what it registers; a failure becomes its problem."""
-    first = points[0]
-    entry = Entry(
-        kind=first.name,
-        distribution=first.dist.name if first.dist else "?",
-        version=first.dist.version if first.dist else "?",
-        module=first.value,
-    )
+    if len(points) > 1:
+        homes = " and ".join(sorted(" ".join(_home(point)) for point in points))
+        told = f"claimed twice, by {homes}: uninstall one, or block it with --no-plugin"
+        return [replace(_untried(point), stage="claim", problem=told) for point in points]
+    (point,) = points
+    entry = _untried(point)
     try:
-        if len(points) > 1:
-            homes = " and ".join(sorted(" ".join(_home(point)) for point in points))
-            raise PluginError(f"claimed twice, by {homes}: uninstall one")
-        provides = _registered(first)
-    except PluginError as error:
-        return _with(entry, problem=str(error))
-    return _with(entry, provides=provides)
-
-
-def _with(entry: Entry, provides: Contract | None = None, problem: str = "") -> Entry:
-    return Entry(entry.kind, entry.distribution, entry.version, entry.module, provides, problem)
+        return [replace(entry, provides=_registered(point))]
+    except _Refused as refused:
+        return [replace(entry, stage=refused.stage, problem=refused.reason)]
 
 
 def _registered(point: EntryPoint) -> Contract:
-    """The one class that a plugin registers for its entry point. PluginError says what is wrong."""
+    """The one class that a plugin registers for its entry point. _Refused says what is wrong."""
     plugin = _imported(point)
+    version = getattr(plugin, "MLD_API", hookspecs.MLD_API)
+    if version != hookspecs.MLD_API:
+        raise _Refused(
+            "contract",
+            f"is written for version {version} of the plugin contract, and this mld has version "
+            f"{hookspecs.MLD_API}: install versions of both that agree",
+        )
     manager = pluggy.PluginManager("mld")
     manager.add_hookspecs(hookspecs)
-    with _guarded("registering"):
+    with _guarded("hooks", "registering"):
         manager.register(plugin, name=point.name)
         manager.check_pending()
-    with _guarded("its hooks"):
+    with _guarded("hooks", "its hooks"):
         answers = [*manager.hook.register_modalities(), *manager.hook.register_datasets()]
-    classes = [provided for answer in answers for provided in answer]
+        classes = [provided for answer in answers for provided in answer]
     if len(classes) != 1:
-        raise PluginError(f"registers {len(classes)} classes; one entry point stands for one kind")
-    return _checked(classes[0], point.name)
+        hint = "" if classes else " (are its hooks marked @hookimpl?)"
+        told = f"registers {len(classes)} classes; one entry point stands for one kind{hint}"
+        raise _Refused("contract", told)
+    with _guarded("contract", "looking at its class"):
+        return _checked(classes[0], point.name)
 
 
 def _imported(point: EntryPoint) -> ModuleType:
     try:
-        with _guarded("importing"):
+        with _guarded("import", "importing"):
             return point.load()  # type: ignore[no-any-return]
-    except PluginError as error:
-        missing = error.__cause__
-        if isinstance(missing, ModuleNotFoundError) and missing.name:
-            raise PluginError(f"needs {missing.name}: {_pip_line(point, missing.name)}") from error
-        raise
+    except _Refused as refused:
+        missing = refused.__cause__
+        if not isinstance(missing, ModuleNotFoundError) or not missing.name:
+            raise
+        library = missing.name.partition(".")[0]
+        if library in (point.module.partition(".")[0], "mld_core", "mld"):
+            told = f"needs the module {missing.name}, which is not there: reinstall the plugin"
+        else:
+            told = f"needs {missing.name}: {_pip_line(point, library)}"
+        raise _Refused("import", told) from missing
 
 
 @contextmanager
-def _guarded(stage: str) -> Iterator[None]:
-    """Turn whatever a plugin does wrong into a PluginError; keep its prints out of stdout."""
+def _guarded(stage: Stage, doing: str) -> Iterator[None]:
+    """Turn whatever a plugin does wrong into _Refused; keep its prints out of stdout."""
     try:
         with redirect_stdout(sys.stderr):
             yield
-    except (Exception, SystemExit) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise PluginError(f"{stage} failed: {reason}") from error
+    except (_Refused, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise _Refused(stage, f"{doing} failed: {type(error).__name__}: {error}") from error
 
 
-def _pip_line(point: EntryPoint, missing: str) -> str:
+def _pip_line(point: EntryPoint, library: str) -> str:
     extras = (point.dist.metadata.get_all("Provides-Extra") or []) if point.dist else []
     if point.dist and point.name in extras:
         return f"pip install '{point.dist.name}[{point.name}]'"
-    return f"pip install {missing.partition('.')[0]}"
+    return f"pip install {library}"
 
 
 def _checked(provided: object, kind: str) -> Contract:
     if not (isinstance(provided, type) and issubclass(provided, Modality | Dataset)):
-        raise PluginError(f"registers {provided!r}, which is neither a Modality nor a Dataset")
+        told = f"registers {provided!r}, which is neither a Modality nor a Dataset"
+        raise _Refused("contract", told)
     for name in ("kind", "Config"):
         if not hasattr(provided, name):
-            raise PluginError(f"{provided.__name__} has no class attribute {name!r}")
+            raise _Refused("contract", f"{provided.__name__} has no class attribute {name!r}")
     if provided.kind != kind:
-        raise PluginError(f"{provided.__name__} is of kind {provided.kind!r}, not {kind!r}")
+        told = f"{provided.__name__} is of kind {provided.kind!r}, not {kind!r}"
+        raise _Refused("contract", told)
+    base = ModalityConfig if issubclass(provided, Modality) else DatasetConfig
+    if not (isinstance(provided.Config, type) and issubclass(provided.Config, base)):
+        told = f"{provided.__name__}.Config must be a subclass of {base.__name__}"
+        raise _Refused("contract", told)
     abstract = sorted(provided.__abstractmethods__)
     if abstract:
-        raise PluginError(f"{provided.__name__} leaves abstract: {', '.join(abstract)}")
+        raise _Refused("contract", f"{provided.__name__} leaves abstract: {', '.join(abstract)}")
     return provided
 
 

@@ -19,5 +19,7 @@ def real_data() -> Path:
 def _private_store(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No test reads or fills the user's store."""
+    """No test reads or fills the user's store, or heeds the user's choice of plugins."""
     monkeypatch.setenv("MLD_STORE", str(tmp_path_factory.mktemp("store")))
+    for variable in ("MLD_PLUGINS", "MLD_NO_PLUGINS"):
+        monkeypatch.setenv(variable, "")

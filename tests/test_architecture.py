@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from importlib import import_module
@@ -9,10 +10,14 @@ from pathlib import Path
 
 import pytest
 
+import mld_core
+
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted(
     path for folder in ("mld_core", "plugins", "cli") for path in (ROOT / folder).rglob("*.py")
 )
+EXAMPLES = sorted((ROOT / "examples").glob("*/*.py"))
+TEMPLATE = ROOT / "cli" / "mld" / "template" / "mld_newkind.py"
 CORE_BUDGET = 2500
 FILE_BUDGET = 300
 
@@ -69,6 +74,18 @@ def test_a_file_can_be_read_in_one_sitting(path: Path) -> None:
 def test_the_core_stays_small() -> None:
     lines = sum(len(path.read_text().splitlines()) for path in (ROOT / "mld_core").glob("*.py"))
     assert lines <= CORE_BUDGET
+
+
+@pytest.mark.parametrize("path", [*EXAMPLES, TEMPLATE], ids=lambda path: path.stem)
+def test_a_strangers_module_is_short_and_imports_public_names_alone(path: Path) -> None:
+    text = path.read_text()
+    assert len([line for line in text.splitlines() if line.strip()]) < 200
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            assert not any(name.name.startswith("mld") for name in node.names)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mld"):
+            assert node.module == "mld_core"
+            assert {name.name for name in node.names} <= set(mld_core.__all__)
 
 
 def test_the_core_and_the_stages_name_no_modality() -> None:

@@ -6,12 +6,14 @@ it, so that help and completion are quick.
 
 from __future__ import annotations
 
+import os
 import signal
-from typing import Annotated, Any
+from typing import Annotated, Any, Optional
 
 import typer
 
-from mld.commands import plugins, running, sampling, specs
+from mld.commands import checking, plugins, running, sampling, specs
+from mld.commands.telling import command as told
 
 app = typer.Typer(
     help="Any-to-any generation over your own modalities.",
@@ -19,8 +21,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (running.run, sampling.sample, running.report, plugins.modalities):
+for command in (
+    running.run,
+    sampling.sample,
+    running.report,
+    plugins.modalities,
+    plugins.datasets,
+    checking.check,
+):
     app.command()(command)
+app.command("new-modality")(plugins.new_modality)
 
 spec_app = typer.Typer(help="Write and check specs.", no_args_is_help=True)
 for command in (specs.check, specs.schema, specs.init):
@@ -38,6 +48,7 @@ def _interrupt(number: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
 
+@told
 def _version(wanted: bool) -> None:
     if not wanted:
         return
@@ -47,8 +58,8 @@ def _version(wanted: bool) -> None:
 
     typer.echo(f"mld-toolkit {version('mld-toolkit')}")
     typer.echo(f"torch {version('torch')}")
-    for kind, told in Registry().installed().items():
-        typer.echo(f"plugin {kind}: {told}")
+    for kind, home in Registry().installed().items():
+        typer.echo(f"plugin {kind}: {home}")
     raise typer.Exit
 
 
@@ -58,5 +69,11 @@ def _root(
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Versions of everything."),
     ] = False,
+    no_plugin: Annotated[
+        Optional[list[str]],  # noqa: UP045  (typer reads annotations on Python 3.11)
+        typer.Option(metavar="NAME", help="Block a kind or a distribution; may be repeated."),
+    ] = None,
 ) -> None:
-    pass
+    if no_plugin:
+        known = os.environ.get("MLD_NO_PLUGINS", "")
+        os.environ["MLD_NO_PLUGINS"] = ",".join([*no_plugin, known])

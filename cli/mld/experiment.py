@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from mld.judge import judge
 from mld.latents import cache_latents
 from mld.prepare import prepare, record
 from mld.report import write_report
+from mld.requirements import other_versions
 from mld.rundir import STAGES, RunDir
 from mld.sections import GuidanceSpec
 from mld.seeds import derive
@@ -127,10 +129,7 @@ def _provenance(spec: Spec, registry: Registry, workplace: Workplace) -> dict[st
         "mld": version("mld-toolkit"),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "plugins": {
-            kind: f"{registry.entry(kind).distribution} {registry.entry(kind).version}"
-            for kind in kinds
-        },
+        "plugins": {kind: registry.installed()[kind] for kind in kinds},
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "precision": workplace.compute.precision,
@@ -193,6 +192,10 @@ class Run:
         self.spec = load_spec(run_dir.spec, registry)
         for stage in ("data", "autoencode", "diffuse"):
             run_dir.demand(stage)
+        if run_dir.provenance.is_file():
+            made_with = run_dir.read_json(run_dir.provenance)["plugins"]
+            for message in other_versions(made_with, registry):
+                warnings.warn(f"{run_dir.path}: {message}", stacklevel=3)
         compute = resolve(self.spec.compute)
         workplace = Workplace(run_dir, Store.default(), compute, self.spec.seed)
         facts = {name: run_dir.read_json(run_dir.facts(name)) for name in self.spec.modalities}
@@ -262,7 +265,10 @@ class Run:
 
 
 def load(folder: Path | str, registry: Registry | None = None) -> Run:
-    """The run in a folder, verified, its networks in memory."""
+    """The run in a folder, verified, its networks in memory.
+
+    Warns where plugins of other versions made it.
+    """
     return Run(RunDir(Path(folder)), registry or Registry())
 
 

@@ -8,16 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 
 from mld.complaints import Finding, Findings, did_you_mean, explain
+from mld.requirements import met
 from mld.sections import (
     AutoencodeSpec,
     ComputeSpec,
@@ -51,6 +47,9 @@ class Spec(Section):
 
     name: str = Field(description="the experiment's name, and its folder's")
     seed: Whole = Field(0, ge=0, description="of every draw")
+    requires: Annotated[dict[str, str], AfterValidator(met)] = Field(
+        {}, description="versions by plugin distribution, as {mld-x: '>=0.1'}"
+    )
     data: Annotated[KindSpec, BeforeValidator(configured_dataset)] = Field(
         description="where rows come from: a dataset's kind and its settings"
     )

@@ -99,6 +99,16 @@ class Document:
             document._override(assignment, order)
         return document
 
+    @classmethod
+    def assigned(cls, overrides: Iterable[str]) -> dict[str, Any]:
+        """The values of overrides `a.b=c` alone. SpecError if one of them is not YAML."""
+        document = cls({})
+        for order, assignment in enumerate(overrides):
+            document._override(assignment, order)
+        if document.complaints:
+            raise SpecError("\n".join(map(str, sorted(document.complaints))))
+        return document.value
+
     def complain(self, dotted: Dotted, message: str) -> None:
         """Note what is wrong with a value, at its place or that of the nearest one around it."""
         around = dotted

@@ -12,8 +12,6 @@ import torch
 from jaxtyping import Float
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as transforms
 
 _UNREACHABLE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 _BROKEN = (OSError, SyntaxError, EOFError, ValueError, struct.error, zlib.error)
@@ -47,6 +45,9 @@ def picture_to_tensor(
     Transparent parts show white, as on a page. Values are multiples of 1/255, so that an item
     written to a file reads back as the same tensor.
     """
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2 import functional as transforms
+
     if not isinstance(picture, Image.Image):
         raise ValueError(f"an image's datum is a PIL image, not {type(picture).__name__}")
     if 0 in picture.size:
@@ -59,8 +60,10 @@ def picture_to_tensor(
 
 def tensor_to_picture(x: Float[Tensor, "channel row column"]) -> Image.Image:
     """The picture of an item, rounded to 8 bits."""
+    from torchvision.transforms.v2.functional import to_pil_image
+
     levels = (x.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
-    return transforms.to_pil_image(levels.cpu())
+    return to_pil_image(levels.cpu())
 
 
 def _plain(picture: Image.Image) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -169,7 +170,14 @@ def test_run_sample_and_report(small: Callable[..., Result]) -> None:
     told = json.loads(done.stdout)
     assert told["nfe"] == 20
     assert [Path(path).is_file() for path in told["files"]["left"]] == [True] * 3
+    provenance = Path("runs/small/provenance.json")
+    provenance.write_text(
+        provenance.read_text().replace('"points": "?"', '"points": "mld-old 0.1"')
+    )
     done = small("sample", "runs/small", "--out", "more")
+    told = "warning: runs/small: kind 'points' is now of ?, and this run was made with mld-old 0.1"
+    assert done.stderr.splitlines()[0] == told
+    provenance.write_text(provenance.read_text().replace("mld-old 0.1", "?"))
     assert len(done.stdout.splitlines()) == 3
     assert "\t" in next(line for line in done.stdout.splitlines() if "right" in line)
     assert small("report", "runs/small").stdout.strip() == str(Path("runs/small/report.html"))
@@ -233,12 +241,41 @@ def test_ctrl_c_says_how_to_go_on(
     assert "the same command goes on" in done.stderr
 
 
-def test_modalities_lists_what_is_installed(small: Callable[..., Result]) -> None:
-    lines = small("modalities").stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["examples", "manifest", "marks", "points"]
+def test_plugins_are_listed_by_what_they_supply(small: Callable[..., Result]) -> None:
+    lines = small("modalities", "--strict").stdout.splitlines()
+    assert [line.split()[:2] for line in lines] == [["marks", "modality"], ["points", "modality"]]
     told = json.loads(small("modalities", "--json").stdout)
-    assert told[2]["role"] == "modality"
-    assert told[2]["summary"].startswith("Six numbers in the manifest's cell")
+    assert told[0]["role"] == "modality"
+    assert told[0]["summary"].startswith("Six numbers in the manifest's cell")
+    lines = small("datasets").stdout.splitlines()
+    assert [line.split()[:2] for line in lines] == [
+        ["examples", "dataset"],
+        ["manifest", "dataset"],
+    ]
+    assert [entry["kind"] for entry in json.loads(small("datasets", "--json").stdout)] == [
+        "examples",
+        "manifest",
+    ]
+
+
+def test_a_plugin_can_be_blocked(small: Callable[..., Result]) -> None:
+    done = small("--no-plugin", "marks", "run", "small.yaml")
+    assert done.exit_code == 3, done.output
+    assert "kind 'marks' (? ?) cannot be used: blocked by MLD_NO_PLUGINS or --no-plugin" in (
+        done.stderr
+    )
+    os.environ["MLD_NO_PLUGINS"] = ""
+    done = small("--no-plugin", "points", "--no-plugin", "marks", "modalities", "--strict")
+    assert done.exit_code == 0, done.output
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [
+        ["marks", "blocked"],
+        ["points", "blocked"],
+    ]
+    os.environ["MLD_NO_PLUGINS"] = ""
+    done = small("--no-plugin", "point", "modalities")
+    assert done.exit_code == 4
+    assert "'point', which is no installed kind" in done.stderr
+    assert small("--version").exit_code == 4
 
 
 def test_init_writes_a_spec_that_is_right_and_overwrites_nothing(

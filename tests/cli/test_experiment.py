@@ -249,6 +249,16 @@ def test_a_loaded_run_samples_and_encodes(done: Path, registry: Registry, tmp_pa
     }
 
 
+def test_loading_says_which_plugins_are_of_another_version(
+    copy: RunDir, registry: Registry
+) -> None:
+    told = copy.read_json(copy.provenance)
+    assert told["plugins"] == dict.fromkeys(["examples", "marks", "points"], "?")
+    copy.write_json(copy.provenance, {**told, "plugins": {**told["plugins"], "points": "old 0.1"}})
+    with pytest.warns(UserWarning, match="kind 'points' is now of ., and this run was made with o"):
+        load(copy.path, registry)
+
+
 def test_a_loaded_run_can_be_asked_otherwise(done: Path, registry: Registry) -> None:
     loaded = load(done, registry)
     both = loaded.sample(n=2, sampler="ddim", steps=3, guidance=0.0)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, version
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -225,7 +225,7 @@ digits.yaml:8: modalities.joint: {name}
 digits.yaml:8: modalities.joint.kind: kind 'table' is a dataset, and a modality is wanted here
 digits.yaml:9: modalities.a+b: {name}
 digits.yaml:9: modalities.a+b.kind: kind 'broken' (? ?) cannot be used: \
-needs a_module_that_is_not_there: pip install a_module_that_is_not_there
+needs the module a_module_that_is_not_there, which is not there: reinstall the plugin
 digits.yaml:10: modalities.c.kind: missing (installed kinds: broken, dots, table)
 digits.yaml:11: modalities.d.latent_dim: missing (numbers in the latent of one item)
 digits.yaml:12: modalities.e: must be a mapping, not 'dots'
@@ -466,6 +466,22 @@ def _references(told):
     if isinstance(told, list):
         for inner in told:
             yield from _references(inner)
+
+
+def test_required_versions_are_demanded(load):
+    spec = GOOD + "requires: {pluggy: '>=1', Packaging: ''}\n"
+    assert load(spec).requires == {"pluggy": ">=1", "Packaging": ""}
+    installed = version("pluggy")
+    with pytest.raises(SpecError) as caught:
+        load(GOOD + "requires: {mld-absent: '>=0.1', pluggy: '<1', numpy: newer}\n")
+    assert sorted(str(caught.value).splitlines()) == [
+        "digits.yaml:6: requires.mld-absent: is not installed: pip install 'mld-absent>=0.1'",
+        "digits.yaml:6: requires.numpy: must be versions such as '>=0.1,<0.3', not 'newer'",
+        f"digits.yaml:6: requires.pluggy: must be <1, and {installed} is installed: "
+        "pip install 'pluggy<1'",
+    ]
+    with pytest.raises(SpecError, match=r"requires\.torch: must be text, not 2\.8"):
+        load(GOOD + "requires: {torch: 2.8}\n")
 
 
 def test_starter_spec_is_a_spec_with_the_defaults(load):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mld_core import Registry, SpecError
+from mld_core import MLD_API, PluginError, Registry, SpecError
 
 GOOD = """
 from mld_core import Dataset, DatasetConfig, hookimpl
@@ -77,38 +77,84 @@ def test_nothing_is_imported_before_its_kind_is_named(install: Callable[..., Reg
 
 
 @pytest.mark.parametrize(
-    ("code", "reason"),
+    ("code", "stage", "reason"),
     [
-        ("raise RuntimeError('no luck')", "importing failed: RuntimeError: no luck"),
-        ("import sys; sys.exit(3)", "importing failed: SystemExit: 3"),
-        ("import absent_library.inner", "needs absent_library: pip install absent_library"),
-        ("x = 1", "registers 0 classes; one entry point stands for one kind"),
-        (GOOD.replace("return [Rows]", "return [Rows, Rows]"), "registers 2 classes"),
-        (GOOD.replace("return [Rows]", "return [7]"), "registers 7, which is neither a Modality"),
-        (GOOD.replace("return [Rows]", "raise KeyError('x')"), "its hooks failed: KeyError: 'x'"),
-        (GOOD.replace("register_datasets", "register_dataset"), "unknown hook 'register_dataset'"),
+        ("raise RuntimeError('no luck')", "import", "importing failed: RuntimeError: no luck"),
+        ("import sys; sys.exit(3)", "import", "importing failed: SystemExit: 3"),
+        ("raise GeneratorExit", "import", "importing failed: GeneratorExit: "),
+        ("def", "import", "importing failed: SyntaxError: "),
+        (
+            "import absent_library.inner",
+            "import",
+            "needs absent_library: pip install absent_library",
+        ),
+        ("import bad_rows.inner", "import", "needs the module bad_rows.inner, which is not there"),
+        ("from mld_core import Rune", "import", "importing failed: ImportError: cannot import"),
+        (GOOD + "MLD_API = 2", "contract", "is written for version 2 of the plugin contract"),
+        ("x = 1", "contract", "registers 0 classes; one entry point stands for one kind (are its"),
+        (
+            GOOD.replace("return [Rows]", "return [Rows, Rows]"),
+            "contract",
+            "registers 2 classes; one entry point stands for one kind",
+        ),
+        (GOOD.replace("return [Rows]", "return [7]"), "contract", "registers 7, which is neither"),
+        (
+            GOOD.replace("return [Rows]", "raise KeyError('x')"),
+            "hooks",
+            "its hooks failed: KeyError: 'x'",
+        ),
+        (GOOD.replace("return [Rows]", "return Rows"), "hooks", "its hooks failed: TypeError: "),
+        (GOOD.replace("return [Rows]", "return (1 / 0 for _ in 'x')"), "hooks", "ZeroDivision"),
+        (
+            GOOD.replace("register_datasets", "register_dataset"),
+            "hooks",
+            "unknown hook 'register_dataset'",
+        ),
         (
             GOOD.replace("register_datasets():", "register_datasets(a):"),
+            "hooks",
             "registering failed: Plugin",
         ),
-        (GOOD.replace('kind = "rows"', 'kind = "lines"'), "Rows is of kind 'lines', not 'rows'"),
-        (GOOD.replace('kind = "rows"', ""), "Rows has no class attribute 'kind'"),
-        (GOOD.replace("def split", "def divide"), "Rows leaves abstract: split"),
+        (
+            GOOD.replace('kind = "rows"', 'kind = "lines"'),
+            "contract",
+            "Rows is of kind 'lines', not 'rows'",
+        ),
+        (GOOD.replace('kind = "rows"', ""), "contract", "Rows has no class attribute 'kind'"),
+        (
+            GOOD.replace("Config = DatasetConfig", "Config = dict"),
+            "contract",
+            "Rows.Config must be a subclass of DatasetConfig",
+        ),
+        (GOOD.replace("def split", "def divide"), "contract", "Rows leaves abstract: split"),
     ],
 )
-def test_a_bad_plugin_is_recorded_with_its_reason(
-    install: Callable[..., Registry], code: str, reason: str
+def test_a_bad_plugin_is_recorded_with_its_stage_and_reason(
+    install: Callable[..., Registry], code: str, stage: str, reason: str
 ) -> None:
     registry = install(
         ("rows", "bad_rows", code), ("fine", "fine_rows", GOOD.replace('"rows"', '"fine"'))
     )
     broken, fine = sorted(registry.entries(), key=lambda entry: entry.kind == "fine")
     assert broken.role == "broken"
+    assert broken.stage == stage
     assert reason in broken.problem
     assert (broken.distribution, broken.version) == ("bad_rows", "1.2")
-    assert fine.role == "dataset"
+    assert (fine.role, fine.stage) == ("dataset", "")
     with pytest.raises(SpecError, match=r"kind 'rows' \(bad_rows 1\.2\) cannot be used: "):
         registry.dataset("rows")
+
+
+def test_a_plugin_may_state_the_contract_it_was_written_for(
+    install: Callable[..., Registry],
+) -> None:
+    registry = install(("rows", "good_rows", GOOD + f"MLD_API = {MLD_API}"))
+    assert registry.entry("rows").role == "dataset"
+
+
+def test_ctrl_c_while_a_plugin_is_imported_is_ctrl_c(install: Callable[..., Registry]) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        install(("rows", "bad_rows", "raise KeyboardInterrupt")).entry("rows")
 
 
 def test_an_extra_of_the_kinds_name_is_the_pip_line(install: Callable[..., Registry]) -> None:
@@ -118,9 +164,66 @@ def test_an_extra_of_the_kinds_name_is_the_pip_line(install: Callable[..., Regis
     assert registry.entry("rows").problem == "needs absent_library: pip install 'bad_rows[rows]'"
 
 
-def test_two_plugins_of_one_kind_clash(install: Callable[..., Registry]) -> None:
+def test_two_plugins_of_one_kind_clash_until_one_is_blocked(
+    install: Callable[..., Registry], monkeypatch: pytest.MonkeyPatch
+) -> None:
     registry = install(("rows", "a_rows", GOOD), ("rows", "b_rows", GOOD))
-    assert "claimed twice, by a_rows a_rows and b_rows b_rows" in registry.entry("rows").problem
+    entries = registry.entries()
+    assert [(entry.distribution, entry.stage) for entry in entries] == [
+        ("a_rows", "claim"),
+        ("b_rows", "claim"),
+    ]
+    assert all("claimed twice, by a_rows a_rows and b_rows b_rows" in e.problem for e in entries)
+    with pytest.raises(SpecError, match="claimed twice"):
+        registry.dataset("rows")
+    monkeypatch.setenv("MLD_NO_PLUGINS", "b-rows")
+    chosen = Registry([point for known in registry._points.values() for point in known])
+    assert chosen.entry("rows").distribution == "a_rows"
+    assert "b_rows" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("variable", "told", "left"),
+    [
+        ("MLD_NO_PLUGINS", "rows", ["lines"]),
+        ("MLD_NO_PLUGINS", "A_Rows", ["lines"]),
+        ("MLD_NO_PLUGINS", "a-rows, lines", []),
+        ("MLD_NO_PLUGINS", "1", []),
+        ("MLD_NO_PLUGINS", "", ["lines", "rows"]),
+        ("MLD_PLUGINS", "rows", ["rows"]),
+        ("MLD_PLUGINS", "A_Rows,b_rows", ["lines", "rows"]),
+        ("MLD_PLUGINS", "", ["lines", "rows"]),
+    ],
+)
+def test_the_environment_chooses_by_kind_or_distribution(
+    install: Callable[..., Registry],
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    told: str,
+    left: list[str],
+) -> None:
+    monkeypatch.setenv(variable, told)
+    registry = install(
+        ("rows", "A_Rows", GOOD), ("lines", "b_rows", GOOD.replace('"rows"', '"lines"'))
+    )
+    assert registry.kinds == left
+    assert set(registry.installed()) == set(left)
+    entries = {entry.kind: entry for entry in registry.entries()}
+    assert {kind for kind, entry in entries.items() if entry.role == "dataset"} == set(left)
+    for kind in {"rows", "lines"} - set(left):
+        assert entries[kind].role == entries[kind].stage == "blocked"
+        assert {"rows": "A_Rows", "lines": "b_rows"}[kind] not in sys.modules
+        with pytest.raises(SpecError, match=f"cannot be used: blocked by {variable}"):
+            registry.dataset(kind)
+
+
+@pytest.mark.parametrize("variable", ["MLD_PLUGINS", "MLD_NO_PLUGINS"])
+def test_choosing_what_is_not_installed_is_an_error(
+    install: Callable[..., Registry], monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "row")
+    with pytest.raises(PluginError, match=rf"{variable}.* names 'row'.*; did you mean 'rows'"):
+        install(("rows", "good_rows", GOOD))
 
 
 def test_what_a_plugin_prints_does_not_spoil_stdout(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -44,7 +45,11 @@ def sample(
 
     pairs = dict(pair(told) for told in given or [])
     wanted = [name.strip() for name in want.split(",") if name.strip()] or None
-    loaded = experiment.load(run, Registry())
+    with warnings.catch_warnings(record=True) as met:
+        warnings.simplefilter("always", UserWarning)
+        loaded = experiment.load(run, Registry())
+    for warning in met:
+        typer.echo(f"warning: {warning.message}", err=True)
     made = loaded.sample(
         pairs, wanted, n, seed=seed, sampler=sampler, steps=steps, guidance=guidance
     )

@@ -1,0 +1,156 @@
+"""Checks of a modality among others: with cells missing, and in a joint model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+from mld.autoencode import Reconstruction
+from mld.checks.catalogue import check, demand
+from mld.checks.subject import CLASSES, ROWS, SEED, ModalitySubject, form, learn, rng, seeded
+from mld.coding import encode
+from mld.columns import Recorded, open_split
+from mld.data import Data
+from mld.diffuse import Denoising, build_network
+from mld.generate import write_item
+from mld.sections import DiffuseSpec, ResidualMLPSpec
+from mld.seeds import derive
+from mld_core import Dataset, DatasetConfig, Modality, Split, SplitName
+from mld_core.conditional import ScoreModel, sample_latents
+from mld_core.layout import LatentLayout
+from mld_core.roles import conditioning_subsets
+from mld_core.schedule import VPSchedule
+from mld_core.standardise import Standardiser
+
+NAMES = ("left", "right")
+SECONDS = 20.0
+"""Processor time that the joint model may take to train, with its autoencoders."""
+
+DIFFUSION = DiffuseSpec(network=ResidualMLPSpec(width=128, depth=2), updates=600, batch=64)
+SAMPLED = 100
+COHERENT = 0.2
+"""The share of samples that show the label of what they were given; chance is 0.1."""
+
+
+class _Gaps(Dataset):
+    """Rows of which one modality has every cell, and the other every second one, or none."""
+
+    kind = "gaps"
+    Config = DatasetConfig
+    columns: ClassVar = dict.fromkeys(NAMES, "any")
+    classes = tuple(map(str, range(CLASSES)))
+
+    def __init__(self, modalities: Mapping[str, Modality], raw: Sequence[Any]) -> None:
+        super().__init__(DatasetConfig(), modalities, SEED)
+        self._raw = raw
+
+    def split(self, name: SplitName) -> Split:
+        gaps = [raw if name == "train" and row % 2 else None for row, raw in enumerate(self._raw)]
+        ids = [f"{name}-{row}" for row in range(len(self._raw))]
+        labels = [row // 2 % CLASSES for row in range(len(self._raw))]
+        return Split(ids, {"left": self._raw, "right": gaps}, labels)
+
+
+@check("modality")
+def works_with_missing_items(subject: ModalitySubject) -> None:
+    """Rows with missing cells are fitted, loaded and coded; what is there comes through whole."""
+    raw = [one for one in subject.raw["train"][: 4 * CLASSES] for _ in NAMES]
+    unfitted = {name: subject.provides(subject.config) for name in NAMES}
+    split = open_split(_Gaps(unfitted, raw), "train", NAMES)
+    fitted = {
+        name: subject.provides(
+            subject.config, subject.provides.fit(subject.config, Recorded(split, name, "gaps"))
+        )
+        for name in NAMES
+    }
+    data = Data(_Gaps(fitted, raw), fitted)
+    train, test = data.train, data.test
+    half = torch.arange(len(raw)) % 2 == 1
+    wanted = torch.stack([fitted["right"].preprocess(raw[row]) for row in half.nonzero()[:, 0]])
+    came = train.items["right"]
+    demand(
+        torch.equal(train.present[:, 1], half) and torch.equal(came[half], wanted),
+        "items of rows in between which others are missing came out other than they went in",
+    )
+    demand(not bool(came[~half].any()), "a missing item is not left at zero")
+    demand(
+        form(test.items["right"][0]) == form(wanted[0]) and not bool(test.present[:, 1].any()),
+        "a split without a single item of the modality is not of the form of the others",
+    )
+    autoencoder = seeded(fitted["right"].autoencoder).eval()
+    none = encode(autoencoder, test.items["right"][:0], subject.config.latent_dim)
+    z = encode(autoencoder, came[half], subject.config.latent_dim)
+    demand(none.shape[1] == z.shape[1] and bool(z.isfinite().all()), "latents are not finite")
+    objective = Reconstruction("right", fitted["right"], autoencoder).train()
+    loss, _ = objective({"x": came[half][:1]}, Generator().manual_seed(SEED))
+    demand(bool(loss.isfinite()), "the loss of a batch of one item is not finite")
+
+
+@check("modality", slow=True)
+def joint_model_generates_any_from_any(subject: ModalitySubject) -> None:
+    """With itself or another it trains a joint model in 20 s, which generates any subset."""
+    sides = dict(zip(NAMES, (subject, subject.partner), strict=True))
+    began = time.process_time()
+    items = {name: _drawn(side, "train", name) for name, side in sides.items()}
+    coders = {name: side.learn(items[name], 300, name) for name, side in sides.items()}
+    layout = LatentLayout({name: side.config.latent_dim for name, side in sides.items()})
+    model = _trained(layout, {n: encode(coders[n], x, layout.dims[n]) for n, x in items.items()})
+    taken = time.process_time() - began
+    demand(
+        taken <= SECONDS,
+        f"300 updates of each autoencoder and {DIFFUSION.updates} of the joint model took "
+        f"{taken:.0f} s of processor time, allowed are {SECONDS:g}: make the default networks "
+        "smaller",
+    )
+    test = {name: _drawn(side, "test", name) for name, side in sides.items()}
+    for given in conditioning_subsets(NAMES):
+        observed = {n: encode(coders[n], test[n][:SAMPLED], layout.dims[n]).float() for n in given}
+        wanted = [name for name in NAMES if name not in given]
+        seeds = [derive(SEED, "sample", *given, row) for row in range(SAMPLED)]
+        latents = sample_latents(model, observed, wanted, seeds).latents
+        for name in wanted:
+            _demand_samples(sides[name], name, coders[name], latents[name], test[name], given)
+
+
+def _drawn(side: ModalitySubject, split: SplitName, name: str) -> Tensor:
+    """Examples of a split as items, other ones for either name."""
+    labels = side.labels(split).tolist()
+    raw = side.provides(side.config).examples(labels, split, rng(split, name))
+    return torch.stack([side.modality.preprocess(one) for one in raw])
+
+
+def _trained(layout: LatentLayout, latents: Mapping[str, Tensor]) -> ScoreModel:
+    z = layout.concatenate(latents)
+    present = torch.ones(ROWS["train"], len(NAMES), dtype=torch.bool)
+    standardiser = Standardiser.fit(z, present, layout)
+    schedule = VPSchedule(DIFFUSION.beta_min, DIFFUSION.beta_max)
+    network = seeded(lambda: build_network(DIFFUSION, layout, schedule))
+    objective = Denoising(DIFFUSION, layout, schedule, network)
+    rows = {"z": standardiser.standardise(z), "present": present}
+    learn(objective, rows, DIFFUSION.updates, DIFFUSION.ema)
+    device = torch.device("cpu")
+    return ScoreModel(network.eval(), layout, schedule, standardiser, DIFFUSION.roles, device)
+
+
+@torch.no_grad()
+def _demand_samples(
+    side: ModalitySubject, name: str, coder: Any, z: Tensor, like: Tensor, given: Sequence[str]
+) -> None:
+    x = coder.decode(z)
+    told = f"{name} generated from {' and '.join(given) or 'nothing'}"
+    demand(form(x[0]) == form(like[0]), f"{told} is {form(x[0])}, and items are {form(like[0])}")
+    finite = not x.is_floating_point() or bool(x.isfinite().all())
+    demand(finite, f"{told} holds NaN or infinity")
+    write_item(side.modality, x[0], side.folder / name / "0")
+    if given:
+        labels = side.labels("test")[:SAMPLED]
+        right = float((side.trained_classifier(x).argmax(1) == labels).double().mean())
+        demand(
+            right >= COHERENT,
+            f"{told} shows the label of what was given in {right:.0%} of samples, and chance is "
+            "10%: the latent is hard to generate, or hardly decodes",
+        )

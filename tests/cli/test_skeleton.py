@@ -1,0 +1,147 @@
+"""`mld new-modality` writes a whole distribution, whose modality works before any edit."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from mld.app import app
+from mld.experiment import load, run
+from mld.rundir import RunDir
+from mld.spec import load_spec
+from mld_core import Registry
+
+FILES = {
+    ".github/workflows/tests.yaml",
+    ".gitignore",
+    "README.md",
+    "mld_pen_strokes.py",
+    "pen_strokes.yaml",
+    "pyproject.toml",
+    "tests/test_pen_strokes.py",
+}
+SMALL = [
+    "data={kind: examples, train: 200, validation: 20, test: 20}",
+    "autoencode={updates: 50}",
+    "diffuse={updates: 50, batch: 64, network: {kind: residual-mlp, width: 32, depth: 1}}",
+    "generate={per_subset: 10, rendered: 1, steps: 4}",
+    "judge={updates: 50}",
+]
+
+
+@pytest.fixture
+def new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run `mld new-modality` in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    runner = CliRunner()
+    return lambda *words: runner.invoke(app, ["new-modality", *words], env={"COLUMNS": "400"})
+
+
+@pytest.fixture
+def registry(new: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+    """A Registry with a generated modality, as it was written."""
+    new("pen_strokes")
+    monkeypatch.syspath_prepend("mld-pen-strokes")
+    told = {
+        "pen_strokes": "mld_pen_strokes",
+        "text": "mld_text",
+        "examples": "mld_datasets.examples",
+    }
+    yield Registry([EntryPoint(kind, module, "mld") for kind, module in told.items()])
+    sys.modules.pop("mld_pen_strokes", None)
+
+
+def test_the_distribution_is_whole_and_bears_the_name(new: Callable[..., Result]) -> None:
+    done = new("pen_strokes", "--into", "deep/inside")
+    assert done.exit_code == 0, done.output
+    folder = Path("deep/inside/mld-pen-strokes")
+    assert done.stdout.strip() == str(folder)
+    assert "mld check pen_strokes" in done.stderr
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert files == FILES
+    for name in files:
+        assert "newkind" not in (folder / name).read_text().lower(), name
+    project = tomllib.loads((folder / "pyproject.toml").read_text())
+    assert project["project"]["name"] == "mld-pen-strokes"
+    assert project["project"]["entry-points"]["mld"] == {"pen_strokes": "mld_pen_strokes"}
+    workflow = yaml.safe_load((folder / ".github/workflows/tests.yaml").read_text())
+    assert workflow["jobs"]["tests"]["steps"]
+    assert "class PenStrokes(Modality):" in (folder / "mld_pen_strokes.py").read_text()
+
+
+def test_the_module_can_be_read_in_an_afternoon(new: Callable[..., Result]) -> None:
+    new("spectrum")
+    lines = Path("mld-spectrum/mld_spectrum.py").read_text().splitlines()
+    assert len([line for line in lines if line.strip()]) <= 150
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("Spectrum", "'Spectrum' is no name for a kind: it begins with a lower-case letter"),
+        ("pen-strokes", "single underscores, such as 'pen_strokes'"),
+        ("pen strokes", "such as 'pen_strokes'"),
+        ("../spectrum", "such as 'spectrum'"),
+        ("9lives", "such as 'lives'"),
+        ("spectrum_", "such as 'spectrum'"),
+        ("pen__strokes", "such as 'pen_strokes'"),
+        ("Tön", "such as 't_n'"),
+        ("tön", "is no name for a kind"),
+        ("", "'' is no name for a kind"),
+        ("lambda", "'lambda' is a word of Python"),
+        ("none", "'none' is a word of Python"),
+        ("text", "the kind 'text' is taken by mld-toolkit"),
+        ("examples", "the kind 'examples' is taken by mld-toolkit"),
+        ("core", "the module mld_core or the distribution mld-core is installed"),
+        ("toolkit", "the module mld_toolkit or the distribution mld-toolkit is installed"),
+        ("modality", "the class Modality would hide what its module imports"),
+    ],
+)
+def test_a_name_that_cannot_be_is_refused(new: Callable[..., Result], name: str, told: str) -> None:
+    done = new(name)
+    assert done.exit_code == 2, done.output
+    assert told in done.stderr
+    assert "Traceback" not in done.output
+    assert not list(Path.cwd().iterdir())
+
+
+def test_nothing_is_overwritten(new: Callable[..., Result]) -> None:
+    Path("mld-spectrum").mkdir()
+    Path("mld-spectrum/pyproject.toml").write_text("mine")
+    done = new("spectrum")
+    assert done.exit_code == 2
+    assert "mld-spectrum is already there, and nothing is overwritten" in done.stderr
+    assert [path.name for path in Path("mld-spectrum").iterdir()] == ["pyproject.toml"]
+    assert Path("mld-spectrum/pyproject.toml").read_text() == "mine"
+    Path("file").write_text("mine")
+    done = new("spectrum", "--into", "file")
+    assert done.exit_code == 2, done.output
+    assert Path("file").read_text() == "mine"
+
+
+def test_its_example_spec_goes_through_the_corridor(registry: Registry) -> None:
+    spec = load_spec(Path("mld-pen-strokes/pen_strokes.yaml"), registry, SMALL)
+    assert run(spec, RunDir(Path("run")), registry).is_file()
+    made = load("run", registry).sample(given={"word": "seven"}, n=2)
+    (file, _) = made.write("out")["signal"]
+    again = made.run.modalities["signal"]
+    read = again.preprocess(again.read(file))
+    assert (read - made.items["signal"][0]).abs().max() < 1e-4
+
+
+def test_a_signal_that_does_not_fit_is_told_what_would(registry: Registry) -> None:
+    kind = registry.modality("pen_strokes")
+    modality = kind(kind.Config(), {"mean": 0.0, "scale": 1.0})
+    Path("short.txt").write_text("1\n2\n")
+    with pytest.raises(ValueError, match="with length: 2 it would fit"):
+        modality.preprocess(modality.read(Path("short.txt")))
+    Path("nan.txt").write_text("nan\n" * 32)
+    with pytest.raises(ValueError, match="not finite"):
+        modality.preprocess(modality.read(Path("nan.txt")))
