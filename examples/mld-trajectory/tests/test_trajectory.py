@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mld.checks import conformance
 from mld_mnist_strokes import MnistStrokes, MnistStrokesConfig
 from mld_trajectory import Trajectory, TrajectoryConfig
+
+from mld.checks import conformance
 
 test_conformance = conformance("trajectory", latent_dim=16)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from mld.checks import conformance
 from mld_newkind import NewKind, NewKindConfig
+
+from mld.checks import conformance
 
 test_conformance = conformance("newkind", latent_dim=8)
 
