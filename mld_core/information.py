@@ -1,0 +1,298 @@
+"""Information from a trained network: what modalities tell about each other, in nats.
+
+Everything is a weighted sum of −log densities, and each of these an integral of errors of the
+predicted noise over the log-SNR λ, for standardised x in D dimensions:
+
+    −log p(x|y) = ½|x|² + (D/2) log 2π + ½ ∫ E[|ε − e(x_λ|y)|² − |ε − σ x_λ|²] dλ
+
+(pointwise I-MMSE: Kong, Brekelmans and Ver Steeg 2023). σ x_λ is the prediction for a standard
+normal x, whose density is known; it takes most of the noise of ε out of the integrand. Where
+densities are subtracted it cancels, and differences of errors remain (MINDE: Franzese, Bounoua and
+Michiardi 2024). The squared difference of two predictions has the same mean over true rows, but
+errors of the network only ever add to it, and single rows it ranks upside down.
+
+λ takes the middles of equal strata, from pure noise to T_MIN. Each ε serves with both signs, and
+all densities alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Generator, Tensor
+
+from mld_core.conditional import ScoreModel
+from mld_core.multitime import diffuse, multi_time_vector
+from mld_core.roles import Role, roles_for
+from mld_core.schedule import T_MIN
+
+NODES = 128
+"""Noise levels of an integral, a power of two."""
+
+CALL = 16384
+"""Rows through the network at once, at most (but for those of a single row's densities)."""
+
+MARGINALS = "roles: paper teaches no marginals, which this needs: train with roles: three-role"
+
+
+@dataclass(frozen=True)
+class Density:
+    """p(of | given), all other modalities marginalised away.
+
+    Args:
+        of: modality names in alphabetical order, at least one.
+        given: other names, in that order too; may be empty.
+    """
+
+    of: tuple[str, ...]
+    given: tuple[str, ...] = ()
+
+
+Measure = Mapping[Density, float]
+"""A weighted sum of −log densities; its mean over rows is an entropy or an information."""
+
+
+def entropy(of: Sequence[str], given: Sequence[str] = ()) -> Measure:
+    """h(of | given), differential. ValueError unless `of` names something that is not given."""
+    if not of or set(of) & set(given):
+        raise ValueError(f"a density needs names that are not given: {list(of)} | {list(given)}")
+    return {Density(tuple(sorted(set(of))), tuple(sorted(set(given)))): 1.0}
+
+
+def mutual_information(x: Sequence[str], y: Sequence[str], given: Sequence[str] = ()) -> Measure:
+    """I(x; y | given) as h(x | given) − h(x | y, given), and the same from y: their mean."""
+    return _sum(
+        (0.5, entropy(x, given)),
+        (-0.5, entropy(x, [*y, *given])),
+        (0.5, entropy(y, given)),
+        (-0.5, entropy(y, [*x, *given])),
+    )
+
+
+def joint_mutual_information(
+    x: Sequence[str], y: Sequence[str], given: Sequence[str] = ()
+) -> Measure:
+    """The same as h(x | given) + h(y | given) − h(x, y | given): a check by other predictions."""
+    return _sum((1, entropy(x, given)), (1, entropy(y, given)), (-1, entropy([*x, *y], given)))
+
+
+def total_correlation(names: Sequence[str]) -> Measure:
+    """The sum of h(i), less h(all); 0 where all are independent (Watanabe 1960)."""
+    return _sum(*((1, entropy([name])) for name in names), (-1, entropy(names)))
+
+
+def dual_total_correlation(names: Sequence[str]) -> Measure:
+    """h(all), less the sum of h(i | the rest): what is shared by two or more (Han 1978)."""
+    alone = (entropy([own], [name for name in names if name != own]) for own in names)
+    return _sum((1, entropy(names)), *((-1, own) for own in alone))
+
+
+def o_information(names: Sequence[str]) -> Measure:
+    """Total less dual total correlation; above 0 where redundancy prevails, below it synergy.
+
+    (Rosas, Mediano, Gastpar and Jensen 2019.)
+    """
+    return _sum((1, total_correlation(names)), (-1, dual_total_correlation(names)))
+
+
+def _sum(*parts: tuple[float | int, Measure]) -> Measure:
+    total: dict[Density, float] = {}
+    for weight, measure in parts:
+        for density, own in measure.items():
+            total[density] = total.get(density, 0.0) + weight * own
+    return {density: weight for density, weight in total.items() if weight}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over rows.
+
+    Args:
+        value: in nats.
+        standard_error: over rows; counts the noise of the integral, not the network's own bias.
+        convergence: (noise levels, value, standard error) as the integral gets finer.
+    """
+
+    value: float
+    standard_error: float
+    convergence: tuple[tuple[int, float, float], ...]
+
+
+@dataclass(frozen=True)
+class Surprisal:
+    """−log p of rows under some densities, of standardised latents, by noise level.
+
+    Args:
+        base: under a standard normal distribution, by density.
+        errors: |ε − e|² − |ε − σ x|² at each noise level, by density.
+        span: the width of the range of λ.
+    """
+
+    base: Mapping[Density, Float[Tensor, " row"]]
+    errors: Mapping[Density, Float[Tensor, "node row"]]
+    span: float
+
+    def rows(self, measure: Measure) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
+        """The measure of each row, and its standard error.
+
+        The error is that of the noise, from how far each level's integrand is off the line between
+        its neighbours' (Gasser, Sroka and Jennen-Steinmetz 1986).
+        """
+        levels = self._integrand(measure)
+        nodes = len(levels)
+        off = levels[:-2] - 2 * levels[1:-1] + levels[2:]
+        variance = off.square().mean(0) / 6 / nodes
+        return self._base(measure) + levels.mean(0), variance.sqrt()
+
+    def estimate(self, measure: Measure) -> Estimate:
+        """The mean over rows. ValueError with fewer than two."""
+        levels, base = self._integrand(measure), self._base(measure)
+        if len(base) < 2:
+            raise ValueError(f"a mean with its standard error needs two rows, not {len(base)}")
+        curve = []
+        nodes = len(levels)
+        for step in (2**k for k in range(nodes.bit_length() - 4, -1, -1)):
+            part = levels[step // 2 :: step]
+            rows = base + part.mean(0)
+            error = float(rows.std()) / math.sqrt(len(rows))
+            curve.append((len(part), float(rows.mean()), error))
+        return Estimate(curve[-1][1], curve[-1][2], tuple(curve))
+
+    def _base(self, measure: Measure) -> Float[Tensor, " row"]:
+        return torch.stack([weight * self.base[own] for own, weight in measure.items()]).sum(0)
+
+    def _integrand(self, measure: Measure) -> Float[Tensor, "node row"]:
+        """What has the integral as its mean."""
+        parts = [weight * self.errors[own] for own, weight in measure.items()]
+        return self.span / 2 * torch.stack(parts).sum(0)
+
+
+@torch.no_grad()
+def surprisal(
+    model: ScoreModel,
+    latents: Mapping[str, Float[Tensor, "row _"]],
+    measures: Sequence[Measure],
+    seed: int,
+    shared: bool,
+    nodes: int = NODES,
+    told: Callable[[int], None] = lambda done: None,
+) -> Surprisal:
+    """What `measures` need of rows, from `nodes` noise levels.
+
+    In the precision of the latents; float32 is enough for a network. ValueError for a density that
+    the model's scheme taught nothing about, or of something that has no latents.
+
+    Args:
+        model: the trained network.
+        latents: raw, by modality, all that the measures name; other ones are ignored.
+        measures: weighted sums of −log densities.
+        seed: of the noise.
+        shared: every row gets the same noise, as single rows want that are to be compared, and
+            does not depend on its batch; else each its own, so that a mean over rows has less.
+        nodes: a power of two, at least 16.
+        told: hears how many levels are done.
+    """
+    densities = list(dict.fromkeys(density for measure in measures for density in measure))
+    for density in densities:
+        demand_known(model, density, latents)
+    if nodes < 16 or nodes & (nodes - 1):
+        raise ValueError(f"nodes must be a power of two from 16 on, not {nodes}")
+    z = joint_latent(model, latents)
+    roles = torch.stack([roles_of(model, density) for density in densities])
+    ends = model.schedule.log_snr(torch.tensor([1.0, T_MIN], dtype=torch.float64))
+    low, high = ends.tolist()
+    levels = low + (high - low) * (torch.arange(nodes, dtype=torch.float64) + 0.5) / nodes
+    size = max(1, CALL // (2 * len(densities)))
+    errors = torch.empty(nodes, len(densities), len(z), dtype=z.dtype)
+    generator = Generator().manual_seed(seed)
+    shape = (1 if shared else len(z), 2, model.layout.joint)
+    for node, t in enumerate(model.schedule.time_at_log_snr(levels)):
+        draws = torch.randn(shape, generator=generator).to(z).expand(len(z), -1, -1)
+        for first in range(0, len(z), size):
+            part = slice(first, first + size)
+            eps, blank = draws[part].unbind(1)
+            errors[node, :, part] = _errors(model, z[part], eps, blank, t.to(z), roles).cpu()
+        told(node + 1)
+    mask = model.layout.expand(roles == Role.GENERATED).to(z)
+    base = mask @ (z.square() + math.log(2 * math.pi)).T / 2
+    return Surprisal(
+        dict(zip(densities, base.cpu(), strict=True)),
+        dict(zip(densities, errors.unbind(1), strict=True)),
+        high - low,
+    )
+
+
+def _errors(
+    model: ScoreModel,
+    z: Float[Tensor, "row joint"],
+    eps: Float[Tensor, "row joint"],
+    blank: Float[Tensor, "row joint"],
+    t: Float[Tensor, ""],
+    roles: Int64[Tensor, "density modality"],
+) -> Float[Tensor, "density row"]:
+    """|ε − e|² less that of a standard normal, at one noise level, the mean of ε and −ε."""
+    count = len(roles)
+    z, blank, eps = (x.repeat(2 * count, 1) for x in (z, blank, eps))
+    sign = torch.tensor([1.0, -1.0]).to(z).repeat_interleave(len(z) // 2)
+    eps = sign[:, None] * eps
+    each = roles.repeat(2, 1).repeat_interleave(len(z) // (2 * count), dim=0)
+    times = multi_time_vector(t.expand(len(z), 1), each)
+    absent = blank if model.scheme == "independent" else torch.zeros_like(z)
+    x = diffuse(z, eps, times, each, absent, model.layout, model.schedule)
+    off = (eps - model.predict_noise(x, times, each)).square()
+    off = off - (eps - model.schedule.sigma(t) * x).square()
+    generated = model.layout.expand(each == Role.GENERATED)
+    return torch.where(generated, off, 0.0).sum(1).reshape(2, count, -1).mean(0)
+
+
+def joint_latent(
+    model: ScoreModel, latents: Mapping[str, Float[Tensor, "row _"]]
+) -> Float[Tensor, "row joint"]:
+    """Standardised, on the model's device, with anything where there are no latents."""
+    like = next(iter(latents.values()))
+    z = model.layout.concatenate(
+        {
+            name: latents.get(name, torch.zeros(len(like), width, dtype=like.dtype))
+            for name, width in model.layout.dims.items()
+        }
+    )
+    return model.standardiser.standardise(z.to(model.device))
+
+
+def roles_of(model: ScoreModel, density: Density) -> Int64[Tensor, " modality"]:
+    """The roles that ask the network for a density."""
+    return roles_for(model.layout.names, density.given, density.of, model.scheme).to(model.device)
+
+
+def demand_known(model: ScoreModel, density: Density, latents: Mapping[str, Tensor]) -> None:
+    """ValueError if there are no latents for a density, or the model cannot know it."""
+    names = [*density.of, *density.given]
+    lacking = [name for name in names if name not in model.layout.names or name not in latents]
+    if lacking:
+        raise ValueError(f"no latents of {', '.join(lacking)}")
+    if model.scheme == "paper" and len(names) < len(model.layout.names):
+        raise ValueError(MARGINALS)
+
+
+__all__ = [
+    "MARGINALS",
+    "NODES",
+    "Density",
+    "Estimate",
+    "Measure",
+    "Surprisal",
+    "demand_known",
+    "dual_total_correlation",
+    "entropy",
+    "joint_latent",
+    "joint_mutual_information",
+    "mutual_information",
+    "o_information",
+    "roles_of",
+    "surprisal",
+    "total_correlation",
+]

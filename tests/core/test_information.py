@@ -1,0 +1,223 @@
+"""With the exact score of Gaussian latents, every information has a known value."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from mld_core.information import (
+    Density,
+    Measure,
+    dual_total_correlation,
+    entropy,
+    joint_mutual_information,
+    mutual_information,
+    o_information,
+    surprisal,
+    total_correlation,
+)
+from mld_core.layout import LatentLayout
+from mld_core.standardise import Standardiser
+
+ROWS = 1000
+
+
+def truth(world: Any, measure: Measure) -> float:
+    """From the log-determinants alone."""
+
+    def h(names: tuple[str, ...]) -> float:
+        own = [world.layout.names.index(name) for name in names]
+        at = torch.isin(world.layout.owner, torch.tensor(own))
+        cov = world.covariance[at][:, at]
+        return float(torch.logdet(cov) + len(cov) * math.log(2 * math.pi * math.e)) / 2
+
+    return sum(
+        weight * (h((*own.of, *own.given)) - (h(own.given) if own.given else 0.0))
+        for own, weight in measure.items()
+    )
+
+
+def measured(world: Any, *measures: Measure, rows: int = ROWS) -> list[float]:
+    found = surprisal(world.exact_model(), world.rows(rows), measures, seed=0, shared=False)
+    return [found.estimate(measure).value for measure in measures]
+
+
+def pair(gaussian_world: Any, dim: int, nats: float) -> Any:
+    """Two modalities of equal width with this much mutual information, evenly over dimensions."""
+    rho = math.sqrt(-math.expm1(-2 * nats / dim))
+    eye = torch.eye(dim).double()
+    turn = torch.linalg.qr(torch.randn(dim, dim, dtype=torch.float64)).Q
+    covariance = torch.cat([torch.cat([eye, rho * turn], 1), torch.cat([rho * turn.T, eye], 1)])
+    return gaussian_world(
+        LatentLayout({"x": dim, "y": dim}), torch.zeros(2 * dim).double(), covariance
+    )
+
+
+def close(value: float, exact: float) -> bool:
+    return abs(value - exact) < max(0.02, 0.02 * abs(exact))
+
+
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("dim", "nats"),
+    [(1, 0.0), (1, 5.0), (4, 2.0), (20, 0.3)]
+    + [
+        pytest.param(dim, nats, marks=SLOW)
+        for dim, nats in [(1, 1.0), (2, 0.0), (4, 0.1), (4, 5.0), (20, 0.0), (20, 2.0), (20, 5.0)]
+    ],
+)
+def test_mutual_information_of_two(gaussian_world: Any, dim: int, nats: float) -> None:
+    world = pair(gaussian_world, dim, nats)
+    both = measured(world, mutual_information("x", "y"), joint_mutual_information("x", "y"))
+    assert all(close(value, nats) for value in both), both
+
+
+@pytest.mark.parametrize(
+    ("count", "dim", "rows"),
+    [
+        (3, 1, 2000),
+        pytest.param(4, 3, 8000, marks=SLOW),
+        pytest.param(5, 1, 8000, marks=SLOW),
+        pytest.param(6, 2, 8000, marks=SLOW),
+    ],
+)
+def test_every_measure_of_several(gaussian_world: Any, count: int, dim: int, rows: int) -> None:
+    names = [chr(ord("a") + index) for index in range(count)]
+    generator = torch.Generator().manual_seed(count)
+    root = torch.randn(count * dim, count * dim, generator=generator, dtype=torch.float64)
+    covariance = root @ root.T / (count * dim) + 0.1 * torch.eye(count * dim)
+    scale = covariance.diagonal().sqrt()
+    world = gaussian_world(
+        LatentLayout(dict.fromkeys(names, dim)),
+        torch.zeros(count * dim).double(),
+        covariance / scale / scale[:, None],
+    )
+    a, b, *rest = names
+    measures = [
+        mutual_information([a], [b]),
+        mutual_information([a], [b], rest),
+        mutual_information([a, b], rest),
+        joint_mutual_information([a], rest, [b]),
+        total_correlation(names),
+        dual_total_correlation(names),
+        o_information(names),
+        entropy(names),
+        entropy([b], [a]),
+    ]
+    found, exact = measured(world, *measures, rows=rows), [truth(world, own) for own in measures]
+    assert all(map(close, found, exact)), list(zip(found, exact, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["redundant", "synergistic"])
+def test_the_o_information_tells_redundancy_from_synergy(gaussian_world: Any, kind: str) -> None:
+    """Three noisy copies of one number; or a noisy sum beside its two independent summands."""
+    mix = {
+        "redundant": [[1.0, 0.3, 0, 0], [1, 0, 0.3, 0], [1, 0, 0, 0.3]],
+        "synergistic": [[1.0, 0, 0, 0], [0, 1, 0, 0], [1, 1, 0.3, 0]],
+    }[kind]
+    root = torch.tensor(mix, dtype=torch.float64)
+    root = root / root.norm(dim=1, keepdim=True)
+    layout = LatentLayout({"a": 1, "b": 1, "c": 1})
+    world = gaussian_world(layout, torch.zeros(3).double(), root @ root.T)
+    (value,) = measured(world, o_information("abc"), rows=4 * ROWS)
+    assert close(value, truth(world, o_information("abc")))
+    assert (value > 0.5) if kind == "redundant" else (value < -0.5)
+
+
+def test_measures_are_right_on_any_scale_of_raw_latents(world: Any) -> None:
+    """Informations do not change with the units; entropies are those of standardised latents."""
+    shift, scale = torch.linspace(5, 10, 6), torch.linspace(0.5, 3, 6)
+    standardiser = Standardiser(shift, scale, torch.zeros(6).bool())
+    model = replace(world.exact_model(), standardiser=standardiser)
+    z = standardiser.restore(world.layout.concatenate(world.rows(ROWS)))
+    measures = [mutual_information("a", "c", "b"), entropy("c")]
+    found = surprisal(model, world.layout.split(z), measures, seed=1, shared=False)
+    for measure in measures:
+        assert close(found.estimate(measure).value, truth(world, measure))
+
+
+def test_pointwise_scores_are_those_of_the_densities(gaussian_world: Any) -> None:
+    """Row by row: off by the standard error that is told, and in the right order."""
+    world = pair(gaussian_world, 3, 2.0)
+    rows = world.rows(80)
+    rows["y"][::4] = rows["y"][::4].roll(1, 0)
+    measure = mutual_information("x", "y")
+    exact = world.log_density(rows, ("x",), ("y",)) - world.log_density(rows, ("x",))
+    off, areas = [], []
+    wrong = torch.arange(80) % 4 == 0
+    for seed in range(12):
+        found = surprisal(world.exact_model(), rows, [measure], seed, shared=True)
+        value, error = found.rows(measure)
+        off.append((value - exact) / error)
+        areas.append(area(-value, wrong))
+    assert 0.6 < float(torch.stack(off).square().mean().sqrt()) < 1.5
+    assert min(areas) > area(-exact, wrong) - 0.02
+    assert float(exact[wrong].mean()) < 0 < float(exact[~wrong].mean())
+
+
+def area(score: Tensor, positive: Tensor) -> float:
+    """Under the ROC curve."""
+    return float((score[positive][:, None] > score[~positive]).double().mean())
+
+
+def test_a_shared_noise_makes_a_row_independent_of_its_batch(world: Any) -> None:
+    model, rows = world.exact_model(), world.rows(50)
+    measure = total_correlation("abc")
+    whole, _ = surprisal(model, rows, [measure], seed=2, shared=True).rows(measure)
+    alone = {name: z[7:8] for name, z in rows.items()}
+    more = [measure, mutual_information("a", "b")]
+    one, _ = surprisal(model, alone, more, seed=2, shared=True).rows(measure)
+    torch.testing.assert_close(one[0], whole[7])
+
+
+def test_the_standard_error_is_the_spread_of_repetitions(gaussian_world: Any) -> None:
+    world = pair(gaussian_world, 2, 1.0)
+    measure = mutual_information("x", "y")
+    generator = torch.Generator().manual_seed(0)
+    root = torch.linalg.cholesky(world.covariance)
+    estimates = []
+    for seed in range(30):
+        z = torch.randn(100, 4, generator=generator, dtype=torch.float64) @ root.T
+        found = surprisal(
+            world.exact_model(), world.layout.split(z), [measure], seed=seed, shared=False, nodes=64
+        )
+        estimates.append(found.estimate(measure))
+    spread = float(torch.tensor([own.value for own in estimates]).std())
+    told = float(torch.tensor([own.standard_error for own in estimates]).mean())
+    assert 0.7 < told / spread < 1.4
+
+
+def test_estimates_converge_in_the_noise_levels(gaussian_world: Any) -> None:
+    world = pair(gaussian_world, 2, 3.0)
+    measure = mutual_information("x", "y")
+    found = surprisal(world.exact_model(), world.rows(ROWS), [measure], seed=0, shared=False)
+    estimate = found.estimate(measure)
+    nodes = [own[0] for own in estimate.convergence]
+    assert nodes == [8, 16, 32, 64, 128]
+    assert estimate.convergence[-1][1:] == (estimate.value, estimate.standard_error)
+    assert abs(estimate.convergence[-1][1] - 3) < 0.06
+
+
+def test_requests_that_make_no_sense_are_refused(world: Any) -> None:
+    model, rows = world.model(), {name: z.float() for name, z in world.rows(40).items()}
+    with pytest.raises(ValueError, match="not given"):
+        entropy("a", "ab")
+    with pytest.raises(ValueError, match="no latents of b, d"):
+        surprisal(model, {"a": rows["a"]}, [{Density(("b", "d")): 1.0}], 0, True)
+    with pytest.raises(ValueError, match="a power of two"):
+        surprisal(model, rows, [entropy("a")], 0, True, nodes=100)
+    one = {name: z[:1] for name, z in rows.items()}
+    found = surprisal(model, one, [entropy("a")], 0, False)
+    with pytest.raises(ValueError, match="two rows"):
+        found.estimate(entropy("a"))
+    paper = replace(model, scheme="paper")
+    with pytest.raises(ValueError, match=r"teaches no marginals.*train with roles: three-role"):
+        surprisal(paper, rows, [entropy("a")], 0, True)
+    surprisal(paper, rows, [dual_total_correlation("abc")], 0, True)
