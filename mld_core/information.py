@@ -13,6 +13,11 @@ errors of the network only ever add to it, and single rows it ranks upside down.
 
 λ takes the middles of equal strata, from pure noise to T_MIN. Each ε serves with both signs, and
 all densities alike.
+
+A network that has seen too few rows is too sure of itself where little noise is left, and there an
+observed modality seems to tell less than nothing. So predictions may be recalibrated on held-out
+rows: at each level e becomes σx + c (e − σx) + d (e(i) − σx), with e(i) the modality's marginal,
+and c and d by least squares. For an exact score that is c = 1 and d = 0.
 """
 
 from __future__ import annotations
@@ -24,9 +29,10 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor
+from torch.nn.functional import one_hot
 
 from mld_core.conditional import ScoreModel
-from mld_core.multitime import diffuse, multi_time_vector
+from mld_core.multitime import multi_time_vector
 from mld_core.roles import Role, roles_for
 from mld_core.schedule import T_MIN
 
@@ -34,7 +40,10 @@ NODES = 128
 """Noise levels of an integral, a power of two."""
 
 CALL = 16384
-"""Rows through the network at once, at most (but for those of a single row's densities)."""
+"""Rows through the network at once, about."""
+
+PRIOR = 4.0
+"""How firmly calibration holds on to the network's own prediction: a spread of ½ about 1."""
 
 MARGINALS = "roles: paper teaches no marginals, which this needs: train with roles: three-role"
 
@@ -178,6 +187,7 @@ def surprisal(
     measures: Sequence[Measure],
     seed: int,
     shared: bool,
+    held_out: Mapping[str, Float[Tensor, "_ _"]] | None = None,
     nodes: int = NODES,
     told: Callable[[int], None] = lambda done: None,
 ) -> Surprisal:
@@ -193,29 +203,41 @@ def surprisal(
         seed: of the noise.
         shared: every row gets the same noise, as single rows want that are to be compared, and
             does not depend on its batch; else each its own, so that a mean over rows has less.
+        held_out: raw latents of rows that the network was not trained on, of every modality, to
+            recalibrate its predictions on; not for a model of the paper's scheme.
         nodes: a power of two, at least 16.
         told: hears how many levels are done.
     """
     densities = list(dict.fromkeys(density for measure in measures for density in measure))
     for density in densities:
         demand_known(model, density, latents)
+    if held_out is not None:
+        for name in model.layout.names:
+            demand_known(model, Density((name,)), held_out)
     if nodes < 16 or nodes & (nodes - 1):
         raise ValueError(f"nodes must be a power of two from 16 on, not {nodes}")
     z = joint_latent(model, latents)
+    trial = None if held_out is None else joint_latent(model, held_out).to(z)
     roles = torch.stack([roles_of(model, density) for density in densities])
     ends = model.schedule.log_snr(torch.tensor([1.0, T_MIN], dtype=torch.float64))
     low, high = ends.tolist()
     levels = low + (high - low) * (torch.arange(nodes, dtype=torch.float64) + 0.5) / nodes
-    size = max(1, CALL // (2 * len(densities)))
+    size = max(1, CALL // (2 * (len(densities) + roles.shape[1])))
     errors = torch.empty(nodes, len(densities), len(z), dtype=z.dtype)
-    generator = Generator().manual_seed(seed)
-    shape = (1 if shared else len(z), 2, model.layout.joint)
-    for node, t in enumerate(model.schedule.time_at_log_snr(levels)):
+    generator, trials = (Generator().manual_seed(own) for own in (seed, seed + 1))
+    for node, level in enumerate(model.schedule.time_at_log_snr(levels)):
+        t, weights = level.to(z), torch.eye(1, 2).to(z)
+        if trial is not None:
+            noise = torch.randn((len(trial), 2, z.shape[1]), generator=trials).to(z)
+            parts = zip(trial.split(size), noise.split(size), strict=True)
+            seen = [_products(model, own, draw, t, roles, True).sum(2) for own, draw in parts]
+            weights = _calibrated(torch.stack(seen).sum(0))
+        shape = (1 if shared else len(z), 2, z.shape[1])
         draws = torch.randn(shape, generator=generator).to(z).expand(len(z), -1, -1)
         for first in range(0, len(z), size):
             part = slice(first, first + size)
-            eps, blank = draws[part].unbind(1)
-            errors[node, :, part] = _errors(model, z[part], eps, blank, t.to(z), roles).cpu()
+            products = _products(model, z[part], draws[part], t, roles, trial is not None)
+            errors[node, :, part] = _errors(products, weights).cpu()
         told(node + 1)
     mask = model.layout.expand(roles == Role.GENERATED).to(z)
     base = mask @ (z.square() + math.log(2 * math.pi)).T / 2
@@ -226,27 +248,67 @@ def surprisal(
     )
 
 
-def _errors(
+def _products(
     model: ScoreModel,
     z: Float[Tensor, "row joint"],
-    eps: Float[Tensor, "row joint"],
-    blank: Float[Tensor, "row joint"],
+    draws: Float[Tensor, "row 2 joint"],
     t: Float[Tensor, ""],
     roles: Int64[Tensor, "density modality"],
+    marginals: bool,
+) -> Float[Tensor, "5 density row modality"]:
+    """u·p, u·q, p·p, p·q and q·q at one noise level, over ε and −ε; 0 where nothing is generated.
+
+    u = ε − σx, p = e − σx, and q = e(i) − σx, which is 0 without `marginals`.
+    """
+    layout, count, singles = model.layout, len(roles), roles.shape[1]
+    asked = roles
+    if marginals:
+        alone = torch.full((singles, singles), int(Role.ABSENT), device=roles.device)
+        asked = torch.cat([roles, alone.fill_diagonal_(int(Role.GENERATED))])
+    eps, blank = draws.unbind(1)
+    eps = torch.cat([eps, -eps])
+    noisy = model.schedule.alpha(t) * z.repeat(2, 1) + model.schedule.sigma(t) * eps
+    each = asked.repeat_interleave(len(eps), dim=0)
+    times = multi_time_vector(t.expand(len(each), 1), each)
+    role = layout.expand(each)
+    idle = blank if model.scheme == "independent" else torch.zeros_like(z)
+    x = torch.where(
+        role == Role.ABSENT, idle.repeat(2 * len(asked), 1), noisy.repeat(len(asked), 1)
+    )
+    x = torch.where(role == Role.OBSERVED, z.repeat(2 * len(asked), 1), x)
+    normal = model.schedule.sigma(t) * noisy
+    p = model.predict_noise(x, times, each) - normal.repeat(len(asked), 1)
+    p = torch.where(role == Role.GENERATED, p, 0.0).reshape(len(asked), len(eps), -1)
+    q = p[count:].sum(0)
+    p, u = p[:count], eps - normal
+    inside = layout.expand(roles == Role.GENERATED)[:, None]
+    owners = one_hot(layout.owner, singles).to(z)
+    pairs = (u * p, u * q * inside, p * p, p * q, q * q * inside)
+    summed = torch.stack([pair @ owners for pair in pairs])
+    return (summed[:, :, : len(z)] + summed[:, :, len(z) :]) / 2
+
+
+def _calibrated(
+    products: Float[Tensor, "5 density modality"],
+) -> Float[Tensor, "density 1 modality 2"]:
+    """c and d, from sums over held-out rows: least squares, drawn gently to (1, 0)."""
+    up, uq, pp, pq, qq = products
+    left = torch.stack([torch.stack([pp, pq], -1), torch.stack([pq, qq], -1)], -2)
+    prior = PRIOR * torch.eye(2).to(left)
+    right = torch.stack([up, uq], -1) + prior[0]
+    solved: Tensor = torch.linalg.solve(left + prior, right)
+    return solved[:, None]
+
+
+def _errors(
+    products: Float[Tensor, "5 density row modality"], weights: Float[Tensor, "*#many 2"]
 ) -> Float[Tensor, "density row"]:
-    """|ε − e|² less that of a standard normal, at one noise level, the mean of ε and −ε."""
-    count = len(roles)
-    z, blank, eps = (x.repeat(2 * count, 1) for x in (z, blank, eps))
-    sign = torch.tensor([1.0, -1.0]).to(z).repeat_interleave(len(z) // 2)
-    eps = sign[:, None] * eps
-    each = roles.repeat(2, 1).repeat_interleave(len(z) // (2 * count), dim=0)
-    times = multi_time_vector(t.expand(len(z), 1), each)
-    absent = blank if model.scheme == "independent" else torch.zeros_like(z)
-    x = diffuse(z, eps, times, each, absent, model.layout, model.schedule)
-    off = (eps - model.predict_noise(x, times, each)).square()
-    off = off - (eps - model.schedule.sigma(t) * x).square()
-    generated = model.layout.expand(each == Role.GENERATED)
-    return torch.where(generated, off, 0.0).sum(1).reshape(2, count, -1).mean(0)
+    """|u − c p − d q|² − |u|², over what is generated."""
+    c, d = weights.unbind(-1)
+    up, uq, pp, pq, qq = products
+    each = c * (c * pp - 2 * up) + d * (d * qq - 2 * uq) + 2 * c * d * pq
+    total: Tensor = each.sum(-1)
+    return total
 
 
 def joint_latent(
