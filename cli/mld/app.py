@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mld.commands import plugins, running, sampling, specs
+from mld.commands import knowing, plugins, running, sampling, specs
 
 app = typer.Typer(
     help="Any-to-any generation over your own modalities.",
@@ -19,7 +19,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (running.run, sampling.sample, running.report, plugins.modalities):
+for command in (
+    running.run,
+    sampling.sample,
+    knowing.impute,
+    knowing.score,
+    knowing.information,
+    running.report,
+    plugins.modalities,
+):
     app.command()(command)
 
 spec_app = typer.Typer(help="Write and check specs.", no_args_is_help=True)

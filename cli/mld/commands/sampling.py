@@ -39,12 +39,12 @@ def sample(
     as_json: AsJson = False,
 ) -> None:
     """Generate modalities of a finished run, given data for some of the others."""
-    from mld import experiment
+    from mld import using
     from mld_core import Registry
 
     pairs = dict(pair(told) for told in given or [])
     wanted = [name.strip() for name in want.split(",") if name.strip()] or None
-    loaded = experiment.load(run, Registry())
+    loaded = using.load(run, Registry())
     made = loaded.sample(
         pairs, wanted, n, seed=seed, sampler=sampler, steps=steps, guidance=guidance
     )
