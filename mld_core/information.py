@@ -42,6 +42,9 @@ NODES = 128
 CALL = 16384
 """Rows through the network at once, about."""
 
+TINY = 1e-12
+"""The smallest variance that a weight is made of."""
+
 PRIOR = 4.0
 """How firmly calibration holds on to the network's own prediction: a spread of ½ about 1."""
 
@@ -73,13 +76,8 @@ def entropy(of: Sequence[str], given: Sequence[str] = ()) -> Measure:
 
 
 def mutual_information(x: Sequence[str], y: Sequence[str], given: Sequence[str] = ()) -> Measure:
-    """I(x; y | given) as h(x | given) − h(x | y, given), and the same from y: their mean."""
-    return _sum(
-        (0.5, entropy(x, given)),
-        (-0.5, entropy(x, [*y, *given])),
-        (0.5, entropy(y, given)),
-        (-0.5, entropy(y, [*x, *given])),
-    )
+    """I(x; y | given) = h(x | given) − h(x | y, given); from y it is another form of the same."""
+    return _sum((1, entropy(x, given)), (-1, entropy(x, [*y, *given])))
 
 
 def joint_mutual_information(
@@ -157,8 +155,16 @@ class Surprisal:
         variance = off.square().mean(0) / 6 / nodes
         return self._base(measure) + levels.mean(0), variance.sqrt()
 
-    def estimate(self, measure: Measure) -> Estimate:
-        """The mean over rows. ValueError with fewer than two."""
+    def estimate(self, *forms: Measure) -> Estimate:
+        """The mean over rows. ValueError with fewer than two.
+
+        Several forms of one quantity are weighted by their precision over rows: what a network
+        predicts badly also scatters.
+        """
+        variances = [float(self.rows(form)[0].var(correction=0)) for form in forms]
+        total = sum(1 / max(own, TINY) for own in variances)
+        pairs = zip(variances, forms, strict=True)
+        measure = _sum(*((1 / max(own, TINY) / total, form) for own, form in pairs))
         levels, base = self._integrand(measure), self._base(measure)
         if len(base) < 2:
             raise ValueError(f"a mean with its standard error needs two rows, not {len(base)}")

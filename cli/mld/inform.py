@@ -25,30 +25,37 @@ from mld_core.information import (
     total_correlation,
 )
 
+Forms = tuple[Measure, ...]
+"""Measures of one quantity, estimated together."""
 
-def standard_measures(names: Sequence[str]) -> dict[str, Measure]:
+
+def standard_measures(names: Sequence[str]) -> dict[str, Forms]:
     """What is asked when nobody says: all pairs, also given the rest; each against the rest."""
     rest = {name: [other for other in names if other != name] for name in names}
-    asked: dict[str, Measure] = {}
+    asked: dict[str, Forms] = {}
     for a, b in combinations(names, 2):
-        asked[f"I({a}; {b})"] = mutual_information([a], [b])
-        asked[f"I({a}; {b}), joint form"] = joint_mutual_information([a], [b])
+        asked[f"I({a}; {b})"] = _both_ways([a], [b])
+        asked[f"I({a}; {b}), joint form"] = (joint_mutual_information([a], [b]),)
     if len(names) > 2:
         for a, b in combinations(names, 2):
             others = [name for name in names if name not in (a, b)]
-            asked[f"I({a}; {b} | {', '.join(others)})"] = mutual_information([a], [b], others)
+            asked[f"I({a}; {b} | {', '.join(others)})"] = _both_ways([a], [b], others)
         for name in names:
-            asked[f"I({name}; {', '.join(rest[name])})"] = mutual_information([name], rest[name])
+            asked[f"I({name}; {', '.join(rest[name])})"] = _both_ways([name], rest[name])
     if len(names) > 1:
-        asked["total correlation"] = total_correlation(names)
-        asked["dual total correlation"] = dual_total_correlation(names)
-        asked["O-information"] = o_information(names)
+        asked["total correlation"] = (total_correlation(names),)
+        asked["dual total correlation"] = (dual_total_correlation(names),)
+        asked["O-information"] = (o_information(names),)
     for name in names:
-        asked[f"h({name})"] = entropy([name])
+        asked[f"h({name})"] = (entropy([name]),)
     return asked
 
 
-def measure_of(told: str, names: Sequence[str]) -> tuple[str, Measure]:
+def _both_ways(x: Sequence[str], y: Sequence[str], given: Sequence[str] = ()) -> Forms:
+    return mutual_information(x, y, given), mutual_information(y, x, given)
+
+
+def measure_of(told: str, names: Sequence[str]) -> tuple[str, Forms]:
     """The measure that "a,b;c|d" asks for: I(a, b; c | d). SpecError if it is not of that form."""
     main, _, given = told.partition("|")
     sides = [[name.strip() for name in part.split(",")] for part in (*main.split(";"), given)]
@@ -61,14 +68,14 @@ def measure_of(told: str, names: Sequence[str]) -> tuple[str, Measure]:
             f"({', '.join(names)})"
         )
     title = f"I({', '.join(x)}; {', '.join(y)}" + (f" | {', '.join(z)})" if z else ")")
-    return title, mutual_information(x, y, z)
+    return title, _both_ways(x, y, z)
 
 
 def inform(
     model: ScoreModel,
     latents: Mapping[str, Float[Tensor, "row _"]],
     held_out: Mapping[str, Float[Tensor, "_ _"]] | None,
-    measures: Mapping[str, Measure],
+    measures: Mapping[str, Forms],
     seed: int,
     told: Callable[[int], None],
 ) -> dict[str, Estimate]:
@@ -76,9 +83,9 @@ def inform(
 
     ValueError if the model knows no marginals, or there are fewer than two rows.
     """
-    asked = list(measures.values())
+    asked = [form for forms in measures.values() for form in forms]
     found = surprisal(model, latents, asked, seed, shared=False, held_out=held_out, told=told)
-    return {name: found.estimate(measure) for name, measure in measures.items()}
+    return {name: found.estimate(*forms) for name, forms in measures.items()}
 
 
 def raw_entropies(model: ScoreModel) -> dict[str, float]:

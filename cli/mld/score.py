@@ -131,8 +131,14 @@ def _measures(
     names: Sequence[str],
 ) -> tuple[list[Measure], dict[tuple[str, str], Measure], dict[str, Measure]]:
     overall = [total_correlation(names)] if len(names) > 1 else []
-    pairs = {(a, b): mutual_information([a], [b]) for a, b in combinations(names, 2)}
+    pairs = {(a, b): _both_ways(a, b) for a, b in combinations(names, 2)}
     return overall, pairs, {name: entropy([name]) for name in names}
+
+
+def _both_ways(a: str, b: str) -> Measure:
+    """The mean of I(a; b) as seen from a and from b."""
+    one, other = mutual_information([a], [b]), mutual_information([b], [a])
+    return {own: (one.get(own, 0) + other.get(own, 0)) / 2 for own in {**one, **other}}
 
 
 def write_scores(path: Path, scores: Sequence[RowScore]) -> None:

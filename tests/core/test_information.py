@@ -22,6 +22,7 @@ from mld_core.information import (
     total_correlation,
 )
 from mld_core.layout import LatentLayout
+from mld_core.roles import Role
 from mld_core.standardise import Standardiser
 
 ROWS = 1000
@@ -194,6 +195,24 @@ def test_the_standard_error_is_the_spread_of_repetitions(gaussian_world: Any) ->
     assert 0.7 < told / spread < 1.4
 
 
+def test_forms_of_one_quantity_are_weighted_by_their_precision(gaussian_world: Any) -> None:
+    """A form that scatters ten times as much counts a hundredth."""
+    world = pair(gaussian_world, 2, 1.0)
+    good, poor = mutual_information("x", "y"), mutual_information("y", "x")
+    found = surprisal(world.exact_model(), world.rows(200), [good, poor], seed=0, shared=False)
+    both = found.estimate(good, poor)
+    assert both.standard_error <= found.estimate(good).standard_error * 1.001
+    worse = Density(("y",)), Density(("y",), ("x",))
+    scattered = {
+        **found.errors,
+        **{own: torch.randn(128, 200).double() * 1e3 for own in worse},
+    }
+    spoilt = replace(found, errors=scattered)
+    value = spoilt.estimate(good, poor).value
+    assert value == pytest.approx(found.estimate(good).value, abs=0.1)
+    assert abs(spoilt.estimate(poor).value - 1) > 1
+
+
 def test_estimates_converge_in_the_noise_levels(gaussian_world: Any) -> None:
     world = pair(gaussian_world, 2, 3.0)
     measure = mutual_information("x", "y")
@@ -203,6 +222,34 @@ def test_estimates_converge_in_the_noise_levels(gaussian_world: Any) -> None:
     assert nodes == [8, 16, 32, 64, 128]
     assert estimate.convergence[-1][1:] == (estimate.value, estimate.standard_error)
     assert abs(estimate.convergence[-1][1] - 3) < 0.06
+
+
+@pytest.mark.parametrize("gain", [1.0, 1.5])
+def test_calibration_mends_a_network_too_sure_of_itself_and_leaves_a_true_one(
+    gaussian_world: Any, gain: float
+) -> None:
+    """What a conditional prediction adds to the marginal one is blown up by `gain`."""
+    world = pair(gaussian_world, 3, 2.0)
+
+    def sure(z: Tensor, times: Tensor, roles: Tensor) -> Tensor:
+        eps = world.predict_noise(z, times, roles)
+        alone = torch.where(roles == Role.OBSERVED, Role.ABSENT, roles)
+        marginal = world.predict_noise(z, torch.where(alone == Role.ABSENT, 1.0, times), alone)
+        return marginal + gain * (eps - marginal)
+
+    model = replace(world.exact_model(), predict_noise=sure)
+    measure = mutual_information("x", "y")
+    generator = torch.Generator().manual_seed(4)
+    z = torch.randn(500, 6, generator=generator, dtype=torch.float64)
+    held_out = world.layout.split(z @ torch.linalg.cholesky(world.covariance).T)
+    values = [
+        surprisal(model, world.rows(ROWS), [measure], 0, False, held_out=own)
+        .estimate(measure)
+        .value
+        for own in (None, held_out)
+    ]
+    assert abs(values[1] - 2.0) < 0.06
+    assert (abs(values[0] - 2.0) < 0.04) if gain == 1 else (values[0] < 1.6)
 
 
 def test_requests_that_make_no_sense_are_refused(world: Any) -> None:
