@@ -52,7 +52,8 @@ def pair(gaussian_world: Any, dim: int, nats: float) -> Any:
     """Two modalities of equal width with this much mutual information, evenly over dimensions."""
     rho = math.sqrt(-math.expm1(-2 * nats / dim))
     eye = torch.eye(dim).double()
-    turn = torch.linalg.qr(torch.randn(dim, dim, dtype=torch.float64)).Q
+    generator = torch.Generator().manual_seed(dim)
+    turn = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64)).Q
     covariance = torch.cat([torch.cat([eye, rho * turn], 1), torch.cat([rho * turn.T, eye], 1)])
     return gaussian_world(
         LatentLayout({"x": dim, "y": dim}), torch.zeros(2 * dim).double(), covariance
