@@ -19,7 +19,8 @@ from scipy.integrate import solve_ivp
 from torch import Generator, Tensor
 
 from mld_core.conditional import ScoreModel
-from mld_core.information import Density, demand_known, joint_latent, roles_of
+from mld_core.information import demand_known, joint_latent, roles_of
+from mld_core.measures import Density
 from mld_core.multitime import multi_time_vector
 from mld_core.roles import Role
 from mld_core.schedule import T_MIN

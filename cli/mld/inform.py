@@ -13,15 +13,14 @@ from torch import Tensor
 from mld.gallery import Findings, convergence, write_findings
 from mld_core import SpecError
 from mld_core.conditional import ScoreModel
-from mld_core.information import (
-    Estimate,
+from mld_core.information import Estimate, surprisal
+from mld_core.measures import (
     Measure,
     dual_total_correlation,
     entropy,
     joint_mutual_information,
     mutual_information,
     o_information,
-    surprisal,
     total_correlation,
 )
 

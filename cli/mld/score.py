@@ -18,14 +18,8 @@ from mld.gallery import Findings, Row, Shown, exhibits, write_findings
 from mld.listing import Listing, write_table
 from mld_core import DataError, Modality
 from mld_core.conditional import ScoreModel
-from mld_core.information import (
-    NODES,
-    Measure,
-    entropy,
-    mutual_information,
-    surprisal,
-    total_correlation,
-)
+from mld_core.information import NODES, surprisal
+from mld_core.measures import Measure, entropy, mutual_information, total_correlation
 
 BATCH = 2000
 """Rows scored at once."""

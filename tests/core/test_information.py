@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mld_core.information import (
+from mld_core.information import surprisal
+from mld_core.layout import LatentLayout
+from mld_core.measures import (
     Density,
     Measure,
     dual_total_correlation,
@@ -18,10 +20,8 @@ from mld_core.information import (
     joint_mutual_information,
     mutual_information,
     o_information,
-    surprisal,
     total_correlation,
 )
-from mld_core.layout import LatentLayout
 from mld_core.roles import Role
 from mld_core.standardise import Standardiser
 

@@ -10,8 +10,9 @@ import torch
 
 from mld_core.conditional import ScoreModel
 from mld_core.ema import EMA
-from mld_core.information import joint_mutual_information, mutual_information, surprisal
+from mld_core.information import surprisal
 from mld_core.layout import LatentLayout
+from mld_core.measures import joint_mutual_information, mutual_information
 from mld_core.multitime import diffuse, draw_times, masked_loss, multi_time_vector
 from mld_core.networks import ResidualMLP
 from mld_core.roles import draw_three_roles

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from mld_core.information import Density, entropy, surprisal
+from mld_core.information import surprisal
 from mld_core.layout import LatentLayout
 from mld_core.likelihood import log_density
+from mld_core.measures import Density, entropy
 from mld_core.standardise import Standardiser
 
 
