@@ -17,9 +17,10 @@ import typer
 from typer.testing import CliRunner
 
 from mld.app import app
-from mld.experiment import load, run
+from mld.experiment import run
 from mld.rundir import RunDir
 from mld.spec import load_spec
+from mld.using import load
 from mld_core import Registry, hookspecs
 
 ROOT = Path(__file__).parent.parent
@@ -147,7 +148,7 @@ def test_the_readmes_python_names_exist() -> None:
     """The example needs a trained run; its calls are checked against the signatures."""
     (example,) = blocks(README, "python")
     calls = re.findall(r"run\.(\w+)\(", example)
-    from mld.experiment import Run
+    from mld.using import Run
 
     assert calls
     assert all(hasattr(Run, name) for name in calls)

@@ -12,12 +12,12 @@ from importlib import import_module
 from typing import Any
 
 _HOME_OF = {
-    "Run": "experiment",
+    "Run": "using",
     "RunDir": "rundir",
-    "Sampled": "experiment",
+    "Sampled": "using",
     "Spec": "spec",
     "dump_spec": "spec",
-    "load": "experiment",
+    "load": "using",
     "load_spec": "spec",
     "run": "experiment",
 }

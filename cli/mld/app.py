@@ -12,7 +12,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from mld.commands import checking, plugins, running, sampling, specs
+from mld.commands import checking, knowing, plugins, running, sampling, specs
 from mld.commands.telling import command as told
 
 app = typer.Typer(
@@ -24,6 +24,9 @@ app = typer.Typer(
 for command in (
     running.run,
     sampling.sample,
+    knowing.impute,
+    knowing.score,
+    knowing.information,
     running.report,
     plugins.modalities,
     plugins.datasets,

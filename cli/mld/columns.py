@@ -95,7 +95,7 @@ class Recorded:
                 raw = _read(self.split, self.name, self.dataset, row)
             except (ValueError, OSError) as error:
                 fault = f"row {told!r}, modality {self.name!r}: {error}"
-                raise DataError(unusable("train", [fault])) from error
+                raise DataError(unusable("the train split", [fault])) from error
             if raw is not None:
                 yield raw
 
@@ -150,10 +150,10 @@ def calling(kind: str, method: str, at: str = "") -> Iterator[None]:
         raise PluginError(f"kind {kind!r}: {method} failed{at}: {said}") from error
 
 
-def unusable(split: str, faults: list[str]) -> str:
-    """The message about what is wrong with items of a split, the first ten of them."""
+def unusable(place: str, faults: list[str]) -> str:
+    """The message about what is wrong with items of a place, the first ten of them."""
     count = "1 item" if len(faults) == 1 else f"{len(faults)} items"
-    lines = [f"{count} of the {split} split cannot be used:", *faults[:SHOWN]]
+    lines = [f"{count} of {place} cannot be used:", *faults[:SHOWN]]
     if len(faults) > SHOWN:
         lines.append(f"... and {len(faults) - SHOWN} more")
     return "\n  ".join(lines)

@@ -16,6 +16,7 @@ from mld.columns import Column, Recorded, calling, open_split, unusable
 from mld.complaints import did_you_mean
 from mld.spec import Spec
 from mld_core import DataError, Dataset, Modality, PluginError, Registry, SpecError, SplitName
+from mld_core.layout import LatentLayout
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,11 @@ def _built(
             return provides(config, facts)
     except (ValueError, OSError) as error:
         raise SpecError(f"modalities.{name}: {error}") from error
+
+
+def layout_of(modalities: Mapping[str, Modality]) -> LatentLayout:
+    """Where each modality sits in the joint latent: in the spec's order."""
+    return LatentLayout({name: own.config.latent_dim for name, own in modalities.items()})
 
 
 def fit_modalities(spec: Spec, dataset: Dataset, registry: Registry) -> dict[str, Modality]:
@@ -159,7 +165,7 @@ class Data:
             column = Column(split, own, self._dataset.kind, modality)
             items[own] = column.load(present[:, index], faults, told=f"{name} {own}")
         if faults:
-            raise DataError(unusable(name, faults))
+            raise DataError(unusable(f"the {name} split", faults))
         kept = present.any(dim=1)
         if name == "train" and not kept.any():
             raise DataError("the train split has no row with anything recorded")

@@ -1,4 +1,4 @@
-"""How far a training is, told on stderr: a bar on a terminal, a line every tenth elsewhere."""
+"""How far long work is, told on stderr: a bar on a terminal, a line every tenth elsewhere."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 Show = Callable[[int, float, float], None]
 """Tells the updates done, the loss, and the rate in rows per second."""
@@ -22,7 +26,25 @@ def progress(job: str, done: int, updates: int) -> Iterator[Show]:
 
 
 @contextmanager
-def _bar(job: str, done: int, updates: int) -> Iterator[Show]:
+def counting(job: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show work of `total` parts; it is told how many are done."""
+    if sys.stderr.isatty():
+        with _rich(job, total, 0) as (bar, task):
+            yield lambda done: bar.update(task, completed=done)
+        return
+    tenth = 0
+
+    def show(done: int) -> None:
+        nonlocal tenth
+        if 10 * done // total > tenth:
+            tenth = 10 * done // total
+            sys.stderr.write(f"{job}: {done} of {total}\n")
+
+    yield show
+
+
+@contextmanager
+def _rich(job: str, total: int, done: int) -> Iterator[tuple[Progress, TaskID]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as TimeLeftColumn
@@ -35,7 +57,12 @@ def _bar(job: str, done: int, updates: int) -> Iterator[Show]:
         TimeLeftColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(job, total=updates, completed=done, told="")
+        yield bar, bar.add_task(job, total=total, completed=done, told="")
+
+
+@contextmanager
+def _bar(job: str, done: int, updates: int) -> Iterator[Show]:
+    with _rich(job, updates, done) as (bar, task):
 
         def show(done: int, loss: float, rate: float) -> None:
             bar.update(task, completed=done, told=f"loss {loss:.4g}  {rate:,.0f} rows/s")
@@ -60,4 +87,4 @@ def _lines(job: str, done: int, updates: int) -> Show:
     return show
 
 
-__all__ = ["Show", "progress"]
+__all__ = ["Show", "counting", "progress"]

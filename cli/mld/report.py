@@ -1,52 +1,18 @@
-"""A run folder as one self-contained HTML page: no network, no other files.
-
-What a file is shown as follows from its suffix alone.
-"""
+"""A run folder as one self-contained HTML page: no network, no other files."""
 
 from __future__ import annotations
 
-import base64
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from mld.charts import Dot, dot_track, line_chart
+from mld.charts import line_chart
+from mld.pages import Exhibit, environment, exhibit_of, number
 from mld.rundir import RunDir
-from mld_core import ArtefactError
-
-_SHOWN_AS: dict[str, tuple[Literal["picture", "sound"], str]] = {
-    ".png": ("picture", "image/png"),
-    ".jpg": ("picture", "image/jpeg"),
-    ".jpeg": ("picture", "image/jpeg"),
-    ".svg": ("picture", "image/svg+xml"),
-    ".wav": ("sound", "audio/wav"),
-    ".flac": ("sound", "audio/flac"),
-    ".ogg": ("sound", "audio/ogg"),
-}
-_SIDE = 112
-"""Pixels of the page to which a small picture is enlarged, at most."""
-_SMALL = 64
-"""A picture with no longer side is drawn pixel by pixel."""
-
-
-@dataclass(frozen=True)
-class Exhibit:
-    """One thing to see, hear or read in a cell; `source` is a data URI, or the text itself.
-
-    A picture so small that its pixels should be seen has a width and height, in pixels of the page.
-    """
-
-    form: Literal["picture", "sound", "text", "file"]
-    source: str
-    name: str
-    width: int | None = None
-    height: int | None = None
 
 
 @dataclass(frozen=True)
@@ -109,7 +75,7 @@ def write_report(run_dir: RunDir) -> Path:
     events = run_dir.read_events()
     modalities = {name: metrics["modalities"][name] for name in spec["modalities"]}
     subsets = _subsets(metrics, list(modalities), run_dir)
-    template = _environment().get_template("report.html.j2")
+    template = environment().get_template("report.html.j2")
     html = template.render(
         spec=spec,
         spec_text=spec_text,
@@ -166,37 +132,13 @@ def _samples(run_dir: RunDir, key: str) -> list[Sample]:
 
 def _cell(folder: Path, told: dict[str, Any]) -> Cell:
     """Pictures above sounds above text; an inline modality's file only repeats its text."""
-    exhibits = [_exhibit(folder / file) for file in [told["file"], *told["previews"]] if file]
+    exhibits = [exhibit_of(folder / file) for file in [told["file"], *told["previews"]] if file]
     if told["cell"] is not None:
         exhibits = [exhibit for exhibit in exhibits if exhibit.form in ("picture", "sound")]
         exhibits.append(Exhibit("text", told["cell"], ""))
     order = ("picture", "sound", "text", "file")
     exhibits.sort(key=lambda exhibit: order.index(exhibit.form))
     return Cell(told["role"] == "given", exhibits)
-
-
-def _exhibit(path: Path) -> Exhibit:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        remedy = "recompute it with `mld run SPEC --redo generate`"
-        raise ArtefactError(f"{path} is missing: {remedy}") from None
-    if path.suffix == ".txt":
-        return Exhibit("text", data.decode(), path.name)
-    form, mime = _SHOWN_AS.get(path.suffix, ("file", "application/octet-stream"))
-    source = f"data:{mime};base64,{base64.b64encode(data).decode()}"
-    return Exhibit(form, source, path.name, *_enlarged(data))
-
-
-def _enlarged(data: bytes) -> tuple[int, int] | tuple[None, None]:
-    """Width and height on the page of a small PNG picture: a whole multiple of its own."""
-    if not data.startswith(b"\x89PNG"):
-        return None, None
-    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-    if max(width, height) > _SMALL:
-        return None, None
-    times = max(1, _SIDE // max(width, height))
-    return times * width, times * height
 
 
 def _warnings(events: list[dict[str, Any]]) -> list[str]:
@@ -244,7 +186,7 @@ def _curve(name: str, job: list[dict[str, Any]], losses: Sequence[float | None])
     if train:
         told = "validation" if validation else "training"
         update, loss = (validation or train)[-1]
-        caption = f"{told} {_number(loss)}"
+        caption = f"{told} {number(loss)}"
         label = f"{name}: {caption} after {update:,} updates"
         chart = line_chart(train, validation, job[-1]["updates"], label)
         yield Curve(name, chart, caption)
@@ -252,45 +194,6 @@ def _curve(name: str, job: list[dict[str, Any]], losses: Sequence[float | None])
 
 def _known(updates: Sequence[int], losses: Sequence[float | None]) -> list[tuple[float, float]]:
     return [(x, y) for x, y in zip(updates, losses, strict=True) if y is not None]
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("mld", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=_number, interval=_interval, duration=_duration)
-    environment.globals.update(Dot=Dot, dot_track=dot_track)
-    return environment
-
-
-def _number(value: float | None) -> str:
-    """Three significant digits, or a whole number whole."""
-    if value is None:
-        return "–"
-    if value == round(value):
-        return f"{value:,.0f}"
-    digits = 2 - math.floor(math.log10(abs(value)))
-    told = f"{value:,.{max(digits, 0)}f}" if digits < 7 else f"{value:.2e}"
-    return told.replace("-", "−")
-
-
-def _interval(told: Mapping[str, float]) -> str:
-    return f"{told['low']:.2f}–{told['high']:.2f}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 1:
-        return f"{1000 * seconds:.3g} ms"
-    if seconds < 60:
-        return f"{seconds:.3g} s"
-    minutes = round(seconds / 60)
-    if seconds < 3600:
-        return f"{int(seconds // 60)} min {int(seconds % 60)} s"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 __all__ = ["write_report"]

@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 import torch
 
-from mld.experiment import load, report, run
+from mld.experiment import report, run
 from mld.rundir import STAGES, RunDir
 from mld.sections import GuidanceSpec
 from mld.spec import Spec, load_spec
+from mld.using import load
 from mld_core import ArtefactError, DataError, NumericalError, Registry, SpecError
 
 WORLDS = Path(__file__).parent / "worlds"

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -56,6 +56,33 @@ class GaussianWorld:
             eps[rows[:, None], g] = sigma * torch.linalg.solve(noisy, off.T).T
         return eps
 
+    def rows(self, count: int) -> dict[str, Tensor]:
+        """Latents whose sample mean and covariance are the world's, so that means are exact."""
+        generator = torch.Generator().manual_seed(3)
+        z = torch.randn(count, self.layout.joint, generator=generator, dtype=torch.float64)
+        z = z - z.mean(0)
+        z = torch.linalg.solve_triangular(
+            torch.linalg.cholesky(torch.cov(z.T, correction=0)), z.T, upper=False
+        ).T
+        return self.layout.split(z @ torch.linalg.cholesky(self.covariance).T + self.mean)
+
+    def log_density(
+        self, z: dict[str, Tensor], of: tuple[str, ...], given: tuple[str, ...] = ()
+    ) -> Tensor:
+        """The exact log p(of | given) of each row."""
+        roles = [
+            Role.GENERATED if name in of else Role.OBSERVED if name in given else Role.ABSENT
+            for name in self.layout.names
+        ]
+        joint = self.layout.concatenate(z)
+        g, mean, cov = self.conditional(torch.tensor(roles), joint)
+        normal = torch.distributions.MultivariateNormal(torch.zeros(len(g)).double(), cov)
+        return normal.log_prob(joint[:, g] - mean)
+
+    def exact_model(self) -> ScoreModel:
+        """The model in float64."""
+        return replace(self.model(), predict_noise=self.predict_noise)
+
     def model(self) -> ScoreModel:
         width = self.layout.joint
         plain = Standardiser(torch.zeros(width), torch.ones(width), torch.zeros(width).bool())
@@ -77,3 +104,9 @@ def world() -> GaussianWorld:
     covariance = root @ root.T / 6 + 0.05 * torch.eye(6)
     mean = torch.linspace(-1, 1, 6, dtype=torch.float64)
     return GaussianWorld(layout, mean, covariance)
+
+
+@pytest.fixture
+def gaussian_world() -> type[GaussianWorld]:
+    """To make others: (layout, mean, covariance)."""
+    return GaussianWorld

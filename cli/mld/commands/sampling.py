@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
-from mld.commands.telling import AsJson, command, pair
+from mld.commands.telling import AsJson, command, open_run, pair
 
 
 @command
@@ -40,16 +39,9 @@ def sample(
     as_json: AsJson = False,
 ) -> None:
     """Generate modalities of a finished run, given data for some of the others."""
-    from mld import experiment
-    from mld_core import Registry
-
     pairs = dict(pair(told) for told in given or [])
     wanted = [name.strip() for name in want.split(",") if name.strip()] or None
-    with warnings.catch_warnings(record=True) as met:
-        warnings.simplefilter("always", UserWarning)
-        loaded = experiment.load(run, Registry())
-    for warning in met:
-        typer.echo(f"warning: {warning.message}", err=True)
+    loaded = open_run(run)
     made = loaded.sample(
         pairs, wanted, n, seed=seed, sampler=sampler, steps=steps, guidance=guidance
     )

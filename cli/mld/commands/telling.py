@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import traceback
+import warnings
 from collections.abc import Callable
 from functools import wraps
-from typing import Annotated, Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from mld_core.errors import ExitCode, MLDError
+
+if TYPE_CHECKING:
+    from mld.using import Run
 
 Function = TypeVar("Function", bound=Callable[..., None])
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -44,3 +49,16 @@ def pair(told: str) -> tuple[str, str]:
     if not (name and equals and value):
         raise typer.BadParameter(f"--given wants NAME=DATUM, not {told!r}")
     return name, value
+
+
+def open_run(folder: Path) -> Run:
+    """A finished run to be asked; what it warns of goes to stderr."""
+    from mld import using
+    from mld_core import Registry
+
+    with warnings.catch_warnings(record=True) as met:
+        warnings.simplefilter("always", UserWarning)
+        loaded = using.load(folder, Registry())
+    for warning in met:
+        typer.echo(f"warning: {warning.message}", err=True)
+    return loaded

@@ -1,0 +1,119 @@
+"""`mld score`, `mld impute` and `mld information`: what a finished run knows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from mld.commands.telling import AsJson, command, open_run
+
+WORST = 10
+"""How many rows a terminal is shown."""
+
+RunFolder = Annotated[Path, typer.Argument(help="a finished run's directory")]
+ManifestFile = Annotated[
+    Path, typer.Argument(help="a .csv or .jsonl file with columns of the run's modalities")
+]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed, the same results.")]
+Gallery = Annotated[int, typer.Option(min=0, help="Rows shown on the page.")]
+
+
+@command
+def score(
+    run: RunFolder,
+    manifest: ManifestFile,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A .csv or .jsonl file; <manifest>.scores.csv here if not given."),
+    ] = None,
+    gallery: Gallery = 30,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Say for each row how well its modalities belong together, the worst first."""
+    out = out or Path(f"{manifest.stem}.scores.csv")
+    if out.suffix.lower() not in (".csv", ".jsonl"):
+        raise typer.BadParameter(f"--out must be named *.csv or *.jsonl, not {out}")
+    from mld.score import write_page, write_scores
+
+    loaded = open_run(run)
+    listing = loaded.listing(manifest)
+    scores = loaded.score(listing, seed=seed)
+    write_scores(out, scores)
+    page = out.with_suffix(".html")
+    write_page(page, scores, listing, loaded.modalities, gallery)
+    if as_json:
+        typer.echo(json.dumps([own.flat() for own in scores]))
+        return
+    for own in scores[:WORST]:
+        told = "–" if own.overall is None else f"{own.overall[0]:+8.2f} ± {own.overall[1]:.2f} nats"
+        typer.echo(f"{told}  {own.id}")
+    typer.echo(f"{len(scores)} rows in {out}, the worst of them on {page}", err=True)
+
+
+@command
+def impute(
+    run: RunFolder,
+    manifest: ManifestFile,
+    out: Annotated[Path, typer.Option(help="The folder of the new manifest and its files.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="Alternatives for each empty cell.")] = 1,
+    gallery: Gallery = 30,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Fill a manifest's empty cells from what each row has; the same command again goes on."""
+    from mld.impute import read_filled, write_page
+
+    loaded = open_run(run)
+    listing = loaded.listing(manifest)
+    if loaded.model.scheme == "paper":
+        typer.echo(
+            f"{run}: roles: paper teaches no marginals, so cells are filled without guidance: "
+            "train with roles: three-role for guidance",
+            err=True,
+        )
+    filled_manifest = loaded.impute(listing, out, n, seed=seed)
+    filled = read_filled(out)
+    write_page(out / "report.html", filled, listing, loaded.modalities, gallery)
+    if as_json:
+        typer.echo(json.dumps({"manifest": str(filled_manifest), "cells": filled}))
+        return
+    joint = len({told["id"] for told in filled if told["joint"]})
+    typer.echo(filled_manifest)
+    typer.echo(
+        f"{len(filled)} cells filled, {joint} rows generated jointly; {out / 'report.html'}",
+        err=True,
+    )
+
+
+@command
+def information(
+    run: RunFolder,
+    of: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(metavar="A,B;C|D", help="Ask for I(A, B; C | D) too; may be repeated."),
+    ] = None,
+    rows: Annotated[int, typer.Option(min=2, help="Test rows used, at most.")] = 500,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Say how much the modalities tell about each other, in nats."""
+    from mld.inform import as_json as plain
+    from mld.inform import write_page
+
+    loaded = open_run(run)
+    estimates = loaded.information(of or (), rows=rows, seed=seed)
+    told = plain(estimates, loaded.model)
+    page = run / "information.html"
+    loaded.run_dir.write_json(run / "information.json", told)
+    write_page(page, told, loaded.model.layout.names)
+    if as_json:
+        typer.echo(json.dumps(told))
+        return
+    width = max(map(len, estimates))
+    for name, own in estimates.items():
+        typer.echo(f"{name:{width}}  {own.value:8.3f} ± {own.standard_error:.3f} nats")
+    typer.echo(f"h is of standardised latents; {page}", err=True)

@@ -1,0 +1,154 @@
+"""How much the modalities of a run tell about each other, on held-out rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mld.gallery import Findings, convergence, write_findings
+from mld_core import SpecError
+from mld_core.conditional import ScoreModel
+from mld_core.information import Estimate, surprisal
+from mld_core.measures import (
+    Measure,
+    dual_total_correlation,
+    entropy,
+    joint_mutual_information,
+    mutual_information,
+    o_information,
+    total_correlation,
+)
+
+Forms = tuple[Measure, ...]
+"""Measures of one quantity, estimated together."""
+
+
+def standard_measures(names: Sequence[str]) -> dict[str, Forms]:
+    """What is asked when nobody says: all pairs, also given the rest; each against the rest."""
+    rest = {name: [other for other in names if other != name] for name in names}
+    asked: dict[str, Forms] = {}
+    for a, b in combinations(names, 2):
+        asked[f"I({a}; {b})"] = _both_ways([a], [b])
+        asked[f"I({a}; {b}), joint form"] = (joint_mutual_information([a], [b]),)
+    if len(names) > 2:
+        for a, b in combinations(names, 2):
+            others = [name for name in names if name not in (a, b)]
+            asked[f"I({a}; {b} | {', '.join(others)})"] = _both_ways([a], [b], others)
+        for name in names:
+            asked[f"I({name}; {', '.join(rest[name])})"] = _both_ways([name], rest[name])
+    if len(names) > 1:
+        asked["total correlation"] = (total_correlation(names),)
+        asked["dual total correlation"] = (dual_total_correlation(names),)
+        asked["O-information"] = (o_information(names),)
+    for name in names:
+        asked[f"h({name})"] = (entropy([name]),)
+    return asked
+
+
+def _both_ways(x: Sequence[str], y: Sequence[str], given: Sequence[str] = ()) -> Forms:
+    return mutual_information(x, y, given), mutual_information(y, x, given)
+
+
+def measure_of(told: str, names: Sequence[str]) -> tuple[str, Forms]:
+    """The measure that "a,b;c|d" asks for: I(a, b; c | d). SpecError if it is not of that form."""
+    main, _, given = told.partition("|")
+    sides = [[name.strip() for name in part.split(",")] for part in (*main.split(";"), given)]
+    x, y, z = sides[0], sides[1] if len(sides) == 3 else [], [name for name in sides[-1] if name]
+    asked = [*x, *y, *z]
+    foreign = [name for name in asked if name not in names]
+    if len(sides) != 3 or foreign or len(set(asked)) < len(asked):
+        raise SpecError(
+            f"{told!r}: write A;B or A,B;C|D with modalities of the run, each once "
+            f"({', '.join(names)})"
+        )
+    title = f"I({', '.join(x)}; {', '.join(y)}" + (f" | {', '.join(z)})" if z else ")")
+    return title, _both_ways(x, y, z)
+
+
+def inform(
+    model: ScoreModel,
+    latents: Mapping[str, Float[Tensor, "row _"]],
+    held_out: Mapping[str, Float[Tensor, "_ _"]] | None,
+    measures: Mapping[str, Forms],
+    seed: int,
+    told: Callable[[int], None],
+) -> dict[str, Estimate]:
+    """The estimates, by name, of complete rows; entropies are of standardised latents.
+
+    ValueError if the model knows no marginals, or there are fewer than two rows.
+    """
+    asked = [form for forms in measures.values() for form in forms]
+    found = surprisal(model, latents, asked, seed, shared=False, held_out=held_out, told=told)
+    return {name: found.estimate(*forms) for name, forms in measures.items()}
+
+
+def raw_entropies(model: ScoreModel) -> dict[str, float]:
+    """What to add to h(name) for raw latents: the sum of the logs of their standard deviations."""
+    std = model.standardiser.std.double().log()
+    return {
+        f"h({name})": float(own.sum())
+        for name, own in zip(
+            model.layout.names, std.split(list(model.layout.dims.values())), strict=True
+        )
+    }
+
+
+def as_json(estimates: Mapping[str, Estimate], model: ScoreModel) -> dict[str, Any]:
+    """What the run folder keeps: values in nats."""
+    raw = raw_entropies(model)
+    return {
+        "estimates": {
+            name: {
+                "value": own.value,
+                "standard_error": own.standard_error,
+                **({"raw": own.value + raw[name]} if name in raw else {}),
+                "convergence": [list(point) for point in own.convergence],
+            }
+            for name, own in estimates.items()
+        },
+    }
+
+
+def write_page(path: Path, told: Mapping[str, Any], names: Sequence[str]) -> None:
+    """The page of a run's information, from what `as_json` gives."""
+    heat = {}
+    found = told["estimates"]
+    for a, b in combinations(names, 2):
+        if own := found.get(f"I({a}; {b})"):
+            heat[a, b] = heat[b, a] = (own["value"], f"± {own['standard_error']:.2f}")
+    table = [
+        (
+            name,
+            f"{own['value']:.3f}",
+            f"{own['standard_error']:.3f}",
+            f"{own['raw']:.3f}" if "raw" in own else "",
+        )
+        for name, own in found.items()
+    ]
+    figures = [
+        convergence(name, [(int(n), float(v), float(e)) for n, v, e in own["convergence"]])
+        for name, own in found.items()
+    ]
+    lede = (
+        "What the modalities tell about each other, in nats, on rows held out. "
+        "Standard errors are those of the rows and of the noise; that the network has learnt less "
+        "than there is to know, or believes more, is not in them."
+    )
+    head = ("measure", "nats", "standard error", "of raw latents")
+    write_findings(
+        path, Findings("Information", lede, names, head, table, heat=heat, figures=figures)
+    )
+
+
+__all__ = [
+    "as_json",
+    "inform",
+    "measure_of",
+    "standard_measures",
+    "write_page",
+]

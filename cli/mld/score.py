@@ -1,0 +1,177 @@
+"""How well the modalities of each row belong together, in nats."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mld.artefact import written
+from mld.gallery import Findings, Row, Shown, exhibits, write_findings
+from mld.listing import Listing, write_table
+from mld_core import DataError, Modality
+from mld_core.conditional import ScoreModel
+from mld_core.information import NODES, surprisal
+from mld_core.measures import Measure, entropy, mutual_information, total_correlation
+
+BATCH = 2000
+"""Rows scored at once."""
+
+Told = tuple[float, float]
+"""Nats, and their standard error."""
+
+
+@dataclass(frozen=True)
+class RowScore:
+    """One row's scores.
+
+    Args:
+        id, label: of the row; the label is "" without one.
+        overall: the pointwise total correlation of all that the row has: the sum of the marginal
+            errors minus the joint error; None where the row has fewer than two modalities.
+        pairs: the pointwise mutual information of each pair that the row has.
+        typicality: the log-density of each latent, in standardised coordinates.
+        place: in the manifest, from 0.
+    """
+
+    id: str
+    label: str
+    overall: Told | None
+    pairs: Mapping[tuple[str, str], Told]
+    typicality: Mapping[str, Told]
+    place: int
+
+    def flat(self) -> dict[str, Any]:
+        """One line of a table."""
+        told: dict[str, Any] = {"id": self.id, "label": self.label}
+        told |= _two("overall", self.overall)
+        for (a, b), own in self.pairs.items():
+            told |= _two(f"{a}+{b}", own)
+        for name, own in self.typicality.items():
+            told |= _two(f"typicality {name}", own)
+        return told
+
+
+def _two(name: str, told: Told | None) -> dict[str, Any]:
+    value, error = (None, None) if told is None else (round(number, 4) for number in told)
+    return {name: value, f"{name} error": error}
+
+
+def score_rows(
+    model: ScoreModel,
+    listing: Listing,
+    latents: Mapping[str, Float[Tensor, "row _"]],
+    held_out: Mapping[str, Float[Tensor, "_ _"]] | None,
+    seed: int,
+    told: Callable[[float], None],
+) -> list[RowScore]:
+    """The scores of all rows of a manifest, those that belong together least first.
+
+    Every row gets the same noise. Rows are taken by what they have. ValueError if the model knows
+    no marginals. `told` hears the share that is done.
+    """
+    scores: list[RowScore] = []
+    parts = [
+        (names, part)
+        for names, rows in _patterns(model.layout.names, listing.present)
+        for part in rows.split(BATCH)
+    ]
+    for number, (names, part) in enumerate(parts):
+        overall, pairs, alone = _measures(names)
+        measures = [*overall, *pairs.values(), *alone.values()]
+        done = number / len(parts)
+        found = surprisal(
+            model,
+            {name: latents[name][part] for name in names},
+            measures,
+            seed,
+            shared=True,
+            held_out=held_out,
+            told=lambda node, done=done: told(done + node / NODES / len(parts)),  # type: ignore[misc]
+        )
+        if not all(bool(own.isfinite().all()) for own in found.errors.values()):
+            raise DataError(f"{listing.path}: a score is not finite: is a latent far off the data?")
+        values = [found.rows(measure) for measure in measures]
+        for row, place in enumerate(part.tolist()):
+            own = iter([(float(value[row]), float(error[row])) for value, error in values])
+            total = next(own) if overall else None
+            together = {pair: next(own) for pair in pairs}
+            density = {
+                name: (-value, error) for name, (value, error) in zip(alone, own, strict=True)
+            }
+            label = listing.labels[place]
+            scores.append(RowScore(listing.ids[place], label, total, together, density, place))
+    return sorted(scores, key=lambda own: own.overall[0] if own.overall else math.inf)
+
+
+def _patterns(
+    names: Sequence[str], present: Bool[Tensor, "row modality"]
+) -> Iterator[tuple[list[str], Tensor]]:
+    """The rows that have the same modalities, and these; rows that have none are left out."""
+    for pattern in present.unique(dim=0):
+        own = [name for name, has in zip(names, pattern.tolist(), strict=True) if has]
+        if own:
+            yield own, torch.nonzero((present == pattern).all(1)).squeeze(1)
+
+
+def _measures(
+    names: Sequence[str],
+) -> tuple[list[Measure], dict[tuple[str, str], Measure], dict[str, Measure]]:
+    overall = [total_correlation(names)] if len(names) > 1 else []
+    pairs = {(a, b): _both_ways(a, b) for a, b in combinations(names, 2)}
+    return overall, pairs, {name: entropy([name]) for name in names}
+
+
+def _both_ways(a: str, b: str) -> Measure:
+    """The mean of I(a; b) as seen from a and from b."""
+    one, other = mutual_information([a], [b]), mutual_information([b], [a])
+    return {own: (one.get(own, 0) + other.get(own, 0)) / 2 for own in {**one, **other}}
+
+
+def write_scores(path: Path, scores: Sequence[RowScore]) -> None:
+    """A CSV or JSONL file, by its suffix, in the order given."""
+    rows = [own.flat() for own in scores]
+    columns = tuple(dict.fromkeys(name for row in rows for name in row))
+    with written(path) as partial:
+        partial.write_text(write_table(path, columns, rows), encoding="utf-8")
+
+
+def write_page(
+    path: Path,
+    scores: Sequence[RowScore],
+    listing: Listing,
+    modalities: Mapping[str, Modality],
+    shown: int,
+) -> None:
+    """The page of the rows that belong together least."""
+    rows = []
+    for own in [score for score in scores if score.overall][:shown]:
+        assert own.overall is not None
+        notes = [f"{own.overall[0]:+.2f} ± {own.overall[1]:.2f} nats"]
+        notes += [f"label {own.label}"] if own.label else []
+        notes += [f"{a}, {b}: {told[0]:+.2f}" for (a, b), told in own.pairs.items()]
+        cells = {
+            name: Shown(
+                exhibits(modalities[name], listing.items[name][own.place]),
+                f"log-density {told[0]:.1f}",
+            )
+            for name, told in own.typicality.items()
+        }
+        rows.append(Row(own.id, notes, cells))
+    lede = (
+        f"{len(scores):,} rows of {listing.path.name}, scored by how many nats their modalities "
+        "tell about each other: below zero where chance would have paired them better."
+    )
+    about = "Those that belong together least come first."
+    names = list(modalities)
+    write_findings(path, Findings("Suspicious rows", lede, names, about=about, gallery=rows))
+
+
+__all__ = ["RowScore", "score_rows", "write_page", "write_scores"]

@@ -1,0 +1,287 @@
+"""A finished run put to use."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mld.artefact import file_digest, locked
+from mld.autoencode import load_autoencoders
+from mld.coding import decode, encode
+from mld.compute import resolve
+from mld.data import layout_of, load_modalities
+from mld.diffuse import load_model
+from mld.generate import guidance_of, write_item
+from mld.impute import Imputer
+from mld.inform import inform, measure_of, standard_measures
+from mld.listing import Listing, read_listing
+from mld.progress import counting
+from mld.requirements import other_versions
+from mld.rundir import RunDir
+from mld.score import RowScore, score_rows
+from mld.sections import GuidanceSpec
+from mld.seeds import derive
+from mld.spec import load_spec
+from mld.store import Store
+from mld.workplace import Workplace
+from mld_core import ArtefactError, Classifier, DataError, Registry, SpecError
+from mld_core.conditional import sample_latents
+from mld_core.information import MARGINALS, NODES, Estimate
+
+CALIBRATION = 500
+"""At most as many validation rows recalibrate predictions."""
+
+ENOUGH = 50
+"""With fewer of them, predictions stay as they are."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What `Run.sample` made.
+
+    Args:
+        items: by modality given or wanted, "sample *item" in data space; given ones as they were.
+        latents: the same as latents.
+        given: the names that were given.
+        nfe: network evaluations per sample.
+        seconds: in all.
+    """
+
+    run: Run
+    items: Mapping[str, Tensor]
+    latents: Mapping[str, Tensor]
+    given: tuple[str, ...]
+    nfe: float
+    seconds: float
+
+    def cells(self, name: str) -> list[str]:
+        """The wanted texts of an inline modality, one per sample."""
+        return [self.run.modalities[name].cell(x) for x in self.items[name]]
+
+    def write(self, folder: Path | str) -> dict[str, list[Path]]:
+        """Write what was generated, folder/<modality>/0000.*; the files by modality."""
+        return {
+            name: [
+                write_item(self.run.modalities[name], x, Path(folder) / name / f"{row:04d}")[1][0]
+                for row, x in enumerate(items)
+            ]
+            for name, items in self.items.items()
+            if name not in self.given
+        }
+
+
+class Run:
+    """A finished run: its modalities, autoencoders and score network, ready to be asked.
+
+    Use `load` to get one.
+    """
+
+    def __init__(self, run_dir: RunDir, registry: Registry) -> None:
+        if not run_dir.spec.is_file():
+            raise ArtefactError(f"{run_dir.path} is no run directory: it has no spec.yaml")
+        self.run_dir = run_dir
+        self.registry = registry
+        self.spec = load_spec(run_dir.spec, registry)
+        for stage in ("data", "autoencode", "diffuse"):
+            run_dir.demand(stage)
+        if run_dir.provenance.is_file():
+            made_with = run_dir.read_json(run_dir.provenance)["plugins"]
+            for message in other_versions(made_with, registry):
+                warnings.warn(f"{run_dir.path}: {message}", stacklevel=3)
+        compute = resolve(self.spec.compute)
+        workplace = Workplace(run_dir, Store.default(), compute, self.spec.seed)
+        facts = {name: run_dir.read_json(run_dir.facts(name)) for name in self.spec.modalities}
+        self.modalities = load_modalities(self.spec, registry, facts)
+        self.autoencoders = load_autoencoders(self.modalities, workplace)
+        self.model = load_model(self.spec.diffuse, layout_of(self.modalities), workplace)
+
+    def encode(self, given: Mapping[str, Path | str | Tensor]) -> dict[str, Tensor]:
+        """The raw latents of data, "1 latent" each: a path, a text where inline, or an item."""
+        return {name: self._latent(name, self._item(name, told)) for name, told in given.items()}
+
+    def sample(
+        self,
+        given: Mapping[str, Path | str | Tensor] | None = None,
+        want: Sequence[str] | None = None,
+        n: int = 1,
+        *,
+        seed: int = 0,
+        sampler: str | None = None,
+        steps: int | None = None,
+        guidance: float | GuidanceSpec | None = None,
+    ) -> Sampled:
+        """`n` samples of the modalities wanted, all others by default, given data for some.
+
+        What is not said is as in the run's spec. The same seed gives the same samples.
+        SpecError if the request does not fit the run, DataError if something given does not.
+        """
+        given = dict(given or {})
+        want = [name for name in self.modalities if name not in given] if want is None else want
+        told = self.spec.generate
+        items = {name: self._item(name, value) for name, value in given.items()}
+        began = time.perf_counter()
+        try:
+            samples = sample_latents(
+                self.model,
+                {name: self._latent(name, x).expand(n, -1) for name, x in items.items()},
+                want,
+                [derive(seed, "sample", row) for row in range(n)],
+                sampler or told.sampler,
+                steps or told.steps,
+                guidance_of(told.guidance if guidance is None else guidance),
+            )
+        except ValueError as error:
+            raise SpecError(f"{self.run_dir.path}: {error}") from error
+        decoded = {name: decode(self.autoencoders[name], samples.latents[name]) for name in want}
+        repeated = {name: x.expand(n, *x.shape) for name, x in items.items()}
+        seconds = time.perf_counter() - began
+        return Sampled(
+            self, {**repeated, **decoded}, samples.latents, tuple(given), samples.nfe, seconds
+        )
+
+    def score(self, manifest: Path | str | Listing, *, seed: int = 0) -> list[RowScore]:
+        """How well the modalities of each row belong together, the least first, in nats.
+
+        SpecError if the run knows no marginals, DataError if the manifest does not fit the run.
+        """
+        listing = self.listing(manifest)
+        if not len(listing.ids):
+            raise DataError(f"{listing.path}: has no rows")
+        self._demand_marginals("score")
+        with counting("score", 100) as show:
+            return score_rows(
+                self.model,
+                listing,
+                self._latents(listing),
+                self._held_out(),
+                derive(seed, "score"),
+                lambda share: show(round(100 * share)),
+            )
+
+    def impute(
+        self, manifest: Path | str | Listing, out: Path | str, n: int = 1, *, seed: int = 0
+    ) -> Path:
+        """The manifest with its empty cells filled, in a folder; with `n` alternatives for each.
+
+        The same call goes on where an earlier one was stopped. DataError if the manifest does not
+        fit the run, ArtefactError if the folder holds something else.
+        """
+        listing, told = self.listing(manifest), self.spec.generate
+        imputer = Imputer(
+            self.model,
+            self.modalities,
+            self.autoencoders,
+            self._classifiers(),
+            told.sampler,
+            told.steps,
+            guidance_of(told.guidance),
+            n,
+            seed,
+            file_digest(self.run_dir.ema),
+        )
+        rows = int((~listing.present.all(1)).sum())
+        with locked(Path(out)), counting("impute", max(rows, 1)) as show:
+            return imputer.fill(listing, self._latents(listing), Path(out), show)
+
+    def information(
+        self, asked: Sequence[str] = (), *, rows: int = 500, seed: int = 0
+    ) -> dict[str, Estimate]:
+        """Mutual information and the like, in nats, on at most `rows` complete test rows.
+
+        `asked` names more of it, as "a,b;c|d" for I(a, b; c | d). SpecError if the run knows no
+        marginals, DataError if fewer than two test rows are complete.
+        """
+        self._demand_marginals("information")
+        test = self._complete("test", rows)
+        if len(test) < 2:
+            raise DataError(f"{self.run_dir.path}: fewer than two test rows are complete")
+        names = self.model.layout.names
+        measures = {**standard_measures(names), **dict(measure_of(own, names) for own in asked)}
+        latents = self.model.layout.split(test)
+        with counting("information", NODES) as show:
+            return inform(
+                self.model,
+                latents,
+                self._held_out(),
+                measures,
+                derive(seed, "information"),
+                show,
+            )
+
+    def listing(self, manifest: Path | str | Listing) -> Listing:
+        """A manifest, read against this run. DataError if it does not fit."""
+        if isinstance(manifest, Listing):
+            return manifest
+        return read_listing(Path(manifest), self.modalities, self.registry)
+
+    def _latents(self, listing: Listing) -> dict[str, Tensor]:
+        """Raw latents of a manifest's items; zeros where missing."""
+        latents = {}
+        for index, name in enumerate(self.modalities):
+            dim = self.modalities[name].config.latent_dim
+            latents[name] = torch.zeros(len(listing.ids), dim)
+            has = listing.present[:, index]
+            if name in listing.items and bool(has.any()):
+                latents[name][has] = encode(self.autoencoders[name], listing.items[name][has], dim)
+        return latents
+
+    def _held_out(self) -> dict[str, Tensor] | None:
+        """Validation latents that predictions are recalibrated on; None where they are too few."""
+        z = self._complete("validation", CALIBRATION)
+        return self.model.layout.split(z) if len(z) >= ENOUGH else None
+
+    def _complete(self, split: str, rows: int) -> Tensor:
+        """Raw joint latents of a split's first complete rows."""
+        self.run_dir.demand("latents")
+        told = self.run_dir.read_tensors(self.run_dir.latents(split))
+        return told["z"][told["present"].all(1)][:rows]
+
+    def _demand_marginals(self, command: str) -> None:
+        if self.spec.diffuse.roles == "paper":
+            raise SpecError(f"{self.run_dir.path}: {command}: {MARGINALS}")
+
+    def _classifiers(self) -> dict[str, Classifier]:
+        """The run's classifiers, by modality; none without labels or before they are trained."""
+        classes = self.run_dir.facts_of("data")["classes"]
+        if not classes or not self.run_dir.has("judge"):
+            return {}
+        self.run_dir.demand("judge")
+        found = {}
+        for name, modality in self.modalities.items():
+            classifier = modality.classifier(len(classes))
+            classifier.load_state_dict(self.run_dir.read_tensors(self.run_dir.classifier(name)))
+            found[name] = classifier.eval()
+        return found
+
+    def _latent(self, name: str, x: Tensor) -> Tensor:
+        return encode(self.autoencoders[name], x[None], self.modalities[name].config.latent_dim)
+
+    def _item(self, name: str, told: Path | str | Tensor) -> Tensor:
+        if name not in self.modalities:
+            known = ", ".join(self.modalities)
+            raise SpecError(f"{self.run_dir.path} has no modality {name!r} (it has {known})")
+        if isinstance(told, Tensor):
+            return told
+        modality = self.modalities[name]
+        source = told if modality.inline else Path(told)
+        try:
+            return modality.preprocess(modality.read(source))
+        except (ValueError, OSError) as error:
+            raise DataError(f"modality {name!r}, {str(told)!r}: {error}") from error
+
+
+def load(folder: Path | str, registry: Registry | None = None) -> Run:
+    """The run in a folder, verified, its networks in memory.
+
+    Warns where plugins of other versions made it.
+    """
+    return Run(RunDir(Path(folder)), registry or Registry())
+
+
+__all__ = ["Run", "Sampled", "load"]
