@@ -36,7 +36,7 @@ def listing(rows: Rows, items: dict[str, Tensor], present: Tensor, path: Path) -
 
 
 def mispaired(run: Run, rows: Rows, folder: Path) -> dict[str, Any]:
-    """Area under the ROC curve of `overall`, and of the sum of all pairs, by seed.
+    """Area under the ROC curve by seed, of what rows are ranked by and of `overall`.
 
     A row's score does not depend on the others, so the true rows are scored once, and the
     mispaired ones of all seeds beside them.
@@ -65,17 +65,18 @@ def mispaired(run: Run, rows: Rows, folder: Path) -> dict[str, Any]:
     for own in scores:
         assert own.overall is not None
         overall[own.place] = own.overall[0]
-        pairs[own.place] = sum(value for value, _ in own.pairs.values())
-    areas: dict[str, list[float]] = {"overall": [], "sum of pairs": []}
+        assert own.by_pair is not None
+        pairs[own.place] = own.by_pair[0]
+    areas: dict[str, list[float]] = {"overall": [], "by pair": []}
     for seed, bad in enumerate(chosen):
         first = count + seed * len(bad)
-        for title, score in (("overall", overall), ("sum of pairs", pairs)):
+        for title, score in (("overall", overall), ("by pair", pairs)):
             mixed = score[:count].clone()
             mixed[bad] = score[first : first + len(bad)]
             wrong = torch.zeros(count).scatter(0, bad, 1.0)
             areas[title].append(round(float(roc_auc_score(wrong, -mixed)), 4))
     means = {f"mean, {title}": sum(own) / SEEDS for title, own in areas.items()}
-    below = float((overall[:count] < 0).double().mean())
+    below = float((pairs[:count] < 0).double().mean())
     return {**areas, **means, "true rows below zero": below}
 
 

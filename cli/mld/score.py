@@ -19,7 +19,7 @@ from mld.listing import Listing, write_table
 from mld_core import DataError, Modality
 from mld_core.conditional import ScoreModel
 from mld_core.information import NODES, surprisal
-from mld_core.measures import Measure, entropy, mutual_information, total_correlation
+from mld_core.measures import Measure, entropy, mutual_information, total_correlation, weighted_sum
 
 BATCH = 2000
 """Rows scored at once."""
@@ -36,6 +36,8 @@ class RowScore:
         id, label: of the row; the label is "" without one.
         overall: the pointwise total correlation of all that the row has: the sum of the marginal
             errors minus the joint error; None where the row has fewer than two modalities.
+        by_pair: the mean of `pairs`, which rows are ranked by: a trained network's joint density
+            of everything scatters more than its densities of one given another; None like overall.
         pairs: the pointwise mutual information of each pair that the row has.
         typicality: the log-density of each latent, in standardised coordinates.
         place: in the manifest, from 0.
@@ -44,6 +46,7 @@ class RowScore:
     id: str
     label: str
     overall: Told | None
+    by_pair: Told | None
     pairs: Mapping[tuple[str, str], Told]
     typicality: Mapping[str, Told]
     place: int
@@ -52,6 +55,7 @@ class RowScore:
         """One line of a table."""
         told: dict[str, Any] = {"id": self.id, "label": self.label}
         told |= _two("overall", self.overall)
+        told |= _two("by pair", self.by_pair)
         for (a, b), own in self.pairs.items():
             told |= _two(f"{a}+{b}", own)
         for name, own in self.typicality.items():
@@ -84,8 +88,8 @@ def score_rows(
         for part in rows.split(BATCH)
     ]
     for number, (names, part) in enumerate(parts):
-        overall, pairs, alone = _measures(names)
-        measures = [*overall, *pairs.values(), *alone.values()]
+        whole, pairs, alone = _measures(names)
+        measures = [*whole, *pairs.values(), *alone.values()]
         done = number / len(parts)
         found = surprisal(
             model,
@@ -101,14 +105,15 @@ def score_rows(
         values = [found.rows(measure) for measure in measures]
         for row, place in enumerate(part.tolist()):
             own = iter([(float(value[row]), float(error[row])) for value, error in values])
-            total = next(own) if overall else None
+            overall, by_pair = (next(own), next(own)) if whole else (None, None)
             together = {pair: next(own) for pair in pairs}
             density = {
                 name: (-value, error) for name, (value, error) in zip(alone, own, strict=True)
             }
             label = listing.labels[place]
-            scores.append(RowScore(listing.ids[place], label, total, together, density, place))
-    return sorted(scores, key=lambda own: own.overall[0] if own.overall else math.inf)
+            name = listing.ids[place]
+            scores.append(RowScore(name, label, overall, by_pair, together, density, place))
+    return sorted(scores, key=lambda own: own.by_pair[0] if own.by_pair else math.inf)
 
 
 def _patterns(
@@ -124,15 +129,16 @@ def _patterns(
 def _measures(
     names: Sequence[str],
 ) -> tuple[list[Measure], dict[tuple[str, str], Measure], dict[str, Measure]]:
-    overall = [total_correlation(names)] if len(names) > 1 else []
+    """Overall and by pair, where there are pairs; each pair; each modality."""
     pairs = {(a, b): _both_ways(a, b) for a, b in combinations(names, 2)}
-    return overall, pairs, {name: entropy([name]) for name in names}
+    by_pair = weighted_sum(*((1 / len(pairs), own) for own in pairs.values()))
+    whole = [total_correlation(names), by_pair] if pairs else []
+    return whole, pairs, {name: entropy([name]) for name in names}
 
 
 def _both_ways(a: str, b: str) -> Measure:
     """The mean of I(a; b) as seen from a and from b."""
-    one, other = mutual_information([a], [b]), mutual_information([b], [a])
-    return {own: (one.get(own, 0) + other.get(own, 0)) / 2 for own in {**one, **other}}
+    return weighted_sum((0.5, mutual_information([a], [b])), (0.5, mutual_information([b], [a])))
 
 
 def write_scores(path: Path, scores: Sequence[RowScore]) -> None:
@@ -154,7 +160,9 @@ def write_page(
     rows = []
     for own in [score for score in scores if score.overall][:shown]:
         assert own.overall is not None
-        notes = [f"{own.overall[0]:+.2f} ± {own.overall[1]:.2f} nats"]
+        assert own.by_pair is not None
+        notes = [f"{own.by_pair[0]:+.2f} ± {own.by_pair[1]:.2f} nats a pair"]
+        notes += [f"overall {own.overall[0]:+.2f}"]
         notes += [f"label {own.label}"] if own.label else []
         notes += [f"{a}, {b}: {told[0]:+.2f}" for (a, b), told in own.pairs.items()]
         cells = {

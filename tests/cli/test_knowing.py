@@ -110,6 +110,7 @@ def test_rows_that_do_not_belong_together_come_first(loaded: Run, tmp_path: Path
     assert scores[0].pairs["left", "right"][0] < 0 < scores[0].pairs["left", "third"][0]
     assert scores[-1].overall is not None
     assert scores[-1].overall[0] > 1
+    assert all(own.by_pair is not None and own.by_pair[0] < 0 for own in scores[:4])
     assert all(error > 0 for own in scores for _, error in own.pairs.values())
 
 
@@ -141,8 +142,10 @@ def test_score_writes_a_table_and_a_page(mld: Any, done: Path, tmp_path: Path) -
         rows = list(csv.DictReader(file))
     assert len(rows) == 40
     assert {rows[0]["id"], rows[1]["id"]} == {"r0", "r1"}
-    overall = [float(row["overall"]) for row in rows]
-    assert overall == sorted(overall)
+    ranked = [float(row["by pair"]) for row in rows]
+    assert ranked == sorted(ranked)
+    pairs = [float(rows[0][pair]) for pair in ("left+right", "left+third", "right+third")]
+    assert ranked[0] == pytest.approx(sum(pairs) / 3, abs=1e-3)
     assert "Suspicious rows" in Path("s.html").read_text()
     as_json = mld("score", done, path, "--out", "s.jsonl", "--json")
     assert [row["id"] for row in json.loads(as_json.stdout)] == [row["id"] for row in rows]

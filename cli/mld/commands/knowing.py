@@ -49,7 +49,7 @@ def score(
         typer.echo(json.dumps([own.flat() for own in scores]))
         return
     for own in scores[:WORST]:
-        told = "–" if own.overall is None else f"{own.overall[0]:+8.2f} ± {own.overall[1]:.2f} nats"
+        told = "–" if own.by_pair is None else f"{own.by_pair[0]:+8.2f} ± {own.by_pair[1]:.2f} nats"
         typer.echo(f"{told}  {own.id}")
     typer.echo(f"{len(scores)} rows in {out}, the worst of them on {page}", err=True)
 
