@@ -13,9 +13,10 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from mld.app import app
-from mld.experiment import load, run
+from mld.experiment import run
 from mld.rundir import RunDir
 from mld.spec import load_spec
+from mld.using import load
 from mld_core import Registry
 
 FILES = {
