@@ -22,6 +22,9 @@ from mld.checks.subject import FEW, DatasetSubject, ModalitySubject, Subject
 BUDGET = 1.0
 """Seconds that an import may take beyond torch and mld_core."""
 
+PATIENCE = 300
+"""Seconds after which a plugin in a process of its own is given up."""
+
 UNLIKELY = 2718281828
 """A seed that nobody else takes."""
 
@@ -172,13 +175,17 @@ def _run_alone(subject: Subject, used: bool) -> dict[str, Any]:
         "result": str(result),
     }
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-    done = subprocess.run(
-        [sys.executable, "-P", alone.__file__],
-        input=json.dumps(told),
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", alone.__file__],
+            input=json.dumps(told),
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+    except subprocess.TimeoutExpired:
+        raise Broken(f"importing and using it took more than {PATIENCE} s: it may wait") from None
     if not result.is_file():
         ended = f"ended with code {done.returncode}: {done.stderr.strip()[-200:]}"
         raise Broken(f"a process that imports and uses the plugin {ended}")
