@@ -17,6 +17,7 @@ import typer
 from typer.testing import CliRunner
 
 from mld.app import app
+from mld.checks import CHECKS
 from mld.experiment import run
 from mld.rundir import RunDir
 from mld.spec import load_spec
@@ -57,6 +58,16 @@ def test_every_hook_stands_in_the_docs_with_its_arguments() -> None:
     for name, signature in hooks.items():
         arguments = ", ".join(signature.parameters)
         assert f"`{name}({arguments})`" in CONTRIBUTING
+
+
+def test_every_check_stands_in_the_docs_with_its_promise() -> None:
+    checks = {check.name: check for role in CHECKS.values() for check in role.values()}
+    told = [
+        f"| `{check.name}` | {' and '.join(check.roles)} | {check.promise} |"
+        for check in checks.values()
+    ]
+    listed = [line for line in CONTRIBUTING.splitlines() if line.startswith("| `") and line in told]
+    assert listed == told
 
 
 def test_the_make_targets_of_the_readme_exist() -> None:

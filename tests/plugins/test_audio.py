@@ -295,14 +295,10 @@ def test_a_written_item_reads_back_as_about_itself(audio: Audio, tmp_path: Path)
     assert distance.measure(back, x.roll(1, 0)) > 10
 
 
-def test_files_are_named_by_the_stem_and_the_same_twice(audio: Audio, tmp_path: Path):
-    x = tones(audio, [4])[0]
-    for make in (audio.write, lambda x, stem: audio.preview(x, stem)[0]):
-        first, second = make(x, tmp_path / "row.0001"), make(x, tmp_path / "again")
-        assert first.stem == "row.0001"
-        assert first.read_bytes() == second.read_bytes()
-    assert {path.suffix for path in tmp_path.iterdir()} == {".wav", ".png"}
-    assert soundfile.info(tmp_path / "again.wav").subtype == "PCM_16"
+def test_files_are_wav_of_16_bits(audio: Audio, tmp_path: Path):
+    path = audio.write(tones(audio, [4])[0], tmp_path / "tone")
+    assert path.suffix == ".wav"
+    assert soundfile.info(path).subtype == "PCM_16"
 
 
 @pytest.mark.parametrize("level", [-1.0, -0.999, 0.0, 1.0, 3.0])
@@ -369,14 +365,11 @@ def test_every_parameter_learns(any_audio: Audio):
             assert parameter.grad.abs().max() > 0, name
 
 
-def test_a_latent_does_not_depend_on_its_batch(audio: Audio):
+def test_latents_are_moderate_and_blurred_in_training(audio: Audio):
     x = tones(audio, list(range(10)))
-    autoencoder, classifier = audio.autoencoder().eval(), audio.classifier(10).eval()
+    autoencoder = audio.autoencoder().eval()
     with torch.no_grad():
         z = autoencoder.encode(x)
-        assert torch.equal(z, autoencoder.encode(x))
-        torch.testing.assert_close(z[3:4], autoencoder.encode(x[3:4]), atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(classifier(x)[3:4], classifier(x[3:4]), atol=1e-5, rtol=1e-5)
         assert (z.square().mean(1) < 1).all()
         assert not torch.equal(autoencoder.train().encode(x), autoencoder.encode(x))
 

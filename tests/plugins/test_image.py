@@ -7,7 +7,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
-from safetensors.torch import load, save
 from torch import Generator, Tensor, nn
 
 from mld_core import Registry
@@ -82,11 +81,9 @@ def test_a_variation_is_small_and_of_the_same_kind():
     assert nearer[asymmetric].all()
 
 
-def test_variations_follow_the_generator_alone():
+def test_variations_are_the_same_under_autocast():
     x, _ = digits("train", 8)
-    one, again, other = (modality().augment(x, Generator().manual_seed(seed)) for seed in (1, 1, 2))
-    assert torch.equal(one, again)
-    assert not torch.equal(one, other)
+    one = modality().augment(x, Generator().manual_seed(1))
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(modality().augment(x, Generator().manual_seed(1)), one)
 
@@ -162,26 +159,7 @@ def test_the_loss_is_a_laplace_log_likelihood_up_to_a_constant():
     torch.testing.assert_close(autoencoder.loss(z, x) + 256 * math.log(0.1), expected)
 
 
-def test_weights_survive_safetensors():
-    autoencoder = modality().autoencoder()
-    other = modality().autoencoder()
-    other.load_state_dict(load(save(autoencoder.state_dict())))
-    x = digits("train", 2)[0]
-    assert torch.equal(other.eval().encode(x), autoencoder.eval().encode(x))
-
-
 # Examples
-
-
-def test_examples_follow_the_rng_and_differ_within_a_label():
-    labels = [3, 3, 7, 0]
-    one, again, other = (
-        [picture.tobytes() for picture in modality().examples(labels, "train", rng)]
-        for rng in map(np.random.default_rng, (5, 5, 6))
-    )
-    assert one == again
-    assert not set(one) & set(other)
-    assert len(set(one)) == 4
 
 
 def test_splits_share_no_digit_and_together_hold_them_all():

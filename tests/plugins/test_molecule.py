@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import selfies
 import torch
-from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -300,21 +299,9 @@ def test_latents_have_unit_mean_square_and_noise_in_training_only(
     assert noise.std().item() == pytest.approx(NOISE, rel=0.15)
 
 
-def test_modules_work_under_bfloat16_and_train_all_they_hold(
-    molecule: Molecule, rows: Tensor
-) -> None:
-    autoencoder, classifier = molecule.autoencoder(), molecule.classifier(10)
+def test_latents_are_float32_under_autocast(molecule: Molecule, rows: Tensor) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        z = autoencoder.encode(rows)
-        loss = autoencoder.loss(z, rows).mean() + classifier(rows).float().logsumexp(dim=1).mean()
-    assert z.dtype == torch.float32
-    loss.backward()
-    for module in (autoencoder, classifier):
-        assert all(weight.grad is not None for weight in module.parameters())
-        assert all(weight.grad.any() for weight in module.parameters())
-        kept = load(save(module.state_dict()))
-        assert kept.keys() == module.state_dict().keys()
-    assert classifier.features(rows).shape == (len(rows), 64)
+        assert molecule.autoencoder().encode(rows).dtype == torch.float32
 
 
 def test_a_short_training_learns_to_rebuild_and_to_count() -> None:
@@ -416,41 +403,24 @@ def test_chemistry_metrics_take_every_example(
     assert capfd.readouterr().err == ""
 
 
-def test_metrics_refuse_what_is_empty(molecule: Molecule, rows: Tensor) -> None:
-    for metric in molecule.metrics().values():
-        with pytest.raises(ValueError, match="no molecules"):
-            metric.measure(rows[:0], rows)
-        if metric.against != "none":
-            with pytest.raises(ValueError, match="no molecules"):
-                metric.measure(rows, rows[:0])
-
-
 def test_distribution_overlap_is_one_minus_kolmogorov_smirnov() -> None:
     assert distribution_overlap([1, 2, 3], [3, 2, 1]) == 1.0
     assert distribution_overlap([0, 1], [2, 3]) == 0.0
     assert distribution_overlap([1, 2, 3, 4], [3, 4, 5, 6]) == 0.5
 
 
-def test_writing_is_deterministic_and_reads_back(
+def test_what_is_written_reads_back_exactly(
     molecule: Molecule, rows: Tensor, tmp_path: Path
 ) -> None:
-    stem = tmp_path / "row.7"
-    path = molecule.write(rows[7], stem)
-    assert path == tmp_path / "row.7.smi"
-    first = path.read_bytes()
-    assert molecule.write(rows[7], stem).read_bytes() == first
+    path = molecule.write(rows[7], tmp_path / "row.7")
+    assert path.suffix == ".smi"
     assert torch.equal(molecule.preprocess(molecule.read(path)), rows[7])
     assert molecule.read(molecule.cell(rows[7])) == molecule.cell(rows[7])
 
 
 def test_the_preview_is_an_svg_drawing(molecule: Molecule, rows: Tensor, tmp_path: Path) -> None:
     (path,) = molecule.preview(rows[9], tmp_path / "row")
-    drawing = path.read_bytes()
-    assert path.suffix == ".svg"
-    root = ElementTree.fromstring(drawing)
-    assert root.tag.endswith("svg")
-    assert len(root.findall("{*}path")) >= 9
-    assert molecule.preview(rows[9], tmp_path / "row")[0].read_bytes() == drawing
+    assert len(ElementTree.fromstring(path.read_bytes()).findall("{*}path")) >= 9
 
 
 @pytest.mark.parametrize("label", range(10))

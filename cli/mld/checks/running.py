@@ -36,8 +36,8 @@ from mld_core import Dataset, Modality, Registry, SpecError
 
 FAMILIES = (
     configuration,
-    examples,
     items,
+    examples,
     files,
     autoencoder,
     networks,
@@ -127,6 +127,7 @@ def check_modality(
     slow: bool = False,
     with_: str | type[Modality] | None = None,
     known_failures: Mapping[str, str] | None = None,
+    registry: Registry | None = None,
     tell: Tell | None = None,
 ) -> list[Record]:
     """What came of every check of a modality, given as a class or by its kind.
@@ -139,9 +140,10 @@ def check_modality(
         slow: also run the slow checks.
         with_: what the joint model pairs it with; itself if not given.
         known_failures: check to reason.
+        registry: where kinds are looked up; all that is installed if not given.
         tell: called with each record as it comes.
     """
-    subject = modality_subject(plugin, config, with_)
+    subject = modality_subject(plugin, config, with_, registry)
     return Kit(subject, known_failures).run_all(slow, tell)
 
 
@@ -150,6 +152,7 @@ def check_dataset(
     config: Settings = None,
     modalities: Mapping[str, str | type[Modality] | Modality] | None = None,
     known_failures: Mapping[str, str] | None = None,
+    registry: Registry | None = None,
     tell: Tell | None = None,
 ) -> list[Record]:
     """What came of every check of a dataset, given as a class or by its kind.
@@ -159,18 +162,23 @@ def check_dataset(
         modalities: column to modality, for a dataset that serves whatever a spec names; otherwise
             all its columns are looked at.
         known_failures: check to reason.
+        registry: where kinds are looked up; all that is installed if not given.
         tell: called with each record as it comes.
     """
-    subject = dataset_subject(plugin, config, modalities)
+    subject = dataset_subject(plugin, config, modalities, registry)
     return Kit(subject, known_failures).run_all(tell=tell)
 
 
 def modality_subject(
-    plugin: str | type[Modality], config: Settings = None, with_: str | type[Modality] | None = None
+    plugin: str | type[Modality],
+    config: Settings = None,
+    with_: str | type[Modality] | None = None,
+    registry: Registry | None = None,
 ) -> ModalitySubject:
     """A modality ready to be checked."""
-    provides = Registry().modality(plugin) if isinstance(plugin, str) else plugin
-    partner = None if with_ is None else modality_subject(with_)
+    registry = registry or Registry()
+    provides = registry.modality(plugin) if isinstance(plugin, str) else plugin
+    partner = None if with_ is None else modality_subject(with_, registry=registry)
     return ModalitySubject(provides, _configured(provides, config), partner)
 
 
@@ -178,9 +186,10 @@ def dataset_subject(
     plugin: str | type[Dataset],
     config: Settings = None,
     modalities: Mapping[str, str | type[Modality] | Modality] | None = None,
+    registry: Registry | None = None,
 ) -> DatasetSubject:
     """A dataset ready to be checked."""
-    registry = Registry()
+    registry = registry or Registry()
     provides = registry.dataset(plugin) if isinstance(plugin, str) else plugin
     made = _configured(provides, config)
     given: Mapping[str, Any] = modalities or {}

@@ -15,7 +15,7 @@ from pydantic import BaseModel, JsonValue
 from torch import Tensor, nn
 
 from mld.autoencode import Reconstruction
-from mld.checks.catalogue import Skipped, demand
+from mld.checks.catalogue import Skipped, demand, skip
 from mld.compute import Compute
 from mld.loop import Objective, Settings, train
 from mld.rundir import RunDir
@@ -103,7 +103,11 @@ class ModalitySubject(Subject):
     def again(self) -> Modality:
         """A fitted modality made anew from what a run would have written down."""
         config = self.provides.Config.model_validate(json.loads(self.config.model_dump_json()))
-        return self.provides(config, json.loads(json.dumps(self.facts)))
+        try:
+            facts = json.dumps(self.facts)
+        except (TypeError, ValueError):
+            skip("needs facts that are JSON: see fit-gives-json")
+        return self.provides(config, json.loads(facts))
 
     @Step
     def raw(self) -> dict[SplitName, list[Any]]:

@@ -54,12 +54,12 @@ def check(
     with contextlib.redirect_stdout(sys.stderr):
         if kind in registry.kinds and registry.entry(kind).role == "dataset":
             named = {name or own: own for name, _, own in partners}
-            records = check_dataset(kind, settings, named, failures, tell)
+            records = check_dataset(kind, settings, named, failures, registry, tell)
         else:
             if len(partners) > 1 or any(name for name, _, _ in partners):
                 raise typer.BadParameter("a modality is paired --with one KIND")
             partner = partners[0][2] if partners else None
-            records = check_modality(kind, settings, slow, partner, failures, tell)
+            records = check_modality(kind, settings, slow, partner, failures, registry, tell)
     counts = counted(records)
     if as_json:
         told = {"kind": kind, **counts, "checks": [asdict(record) for record in records]}
