@@ -33,14 +33,14 @@ def standard_measures(names: Sequence[str]) -> dict[str, Forms]:
     rest = {name: [other for other in names if other != name] for name in names}
     asked: dict[str, Forms] = {}
     for a, b in combinations(names, 2):
-        asked[f"I({a}; {b})"] = _both_ways([a], [b])
+        asked[f"I({a}; {b})"] = _all_ways([a], [b])
         asked[f"I({a}; {b}), joint form"] = (joint_mutual_information([a], [b]),)
     if len(names) > 2:
         for a, b in combinations(names, 2):
             others = [name for name in names if name not in (a, b)]
-            asked[f"I({a}; {b} | {', '.join(others)})"] = _both_ways([a], [b], others)
+            asked[f"I({a}; {b} | {', '.join(others)})"] = _all_ways([a], [b], others)
         for name in names:
-            asked[f"I({name}; {', '.join(rest[name])})"] = _both_ways([name], rest[name])
+            asked[f"I({name}; {', '.join(rest[name])})"] = _all_ways([name], rest[name])
     if len(names) > 1:
         asked["total correlation"] = (total_correlation(names),)
         asked["dual total correlation"] = (dual_total_correlation(names),)
@@ -50,8 +50,10 @@ def standard_measures(names: Sequence[str]) -> dict[str, Forms]:
     return asked
 
 
-def _both_ways(x: Sequence[str], y: Sequence[str], given: Sequence[str] = ()) -> Forms:
-    return mutual_information(x, y, given), mutual_information(y, x, given)
+def _all_ways(x: Sequence[str], y: Sequence[str], given: Sequence[str] = ()) -> Forms:
+    """As seen from x, from y, and from both together."""
+    there, back = mutual_information(x, y, given), mutual_information(y, x, given)
+    return there, back, joint_mutual_information(x, y, given)
 
 
 def measure_of(told: str, names: Sequence[str]) -> tuple[str, Forms]:
@@ -67,7 +69,7 @@ def measure_of(told: str, names: Sequence[str]) -> tuple[str, Forms]:
             f"({', '.join(names)})"
         )
     title = f"I({', '.join(x)}; {', '.join(y)}" + (f" | {', '.join(z)})" if z else ")")
-    return title, _both_ways(x, y, z)
+    return title, _all_ways(x, y, z)
 
 
 def inform(
