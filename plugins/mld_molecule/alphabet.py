@@ -61,8 +61,25 @@ class Alphabet:
         return tuple(self.symbols[token - 1] for token in tokens[:end])
 
     def smiles(self, row: Int[Tensor, " length"]) -> str:
-        """The canonical SMILES of a row: of its longest beginning that is a molecule."""
-        return nearest_smiles(self.written(row))
+        """The canonical SMILES of a row: of its longest beginning that this alphabet can read.
+
+        Where a canonical molecule needs symbols of its own from the first atom on, as some ions do,
+        of the longest beginning that is a molecule at all.
+        """
+        written = self.written(row)
+        for length in range(len(written), 0, -1):
+            smiles = selfies_smiles(written[:length])
+            if smiles is not None and self._reads(smiles):
+                return smiles
+        return nearest_smiles(written)
+
+    def _reads(self, smiles: str) -> bool:
+        """Whether a molecule has a row."""
+        try:
+            symbols = selfies_symbols(smiles)
+        except ValueError:
+            return False
+        return len(symbols) <= self.length and self._tokens.keys() >= set(symbols)
 
     def starts(self) -> Bool[Tensor, " token"]:
         """Ones at the tokens that make a molecule alone; a row that begins so is never empty."""
