@@ -64,7 +64,12 @@ def trained(z: torch.Tensor, dim: int) -> ScoreModel:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("dim", "nats"), [(1, 0.0), (1, 1.0), (1, 3.0), (3, 0.3), (5, 0.0), (5, 1.0), (5, 3.0)]
+    ("dim", "nats"),
+    [(1, 3.0), (5, 1.0)]
+    + [
+        pytest.param(dim, nats, marks=pytest.mark.long)
+        for dim, nats in [(1, 0.0), (1, 1.0), (3, 0.3), (5, 0.0), (5, 3.0)]
+    ],
 )
 def test_a_short_training_is_enough(dim: int, nats: float) -> None:
     """Within 10 % or 0.05 nats of the truth, by both forms, on 2,000 fresh rows."""
