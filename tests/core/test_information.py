@@ -78,10 +78,7 @@ LONG = (pytest.mark.slow, pytest.mark.long)
 @pytest.mark.parametrize(
     ("dim", "nats"),
     [(1, 0.0), (1, 5.0), (4, 2.0), (20, 0.3)]
-    + [
-        pytest.param(dim, nats, marks=SLOW)
-        for dim, nats in [(1, 1.0), (2, 0.0), (4, 0.1)]
-    ]
+    + [pytest.param(dim, nats, marks=SLOW) for dim, nats in [(1, 1.0), (2, 0.0), (4, 0.1)]]
     + [
         pytest.param(dim, nats, marks=LONG)
         for dim, nats in [(4, 5.0), (20, 0.0), (20, 2.0), (20, 5.0)]
