@@ -20,6 +20,7 @@ _HOMES = {
     ],
     "modality": ["Autoencoder", "Classifier", "Metric", "Modality", "ModalityConfig", "SplitName"],
     "dataset": ["Dataset", "DatasetConfig", "SpecPath", "Split"],
+    "method": ["JointModel", "Method", "MethodConfig"],
     "hookspecs": ["MLD_API", "hookimpl"],
     "registry": ["Entry", "Registry"],
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pluggy
 
 from mld_core.dataset import Dataset
+from mld_core.method import Method
 from mld_core.modality import Modality
 
 hookspec = pluggy.HookspecMarker("mld")
@@ -23,3 +24,8 @@ def register_modalities() -> list[type[Modality]]:  # type: ignore[empty-body]
 @hookspec
 def register_datasets() -> list[type[Dataset]]:  # type: ignore[empty-body]
     """The dataset that this plugin supplies; its kind is the entry point's name."""
+
+
+@hookspec
+def register_methods() -> list[type[Method]]:  # type: ignore[empty-body]
+    """The method that this plugin supplies; its kind is the entry point's name."""

@@ -8,12 +8,9 @@ is wanted. Two environment variables choose among plugins, by kind or by distrib
 
 from __future__ import annotations
 
-import difflib
 import inspect
-import os
-import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
@@ -23,13 +20,15 @@ from typing import Literal
 import pluggy
 
 from mld_core import hookspecs
+from mld_core.choice import Choice, home, near
 from mld_core.dataset import Dataset, DatasetConfig
-from mld_core.errors import PluginError, SpecError
+from mld_core.errors import SpecError
+from mld_core.method import Method, MethodConfig
 from mld_core.modality import Modality, ModalityConfig
 
 GROUP = "mld"
-_ONLY, _NONE = "MLD_PLUGINS", "MLD_NO_PLUGINS or --no-plugin"
-Contract = type[Modality] | type[Dataset]
+Contract = type[Modality] | type[Dataset] | type[Method]
+Role = Literal["modality", "dataset", "method"]
 Stage = Literal["claim", "import", "hooks", "contract"]
 
 
@@ -51,11 +50,11 @@ class Entry:
     problem: str = ""
 
     @property
-    def role(self) -> Literal["modality", "dataset", "broken", "blocked"]:
+    def role(self) -> Role | Literal["broken", "blocked"]:
         """What the plugin supplies, or why it supplies nothing."""
         if self.provides is None:
             return "blocked" if self.stage == "blocked" else "broken"
-        return "modality" if issubclass(self.provides, Modality) else "dataset"
+        return _role_of(self.provides)
 
     @property
     def summary(self) -> str:
@@ -75,9 +74,9 @@ class Registry:
         found: dict[str, list[EntryPoint]] = {}
         for point in entry_points(group=GROUP) if points is None else points:
             known = found.setdefault(point.name, [])
-            if all(_home(point) != _home(other) for other in known):
+            if all(home(point) != home(other) for other in known):
                 known.append(point)
-        choice = _Choice([point for known in found.values() for point in known])
+        choice = Choice([point for known in found.values() for point in known])
         self._points: dict[str, list[EntryPoint]] = {}
         self._entries: dict[str, list[Entry]] = {}
         for kind, known in found.items():
@@ -119,17 +118,23 @@ class Registry:
         assert issubclass(provides, Dataset)
         return provides
 
+    def method(self, kind: str) -> type[Method]:
+        """The method class of a kind. SpecError if there is none, or it cannot be used."""
+        provides = self._wanted(kind, "method")
+        assert issubclass(provides, Method)
+        return provides
+
     def _tried(self, kind: str) -> list[Entry]:
         if kind not in self._entries:
             self._entries[kind] = _try(self._points[kind])
         return self._entries[kind]
 
-    def _wanted(self, kind: str, role: Literal["modality", "dataset"]) -> Contract:
+    def _wanted(self, kind: str, role: Role) -> Contract:
         if kind not in self._points and kind not in self._entries:
             known = ", ".join(self.kinds) or "none"
             raise SpecError(
                 f"no plugin of kind {kind!r} is installed (installed: {known})"
-                f"{_near(kind, self.kinds)}"
+                f"{near(kind, self.kinds)}"
             )
         entry = self.entry(kind)
         if entry.provides is None:
@@ -140,54 +145,13 @@ class Registry:
         return entry.provides
 
 
-class _Choice:
-    """What the environment says about which plugins may be used."""
-
-    def __init__(self, points: list[EntryPoint]) -> None:
-        names = {name for point in points for name in _names(point)}
-        self._only = _listed("MLD_PLUGINS")
-        self._none = _listed("MLD_NO_PLUGINS")
-        for source, told in ((_ONLY, self._only), (_NONE, self._none - {"1"})):
-            for name in sorted(told - names):
-                known = ", ".join(sorted(names)) or "none"
-                raise PluginError(
-                    f"{source} names {name!r}, which is no installed kind or distribution "
-                    f"(installed: {known}){_near(name, names)}"
-                )
-
-    def blocker(self, point: EntryPoint) -> str:
-        """What keeps a plugin out; "" if nothing does."""
-        if self._none & {*_names(point), "1"}:
-            return _NONE
-        return _ONLY if self._only and not self._only & _names(point) else ""
-
-
-def _listed(variable: str) -> set[str]:
-    return {name.strip() for name in os.environ.get(variable, "").split(",")} - {""}
-
-
-def _names(point: EntryPoint) -> set[str]:
-    """What a user may call a plugin: its kind, and its distribution as written or normalised."""
-    distribution = _home(point)[0]
-    return {point.name, distribution, re.sub(r"[-_.]+", "-", distribution).lower()}
-
-
-def _near(word: str, words: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(words), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _home(point: EntryPoint) -> tuple[str, str]:
-    return (point.dist.name if point.dist else "?", point.value)
-
-
 def _told(point: EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}" if point.dist else "?"
 
 
 def _untried(point: EntryPoint) -> Entry:
     version = point.dist.version if point.dist else "?"
-    return Entry(point.name, _home(point)[0], version, point.value)
+    return Entry(point.name, home(point)[0], version, point.value)
 
 
 class _Refused(Exception):
@@ -200,7 +164,7 @@ class _Refused(Exception):
 def _try(points: list[EntryPoint]) -> list[Entry]:
     """Import a kind's plugin and see what it registers; a failure becomes its problem."""
     if len(points) > 1:
-        homes = " and ".join(sorted(" ".join(_home(point)) for point in points))
+        homes = " and ".join(sorted(" ".join(home(point)) for point in points))
         told = f"claimed twice, by {homes}: uninstall one, or block it with --no-plugin"
         return [replace(_untried(point), stage="claim", problem=told) for point in points]
     (point,) = points
@@ -227,8 +191,9 @@ def _registered(point: EntryPoint) -> Contract:
         manager.register(plugin, name=point.name)
         manager.check_pending()
     with _guarded("hooks", "its hooks"):
-        answers = [*manager.hook.register_modalities(), *manager.hook.register_datasets()]
-        classes = [provided for answer in answers for provided in answer]
+        hooks = manager.hook
+        calls = hooks.register_modalities, hooks.register_datasets, hooks.register_methods
+        classes = [provided for call in calls for answer in call() for provided in answer]
     if len(classes) != 1:
         hint = "" if classes else " (are its hooks marked @hookimpl?)"
         told = f"registers {len(classes)} classes; one entry point stands for one kind{hint}"
@@ -273,8 +238,8 @@ def _pip_line(point: EntryPoint, library: str) -> str:
 
 
 def _checked(provided: object, kind: str) -> Contract:
-    if not (isinstance(provided, type) and issubclass(provided, Modality | Dataset)):
-        told = f"registers {provided!r}, which is neither a Modality nor a Dataset"
+    if not (isinstance(provided, type) and issubclass(provided, Modality | Dataset | Method)):
+        told = f"registers {provided!r}, which is no Modality, Dataset or Method"
         raise _Refused("contract", told)
     for name in ("kind", "Config"):
         if not hasattr(provided, name):
@@ -282,7 +247,9 @@ def _checked(provided: object, kind: str) -> Contract:
     if provided.kind != kind:
         told = f"{provided.__name__} is of kind {provided.kind!r}, not {kind!r}"
         raise _Refused("contract", told)
-    base = ModalityConfig if issubclass(provided, Modality) else DatasetConfig
+    base = {"modality": ModalityConfig, "dataset": DatasetConfig, "method": MethodConfig}[
+        _role_of(provided)
+    ]
     if not (isinstance(provided.Config, type) and issubclass(provided.Config, base)):
         told = f"{provided.__name__}.Config must be a subclass of {base.__name__}"
         raise _Refused("contract", told)
@@ -290,6 +257,12 @@ def _checked(provided: object, kind: str) -> Contract:
     if abstract:
         raise _Refused("contract", f"{provided.__name__} leaves abstract: {', '.join(abstract)}")
     return provided
+
+
+def _role_of(provided: Contract) -> Role:
+    if issubclass(provided, Modality):
+        return "modality"
+    return "dataset" if issubclass(provided, Dataset) else "method"
 
 
 __all__ = ["Entry", "Registry"]

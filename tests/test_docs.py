@@ -54,7 +54,7 @@ def test_every_hook_stands_in_the_docs_with_its_arguments() -> None:
         for name, hook in vars(hookspecs).items()
         if name.startswith("register_")
     }
-    assert len(hooks) == 2
+    assert len(hooks) == 3
     for name, signature in hooks.items():
         arguments = ", ".join(signature.parameters)
         assert f"`{name}({arguments})`" in CONTRIBUTING

@@ -97,7 +97,7 @@ def test_nothing_is_imported_before_its_kind_is_named(install: Callable[..., Reg
             "contract",
             "registers 2 classes; one entry point stands for one kind",
         ),
-        (GOOD.replace("return [Rows]", "return [7]"), "contract", "registers 7, which is neither"),
+        (GOOD.replace("return [Rows]", "return [7]"), "contract", "registers 7, which is no"),
         (
             GOOD.replace("return [Rows]", "raise KeyError('x')"),
             "hooks",
@@ -250,3 +250,31 @@ def test_the_built_in_plugins_are_found_like_a_strangers() -> None:
     entries = {entry.kind: entry for entry in Registry().entries()}
     assert {"image", "audio", "text", "molecule", "examples", "manifest"} <= set(entries)
     assert all(entry.distribution == "mld-toolkit" for entry in entries.values())
+
+
+METHOD = """
+from mld_core import JointModel, Method, MethodConfig, hookimpl
+
+
+class Guess(Method):
+    \"\"\"Guesses.\"\"\"
+
+    kind = "guess"
+    Config = MethodConfig
+
+    def model(self, autoencoders):
+        raise NotImplementedError
+
+
+@hookimpl
+def register_methods():
+    return [Guess]
+"""
+
+
+def test_a_method_is_found_in_its_role(install: Callable[..., Registry]) -> None:
+    registry = install(("guess", "good_guess", METHOD))
+    assert registry.entry("guess").role == "method"
+    assert registry.method("guess").kind == "guess"
+    with pytest.raises(SpecError, match="'guess' is a method, and a dataset is wanted here"):
+        registry.dataset("guess")
