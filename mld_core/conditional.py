@@ -12,8 +12,9 @@ from torch import Tensor
 from mld_core.guidance import Guidance, GuidedNoise
 from mld_core.layout import LatentLayout
 from mld_core.networks import PredictNoise
+from mld_core.reverse import ReverseProcess, RowNoise
 from mld_core.roles import Role, RoleScheme, roles_for
-from mld_core.samplers import SAMPLERS, ReverseProcess, RowNoise
+from mld_core.samplers import SAMPLERS
 from mld_core.schedule import VPSchedule
 from mld_core.standardise import Standardiser
 
@@ -91,9 +92,9 @@ def sample_latents(
         seeds: one per sample.
         sampler: a name in SAMPLERS.
         steps: of the solver.
-        guidance: must be 0 for a model of the paper's scheme, which knows no marginals.
+        guidance: must be 0 for a model of the paper's or the joint scheme, without marginals.
     """
-    _demand_sense(model, observed, wanted, seeds, guidance)
+    _demand_sense(model, observed, wanted, seeds, sampler, guidance)
     layout, n = model.layout, len(seeds)
     roles = roles_for(layout.names, list(observed), wanted, model.scheme)
     roles = roles.to(model.device).expand(n, -1)
@@ -136,6 +137,7 @@ def _demand_sense(
     observed: Mapping[str, Tensor],
     wanted: Sequence[str],
     seeds: Sequence[int],
+    sampler: str,
     guidance: Guidance,
 ) -> None:
     names = model.layout.names
@@ -148,8 +150,11 @@ def _demand_sense(
     uneven = [name for name, latent in observed.items() if len(latent) != len(seeds)]
     if uneven:
         raise ValueError(f"need one observed row per seed, {len(seeds)}; uneven: {uneven}")
-    if model.scheme == "paper" and (guidance.conditional or guidance.joint):
-        raise ValueError("roles: paper teaches no marginals, which guidance needs: set it to 0")
+    if model.scheme in ("paper", "joint") and (guidance.conditional or guidance.joint):
+        told = f"roles: {model.scheme} teaches no marginals, which guidance needs: set it to 0"
+        raise ValueError(told)
+    if model.scheme == "joint" and observed and sampler != "inpaint":
+        raise ValueError(f"roles: joint can only paint in what is observed: not by {sampler}")
 
 
 __all__ = ["Samples", "ScoreModel", "sample_latents"]

@@ -25,7 +25,7 @@ class Role(IntEnum):
     ABSENT = 2
 
 
-RoleScheme = Literal["three-role", "paper", "independent"]
+RoleScheme = Literal["three-role", "paper", "independent", "joint"]
 """How training draws roles; a network can only be asked for what its scheme taught it."""
 
 P_JOINT = 0.3
@@ -86,10 +86,10 @@ def draw_paper_roles(
     return roles
 
 
-def draw_independent_roles(
+def draw_joint_roles(
     present: Bool[Tensor, "batch modality"], generator: Generator
 ) -> Int64[Tensor, "batch modality"]:
-    """Everything recorded is generated; what tells modalities apart is a time of their own."""
+    """Everything recorded is generated, at one time or at a time of its own."""
     _demand_recorded(present)
     return torch.where(present, Role.GENERATED, Role.ABSENT)
 
@@ -103,7 +103,7 @@ def draw_roles(
     """Roles under a scheme; `p_conditional` is read by the paper's alone."""
     if scheme == "paper":
         return draw_paper_roles(present, generator, p_conditional)
-    draw = {"three-role": draw_three_roles, "independent": draw_independent_roles}[scheme]
+    draw = draw_three_roles if scheme == "three-role" else draw_joint_roles
     return draw(present, generator)
 
 
@@ -112,9 +112,9 @@ def roles_for(
 ) -> Int64[Tensor, " modality"]:
     """Roles that ask a network for `wanted` given `observed`.
 
-    The paper's scheme knows no ABSENT: what is neither given nor wanted is generated too.
+    Two schemes know no ABSENT in complete rows: what is neither given nor wanted is generated too.
     """
-    idle = Role.GENERATED if scheme == "paper" else Role.ABSENT
+    idle = Role.GENERATED if scheme in ("paper", "joint") else Role.ABSENT
     return torch.tensor(
         [
             int(Role.OBSERVED if name in observed else Role.GENERATED if name in wanted else idle)
@@ -143,7 +143,7 @@ __all__ = [
     "Role",
     "RoleScheme",
     "conditioning_subsets",
-    "draw_independent_roles",
+    "draw_joint_roles",
     "draw_paper_roles",
     "draw_roles",
     "draw_three_roles",

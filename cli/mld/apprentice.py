@@ -67,7 +67,7 @@ class Apprentice(Objective):
             "items": tensor_digest(*rows.values()),
         }
         trained = workplace.trained_once(f"{job}/{self.name}", self, rows, validation, spec, key)
-        self.load_state_dict(trained)
+        self.load_state_dict(trained.weights)
         self.network.eval()
 
 

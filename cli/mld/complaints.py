@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Discriminator, ValidationError
 from pydantic_core import ErrorDetails
 
 from mld.yaml_source import Dotted, show
@@ -147,3 +147,15 @@ def _seen(value: Any) -> str:
 
 def _listed(words: Iterable[str]) -> str:
     return ", ".join(repr(word) for word in words)
+
+
+def either(message: str, **tags: type | tuple[type, ...]) -> Discriminator:
+    """Tells the branches of a union apart by the type told; "word" takes only `auto`."""
+
+    def choose(told: Any) -> str | None:
+        if told == "auto" and "word" in tags:
+            return "word"
+        fits = [tag for tag, types in tags.items() if tag != "word" and isinstance(told, types)]
+        return fits[0] if fits and not isinstance(told, bool) else None
+
+    return Discriminator(choose, custom_error_type="neither", custom_error_message=message)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mld.columns import Column, Recorded, calling, open_split, unusable
 from mld.complaints import did_you_mean
+from mld.missing import Thinned
 from mld.spec import Spec
 from mld_core import DataError, Dataset, Modality, PluginError, Registry, SpecError, SplitName
 from mld_core.layout import LatentLayout
@@ -56,7 +57,7 @@ def open_dataset(spec: Spec, registry: Registry) -> Dataset:
     ]
     if wrong:
         raise SpecError("\n".join(wrong))
-    return dataset
+    return Thinned(dataset, spec.data.missing) if spec.data.missing else dataset
 
 
 def _misfit(name: str, kind: str, dataset: str, columns: Mapping[str, str]) -> str:

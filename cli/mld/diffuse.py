@@ -8,11 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from mld.loop import Objective, Settings, train
+from mld.loop import Objective
 from mld.results import LatentRows, Latents
-from mld.rundir import digest
 from mld.sections import DiffuseSpec
-from mld.workplace import Workplace
+from mld.workplace import Workplace, code_digest, tensor_digest
 from mld_core import DataError
 from mld_core.conditional import ScoreModel
 from mld_core.layout import LatentLayout
@@ -20,6 +19,7 @@ from mld_core.multitime import diffuse, draw_times, masked_loss, multi_time_vect
 from mld_core.networks import NETWORKS
 from mld_core.roles import draw_roles
 from mld_core.schedule import VPSchedule
+from mld_core.separate import PerSubsetMLPs
 from mld_core.standardise import Standardiser
 
 STAGE = "diffuse"
@@ -61,7 +61,8 @@ def build_network(spec: DiffuseSpec, layout: LatentLayout, schedule: VPSchedule)
     """A fresh score network as the spec describes it."""
     settings = spec.network.model_dump(exclude={"kind"})
     reads_roles = spec.roles != "independent"
-    return NETWORKS[spec.network.kind](layout, schedule, **settings, reads_roles=reads_roles)
+    kinds = {**NETWORKS, "per-subset": PerSubsetMLPs}
+    return kinds[spec.network.kind](layout, schedule, **settings, reads_roles=reads_roles)
 
 
 def train_diffusion(spec: DiffuseSpec, latents: Latents, workplace: Workplace) -> ScoreModel:
@@ -80,16 +81,14 @@ def train_diffusion(spec: DiffuseSpec, latents: Latents, workplace: Workplace) -
         if dropped:
             told = f"roles: paper needs complete rows: {dropped} incomplete rows are left out"
             run_dir.log("warning", stage=STAGE, message=told)
-        trained = train(
-            STAGE,
-            Denoising(spec, layout, schedule, network),
-            rows,
-            held_out if len(held_out["z"]) else None,
-            Settings(spec.updates, spec.batch, spec.learning_rate, spec.ema, workplace.seed),
-            workplace.compute,
-            run_dir,
-            made_from=digest(made_from),
-        )
+        key = {
+            "spec": spec.model_dump(mode="json"),
+            "dims": dict(layout.dims),
+            "code": code_digest("mld_core"),
+            "latents": tensor_digest(*rows.values()),
+        }
+        objective = Denoising(spec, layout, schedule, network)
+        trained = workplace.trained_once(STAGE, objective, rows, held_out, spec, key, spec.ema)
         standardiser = vars(latents.standardiser)
         for path, weights in (run_dir.network, trained.weights), (run_dir.ema, trained.ema or {}):
             run_dir.write_tensors(

@@ -18,14 +18,17 @@ from pydantic import JsonValue
 
 from mld.autoencode import train_autoencoders
 from mld.compute import resolve, using
+from mld.contend import train_method
 from mld.data import layout_of
 from mld.diffuse import train_diffusion
 from mld.generate import generate
+from mld.generative import Diffusion, Generative, Rival
 from mld.judge import judge
 from mld.latents import cache_latents
 from mld.prepare import prepare, record
 from mld.report import write_report
 from mld.rundir import STAGES, RunDir
+from mld.sections import MethodSpec
 from mld.spec import Spec, dump_spec
 from mld.store import Store
 from mld.workplace import Workplace
@@ -52,11 +55,14 @@ def run(spec: Spec, run_dir: RunDir, registry: Registry, redo: str | None = None
             layout = layout_of(modalities)
             autoencoders = train_autoencoders(spec.autoencode, modalities, data, workplace)
             latents = cache_latents(autoencoders, layout, data, workplace)
-            model = train_diffusion(spec.diffuse, latents, workplace)
-            samples = generate(
-                spec.generate, model, latents, autoencoders, modalities, data, workplace
-            )
-            judge(spec.judge, modalities, autoencoders, data, samples, workplace)
+            if isinstance(spec.diffuse, MethodSpec):
+                rival = train_method(spec.diffuse, registry, modalities, data, workplace)
+                model: Generative = Rival(spec.diffuse.method, rival)
+            else:
+                score_model = train_diffusion(spec.diffuse, latents, workplace)
+                model = Diffusion(score_model, autoencoders, spec.generate)
+            samples = generate(spec.generate, model, latents, modalities, data, workplace)
+            judge(spec.judge, modalities, autoencoders, model.decoders, data, samples, workplace)
             if not run_dir.has("report"):
                 told = _provenance(spec, registry, workplace)
                 run_dir.write_json(run_dir.provenance, told)
@@ -105,7 +111,8 @@ def _report(run_dir: RunDir) -> Path:
 
 def _provenance(spec: Spec, registry: Registry, workplace: Workplace) -> dict[str, Any]:
     run_dir = workplace.run_dir
-    kinds = sorted({spec.data.kind, *(told.kind for told in spec.modalities.values())})
+    kinds = {spec.data.kind, *(told.kind for told in spec.modalities.values())}
+    kinds |= {spec.diffuse.method} if isinstance(spec.diffuse, MethodSpec) else set()
     parameters = {
         f"{stage}/{name}": count
         for stage in ("autoencode", "judge")
@@ -115,7 +122,7 @@ def _provenance(spec: Spec, registry: Registry, workplace: Workplace) -> dict[st
         "mld": version("mld-toolkit"),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "plugins": {kind: registry.installed()[kind] for kind in kinds},
+        "plugins": {kind: registry.installed()[kind] for kind in sorted(kinds)},
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "precision": workplace.compute.precision,

@@ -12,13 +12,12 @@ from torch import Tensor
 
 from mld.coding import decode
 from mld.data import Data, Rows
+from mld.generative import Generative, Given
 from mld.results import Latents, SubsetSamples, subset_key
-from mld.sections import GenerateSpec, GuidanceSpec
+from mld.sections import GenerateSpec
 from mld.seeds import derive
 from mld.workplace import Workplace
 from mld_core import Autoencoder, Modality, NumericalError, PluginError
-from mld_core.conditional import ScoreModel, sample_latents
-from mld_core.guidance import Guidance
 from mld_core.roles import conditioning_subsets
 
 STAGE = "generate"
@@ -28,9 +27,8 @@ BATCH = 500
 
 def generate(
     spec: GenerateSpec,
-    model: ScoreModel,
+    model: Generative,
     latents: Latents,
-    autoencoders: Mapping[str, Autoencoder],
     modalities: Mapping[str, Modality],
     data: Data,
     workplace: Workplace,
@@ -44,8 +42,10 @@ def generate(
     with run_dir.stage(STAGE) as seconds:
         made, files, costs = [], [], {}
         for given in subsets:
-            samples = _sample(spec, model, latents, given, workplace)
-            files += _write(samples, autoencoders, modalities, data.test, spec.rendered, workplace)
+            samples = _sample(spec, model, latents, data.test, given, workplace)
+            files += _write(
+                samples, model.decoders, modalities, data.test, spec.rendered, workplace
+            )
             costs[subset_key(given)] = {"nfe": samples.nfe, "seconds": samples.seconds}
             made.append(samples)
         run_dir.finish(STAGE, made_from, files, seconds(), {"costs": costs})
@@ -59,17 +59,11 @@ def subsets_of(spec: GenerateSpec, names: Sequence[str]) -> list[tuple[str, ...]
     return [tuple(name for name in names if name in subset) for subset in spec.subsets]
 
 
-def guidance_of(told: float | GuidanceSpec) -> Guidance:
-    """Guidance as a spec or a command says it: one strength for both parts, or one each."""
-    if isinstance(told, GuidanceSpec):
-        return Guidance(told.conditional, told.joint)
-    return Guidance(float(told), float(told))
-
-
 def _sample(
     spec: GenerateSpec,
-    model: ScoreModel,
+    model: Generative,
     latents: Latents,
+    test: Rows,
     given: tuple[str, ...],
     workplace: Workplace,
 ) -> SubsetSamples:
@@ -85,15 +79,11 @@ def _sample(
     nfe = 0.0
     for part in rows.split(BATCH):
         seeds = [derive(workplace.seed, STAGE, key, int(row)) for row in part]
-        samples = sample_latents(
-            model,
+        known = Given(
+            {name: test.items[name][part] for name in given},
             {name: observed[name][part] for name in given},
-            wanted,
-            seeds,
-            spec.sampler,
-            spec.steps,
-            guidance_of(spec.guidance),
         )
+        samples = model.draw(known, wanted, seeds)
         made.append({name: samples.latents[name] for name in wanted})
         nfe = samples.nfe
     seconds = (time.perf_counter() - began) / max(len(rows), 1)
@@ -117,7 +107,7 @@ def _rows_with(given: tuple[str, ...], latents: Latents) -> Tensor:
 
 def _write(
     samples: SubsetSamples,
-    autoencoders: Mapping[str, Autoencoder],
+    decoders: Mapping[str, Autoencoder],
     modalities: Mapping[str, Modality],
     test: Rows,
     rendered: int,
@@ -137,7 +127,7 @@ def _write(
         items = (
             test.items[name][samples.rows[:count]]
             if given
-            else decode(autoencoders[name], samples.latents[name][:count])
+            else decode(decoders[name], samples.latents[name][:count])
         )
         for row, x in enumerate(items):
             cell, written = write_item(modality, x, folder / name / f"{row:04d}")
@@ -191,4 +181,4 @@ def _read_back(given: tuple[str, ...], workplace: Workplace) -> SubsetSamples:
     return SubsetSamples(given, rows, latents, cost["nfe"], cost["seconds"])
 
 
-__all__ = ["STAGE", "generate", "guidance_of", "subsets_of", "write_item"]
+__all__ = ["STAGE", "generate", "subsets_of", "write_item"]

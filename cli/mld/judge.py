@@ -20,11 +20,12 @@ def judge(
     spec: JudgeSpec,
     modalities: Mapping[str, Modality],
     autoencoders: Mapping[str, Autoencoder],
+    decoders: Mapping[str, Autoencoder],
     data: Data,
     samples: Sequence[SubsetSamples],
     workplace: Workplace,
 ) -> dict[str, Any]:
-    """All scores, as written to metrics.json."""
+    """All scores, as written to metrics.json; `decoders` are of the samples."""
     run_dir = workplace.run_dir
     made_from = workplace.made_from(STAGE, spec)
     if run_dir.read_back(STAGE, made_from):
@@ -34,7 +35,7 @@ def judge(
             name: call_witness(name, modality, autoencoders[name], spec, data, workplace)
             for name, modality in modalities.items()
         }
-        scores = Scores(witnesses, modalities, data, samples, workplace.seed).table()
+        scores = Scores(witnesses, decoders, modalities, data, samples, workplace.seed).table()
         for message in scores["warnings"]:
             run_dir.log("warning", stage=STAGE, message=message)
         run_dir.write_json(run_dir.metrics, scores)

@@ -8,13 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from mld.compute import Compute, resolve
+from mld.contend import build_model
 from mld.data import fit_modalities, load_data, open_dataset
 from mld.diffuse import build_network
-from mld.generate import guidance_of, subsets_of
+from mld.generate import subsets_of
+from mld.generative import Diffusion, Given
 from mld.results import subset_key
+from mld.sections import DiffuseSpec, MethodSpec
 from mld.spec import Spec
 from mld_core import Registry
-from mld_core.conditional import ScoreModel, sample_latents
+from mld_core.conditional import ScoreModel
 from mld_core.layout import LatentLayout
 from mld_core.schedule import VPSchedule
 from mld_core.standardise import Standardiser
@@ -57,24 +60,24 @@ def plan(spec: Spec, registry: Registry) -> Plan:
     data = load_data(dataset, modalities)
     rows = {"train": data.train, "validation": data.validation, "test": data.test}
     layout = LatentLayout({name: m.config.latent_dim for name, m in modalities.items()})
-    schedule = VPSchedule(spec.diffuse.beta_min, spec.diffuse.beta_max)
 
     jobs = []
     for name, modality in modalities.items():
         told = spec.autoencode.of(name)
         count = _parameters(modality.autoencoder())
         jobs.append(Job(f"autoencode/{name}", count, told.updates, told.batch))
-    network = _parameters(build_network(spec.diffuse, layout, schedule))
+    if isinstance(spec.diffuse, MethodSpec):
+        network = _parameters(build_model(spec.diffuse, registry, modalities)[1])
+    else:
+        network = _parameters(build_network(spec.diffuse, layout, _schedule(spec.diffuse)))
     jobs.append(Job("diffuse", network, spec.diffuse.updates, spec.diffuse.batch))
     for name, modality in modalities.items() if data.classes else ():
         count = _parameters(modality.classifier(len(data.classes)))
         jobs.append(Job(f"classify/{name}", count, spec.judge.updates, spec.judge.batch))
 
     counts = {split: len(own.ids) for split, own in rows.items()}
-    nfe = {
-        subset_key(given): _nfe(spec, layout, schedule, given)
-        for given in subsets_of(spec.generate, layout.names)
-    }
+    subsets = subsets_of(spec.generate, layout.names)
+    nfe = {subset_key(given): _nfe(spec, layout, given) for given in subsets}
     numbers = sum(job.parameters for job in jobs) + network + layout.joint * sum(counts.values())
     numbers += layout.joint * spec.generate.per_subset * len(nfe)
     return Plan(
@@ -86,25 +89,25 @@ def _parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def _nfe(spec: Spec, layout: LatentLayout, schedule: VPSchedule, given: tuple[str, ...]) -> float:
-    """What one sample costs, counted on a network that does nothing."""
+def _schedule(spec: DiffuseSpec) -> VPSchedule:
+    return VPSchedule(spec.beta_min, spec.beta_max)
+
+
+def _nfe(spec: Spec, layout: LatentLayout, given: tuple[str, ...]) -> float:
+    """What one sample costs, counted on a network that does nothing; 1 of another method."""
+    if isinstance(spec.diffuse, MethodSpec):
+        return 1.0
 
     def echo(z: Tensor, times: Tensor, roles: Tensor) -> Tensor:
         return z
 
     width = layout.joint
     plain = Standardiser(torch.zeros(width), torch.ones(width), torch.zeros(width).bool())
-    model = ScoreModel(echo, layout, schedule, plain, spec.diffuse.roles, torch.device("cpu"))
-    told = spec.generate
-    return sample_latents(
-        model,
-        {name: torch.zeros(1, layout.dims[name]) for name in given},
-        [name for name in layout.names if name not in given],
-        [0],
-        told.sampler,
-        told.steps,
-        guidance_of(told.guidance),
-    ).nfe
+    roles, cpu = spec.diffuse.roles, torch.device("cpu")
+    model = ScoreModel(echo, layout, _schedule(spec.diffuse), plain, roles, cpu)
+    known = Given({}, {name: torch.zeros(1, layout.dims[name]) for name in given})
+    wanted = [name for name in layout.names if name not in given]
+    return Diffusion(model, {}, spec.generate).draw(known, wanted, [0]).nfe
 
 
 __all__ = ["Job", "Plan", "plan"]

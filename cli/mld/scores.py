@@ -16,7 +16,7 @@ from mld.data import Data
 from mld.results import SubsetSamples, subset_key
 from mld.seeds import derive
 from mld.witness import Witness
-from mld_core import Metric, Modality, PluginError
+from mld_core import Autoencoder, Metric, Modality, PluginError
 from mld_core.frechet import frechet_distance
 
 SCHEMA_VERSION = 1
@@ -31,6 +31,7 @@ class Scores:
     def __init__(
         self,
         witnesses: Mapping[str, Witness],
+        decoders: Mapping[str, Autoencoder],
         modalities: Mapping[str, Modality],
         data: Data,
         samples: Sequence[SubsetSamples],
@@ -43,9 +44,7 @@ class Scores:
         self.labelled = bool(data.classes)
         self.rng = np.random.default_rng(derive(seed, "judge", "bootstrap"))
         self.items = {
-            subset.given: {
-                name: decode(witnesses[name].autoencoder, z) for name, z in subset.latents.items()
-            }
+            subset.given: {name: decode(decoders[name], z) for name, z in subset.latents.items()}
             for subset in self.samples
         }
         self.shown = {

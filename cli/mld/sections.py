@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
-    Discriminator,
     Field,
     InstanceOf,
     SerializeAsAny,
     Tag,
     ValidationError,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     field_validator,
     model_serializer,
 )
 
-from mld.complaints import Findings, explain
-from mld_core import PluginError, SpecError
+from mld.complaints import Findings, either, explain
+from mld.kinds import Section, plugin_config
 
 if TYPE_CHECKING:
     from mld_core import Registry
@@ -33,73 +33,11 @@ LearningRate = Annotated[
 ]
 
 
-def _either(message: str, **tags: type | tuple[type, ...]) -> Discriminator:
-    """Tells the branches of a union apart by the type told; "word" takes only `auto`."""
-
-    def choose(told: Any) -> str | None:
-        if told == "auto" and "word" in tags:
-            return "word"
-        fits = [tag for tag, types in tags.items() if tag != "word" and isinstance(told, types)]
-        return fits[0] if fits and not isinstance(told, bool) else None
-
-    return Discriminator(choose, custom_error_type="neither", custom_error_message=message)
-
-
 AutoOrCount = Annotated[
     Annotated[Literal["auto"], Tag("word")]
     | Annotated[int, Field(strict=True, ge=1), Tag("number")],
-    _either("must be auto or a whole number", word=str, number=int),
+    either("must be auto or a whole number", word=str, number=int),
 ]
-
-
-class Section(BaseModel):
-    """One mapping of a spec: frozen, and closed to unknown fields."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class KindSpec(Section):
-    """A plugin and its settings; in YAML one flat mapping, `{kind: image, latent_dim: 16}`."""
-
-    kind: str
-    config: SerializeAsAny[InstanceOf[BaseModel]]
-
-    @model_serializer
-    def _flat(self) -> dict[str, Any]:
-        return {"kind": self.kind, **self.config.model_dump(mode="json")}
-
-
-def _configured(told: Any, info: ValidationInfo, role: Literal["modality", "dataset"]) -> Any:
-    if not isinstance(told, dict) or info.context is None:
-        return told
-    registry: Registry = info.context["registry"]
-    kind = told.get("kind")
-    if not isinstance(kind, str):
-        said = f"must be text, not {kind!r}" if "kind" in told else "missing"
-        raise Findings([(("kind",), f"{said} (installed kinds: {', '.join(registry.kinds)})")])
-    try:
-        plugin = registry.modality(kind) if role == "modality" else registry.dataset(kind)
-    except SpecError as error:
-        raise Findings([(("kind",), str(error))]) from error
-    settings = {name: value for name, value in told.items() if name != "kind"}
-    try:
-        config = plugin.Config.model_validate(settings, context=info.context)
-    except ValidationError as error:
-        raise Findings(explain(error, plugin.Config, settings)) from error
-    except Exception as error:
-        said = f"{type(error).__name__}: {error}"
-        raise PluginError(f"kind {kind!r}: its Config failed: {said}") from error
-    return KindSpec(kind=kind, config=config)
-
-
-def configured_modality(told: Any, info: ValidationInfo) -> Any:
-    """The KindSpec of a modality from its flat mapping, checked by the plugin's own Config."""
-    return _configured(told, info, "modality")
-
-
-def configured_dataset(told: Any, info: ValidationInfo) -> Any:
-    """The KindSpec of a dataset from its flat mapping, checked by the plugin's own Config."""
-    return _configured(told, info, "dataset")
 
 
 class TrainingSpec(Section):
@@ -151,14 +89,20 @@ class UNetMLPSpec(Section):
     depth: Whole = Field(2, gt=0, description="halvings on the way down")
 
 
-NetworkSpec = Annotated[ResidualMLPSpec | UNetMLPSpec, Field(discriminator="kind")]
+class PerSubsetSpec(ResidualMLPSpec):
+    """A residual MLP of its own for every observed subset; only with roles: paper."""
+
+    kind: Literal["per-subset"] = "per-subset"  # type: ignore[assignment]
+
+
+NetworkSpec = Annotated[ResidualMLPSpec | UNetMLPSpec | PerSubsetSpec, Field(discriminator="kind")]
 
 
 class DiffuseSpec(Section):
     """Training of the score network over the joint latent."""
 
     method: Literal["mld"] = Field("mld", description="what is trained on the latents")
-    roles: Literal["three-role", "paper", "independent"] = Field(
+    roles: Literal["three-role", "paper", "independent", "joint"] = Field(
         "three-role", description="how training draws what is generated, observed and absent"
     )
     p_conditional: Real | None = Field(
@@ -182,6 +126,37 @@ class DiffuseSpec(Section):
         return 0.5 if told is None and info.data.get("roles") == "paper" else told
 
 
+class MethodSpec(TrainingSpec):
+    """Training of another method's model; in YAML one flat mapping, `{method: x, updates: 1}`."""
+
+    method: str
+    config: SerializeAsAny[InstanceOf[BaseModel]]
+
+    @model_serializer
+    def _flat(self) -> dict[str, Any]:
+        training = {name: getattr(self, name) for name in TrainingSpec.model_fields}
+        return {"method": self.method, **training, **self.config.model_dump(mode="json")}
+
+
+def _of_a_plugin(told: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """A DiffuseSpec, or a MethodSpec where the method told is not mld's own."""
+    method = told.get("method", "mld") if isinstance(told, dict) else "mld"
+    if method == "mld" or not isinstance(method, str) or info.context is None:
+        return handler(told)
+    training = {name: told[name] for name in TrainingSpec.model_fields if name in told}
+    settings = {name: own for name, own in told.items() if name not in {*training, "method"}}
+    registry: Registry = info.context["registry"]
+    config = plugin_config("method", method, registry.method, settings, info)
+    try:
+        return MethodSpec(**training, method=method, config=config)
+    except ValidationError as error:
+        raise Findings(explain(error, MethodSpec, told)) from error
+
+
+ModelSpec = Annotated[SerializeAsAny[DiffuseSpec], WrapValidator(_of_a_plugin)]
+"""What is trained over all modalities: mld's own score network, or a plugin's method."""
+
+
 class GuidanceSpec(Section):
     """Guidance weights of the two parts of the guided score."""
 
@@ -193,13 +168,13 @@ class GenerateSpec(Section):
     """What is sampled from the trained network, and how."""
 
     sampler: Literal[
-        "dpm-solver++", "sde-dpm-solver++", "ddim", "heun", "euler-maruyama", "repaint"
+        "dpm-solver++", "sde-dpm-solver++", "ddim", "heun", "euler-maruyama", "repaint", "inpaint"
     ] = Field("dpm-solver++", description="the solver")
     steps: Whole = Field(20, gt=0, description="solver steps")
     guidance: Annotated[
         Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False), Tag("number")]
         | Annotated[GuidanceSpec, Tag("mapping")],
-        _either(
+        either(
             "must be a number or {conditional: a, joint: b}",
             number=(int, float),
             mapping=(dict, GuidanceSpec),
@@ -209,7 +184,7 @@ class GenerateSpec(Section):
     rendered: Whole = Field(8, ge=0, description="samples for each subset drawn in the report")
     subsets: Annotated[
         Annotated[Literal["auto"], Tag("word")] | Annotated[list[list[str]], Tag("list")],
-        _either("must be auto or a list of lists of modalities", word=str, list=list),
+        either("must be auto or a list of lists of modalities", word=str, list=list),
     ] = Field("auto", description="observed subsets, [] is none observed; auto chooses")
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -12,7 +10,16 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 
-from mld.complaints import Finding, Findings, did_you_mean, explain
+from mld.complaints import Finding, Findings, explain
+from mld.contradictions import JOINT, contradictions
+from mld.kinds import (
+    DataSpec,
+    KindSpec,
+    MissingSpec,
+    Section,
+    configured_dataset,
+    configured_modality,
+)
 from mld.requirements import met
 from mld.sections import (
     AutoencodeSpec,
@@ -21,25 +28,19 @@ from mld.sections import (
     GenerateSpec,
     GuidanceSpec,
     JudgeSpec,
-    KindSpec,
+    ModelSpec,
     NetworkSpec,
     ResidualMLPSpec,
-    Section,
     TrainingOverride,
     TrainingSpec,
     UNetMLPSpec,
     Whole,
-    configured_dataset,
-    configured_modality,
 )
 from mld.yaml_source import Document, Dotted, dump_yaml
 from mld_core import PluginError, SpecError
 
 if TYPE_CHECKING:
     from mld_core import Entry, Registry
-
-JOINT = "joint"
-"""The name of the empty observed subset; no modality may bear it."""
 
 
 class Spec(Section):
@@ -50,92 +51,24 @@ class Spec(Section):
     requires: Annotated[dict[str, str], AfterValidator(met)] = Field(
         {}, description="versions by plugin distribution, as {mld-x: '>=0.1'}"
     )
-    data: Annotated[KindSpec, BeforeValidator(configured_dataset)] = Field(
+    data: Annotated[DataSpec, BeforeValidator(configured_dataset)] = Field(
         description="where rows come from: a dataset's kind and its settings"
     )
     modalities: dict[str, Annotated[KindSpec, BeforeValidator(configured_modality)]] = Field(
         description="by column of the dataset: a modality's kind and its settings"
     )
     autoencode: AutoencodeSpec = Field(AutoencodeSpec(), description="training the autoencoders")
-    diffuse: DiffuseSpec = Field(DiffuseSpec(), description="training the score network")
+    diffuse: ModelSpec = Field(DiffuseSpec(), description="training the score network")
     generate: GenerateSpec = Field(GenerateSpec(), description="sampling")
     judge: JudgeSpec = Field(JudgeSpec(), description="training the judging classifiers")
     compute: ComputeSpec = Field(ComputeSpec(), description="processors and precision")
 
     @model_validator(mode="after")
     def _agrees(self) -> Spec:
-        if found := list(_contradictions(self)):
+        told = self.name, self.data, self.modalities, self.autoencode, self.diffuse, self.generate
+        if found := list(contradictions(*told)):
             raise Findings(found)
         return self
-
-
-def _contradictions(spec: Spec) -> Iterator[Finding]:
-    """What is wrong between fields that are right by themselves."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", spec.name):
-        told = "must be a folder name of letters, digits, '_', '-' and '.'"
-        yield ("name",), f"{told}, beginning with a letter or digit, not {spec.name!r}"
-    if not spec.modalities:
-        yield ("modalities",), "at least one is needed"
-    for name in spec.modalities:
-        if name == JOINT or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name):
-            told = (
-                f"a modality's name is made of letters, digits, '_' and '-', and is not {JOINT!r}"
-            )
-            yield ("modalities", name), told
-    for name in spec.autoencode.overrides:
-        if name not in spec.modalities:
-            yield ("autoencode", "overrides", name), _unknown(name, spec)
-    yield from _subset_faults(spec)
-    yield from _diffusion_faults(spec)
-
-
-def _diffusion_faults(spec: Spec) -> Iterator[Finding]:
-    diffuse = spec.diffuse
-    if diffuse.beta_max <= diffuse.beta_min:
-        yield (
-            ("diffuse", "beta_max"),
-            f"must be above beta_min ({diffuse.beta_min}), not {diffuse.beta_max}",
-        )
-    if diffuse.roles != "paper" and diffuse.p_conditional is not None:
-        yield (
-            ("diffuse", "p_conditional"),
-            f"goes only with roles: paper, and roles is {diffuse.roles}",
-        )
-    guidance = spec.generate.guidance
-    if isinstance(guidance, GuidanceSpec):
-        guidance = max(guidance.conditional, guidance.joint)
-    if diffuse.roles == "paper" and guidance > 0:
-        told = f"with roles: paper, generate.guidance must be 0, not {guidance}"
-        why = "its network knows no marginals to guide by"
-        written = "guidance" in spec.generate.model_fields_set
-        yield (
-            ("generate", "guidance") if written else ("diffuse", "roles"),
-            f"{told}: {why}",
-        )
-
-
-def _subset_faults(spec: Spec) -> Iterator[Finding]:
-    seen: list[set[str]] = []
-    for place, subset in enumerate(
-        [] if spec.generate.subsets == "auto" else spec.generate.subsets
-    ):
-        path = ("generate", "subsets", place)
-        for index, name in enumerate(subset):
-            if name not in spec.modalities:
-                yield (*path, index), _unknown(name, spec)
-        twice = [name for name, count in Counter(subset).items() if count > 1]
-        if twice:
-            yield path, f"names {twice[0]!r} twice"
-        if spec.modalities and set(subset) >= set(spec.modalities):
-            yield path, "observes every modality, so nothing is left to generate"
-        if set(subset) in seen:
-            yield path, "is the same subset as an earlier one"
-        seen.append(set(subset))
-
-
-def _unknown(name: str, spec: Spec) -> str:
-    known = ", ".join(spec.modalities)
-    return f"no modality {name!r} (modalities: {known}){did_you_mean(name, spec.modalities)}"
 
 
 def load_spec(source: Path, registry: Registry, overrides: Sequence[str] = ()) -> Spec:
@@ -174,11 +107,12 @@ def _hidden(told: Any, found: list[Finding]) -> list[Finding]:
     if not isinstance(told, dict) or not isinstance(told.get("modalities"), dict):
         return []
     unchecked = KindSpec.model_construct(kind="", config=None)
+    untold = DataSpec.model_construct(kind="", config=None, missing=None)
     wrong = {_spoilt(dotted) for dotted, _ in found}
     for compared in _COMPARED:
         wrong |= compared if any(dotted[:2] in compared for dotted in wrong) else set()
     mended = {"name": "unnamed"} | _without(told, wrong)
-    mended["data"] = unchecked
+    mended["data"] = untold
     mended["modalities"] = dict.fromkeys(told["modalities"], unchecked)
     try:
         Spec.model_validate(mended)
@@ -212,21 +146,30 @@ def spec_schema(registry: Registry) -> dict[str, Any]:
     """JSON Schema of a spec with the usable plugins' settings, for editors."""
     schema = Spec.model_json_schema()
     definitions, properties = schema["$defs"], schema["properties"]
-    del definitions["KindSpec"], definitions["BaseModel"]
-    for role, home, slot in (
-        ("dataset", properties, "data"),
-        ("modality", properties["modalities"], "additionalProperties"),
+    del definitions["KindSpec"], definitions["DataSpec"], definitions["BaseModel"]
+    training = TrainingSpec.model_json_schema()["properties"]
+    missing = {"missing": {"$ref": "#/$defs/MissingSpec"}}
+    definitions["MissingSpec"] = MissingSpec.model_json_schema()
+    own = properties["diffuse"]
+    for role, title, more, home, slot in (
+        ("dataset", "kind", missing, properties, "data"),
+        ("modality", "kind", {}, properties["modalities"], "additionalProperties"),
+        ("method", "method", training, properties, "diffuse"),
     ):
         entries = [entry for entry in registry.entries() if entry.role == role]
         for entry in entries:
-            definitions |= _kind_schema(entry)
+            definitions |= _kind_schema(entry, title, more)
         choices = [{"$ref": f"#/$defs/kind.{entry.kind}"} for entry in entries]
-        home[slot] = {"oneOf": choices, "discriminator": {"propertyName": "kind"}}
+        home[slot] = {"oneOf": choices, "discriminator": {"propertyName": title}}
+    properties["diffuse"] = {"anyOf": [own, *properties["diffuse"]["oneOf"]]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _kind_schema(entry: Entry) -> dict[str, Any]:
-    """The definitions that one kind adds; their names begin with it, so that none clash."""
+def _kind_schema(entry: Entry, title: str, more: Mapping[str, Any]) -> dict[str, Any]:
+    """The definitions that one kind adds; their names begin with it, so that none clash.
+
+    `title` is what names the kind in a spec; `more` are settings that every kind takes.
+    """
     here = f"kind.{entry.kind}"
     try:
         schema = entry.provides.Config.model_json_schema(ref_template=f"#/$defs/{here}.{{model}}")
@@ -234,8 +177,8 @@ def _kind_schema(entry: Entry) -> dict[str, Any]:
         raise PluginError(f"kind {entry.kind!r}: its Config has no JSON Schema: {error}") from error
     inner = {f"{here}.{name}": told for name, told in schema.pop("$defs", {}).items()}
     kind = {"const": entry.kind, "description": entry.summary}
-    schema["properties"] = {"kind": kind} | schema["properties"]
-    schema["required"] = ["kind", *schema.get("required", [])]
+    schema["properties"] = {title: kind} | dict(more) | schema.get("properties", {})
+    schema["required"] = [title, *schema.get("required", [])]
     return inner | {here: schema}
 
 

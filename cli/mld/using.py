@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,23 +15,25 @@ from mld.artefact import file_digest, locked
 from mld.autoencode import load_autoencoders
 from mld.coding import decode, encode
 from mld.compute import resolve
+from mld.contend import load_method
 from mld.data import layout_of, load_modalities
 from mld.diffuse import load_model
-from mld.generate import guidance_of, write_item
+from mld.generative import Diffusion, Generative, Given, Rival, guidance_of
 from mld.impute import Imputer
 from mld.inform import inform, measure_of, standard_measures
 from mld.listing import Listing, read_listing
 from mld.progress import counting
 from mld.requirements import other_versions
 from mld.rundir import RunDir
+from mld.sampled import Sampled
 from mld.score import RowScore, score_rows
-from mld.sections import GuidanceSpec
+from mld.sections import GuidanceSpec, MethodSpec
 from mld.seeds import derive
 from mld.spec import load_spec
 from mld.store import Store
 from mld.workplace import Workplace
 from mld_core import ArtefactError, Classifier, DataError, Registry, SpecError
-from mld_core.conditional import sample_latents
+from mld_core.conditional import ScoreModel
 from mld_core.information import MARGINALS, NODES, Estimate
 
 CALIBRATION = 500
@@ -39,41 +41,6 @@ CALIBRATION = 500
 
 ENOUGH = 50
 """With fewer of them, predictions stay as they are."""
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """What `Run.sample` made.
-
-    Args:
-        items: by modality given or wanted, "sample *item" in data space; given ones as they were.
-        latents: the same as latents.
-        given: the names that were given.
-        nfe: network evaluations per sample.
-        seconds: in all.
-    """
-
-    run: Run
-    items: Mapping[str, Tensor]
-    latents: Mapping[str, Tensor]
-    given: tuple[str, ...]
-    nfe: float
-    seconds: float
-
-    def cells(self, name: str) -> list[str]:
-        """The wanted texts of an inline modality, one per sample."""
-        return [self.run.modalities[name].cell(x) for x in self.items[name]]
-
-    def write(self, folder: Path | str) -> dict[str, list[Path]]:
-        """Write what was generated, folder/<modality>/0000.*; the files by modality."""
-        return {
-            name: [
-                write_item(self.run.modalities[name], x, Path(folder) / name / f"{row:04d}")[1][0]
-                for row, x in enumerate(items)
-            ]
-            for name, items in self.items.items()
-            if name not in self.given
-        }
 
 
 class Run:
@@ -99,7 +66,23 @@ class Run:
         facts = {name: run_dir.read_json(run_dir.facts(name)) for name in self.spec.modalities}
         self.modalities = load_modalities(self.spec, registry, facts)
         self.autoencoders = load_autoencoders(self.modalities, workplace)
-        self.model = load_model(self.spec.diffuse, layout_of(self.modalities), workplace)
+        self.generative = self._load_generative(workplace)
+
+    def _load_generative(self, workplace: Workplace) -> Generative:
+        told = self.spec.diffuse
+        if isinstance(told, MethodSpec):
+            rival = load_method(told, self.registry, self.modalities, workplace)
+            return Rival(told.method, rival)
+        model = load_model(told, layout_of(self.modalities), workplace)
+        return Diffusion(model, self.autoencoders, self.spec.generate)
+
+    @property
+    def model(self) -> ScoreModel:
+        """The score network. SpecError if the run has none, being another method's."""
+        if not isinstance(self.generative, Diffusion):
+            told = f"another method trained this run, {self.spec.diffuse.method}"
+            raise SpecError(f"{self.run_dir.path}: {told}: this asks for a score network")
+        return self.generative.model
 
     def encode(self, given: Mapping[str, Path | str | Tensor]) -> dict[str, Tensor]:
         """The raw latents of data, "1 latent" each: a path, a text where inline, or an item."""
@@ -123,26 +106,26 @@ class Run:
         """
         given = dict(given or {})
         want = [name for name in self.modalities if name not in given] if want is None else want
-        told = self.spec.generate
+        generative = self._told_to(sampler=sampler, steps=steps, guidance=guidance)
         items = {name: self._item(name, value) for name, value in given.items()}
+        repeated = {name: x.expand(n, *x.shape) for name, x in items.items()}
+        latents = {name: self._latent(name, x).expand(n, -1) for name, x in items.items()}
+        seeds = [derive(seed, "sample", row) for row in range(n)]
         began = time.perf_counter()
         try:
-            samples = sample_latents(
-                self.model,
-                {name: self._latent(name, x).expand(n, -1) for name, x in items.items()},
-                want,
-                [derive(seed, "sample", row) for row in range(n)],
-                sampler or told.sampler,
-                steps or told.steps,
-                guidance_of(told.guidance if guidance is None else guidance),
-            )
+            samples = generative.draw(Given(repeated, latents), want, seeds)
         except ValueError as error:
             raise SpecError(f"{self.run_dir.path}: {error}") from error
-        decoded = {name: decode(self.autoencoders[name], samples.latents[name]) for name in want}
-        repeated = {name: x.expand(n, *x.shape) for name, x in items.items()}
+        decoders = generative.decoders
+        decoded = {name: decode(decoders[name], samples.latents[name]) for name in want}
         seconds = time.perf_counter() - began
         return Sampled(
-            self, {**repeated, **decoded}, samples.latents, tuple(given), samples.nfe, seconds
+            self.modalities,
+            {**repeated, **decoded},
+            samples.latents,
+            tuple(given),
+            samples.nfe,
+            seconds,
         )
 
     def score(self, manifest: Path | str | Listing, *, seed: int = 0) -> list[RowScore]:
@@ -214,6 +197,14 @@ class Run:
                 show,
             )
 
+    def _told_to(self, **settings: Any) -> Generative:
+        """What samples, with other settings. SpecError if it is no diffusion, and has none."""
+        told = {name: value for name, value in settings.items() if value is not None}
+        if not told:
+            return self.generative
+        spec = self.spec.generate.model_copy(update=told)
+        return Diffusion(self.model, self.autoencoders, spec)
+
     def listing(self, manifest: Path | str | Listing) -> Listing:
         """A manifest, read against this run. DataError if it does not fit."""
         if isinstance(manifest, Listing):
@@ -243,7 +234,7 @@ class Run:
         return told["z"][told["present"].all(1)][:rows]
 
     def _demand_marginals(self, command: str) -> None:
-        if self.spec.diffuse.roles == "paper":
+        if self.model.scheme in ("paper", "joint"):
             raise SpecError(f"{self.run_dir.path}: {command}: {MARGINALS}")
 
     def _classifiers(self) -> dict[str, Classifier]:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, JsonValue
 from torch import Tensor, nn
 
 from mld.compute import Compute
-from mld.loop import Objective, Settings, train
+from mld.loop import Objective, Settings, Trained, train
 from mld.rundir import RunDir, digest
 from mld.seeds import derive
 from mld.store import Store
@@ -24,7 +24,9 @@ from mld.store import Store
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mld.sections import TrainingSpec
+    from mld.sections import DiffuseSpec, TrainingSpec
+
+    Training = DiffuseSpec | TrainingSpec
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -69,9 +71,10 @@ class Workplace:
         objective: Objective,
         rows: Mapping[str, Tensor],
         validation: Mapping[str, Tensor],
-        spec: TrainingSpec,
+        spec: Training,
         key: Mapping[str, JsonValue],
-    ) -> dict[str, Tensor]:
+        ema: float | None = None,
+    ) -> Trained:
         """The trained objective's weights, from the store where another run has trained the same.
 
         `key` is what decides the weights beside the settings and the computing.
@@ -79,7 +82,7 @@ class Workplace:
         key = {
             **key,
             "job": job.partition("/")[0],
-            "training": spec.model_dump(mode="json"),
+            "training": [spec.updates, spec.batch, spec.learning_rate, ema],
             "seed": self.seed,
             "precision": self.compute.precision,
             "threads": self.compute.threads,
@@ -87,8 +90,8 @@ class Workplace:
         with self.store.entry(key) as entry:
             if entry.found:
                 self.run_dir.log("store", job=job, state="read back")
-                return entry.read()
-            settings = Settings(spec.updates, spec.batch, spec.learning_rate, None, self.seed)
+                return _unpacked(entry.read())
+            settings = Settings(spec.updates, spec.batch, spec.learning_rate, ema, self.seed)
             trained = train(
                 job,
                 objective,
@@ -99,8 +102,22 @@ class Workplace:
                 self.run_dir,
                 made_from=digest(key),
             )
-            entry.write(trained.weights, {})
-            return dict(trained.weights)
+            entry.write(_packed(trained), {})
+            return trained
+
+
+def _packed(trained: Trained) -> dict[str, Tensor]:
+    """Weights and their average in one mapping, as the store keeps them."""
+    kinds = {"weights": trained.weights, "ema": trained.ema or {}}
+    return {f"{kind}/{name}": own for kind, told in kinds.items() for name, own in told.items()}
+
+
+def _unpacked(kept: Mapping[str, Tensor]) -> Trained:
+    weights, ema = (
+        {name.removeprefix(kind): own for name, own in kept.items() if name.startswith(kind)}
+        for kind in ("weights/", "ema/")
+    )
+    return Trained(weights, ema or None)
 
 
 @cache

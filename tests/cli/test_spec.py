@@ -233,14 +233,14 @@ digits.yaml:13: autoencode.batch: must be a whole number, not 'many'
 digits.yaml:13: autoencode.overrides.lefd: no modality 'lefd' {known}; did you mean 'left'?
 digits.yaml:13: autoencode.overrides.left.updatse: unknown field; did you mean 'updates'?
 digits.yaml:15: diffuse.updats: unknown field; did you mean 'updates'?
-digits.yaml:16: diffuse.roles: must be one of 'three-role', 'paper' or 'independent', \
+digits.yaml:16: diffuse.roles: must be one of 'three-role', 'paper', 'independent' or 'joint', \
 not 'papr'; did you mean 'paper'?
 digits.yaml:17: diffuse.network.kind: must be one of 'residual-mlp', 'unet-mlp', \
-not 'residul-mlp'; did you mean 'residual-mlp'?
+'per-subset', not 'residul-mlp'; did you mean 'residual-mlp'?
 digits.yaml:19: diffuse.beta_max: must be above beta_min (0.1), not 0.01
 digits.yaml:20: diffuse.ema: must be a number, not 'no'
 digits.yaml:21: generate.sampler: must be one of 'dpm-solver++', 'sde-dpm-solver++', 'ddim', \
-'heun', 'euler-maruyama' or 'repaint', not 'heum'; did you mean 'heun'?
+'heun', 'euler-maruyama', 'repaint' or 'inpaint', not 'heum'; did you mean 'heun'?
 digits.yaml:21: generate.steps: must be a whole number, not 1.5
 digits.yaml:21: generate.steps: given twice; the first is at digits.yaml:21
 digits.yaml:21: generate.guidance: must be a number or {{conditional: a, joint: b}}, not 'lots'
@@ -304,7 +304,7 @@ digits.yaml:25: judge: given twice; the first is at digits.yaml:23"""
         ),
         (
             "diffuse: {network: {width: 3}}",
-            "diffuse.network.kind: missing; one of 'residual-mlp', 'unet-mlp'",
+            "diffuse.network.kind: missing; one of 'residual-mlp', 'unet-mlp', 'per-subset'",
         ),
         (
             "diffuse: {network: {kind: unet-mlp, width: []}}",
@@ -327,8 +327,8 @@ def test_one_complaint(complaints, rest, expected):
 def test_no_complaint_about_a_default_that_stands_in_for_a_mistake(complaints):
     assert complaints(GOOD + "diffuse: {beta_min: x, beta_max: 0.05, roles: papr, ema: 0}") == [
         "digits.yaml:6: diffuse.beta_min: must be a number, not 'x'",
-        "digits.yaml:6: diffuse.roles: must be one of 'three-role', 'paper' or 'independent', "
-        "not 'papr'; did you mean 'paper'?",
+        "digits.yaml:6: diffuse.roles: must be one of 'three-role', 'paper', 'independent' "
+        "or 'joint', not 'papr'; did you mean 'paper'?",
     ]
     assert complaints(GOOD + "diffuse: {roles: paper}\ngenerate: {guidance: x}") == [
         "digits.yaml:7: generate.guidance: must be a number or {conditional: a, joint: b}, not 'x'"
@@ -498,3 +498,35 @@ def test_starter_spec_is_a_spec_with_the_defaults(load):
 def test_importing_the_spec_loads_no_torch():
     script = "import sys, mld.spec; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        (
+            "diffuse: {network: {kind: per-subset}}",
+            "diffuse.network.kind: per-subset trains a network for each pair of observed and "
+            "generated modalities: it goes only with roles: paper",
+        ),
+        (
+            "diffuse: {method: guess}",
+            "diffuse.method: no plugin of kind 'guess' is installed "
+            "(installed: broken, dots, table)",
+        ),
+    ],
+)
+def test_variants_that_do_not_fit(complaints, line, complaint):
+    assert complaints(f"{GOOD}{line}") == [f"digits.yaml:6: {complaint}"]
+
+
+def test_in_painting_is_the_only_way_to_condition_a_joint_network(complaints):
+    told = f"{GOOD}diffuse: {{roles: joint}}\ngenerate: {{subsets: [[]]}}"
+    assert complaints(told) == [
+        "digits.yaml:6: diffuse.roles: with roles: joint, generate.guidance must be 0, not 1.0: "
+        "its network knows no marginals to guide by"
+    ]
+    told = f"{GOOD}diffuse: {{roles: joint}}\ngenerate: {{guidance: 0}}"
+    assert complaints(told) == [
+        "digits.yaml:7: generate.sampler: with roles: joint, what is given can only be painted "
+        "in: sampler must be inpaint, not dpm-solver++"
+    ]

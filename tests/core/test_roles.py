@@ -9,7 +9,7 @@ from mld_core.roles import (
     P_JOINT,
     Role,
     conditioning_subsets,
-    draw_independent_roles,
+    draw_joint_roles,
     draw_paper_roles,
     draw_three_roles,
     roles_for,
@@ -52,7 +52,7 @@ def test_three_roles_respect_what_is_missing_and_differ_within_a_batch() -> None
 
 def test_one_modality_is_always_generated() -> None:
     present = torch.eye(3).bool()
-    for draw in (draw_three_roles, draw_independent_roles):
+    for draw in (draw_three_roles, draw_joint_roles):
         assert torch.equal(draw(present, generator()), torch.where(present, G, A))
     assert torch.equal(
         draw_paper_roles(torch.ones(5, 1).bool(), generator()), torch.full((5, 1), G)
@@ -76,7 +76,7 @@ def test_paper_roles_refuse_incomplete_rows() -> None:
         draw_paper_roles(torch.tensor([[True, False]]), generator())
 
 
-@pytest.mark.parametrize("draw", [draw_three_roles, draw_independent_roles])
+@pytest.mark.parametrize("draw", [draw_three_roles, draw_joint_roles])
 def test_empty_rows_are_refused(draw: type) -> None:
     with pytest.raises(ValueError, match="no modality recorded"):
         draw(torch.tensor([[True], [False]]), generator())

@@ -31,10 +31,11 @@ compute: {threads: 1}
 
 
 def registry() -> Registry:
-    """The small modalities and the built-in datasets, nothing else."""
+    """The small modalities, a small method and the built-in datasets, nothing else."""
     told = {
         "points": "mld_points",
         "marks": "mld_marks",
+        "relay": "mld_relay",
         "examples": "mld_datasets.examples",
         "manifest": "mld_datasets.manifest",
     }

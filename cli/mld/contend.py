@@ -1,0 +1,144 @@
+"""Stage 3 for another method: rows of items to its trained joint model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from mld.data import Data, Rows
+from mld.loop import Objective
+from mld.sections import MethodSpec
+from mld.workplace import Workplace, code_digest, tensor_digest
+from mld_core import (
+    DataError,
+    JointModel,
+    Method,
+    Modality,
+    PluginError,
+    Registry,
+    SpecError,
+)
+
+STAGE = "diffuse"
+
+
+class Contention(Objective):
+    """A method's own loss on rows of items, which are augmented as for the autoencoders."""
+
+    def __init__(self, kind: str, model: JointModel, modalities: Mapping[str, Modality]) -> None:
+        super().__init__()
+        self.kind = kind
+        self.model = model
+        self.modalities = dict(modalities)
+
+    def forward(
+        self, batch: Mapping[str, Tensor], generator: Generator
+    ) -> tuple[Float[Tensor, ""], Mapping[str, Float[Tensor, ""]]]:
+        """The loss of a batch of items by name and of "present"; it has no parts."""
+        present, items = batch["present"], {}
+        for index, (name, modality) in enumerate(self.modalities.items()):
+            x = batch[f"item/{name}"]
+            if self.training:
+                recorded = present[:, index].reshape(-1, *[1] * (x.ndim - 1))
+                x = torch.where(recorded, modality.augment(x, generator), x)
+            items[name] = x
+        loss = _called(self.kind, "loss", lambda: self.model.loss(items, present))
+        return loss.float(), {}
+
+
+def train_method(
+    spec: MethodSpec,
+    registry: Registry,
+    modalities: Mapping[str, Modality],
+    data: Data,
+    workplace: Workplace,
+) -> JointModel:
+    """The trained model of a plugin's method, in eval mode."""
+    run_dir = workplace.run_dir
+    made_from = workplace.made_from(STAGE, spec)
+    if run_dir.read_back(STAGE, made_from):
+        return load_method(spec, registry, modalities, workplace)
+    with run_dir.stage(STAGE) as seconds:
+        method, model = _fresh(spec, registry, modalities, workplace)
+        rows, dropped = _training_rows(data.train, method)
+        held_out, _ = _training_rows(data.validation, method)
+        if not len(rows["present"]):
+            raise DataError(f"method {spec.method!r} needs complete rows, and none is")
+        if dropped:
+            told = f"method {spec.method} needs complete rows: {dropped} rows are left out"
+            run_dir.log("warning", stage=STAGE, message=told)
+        key = {
+            "method": spec.model_dump(mode="json"),
+            "code": sorted(
+                code_digest(type(own).__module__) for own in (method, *modalities.values())
+            ),
+            "modalities": {
+                name: [own.kind, own.config.model_dump(mode="json"), dict(own.facts)]
+                for name, own in modalities.items()
+            },
+            "rows": tensor_digest(*rows.values()),
+        }
+        objective = Contention(spec.method, model, modalities)
+        trained = workplace.trained_once(STAGE, objective, rows, held_out, spec, key)
+        run_dir.write_tensors(run_dir.network, trained.weights)
+        facts = {"parameters": sum(p.numel() for p in model.parameters()), "dropped": dropped}
+        run_dir.finish(STAGE, made_from, [run_dir.network], seconds(), facts)
+        run_dir.checkpoint(STAGE).unlink(missing_ok=True)
+    return load_method(spec, registry, modalities, workplace)
+
+
+def load_method(
+    spec: MethodSpec,
+    registry: Registry,
+    modalities: Mapping[str, Modality],
+    workplace: Workplace,
+) -> JointModel:
+    """The model of a run that has trained it, in eval mode."""
+    _, model = _fresh(spec, registry, modalities, workplace)
+    weights = workplace.run_dir.read_tensors(workplace.run_dir.network)
+    Contention(spec.method, model, modalities).load_state_dict(weights)
+    return model.eval()
+
+
+def build_model(
+    spec: MethodSpec, registry: Registry, modalities: Mapping[str, Modality]
+) -> tuple[Method, JointModel]:
+    """A method and its fresh model. SpecError if it cannot take the modalities."""
+    provides = registry.method(spec.method)
+    try:
+        method = provides(spec.config, modalities)
+    except ValueError as error:
+        raise SpecError(f"diffuse.method: {spec.method}: {error}") from error
+    fresh = {name: modality.autoencoder() for name, modality in modalities.items()}
+    return method, _called(spec.method, "model", lambda: method.model(fresh))
+
+
+def _fresh(
+    spec: MethodSpec,
+    registry: Registry,
+    modalities: Mapping[str, Modality],
+    workplace: Workplace,
+) -> tuple[Method, JointModel]:
+    return workplace.fresh(lambda: build_model(spec, registry, modalities), STAGE)
+
+
+def _training_rows(rows: Rows, method: Method) -> tuple[dict[str, Tensor], int]:
+    """The rows that a method can learn from, and how many were left out."""
+    fit = rows.present.all(1) if method.needs_complete else rows.present.any(1)
+    items = {f"item/{name}": x[fit] for name, x in rows.items.items()}
+    return {**items, "present": rows.present[fit]}, int((~fit).sum())
+
+
+def _called(kind: str, what: str, call: Callable[[], object]) -> object:
+    """What a plugin's method answers; PluginError, naming it, where it fails."""
+    try:
+        return call()
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"
+        raise PluginError(f"method {kind!r}: {what} failed: {told}") from error
+
+
+__all__ = ["STAGE", "build_model", "load_method", "train_method"]
