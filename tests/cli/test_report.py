@@ -203,7 +203,7 @@ def test_a_subset_not_asked_for_is_not_there(copy: RunDir) -> None:
     copy.write_json(copy.metrics, metrics)
     text = text_of(copy)
     assert text.count("<details id=") == 1
-    assert "1 conditioning subset\n" in text
+    assert "1 conditioning subset with " in text
     assert "nothing (joint)" not in text
 
 
