@@ -1,1 +1,1 @@
-"""Datasets that serve any modality: the plugins' own examples, and the user's manifest."""
+"""Datasets: the plugins' own examples, the user's manifest, and public data."""

@@ -1,0 +1,77 @@
+"""MNIST in a folder of the user's, as torchvision lays it out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mld_core import SplitName
+from mld_datasets.pictures import Pictures, named_pictures
+from mld_datasets.sources import Source, read_idx
+
+SOURCE = Source(
+    name="MNIST",
+    address="http://yann.lecun.com/exdb/mnist",
+    layout="MNIST/raw/ with train-images-idx3-ubyte, train-labels-idx1-ubyte, "
+    "t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, each plain or .gz, in the folder or in "
+    "its subfolder mnist",
+)
+PARTS = ("train", "t10k")
+HELD = 12
+"""One training image in so many validates: the last 5,000 of 60,000."""
+
+
+class Mnist:
+    """The images of MNIST by split.
+
+    The test split is the test set (t10k); validation is the last twelfth of the training set.
+    """
+
+    def __init__(self, folder: Path, download: bool) -> None:
+        raw = self._raw(folder)
+        if raw is None and download:
+            SOURCE.download(folder, folder / "mnist", _fetch)
+            raw = self._raw(folder)
+        if raw is None:
+            raise SOURCE.missing(folder, advice=", or set download: true")
+        wanted = [
+            f"{part}-{told}-ubyte" for part in PARTS for told in ("images-idx3", "labels-idx1")
+        ]
+        self._paths = {name: _plain_or_packed(raw / name) for name in wanted}
+        absent = [name for name, path in self._paths.items() if not path.is_file()]
+        if absent:
+            raise SOURCE.missing(folder, f"{raw} lacks {', '.join(absent)}")
+
+    @property
+    def files(self) -> list[Path]:
+        """All that is read."""
+        return list(self._paths.values())
+
+    def pictures(self, split: SplitName) -> Pictures:
+        """The images of a split, read anew."""
+        if split == "test":
+            return self._read("t10k")
+        train = self._read("train")
+        kept = len(train) - len(train) // HELD
+        return train.cut(None, kept) if split == "train" else train.cut(kept, None)
+
+    def _read(self, part: str) -> Pictures:
+        images = self._paths[f"{part}-images-idx3-ubyte"]
+        labels = read_idx(self._paths[f"{part}-labels-idx1-ubyte"])
+        return named_pictures(images, f"mnist-{part}", read_idx(images), labels, axes=3)
+
+    @staticmethod
+    def _raw(folder: Path) -> Path | None:
+        """The folder of the files; None where there is none."""
+        places = [folder / "MNIST" / "raw", folder / "mnist" / "MNIST" / "raw"]
+        return next((place for place in places if place.is_dir()), None)
+
+
+def _plain_or_packed(path: Path) -> Path:
+    packed = path.with_name(f"{path.name}.gz")
+    return packed if packed.is_file() and not path.is_file() else path
+
+
+def _fetch(folder: Path) -> None:
+    from torchvision.datasets import MNIST
+
+    MNIST(folder, download=True)

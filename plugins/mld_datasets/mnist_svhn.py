@@ -1,0 +1,84 @@
+"""The dataset `mnist-svhn`: handwritten digits and house numbers that show the same digit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from pydantic import Field, PositiveInt
+
+from mld_core import Dataset, Modality, SpecPath, Split, SplitName, hookimpl
+from mld_datasets.mnist import Mnist
+from mld_datasets.pairing import LimitedConfig, pair_by_label, split_rng
+from mld_datasets.pictures import CLASSES
+from mld_datasets.sources import stamped
+from mld_datasets.svhn import Svhn
+
+
+class MnistSvhnConfig(LimitedConfig):
+    """Where the images are, and how they are paired.
+
+    The folder holds `MNIST/raw/` with MNIST's four files (plain or .gz), itself or in its
+    subfolder `mnist`; and SVHN, itself or in its subfolder `svhn`: `train_32x32.mat` and
+    `test_32x32.mat`, or parts of it as `svhn*.npz` with the arrays images, labels and photo.
+    """
+
+    folder: SpecPath = Field(description="holds MNIST and SVHN, or receives their download")
+    download: bool = Field(False, description="fetch what the folder lacks, with torchvision")
+    pairings: int = Field(
+        5, ge=1, le=100, description="rows of training in which each image is; 20 in the paper"
+    )
+    svhn_validation: PositiveInt = Field(
+        500, description="SVHN images of the validation split: those before the test, or the last"
+    )
+    svhn_test: PositiveInt = Field(
+        1000, description="last SVHN images of an .npz, for the test; .mat files have a test set"
+    )
+
+
+class MnistSvhn(Dataset):
+    """MNIST and SVHN, paired at random by label.
+
+    For each label as many images as the smaller of both sets has, the first ones; in training each
+    is in `pairings` rows, in validation and test in one, so that held-out rows are independent.
+    Splits share no image: see `Mnist` and `Svhn` for which images are in which.
+    """
+
+    kind = "mnist-svhn"
+    Config = MnistSvhnConfig
+    config: MnistSvhnConfig
+    columns = MappingProxyType({"mnist": "image", "svhn": "image"})
+    classes = tuple(str(label) for label in range(CLASSES))
+
+    def __init__(
+        self, config: MnistSvhnConfig, modalities: Mapping[str, Modality], seed: int
+    ) -> None:
+        super().__init__(config, modalities, seed)
+        self._mnist = Mnist(config.folder, config.download)
+        self._svhn = Svhn(config.folder, config.download, config.svhn_validation, config.svhn_test)
+
+    def split(self, name: SplitName) -> Split:
+        """The rows of a split, in random order; images are made when indexed."""
+        mnist, svhn = self._mnist.pictures(name), self._svhn.pictures(name)
+        pairings = self.config.pairings if name == "train" else 1
+        pairs = pair_by_label([mnist.labels, svhn.labels], pairings, split_rng(self.seed, name))
+        pairs = pairs[: self.config.limit(name)]
+        ids: Sequence[str] = [
+            f"{name}-{row}: {mnist.names[one]} {svhn.names[other]}"
+            for row, (one, other) in enumerate(pairs.tolist())
+        ]
+        return Split(
+            ids=ids,
+            items={"mnist": mnist.column(pairs[:, 0]), "svhn": svhn.column(pairs[:, 1])},
+            labels=mnist.labels[pairs[:, 0]].tolist(),
+        )
+
+    def fingerprint(self) -> str:
+        """Also of the files' sizes and times."""
+        return stamped(super().fingerprint(), [*self._mnist.files, *self._svhn.files])
+
+
+@hookimpl
+def register_datasets() -> list[type[Dataset]]:
+    """The dataset of this module, for mld."""
+    return [MnistSvhn]

@@ -1,0 +1,101 @@
+"""Public data in a folder of the user's: found, fetched, read, and what to say where they fail."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from jaxtyping import Shaped, UInt8
+
+from mld_core import DataError
+
+_UNREADABLE = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A public data set: its name, its address, and how its files lie in a folder."""
+
+    name: str
+    address: str
+    layout: str
+
+    def missing(self, folder: Path, lacks: str = "", advice: str = "") -> DataError:
+        """The error where a folder lacks the data, or some of their files."""
+        told = f"holds no {self.name}" if folder.is_dir() else "is no folder that can be read"
+        return DataError(
+            f"{folder}: {lacks or told}; expected is {self.layout}. "
+            f"{self.name} comes from {self.address}{advice}"
+        )
+
+    def download(self, folder: Path, home: Path, fetch: Callable[[Path], object]) -> None:
+        """Let torchvision fetch the data into their home in a folder; half a download leaves none.
+
+        What torchvision prints goes to stderr.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(dir=folder) as told, redirect_stdout(sys.stderr):
+                fetch(Path(told))
+                for file in [path for path in Path(told).rglob("*") if path.is_file()]:
+                    place = home / file.relative_to(told)
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    file.replace(place)
+        except (OSError, RuntimeError) as error:
+            lacks = f"{self.name} could not be downloaded into it: {error}"
+            raise self.missing(folder, lacks) from error
+
+
+def stamped(told: str, files: Iterable[Path]) -> str:
+    """A digest of what was told, and of each file's name, size and time."""
+    stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return hashlib.sha256(f"{told} {stamps}".encode()).hexdigest()
+
+
+def read_content(path: Path) -> bytes:
+    """A file's bytes, unpacked if it is a .gz; DataError where it is truncated or corrupt."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rb") as file:
+            return file.read()
+    except _UNREADABLE as error:
+        raise DataError(f"{path}: cannot be read, truncated or corrupt: {error}") from error
+
+
+def read_idx(path: Path) -> UInt8[np.ndarray, "*axis"]:
+    """The array in an IDX file of bytes, plain or packed."""
+    content = read_content(path)
+    if len(content) < 4 or content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * content[3]:
+        raise DataError(f"{path}: is no IDX file of bytes: fetch it again")
+    axes = content[3]
+    shape = np.frombuffer(content, ">u4", axes, 4).tolist()
+    values = np.frombuffer(content, np.uint8, offset=4 + 4 * axes)
+    if len(values) != np.prod(shape, dtype=int):
+        raise DataError(
+            f"{path}: is cut short or corrupt: {len(values)} values, and its header promises "
+            f"{' x '.join(map(str, shape))}: fetch it again"
+        )
+    return values.reshape(shape)
+
+
+def read_npz(path: Path, keys: Sequence[str]) -> dict[str, Shaped[np.ndarray, "*axis"]]:
+    """The arrays of an .npz file, which has at least these keys."""
+    try:
+        with open(path, "rb") as opened, np.load(opened) as file:
+            arrays = {key: file[key] for key in file.files}
+    except _UNREADABLE as error:
+        raise DataError(f"{path}: cannot be read, truncated or corrupt: {error}") from error
+    lacking = [key for key in keys if key not in arrays]
+    if lacking:
+        seen = ", ".join(arrays) or "none"
+        raise DataError(f"{path}: lacks the array {', '.join(lacking)} (arrays here: {seen})")
+    return arrays
