@@ -12,7 +12,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from mld.commands import checking, knowing, plugins, running, sampling, specs
+from mld.commands import benching, checking, knowing, plugins, running, sampling, specs
 from mld.commands.telling import command as told
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ spec_app = typer.Typer(help="Write and check specs.", no_args_is_help=True)
 for command in (specs.check, specs.schema, specs.init):
     spec_app.command()(command)
 app.add_typer(spec_app, name="spec")
+app.add_typer(benching.app, name="bench")
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""Suites: grids of experiments that run, resume and end in a leaderboard."""

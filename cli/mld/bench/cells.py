@@ -1,0 +1,167 @@
+"""Cells: frozen specs with a key each, and what has become of them so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import JsonValue
+
+from mld import artefact
+from mld.bench.suite import Coordinates, Suite
+from mld.data import open_dataset
+from mld.rundir import RunDir, digest
+from mld.sections import MethodSpec
+from mld.spec import Spec, dump_spec, load_spec
+from mld.yaml_source import dump_yaml
+from mld_core import ArtefactError, MLDError, Registry
+
+State = Literal["done", "failed", "open"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One experiment of a suite.
+
+    Args:
+        spec: the text of its frozen spec; "" where it could not be made.
+        key: the digest of spec, data and plugins, which names its folder.
+        fault: why there is no spec.
+    """
+
+    at: Coordinates
+    spec: str
+    key: str
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A suite's folder: the only code that knows the names of files in it."""
+
+    path: Path
+
+    def run_dir(self, cell: Cell) -> RunDir:
+        """The run of a cell."""
+        return RunDir(self.path / "cells" / cell.key)
+
+    def spec(self, cell: Cell) -> Path:
+        """The frozen spec of a cell."""
+        return self.path / "specs" / f"{cell.key}.yaml"
+
+    def log(self, cell: Cell) -> Path:
+        """What the run of a cell has printed."""
+        return self.path / "logs" / f"{cell.key}.log"
+
+    @property
+    def cells(self) -> Path:
+        """Every cell with its coordinates."""
+        return self.path / "cells.json"
+
+    @property
+    def results(self) -> Path:
+        """The table of all cells, a row each."""
+        return self.path / "leaderboard.csv"
+
+    def state(self, cell: Cell) -> State:
+        """What has become of a cell."""
+        if cell.fault or self._failure(cell).is_file():
+            return "failed"
+        return "done" if self.run_dir(cell).has("report") else "open"
+
+    def freeze(self, cells: Iterable[Cell]) -> None:
+        """Write the specs, and which cell is which."""
+        told: list[JsonValue] = []
+        for cell in cells:
+            told.append({"key": cell.key, "fault": cell.fault, **_plain(cell.at)})
+            if cell.spec:
+                with artefact.written(self.spec(cell)) as partial:
+                    partial.write_text(cell.spec, encoding="utf-8")
+        RunDir(self.path).write_json(self.cells, told)
+
+    def read_cells(self) -> list[Cell]:
+        """The cells of a folder that a suite has run in. ArtefactError if none has."""
+        if not self.cells.is_file():
+            raise ArtefactError(f"{self.path} holds no suite: it has no {self.cells.name}")
+        return [
+            Cell(
+                Coordinates.model_validate(
+                    {name: own for name, own in told.items() if name not in ("key", "fault")}
+                ),
+                "",
+                told["key"],
+                told["fault"],
+            )
+            for told in artefact.load_json(self.cells)
+        ]
+
+    def fail(self, cell: Cell, code: int) -> None:
+        """Note that a cell has failed, with the last words of its log."""
+        log = self.log(cell)
+        lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+        told = next((line for line in reversed(lines) if line.startswith("error: ")), None)
+        last = told or next((line for line in reversed(lines) if line.strip()), "it said nothing")
+        RunDir(self.path).write_json(self._failure(cell), {"exit_code": code, "reason": last})
+
+    def failure(self, cell: Cell) -> str:
+        """Why a cell has failed, in a line."""
+        if cell.fault:
+            return cell.fault.partition("\n")[0]
+        told = artefact.load_json(self._failure(cell))
+        return f"{told['reason'].removeprefix('error: ')} (exit code {told['exit_code']})"
+
+    def forgive(self, cell: Cell) -> None:
+        """Let a failed cell run again."""
+        self._failure(cell).unlink(missing_ok=True)
+
+    def _failure(self, cell: Cell) -> Path:
+        return self.path / "failed" / f"{cell.key}.json"
+
+
+def make_cells(suite: Suite, registry: Registry) -> list[Cell]:
+    """Every cell of a suite, frozen, the largest sets of modalities first.
+
+    A cell whose spec or data are wrong carries its fault. MLDError if all of them are wrong.
+    """
+    cells: list[Cell] = []
+    fault: MLDError | None = None
+    for at, settings in suite.cells():
+        try:
+            cells.append(_freeze(suite, at, settings, registry))
+        except MLDError as error:
+            fault = error
+            cells.append(Cell(at, "", digest(_plain(at))[:16], f"{at}: {error}"))
+    if fault and all(cell.fault for cell in cells):
+        raise fault
+    return sorted(cells, key=lambda cell: (-len(cell.at.modalities), cell.at.seed))
+
+
+def _freeze(suite: Suite, at: Coordinates, settings: dict[str, Any], registry: Registry) -> Cell:
+    overrides = [
+        f"{name}={dump_yaml(value, flow=True).removesuffix('...').strip()}"
+        for name, value in settings.items()
+    ]
+    spec = load_spec(suite.told.spec, registry, overrides)
+    text = dump_spec(spec)
+    key = {
+        "spec": text,
+        "data": open_dataset(spec, registry).fingerprint(),
+        "plugins": {kind: registry.installed()[kind] for kind in sorted(_kinds(spec))},
+        "mld": version("mld-toolkit"),
+    }
+    return Cell(at, text, digest(key)[:16])
+
+
+def _kinds(spec: Spec) -> set[str]:
+    rival = {spec.diffuse.method} if isinstance(spec.diffuse, MethodSpec) else set()
+    return {spec.data.kind, *(own.kind for own in spec.modalities.values())} | rival
+
+
+def _plain(at: Coordinates) -> dict[str, Any]:
+    return at.model_dump(mode="json")
+
+
+__all__ = ["Bench", "Cell", "State", "make_cells"]

@@ -1,0 +1,157 @@
+"""Where the runs of cells execute: processes of this machine, or a Ray cluster."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mld_core import SpecError
+
+STARTS = "from mld.app import main; main()"
+
+
+class Job(ABC):
+    """One run under way."""
+
+    @abstractmethod
+    def poll(self) -> int | None:
+        """The exit code; None while it runs."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Ask it to save and end, and wait until it has."""
+
+
+class Executor(ABC):
+    """Starts runs; `slots` of them at most at once."""
+
+    slots: int
+
+    @abstractmethod
+    def start(self, spec: Path, out: Path, log: Path, threads: int) -> Job:
+        """`mld run` of a spec into a folder; what it prints goes to the log."""
+
+
+class LocalExecutor(Executor):
+    """Processes of this machine, which die with the suite; each has a GPU of its own, if any."""
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self._free = _gpus()
+        if self._free:
+            self.slots = min(slots, len(self._free))
+
+    def start(self, spec: Path, out: Path, log: Path, threads: int) -> Job:
+        """A process of its own."""
+        gpu = self._free.pop(0) if self._free else None
+        environment = {"OMP_NUM_THREADS": str(threads)}
+        if gpu is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = gpu
+        return _Process(run_command(spec, out), log, environment, self._free, gpu)
+
+
+class _Process(Job):
+    def __init__(
+        self,
+        command: list[str],
+        log: Path,
+        environment: Mapping[str, str],
+        free: list[str],
+        gpu: str | None,
+    ) -> None:
+        self._process = _popen(command, log, environment)
+        self._free, self._gpu = free, gpu
+
+    def poll(self) -> int | None:
+        code = self._process.poll()
+        if code is not None and self._gpu is not None:
+            self._free.append(self._gpu)
+            self._gpu = None
+        return code
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
+class RayExecutor(Executor):
+    """Tasks of a Ray cluster: the one at RAY_ADDRESS, or a local one. All see the same disk."""
+
+    def __init__(self, slots: int, threads: int) -> None:
+        try:
+            import ray
+        except ModuleNotFoundError as error:
+            raise SpecError("--executor ray needs Ray: pip install 'mld-toolkit[ray]'") from error
+        self._ray = ray
+        if not ray.is_initialized():
+            ray.init(log_to_driver=False, include_dashboard=False)
+        self.slots = slots
+        gpus = 1 if ray.cluster_resources().get("GPU") else 0
+        self._remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)(_run_here)
+
+    def start(self, spec: Path, out: Path, log: Path, threads: int) -> Job:
+        """A task that runs the same command on whichever machine is free."""
+        environment = {"OMP_NUM_THREADS": str(threads)}
+        told = (run_command(spec.resolve(), out.resolve()), log.resolve(), environment)
+        return _Task(self._ray, self._remote.remote(*told))
+
+
+class _Task(Job):
+    def __init__(self, ray: Any, reference: Any) -> None:
+        self._ray = ray
+        self._reference = reference
+
+    def poll(self) -> int | None:
+        ready, _ = self._ray.wait([self._reference], timeout=0)
+        return int(self._ray.get(ready[0])) if ready else None
+
+    def stop(self) -> None:
+        self._ray.cancel(self._reference, force=True)
+
+
+def run_command(spec: Path, out: Path) -> list[str]:
+    """`mld run`, by the Python that runs now."""
+    return [sys.executable, "-c", STARTS, "run", str(spec), "--out", str(out)]
+
+
+def _run_here(command: list[str], log: Path, environment: Mapping[str, str]) -> int:
+    return _popen(command, log, environment).wait()
+
+
+def _popen(command: list[str], log: Path, environment: Mapping[str, str]) -> Any:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as out:
+        return subprocess.Popen(
+            command,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **environment},
+            start_new_session=True,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
+
+
+def _die_with_parent() -> None:
+    """A run that outlived a killed suite would hold its folder's lock against the next."""
+    of_parents_death = 1
+    ctypes.CDLL(None).prctl(of_parents_death, signal.SIGKILL)
+
+
+def _gpus() -> list[str]:
+    """The GPUs that may be used, by the names that CUDA_VISIBLE_DEVICES takes."""
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if told is not None:
+        return [name for name in told.split(",") if name]
+    listed = Path("/proc/driver/nvidia/gpus")
+    return [str(index) for index, _ in enumerate(listed.iterdir())] if listed.is_dir() else []
+
+
+__all__ = ["Executor", "Job", "LocalExecutor", "RayExecutor", "run_command"]

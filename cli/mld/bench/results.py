@@ -1,0 +1,170 @@
+"""What the cells of a suite have found: a row each, and means over seeds."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from mld import artefact
+from mld.bench.cells import Bench, Cell
+from mld.bench.suite import Coordinates
+from mld.results import subset_key
+
+Row = dict[str, float | None]
+"""The figures of one cell by column; a column ending in `coherence` is a share, high is good."""
+
+STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306}
+"""Half the width of a 95 % interval in standard errors of a mean, by how many values it is of."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of a leaderboard.
+
+    Args:
+        low, high: a 95 % interval: over seeds by Student's t, of a single seed by bootstrap over
+            its samples where the run has one; None where there is none.
+        spread: the standard deviation over seeds; None with one.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    spread: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Line:
+    """One variant on one set of modalities, over its seeds."""
+
+    modalities: tuple[str, ...]
+    variant: str
+    at: Coordinates
+    rows: Mapping[int, Row]
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def figure(self, column: str) -> Figure | None:
+        """The mean of a column; None where no seed has it."""
+        values = [row[column] for row in self.rows.values() if row.get(column) is not None]
+        found = mean_of([value for value in values if value is not None])
+        if found and found.n == 1 and column in self.intervals:
+            low, high = self.intervals[column]
+            return Figure(found.value, low, high, None, 1)
+        return found
+
+    def less(self, other: Line, column: str) -> Figure | None:
+        """The mean over common seeds of this line's value less another's."""
+        common = [seed for seed in self.rows if seed in other.rows]
+        pairs = [(self.rows[seed].get(column), other.rows[seed].get(column)) for seed in common]
+        return mean_of([a - b for a, b in pairs if a is not None and b is not None])
+
+
+def mean_of(values: Sequence[float]) -> Figure | None:
+    """A mean with its spread and its interval; None of nothing."""
+    n = len(values)
+    if not n:
+        return None
+    mean = math.fsum(values) / n
+    if n == 1:
+        return Figure(mean, None, None, None, 1)
+    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    half = STUDENT.get(n, 2.0 + 2.5 / n) * spread / math.sqrt(n)
+    return Figure(mean, mean - half, mean + half, spread, n)
+
+
+def row_of(bench: Bench, cell: Cell) -> tuple[Row, dict[str, tuple[float, float]]]:
+    """The figures of a finished cell, and the intervals of those that have one."""
+    run_dir = bench.run_dir(cell)
+    scores = run_dir.read_json(run_dir.metrics)
+    row: Row = {}
+    intervals = {}
+
+    def share(column: str, told: Mapping[str, Any] | None) -> None:
+        row[column] = told["value"] if told else None
+        if told:
+            intervals[column] = (told["low"], told["high"])
+
+    share("joint_coherence", scores["joint_coherence"])
+    share("joint_ceiling", scores["joint_ceiling"])
+    conditional = scores["conditional_coherence"]
+    row["conditional_coherence"] = _mean(told["value"] for told in conditional)
+    for told in conditional:
+        share(f"{subset_key(tuple(told['given']))}>{told['target']} coherence", told)
+    for name, own in scores["modalities"].items():
+        share(f"{name} classifier_accuracy", own["classifier_accuracy"])
+        share(f"{name} reconstruction_accuracy", own["reconstruction_accuracy"])
+        row[f"{name} reconstruction_frechet"] = own["reconstruction_frechet"]
+    joint = [told for told in scores["frechet"] if not told["given"]]
+    others = [told for told in scores["frechet"] if told["given"]]
+    row["joint_frechet"] = _mean(told["value"] for told in joint)
+    row["conditional_frechet"] = _mean(told["value"] for told in others)
+    for told in scores["frechet"]:
+        row[f"{subset_key(tuple(told['given']))}>{told['target']} frechet"] = told["value"]
+    row["nfe"] = scores["nfe"].get("joint")
+    row["seconds_per_sample"] = scores["seconds_per_sample"].get("joint")
+    stored = {event["job"] for event in run_dir.read_events() if event["event"] == "store"}
+    row["training_seconds"] = None if "diffuse" in stored else run_dir.seconds_of("diffuse")
+    row["parameters"] = run_dir.facts_of("diffuse")["parameters"]
+    return row, intervals
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None
+
+
+def lines_of(bench: Bench, cells: Sequence[Cell]) -> list[Line]:
+    """The finished cells by set of modalities and variant, in the suite's order."""
+    done = [cell for cell in cells if bench.state(cell) == "done"]
+    places = {(cell.at.modalities, cell.at.variant): None for cell in cells}
+    order = {place: index for index, place in enumerate(places)}
+
+    def place(cell: Cell) -> int:
+        return order[cell.at.modalities, cell.at.variant]
+
+    lines = []
+    for _, group in groupby(sorted(done, key=place), key=place):
+        own = list(group)
+        found = {cell.at.seed: row_of(bench, cell) for cell in own}
+        lines.append(
+            Line(
+                own[0].at.modalities,
+                own[0].at.variant,
+                own[0].at,
+                {seed: row for seed, (row, _) in found.items()},
+                next(iter(found.values()))[1],
+            )
+        )
+    return lines
+
+
+def write_csv(path: Path, lines: Sequence[Line]) -> None:
+    """One row a cell: its coordinates, then every figure that any cell has."""
+    columns = list(
+        dict.fromkeys(key for line in lines for row in line.rows.values() for key in row)
+    )
+    with artefact.written(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        heads = ("modalities", "method", "missing", "sampler", "guidance", "seed")
+        writer.writerow([*heads, *columns])
+        for line in lines:
+            at = line.at
+            for seed, row in line.rows.items():
+                told = [
+                    "+".join(at.modalities),
+                    at.method,
+                    at.missing,
+                    at.sampler,
+                    at.strength,
+                    seed,
+                ]
+                writer.writerow([*told, *(row.get(column) for column in columns)])
+
+
+__all__ = ["Figure", "Line", "Row", "lines_of", "mean_of", "row_of", "write_csv"]

@@ -1,0 +1,178 @@
+"""`mld bench SUITE` and `mld bench compare A B`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+from typer.core import TyperGroup
+
+from mld.commands.telling import AsJson, command
+from mld_core.errors import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mld.bench.cells import Bench, Cell
+
+SUITE = "suite"
+
+
+class _SuiteFirst(TyperGroup):
+    """A group whose first word may be a suite's file: then it is the command `suite`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        known = {*self.commands, "--help", "-h"}
+        return super().parse_args(ctx, args if not args or args[0] in known else [SUITE, *args])
+
+
+app = typer.Typer(
+    cls=_SuiteFirst,
+    no_args_is_help=True,
+    help="Run a suite of experiments: mld bench SUITE.yaml; compare two: mld bench compare A B.",
+)
+
+
+@app.command(SUITE, hidden=True)
+@command
+def suite(
+    suite: Annotated[Path, typer.Argument(help="the suite, a YAML file")],
+    out: Annotated[
+        Optional[Path],  # noqa: UP045  (typer reads annotations on Python 3.11)
+        typer.Option(help="The suite's folder; runs/bench/<name> if not given."),
+    ] = None,
+    jobs: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Cells at once; all cores over a cell's threads if not given."),
+    ] = None,
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Run only the i-th of n parts.")] = "",
+    executor: Annotated[str, typer.Option(help="local, or ray: a Ray cluster.")] = "local",
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run failed cells again.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells alone.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run every cell of a suite that is still open, and write its leaderboard."""
+    from mld.artefact import locked
+    from mld.bench.cells import Bench, make_cells
+    from mld.bench.leaderboard import write_leaderboard
+    from mld.bench.running import run_cells
+    from mld.bench.suite import load_suite
+    from mld_core import Registry
+
+    loaded = load_suite(suite)
+    told = loaded.told
+    bench = Bench(out or Path("runs") / "bench" / told.name)
+    everything = make_cells(loaded, Registry())
+    cells = _part(everything, shard)
+    slots = jobs or max(1, (os.cpu_count() or 1) // told.threads)
+    if dry_run:
+        _print_cells(bench, cells, slots)
+        return
+    folder = bench.path / f"shard-{shard.replace('/', '-of-')}" if shard else bench.path
+    with locked(folder):
+        bench.freeze(everything)
+        for cell in cells if retry_failed else ():
+            bench.forgive(cell)
+        run_cells(bench, cells, _executor(executor, slots, told.threads), told.threads)
+        written = write_leaderboard(bench, told, everything)
+    _print_results(bench, everything, as_json)
+    for path in written:
+        typer.echo(path, err=as_json)
+    failed = [cell for cell in cells if bench.state(cell) == "failed"]
+    for cell in failed:
+        typer.echo(f"failed: {cell.at}: {bench.failure(cell)}", err=True)
+    if failed:
+        raise typer.Exit(ExitCode.PARTIAL)
+
+
+@app.command("compare")
+@command
+def compare(
+    first: Annotated[Path, typer.Argument(help="a suite's folder")],
+    second: Annotated[Path, typer.Argument(help="another's, with variants of the same names")],
+    as_json: AsJson = False,
+) -> None:
+    """What the second suite's variants score more than the first's, paired by seed."""
+    from mld.bench.cells import Bench
+    from mld.bench.comparing import compare as compared
+
+    found = compared(Bench(first), Bench(second))
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    for row in found:
+        typer.echo(f"{' + '.join(row['modalities'])}, {row['variant']}")
+        for column, figure in row.items():
+            if isinstance(figure, dict):
+                typer.echo(f"  {column}: {_with_interval(figure)}")
+
+
+def _with_interval(figure: dict[str, Any]) -> str:
+    told = f"{figure['value']:+.3f}"
+    if figure["low"] is None:
+        return f"{told} (one seed)"
+    return f"{told} ({figure['low']:+.3f} to {figure['high']:+.3f}, {figure['n']} seeds)"
+
+
+def _part(cells: Sequence[Cell], shard: str) -> list[Cell]:
+    """The cells of a shard: those whose key falls to it, whatever else the suite holds."""
+    if not shard:
+        return list(cells)
+    number, slash, count = shard.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise typer.BadParameter(f"--shard wants I/N with 1 <= I <= N, not {shard!r}")
+    return [cell for cell in cells if int(cell.key, 16) % int(count) == int(number) - 1]
+
+
+def _executor(name: str, slots: int, threads: int) -> Any:
+    from mld.bench.executors import LocalExecutor, RayExecutor
+
+    if name not in ("local", "ray"):
+        raise typer.BadParameter(f"--executor is local or ray, not {name!r}")
+    return LocalExecutor(slots) if name == "local" else RayExecutor(slots, threads)
+
+
+def _print_cells(bench: Bench, cells: Sequence[Cell], slots: int) -> None:
+    """Each cell and its state, and how long the open ones may take."""
+    from mld.bench.running import clock, estimate
+
+    states = {cell.key: bench.state(cell) for cell in cells}
+    for cell in cells:
+        typer.echo(f"{cell.key}  {states[cell.key]:6}  {cell.at}")
+    counts = ", ".join(
+        f"{list(states.values()).count(state)} {state}" for state in ("done", "failed", "open")
+    )
+    seconds = estimate(bench, cells, slots)
+    told = "unknown until a cell is done" if seconds is None else f"about {clock(seconds)}"
+    typer.echo(f"{len(cells)} cells: {counts}; time for the open ones, {slots} at once: {told}")
+
+
+def _print_results(bench: Bench, cells: Sequence[Cell], as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from mld.bench.leaderboard import MAIN
+    from mld.bench.results import lines_of
+
+    rows = []
+    for line in lines_of(bench, cells):
+        figures = {column: line.figure(column) for column in MAIN}
+        rows.append((line, {column: own for column, own in figures.items() if own}))
+    if as_json:
+        told = [
+            {
+                "modalities": list(line.modalities),
+                "variant": line.variant,
+                **{column: asdict(own) for column, own in figures.items()},
+            }
+            for line, figures in rows
+        ]
+        typer.echo(json.dumps(told, indent=1))
+        return
+    for line, figures in rows:
+        told = ", ".join(f"{column} {own.value:.3f}" for column, own in figures.items())
+        typer.echo(f"{' + '.join(line.modalities)}, {line.variant}: {told}")
