@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mld_core import SplitName
+from pydantic import Field
+
+from mld_core import SpecPath, SplitName
+from mld_datasets.pairing import LimitedConfig
 from mld_datasets.pictures import Pictures, named_pictures
 from mld_datasets.sources import Source, read_idx
 
@@ -18,6 +21,15 @@ SOURCE = Source(
 PARTS = ("train", "t10k")
 HELD = 12
 """One training image in so many validates: the last 5,000 of 60,000."""
+
+
+class MnistConfig(LimitedConfig):
+    """Where MNIST is, and whatever a dataset pairs it with."""
+
+    folder: SpecPath = Field(description="holds the data, or receives their download")
+    download: bool = Field(
+        False, description="fetch what the folder lacks, where torchvision can: MNIST and SVHN"
+    )
 
 
 class Mnist:
