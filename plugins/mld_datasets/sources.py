@@ -61,6 +61,12 @@ def stamped(told: str, files: Iterable[Path]) -> str:
     return hashlib.sha256(f"{told} {stamps}".encode()).hexdigest()
 
 
+def plain_or_packed(path: Path) -> Path:
+    """The path itself; with .gz where only that file is there."""
+    packed = path.with_name(f"{path.name}.gz")
+    return packed if packed.is_file() and not path.is_file() else path
+
+
 def unreadable(path: Path, error: Exception | str) -> DataError:
     """The error where a file cannot be read."""
     return DataError(f"{path}: cannot be read, truncated or corrupt: {error}")
