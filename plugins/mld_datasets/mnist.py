@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mld_core import SplitName
+from pydantic import Field
+
+from mld_core import SpecPath, SplitName
+from mld_datasets.pairing import LimitedConfig
 from mld_datasets.pictures import Pictures, named_pictures
-from mld_datasets.sources import Source, read_idx
+from mld_datasets.sources import Source, plain_or_packed, read_idx
 
 SOURCE = Source(
     name="MNIST",
@@ -18,6 +21,15 @@ SOURCE = Source(
 PARTS = ("train", "t10k")
 HELD = 12
 """One training image in so many validates: the last 5,000 of 60,000."""
+
+
+class MnistConfig(LimitedConfig):
+    """Where MNIST is, and whatever a dataset pairs it with."""
+
+    folder: SpecPath = Field(description="holds the data, or receives their download")
+    download: bool = Field(
+        False, description="fetch what the folder lacks, where torchvision can: MNIST and SVHN"
+    )
 
 
 class Mnist:
@@ -36,7 +48,7 @@ class Mnist:
         wanted = [
             f"{part}-{told}-ubyte" for part in PARTS for told in ("images-idx3", "labels-idx1")
         ]
-        self._paths = {name: _plain_or_packed(raw / name) for name in wanted}
+        self._paths = {name: plain_or_packed(raw / name) for name in wanted}
         absent = [name for name, path in self._paths.items() if not path.is_file()]
         if absent:
             raise SOURCE.missing(folder, f"{raw} lacks {', '.join(absent)}")
@@ -64,11 +76,6 @@ class Mnist:
         """The folder of the files; None where there is none."""
         places = [folder / "MNIST" / "raw", folder / "mnist" / "MNIST" / "raw"]
         return next((place for place in places if place.is_dir()), None)
-
-
-def _plain_or_packed(path: Path) -> Path:
-    packed = path.with_name(f"{path.name}.gz")
-    return packed if packed.is_file() and not path.is_file() else path
 
 
 def _fetch(folder: Path) -> None:

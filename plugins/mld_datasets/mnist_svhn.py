@@ -7,15 +7,15 @@ from types import MappingProxyType
 
 from pydantic import Field, PositiveInt
 
-from mld_core import Dataset, Modality, SpecPath, Split, SplitName, hookimpl
-from mld_datasets.mnist import Mnist
-from mld_datasets.pairing import LimitedConfig, pair_by_label, split_rng
+from mld_core import Dataset, Modality, Split, SplitName, hookimpl
+from mld_datasets.mnist import Mnist, MnistConfig
+from mld_datasets.pairing import pair_by_label, split_rng
 from mld_datasets.pictures import CLASSES
 from mld_datasets.sources import stamped
 from mld_datasets.svhn import Svhn
 
 
-class MnistSvhnConfig(LimitedConfig):
+class MnistSvhnConfig(MnistConfig):
     """Where the images are, and how they are paired.
 
     The folder holds `MNIST/raw/` with MNIST's four files (plain or .gz), itself or in its
@@ -23,8 +23,6 @@ class MnistSvhnConfig(LimitedConfig):
     `test_32x32.mat`, or parts of it as `svhn*.npz` with the arrays images, labels and photo.
     """
 
-    folder: SpecPath = Field(description="holds MNIST and SVHN, or receives their download")
-    download: bool = Field(False, description="fetch what the folder lacks, with torchvision")
     pairings: int = Field(
         5, ge=1, le=100, description="rows of training in which each image is; 20 in the paper"
     )

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from mld_core import DataError
+from mld_datasets.pairing import Chosen
 
 CLASSES = 10
 
@@ -37,25 +38,24 @@ class Pictures:
         chosen = slice(start, stop)
         return Pictures(self.names[chosen], self.pixels[chosen], self.labels[chosen])
 
-    def column(self, chosen: Int[np.ndarray, " row"]) -> PictureColumn:
+    def column(self, chosen: Int[np.ndarray, " row"]) -> Chosen:
         """The chosen ones as a column of a split."""
-        return PictureColumn(self.pixels, chosen)
+        return Chosen(_Images(self.pixels), chosen)
 
 
 @dataclass(frozen=True)
-class PictureColumn(Sequence[Any]):
-    """Rows that show one of many pictures each, as PIL images made when indexed."""
+class _Images(Sequence[Any]):
+    """PIL images, made when indexed."""
 
     pixels: UInt8[np.ndarray, "picture row column *channel"]
-    chosen: Int[np.ndarray, " row"]
 
     def __len__(self) -> int:
-        return len(self.chosen)
+        return len(self.pixels)
 
-    def __getitem__(self, row: Any) -> Any:
+    def __getitem__(self, index: Any) -> Any:
         from PIL import Image
 
-        return Image.fromarray(self.pixels[self.chosen[row]])
+        return Image.fromarray(self.pixels[index])
 
 
 def named_pictures(path: Path, name: str, pixels: Any, labels: Any, axes: int) -> Pictures:

@@ -61,6 +61,17 @@ def stamped(told: str, files: Iterable[Path]) -> str:
     return hashlib.sha256(f"{told} {stamps}".encode()).hexdigest()
 
 
+def plain_or_packed(path: Path) -> Path:
+    """The path itself; with .gz where only that file is there."""
+    packed = path.with_name(f"{path.name}.gz")
+    return packed if packed.is_file() and not path.is_file() else path
+
+
+def unreadable(path: Path, error: Exception | str) -> DataError:
+    """The error where a file cannot be read."""
+    return DataError(f"{path}: cannot be read, truncated or corrupt: {error}")
+
+
 def read_content(path: Path) -> bytes:
     """A file's bytes, unpacked if it is a .gz; DataError where it is truncated or corrupt."""
     opened = gzip.open if path.suffix == ".gz" else open
@@ -68,7 +79,7 @@ def read_content(path: Path) -> bytes:
         with opened(path, "rb") as file:
             return file.read()
     except _UNREADABLE as error:
-        raise DataError(f"{path}: cannot be read, truncated or corrupt: {error}") from error
+        raise unreadable(path, error) from error
 
 
 def read_idx(path: Path) -> UInt8[np.ndarray, "*axis"]:
@@ -93,7 +104,7 @@ def read_npz(path: Path, keys: Sequence[str]) -> dict[str, Shaped[np.ndarray, "*
         with open(path, "rb") as opened, np.load(opened) as file:
             arrays = {key: file[key] for key in file.files}
     except _UNREADABLE as error:
-        raise DataError(f"{path}: cannot be read, truncated or corrupt: {error}") from error
+        raise unreadable(path, error) from error
     lacking = [key for key in keys if key not in arrays]
     if lacking:
         seen = ", ".join(arrays) or "none"

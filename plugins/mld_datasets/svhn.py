@@ -9,7 +9,7 @@ import numpy as np
 
 from mld_core import DataError, SplitName
 from mld_datasets.pictures import Pictures, named_pictures
-from mld_datasets.sources import Source, read_npz
+from mld_datasets.sources import Source, read_npz, unreadable
 
 SOURCE = Source(
     name="SVHN",
@@ -99,8 +99,7 @@ def _read_mat(path: Path) -> Pictures:
         pixels, labels = arrays["X"], arrays["y"].reshape(-1) % 10
     except Exception as error:
         # A corrupt file makes scipy raise whatever its bytes lead to.
-        said = f"{type(error).__name__}: {error}"
-        raise DataError(f"{path}: cannot be read, truncated or corrupt: {said}") from error
+        raise unreadable(path, f"{type(error).__name__}: {error}") from error
     pixels = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
     return named_pictures(path, f"svhn-{path.stem.partition('_')[0]}", pixels, labels, axes=4)
 

@@ -157,6 +157,13 @@ def test_what_a_plugin_raises_is_told_with_its_place() -> None:
     assert later.reason == "needs raw, and making that failed in an earlier check"
 
 
+def test_a_columns_settings_stand_among_those_of_its_dataset() -> None:
+    subject = dataset_subject(Rows, {"numbers": {"width": 12}}, {"numbers": Tiny})
+    assert subject.modalities["numbers"].config.width == 12
+    with pytest.raises(SpecError, match=r"'figures' is no field .* \(columns: numbers\)"):
+        dataset_subject(Rows, {"figures": {"width": 12}}, {"numbers": Tiny})
+
+
 def test_a_config_that_does_not_fit_says_what_to_give() -> None:
     with pytest.raises(SpecError, match=r"'tiny' does not fit: width: must be at least 10, not 3"):
         modality_subject(Tiny, {"width": 3})

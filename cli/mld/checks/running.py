@@ -158,7 +158,8 @@ def check_dataset(
     """What came of every check of a dataset, given as a class or by its kind.
 
     Args:
-        config: an instance of its Config, or its fields.
+        config: an instance of its Config, or its fields; a column's name instead of a field has
+            the fields of that column's modality.
         modalities: column to modality, for a dataset that serves whatever a spec names; otherwise
             all its columns are looked at.
         known_failures: check to reason.
@@ -191,6 +192,7 @@ def dataset_subject(
     """A dataset ready to be checked."""
     registry = registry or Registry()
     provides = registry.dataset(plugin) if isinstance(plugin, str) else plugin
+    config, of_columns = _sorted(provides, config)
     made = _configured(provides, config)
     given: Mapping[str, Any] = modalities or {}
     if not given:
@@ -201,8 +203,13 @@ def dataset_subject(
                 f"dataset {provides.kind!r} serves the columns that a spec names: say which, as "
                 "--with NAME=KIND, or modalities={'NAME': 'KIND'}"
             )
+    for name in of_columns.keys() - given.keys():
+        known = f"(columns: {', '.join(given)}){did_you_mean(name, given)}"
+        raise SpecError(f"{name!r} is no field of dataset {provides.kind!r} and no column {known}")
     built = {
-        name: told if isinstance(told, Modality) else _unfitted(registry, told)
+        name: told
+        if isinstance(told, Modality)
+        else _unfitted(registry, told, of_columns.get(name))
         for name, told in given.items()
     }
     kinds = {modality.kind for modality in built.values()}
@@ -218,9 +225,21 @@ def counted(records: Iterable[Record]) -> dict[str, int]:
     return {"run": by.total() - by["skipped"], **{status: by[status] for status in statuses}}
 
 
-def _unfitted(registry: Registry, told: str | type[Modality]) -> Modality:
+def _sorted(provides: type[Dataset], config: Settings) -> tuple[Settings, dict[str, Settings]]:
+    """What is meant for the dataset itself, and what for the modality of each column."""
+    if config is None or isinstance(config, BaseModel):
+        return config, {}
+    of_columns = {
+        name: told
+        for name, told in config.items()
+        if isinstance(told, Mapping) and name not in provides.Config.model_fields
+    }
+    return {name: told for name, told in config.items() if name not in of_columns}, of_columns
+
+
+def _unfitted(registry: Registry, told: str | type[Modality], config: Settings) -> Modality:
     provides = registry.modality(told) if isinstance(told, str) else told
-    return provides(_configured(provides, None))
+    return provides(_configured(provides, config))
 
 
 def _knows(registry: Registry, kind: str) -> bool:
