@@ -1,0 +1,386 @@
+"""Suites: the grid, what is run of it, and what comes of it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from mld.app import app
+from mld.bench.cells import Bench, Cell, make_cells
+from mld.bench.comparing import compare
+from mld.bench.executors import Executor, Job, RayExecutor, run_command
+from mld.bench.leaderboard import write_leaderboard
+from mld.bench.results import lines_of, mean_of
+from mld.bench.running import run_cells
+from mld.bench.suite import load_suite
+from mld.rundir import RunDir
+from mld.spec import load_spec
+from mld_core import ArtefactError, Registry, SpecError
+
+BASE = """
+name: base
+data: {kind: examples, train: 60, validation: 20, test: 20}
+modalities:
+  a: {kind: text, latent_dim: 4, max_bytes: 32}
+  b: {kind: text, latent_dim: 4, max_bytes: 32}
+  c: {kind: text, latent_dim: 4, max_bytes: 32}
+autoencode: {updates: 5, overrides: {b: {updates: 6}, c: {updates: 7}}}
+diffuse: {updates: 5, batch: 16, network: {kind: residual-mlp, width: 16, depth: 1}}
+generate: {steps: 3, per_subset: 20, rendered: 0, subsets: [[], [a], [b, c]]}
+judge: {updates: 5}
+"""
+SUITE = """
+name: small
+spec: base.yaml
+modalities: [[a, b]]
+methods:
+  mld: {}
+  paper: {diffuse.roles: paper, generate.guidance: 0}
+seeds: [0, 1]
+"""
+COHERENCE = {("mld", 0): 0.8, ("mld", 1): 0.9, ("paper", 0): 0.5, ("paper", 1): 0.7}
+
+
+@pytest.fixture
+def suite_file(tmp_path: Path) -> Callable[[str], Path]:
+    def write(text: str = SUITE, base: str = BASE) -> Path:
+        (tmp_path / "base.yaml").write_text(base)
+        path = tmp_path / "suite.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def cells(suite_file: Callable[..., Path]) -> list[Cell]:
+    return make_cells(load_suite(suite_file()), Registry())
+
+
+@pytest.fixture
+def finish(write_run: Callable[..., RunDir]) -> Callable[[Bench, Cell, float], None]:
+    """Leaves a cell as a run with this joint coherence would."""
+
+    def finish(bench: Bench, cell: Cell, coherence: float) -> None:
+        run_dir = write_run(bench.run_dir(cell).path, True, 0)
+        scores = run_dir.read_json(run_dir.metrics)
+        scores["joint_coherence"]["value"] = coherence
+        run_dir.write_json(run_dir.metrics, scores)
+        run_dir.finish("diffuse", {}, [], 12.5, {"parameters": 1000})
+        for stage in ("data", "autoencode", "latents", "generate", "judge", "report"):
+            run_dir.finish(stage, {}, [], 1.0)
+
+    return finish
+
+
+class Instant(Executor):
+    """Runs that are over at once, some of them failed."""
+
+    slots = 2
+
+    def __init__(self, finish: Callable[..., None], bench: Bench, broken: tuple[str, ...] = ()):
+        self.finish, self.bench, self.broken = finish, bench, broken
+        self.started: list[str] = []
+
+    def start(self, spec: Path, out: Path, log: Path, threads: int) -> Job:
+        told = load_spec(spec, Registry())
+        self.started.append(out.name)
+        paper = told.diffuse.roles == "paper"
+        method = "paper" if paper else "mld"
+        if method in self.broken:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text("loading\nerror: no luck\nmore words\n")
+            return Over(5)
+        cell = Cell(None, "", out.name)  # type: ignore[arg-type]
+        self.finish(self.bench, cell, COHERENCE[method, told.seed])
+        return Over(0)
+
+
+class Over(Job):
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    def poll(self) -> int | None:
+        return self.code
+
+    def stop(self) -> None:
+        raise AssertionError("nothing runs")
+
+
+def test_the_grid_is_the_product_of_its_axes(suite_file: Callable[..., Path]) -> None:
+    more = (
+        "samplers: {few: {steps: 2}}\nmissing: [0, 0.5]\nguidance: [0, {conditional: 1, joint: 2}]"
+    )
+    suite = load_suite(suite_file(f"{SUITE.replace('[[a, b]]', 'all')}{more}"))
+    cells = suite.cells()
+    assert len(cells) == 4 * 2 * 2 * 2 * 2
+    variant = "mld · missing 0.5 · few · w 1/2"
+    at, settings = next(
+        (at, own) for at, own in cells if (at.modalities, at.variant) == (("a", "b"), variant)
+    )
+    assert str(at) == f"a+b, {variant}, seed 0"
+    assert settings == {
+        "modalities": {name: {"kind": "text", "latent_dim": 4, "max_bytes": 32} for name in "ab"},
+        "autoencode.overrides": {"b": {"updates": 6}},
+        "generate.subsets": [[], ["a"]],
+        "generate.steps": 2,
+        "seed": 0,
+        "compute.threads": 1,
+        "data.missing": {"rate": 0.5},
+        "generate.guidance": {"conditional": 1, "joint": 2},
+    }
+
+
+def test_a_cells_spec_is_whole_and_its_key_stays(
+    cells: list[Cell], suite_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    assert len({cell.key for cell in cells}) == 4
+    path = tmp_path / "frozen.yaml"
+    path.write_text(cells[0].spec)
+    spec = load_spec(path, Registry())
+    assert list(spec.modalities) == ["a", "b"]
+    assert spec.autoencode.of("b").updates == 6
+    assert [cell.key for cell in make_cells(load_suite(suite_file()), Registry())] == [
+        cell.key for cell in cells
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (
+            ("seeds: [0, 1]", "seds: [0]"),
+            "suite.yaml:8: seds: unknown field; did you mean",
+        ),
+        (("seeds: [0, 1]", "seeds: []"), "suite.yaml:8: seeds: "),
+        (("[[a, b]]", "[[a, bb]]"), "suite.yaml:4: modalities[0][1]: no modality 'bb'"),
+        (("base.yaml", "bas.yaml"), "bas.yaml: cannot be read"),
+        (("name: small", "name: a/b"), "suite.yaml:2: name: "),
+    ],
+)
+def test_a_wrong_suite_is_told_with_its_place(
+    suite_file: Callable[..., Path], change: tuple[str, str], complaint: str
+) -> None:
+    path = suite_file(SUITE.replace(*change))
+    with pytest.raises(SpecError) as raised:
+        load_suite(path)
+    assert complaint in str(raised.value).replace(f"{path.parent}/", "")
+
+
+def test_a_cell_that_cannot_be_is_a_fault_of_its_own(suite_file: Callable[..., Path]) -> None:
+    text = SUITE.replace("paper: {", "nope: {diffuse: {method: nope}}\n  paper: {")
+    cells = make_cells(load_suite(suite_file(text)), Registry())
+    faults = [cell.fault for cell in cells if cell.fault]
+    assert len(faults) == 2
+    assert "a+b, nope, seed 0: --set diffuse: diffuse.method: no plugin of kind" in faults[0]
+    every = SUITE.replace("  mld: {}\n", "").replace("roles: paper", "roles: papr")
+    with pytest.raises(SpecError, match="did you mean 'paper'"):
+        make_cells(load_suite(suite_file(every)), Registry())
+
+
+def test_what_is_done_is_not_run_again(
+    cells: list[Cell], finish: Callable[..., None], tmp_path: Path
+) -> None:
+    bench = Bench(tmp_path / "out")
+    bench.freeze(cells)
+    executor = Instant(finish, bench, broken=("paper",))
+    run_cells(bench, cells, executor, 1)
+    assert sorted(executor.started) == sorted(cell.key for cell in cells)
+    states = [bench.state(cell) for cell in cells]
+    assert (states.count("done"), states.count("failed")) == (2, 2)
+    failed = next(cell for cell in cells if bench.state(cell) == "failed")
+    assert bench.failure(failed) == "no luck (exit code 5)"
+
+    again = Instant(finish, bench)
+    run_cells(bench, cells, again, 1)
+    assert again.started == []
+    bench.forgive(failed)
+    run_cells(bench, cells, again, 1)
+    assert again.started == [failed.key]
+
+
+def test_an_interruption_ends_what_runs(cells: list[Cell], tmp_path: Path) -> None:
+    stopped = []
+
+    class Endless(Executor):
+        slots = 2
+
+        def start(self, spec: Path, out: Path, log: Path, threads: int) -> Job:
+            class Running(Job):
+                def poll(self) -> int | None:
+                    raise KeyboardInterrupt
+
+                def stop(self) -> None:
+                    stopped.append(out.name)
+
+            return Running()
+
+    bench = Bench(tmp_path / "out")
+    bench.freeze(cells)
+    with pytest.raises(KeyboardInterrupt):
+        run_cells(bench, cells, Endless(), 1)
+    assert len(stopped) == 2
+    assert {bench.state(cell) for cell in cells} == {"open"}
+
+
+def test_means_and_intervals_are_those_of_the_book() -> None:
+    figure = mean_of([0.8, 0.9, 1.0])
+    assert figure is not None
+    assert (figure.value, figure.spread) == pytest.approx((0.9, 0.1))
+    assert figure.high - figure.value == pytest.approx(4.303 * 0.1 / 3**0.5, rel=1e-3)
+    assert mean_of([]) is None
+
+
+@pytest.fixture
+def finished(cells: list[Cell], finish: Callable[..., None], tmp_path: Path) -> Bench:
+    bench = Bench(tmp_path / "out")
+    bench.freeze(cells)
+    run_cells(bench, cells, Instant(finish, bench), 1)
+    return bench
+
+
+def test_the_leaderboard_tells_means_differences_and_rows(
+    finished: Bench, cells: list[Cell], suite_file: Callable[..., Path]
+) -> None:
+    published = (
+        "published: [{method: MVAE, metric: joint_coherence, value: 0.3819, source: recalled}]"
+    )
+    told = load_suite(suite_file(f"{SUITE}{published}")).told
+    write_leaderboard(finished, told, cells)
+    mld, paper = lines_of(finished, cells)
+    assert mld.figure("joint_coherence").value == pytest.approx(0.85)
+    assert paper.less(mld, "joint_coherence").value == pytest.approx(-0.25)
+    text = (finished.path / "leaderboard.md").read_text()
+    assert "| mld | 0.850 (± 0.071) |" in text
+    assert "| paper | −0.250 (" in text
+    assert "| MVAE (published) | 0.382 (recalled) |" in text
+    rows = list(csv.DictReader(finished.results.read_text().splitlines()))
+    assert [(row["method"], row["seed"], row["joint_coherence"]) for row in rows] == [
+        ("mld", "0", "0.8"),
+        ("mld", "1", "0.9"),
+        ("paper", "0", "0.5"),
+        ("paper", "1", "0.7"),
+    ]
+    page = (finished.path / "leaderboard.html").read_text()
+    assert "http" not in page.replace("http-equiv", "")
+    assert page.count("<svg") == 2
+
+
+def test_bold_is_only_what_leads_beyond_doubt(finished: Bench, cells: list[Cell]) -> None:
+    told = load_suite_of(finished)
+    write_leaderboard(finished, told, cells)
+    assert "**0.850**" not in (finished.path / "leaderboard.md").read_text()  # two seeds: too wide
+    for cell in cells:
+        run_dir = finished.run_dir(cell)
+        scores = run_dir.read_json(run_dir.metrics)
+        scores["joint_coherence"]["value"] += 0.001 * cell.at.seed
+        value = 0.9 if cell.at.method == "mld" else 0.5
+        scores["joint_coherence"]["value"] = value + 0.001 * cell.at.seed
+        run_dir.write_json(run_dir.metrics, scores)
+    write_leaderboard(finished, told, cells)
+    text = (finished.path / "leaderboard.md").read_text()
+    assert "| mld | **0.900** (" in text or "| mld | **0.901** (" in text
+
+
+def load_suite_of(bench: Bench) -> Any:
+    return load_suite(bench.path.parent / "suite.yaml").told
+
+
+def test_two_suites_are_compared_cell_by_cell(
+    finished: Bench, cells: list[Cell], finish: Callable[..., None], tmp_path: Path
+) -> None:
+    other = Bench(tmp_path / "other")
+    other.freeze(cells)
+    for cell in cells:
+        finish(other, cell, COHERENCE[cell.at.method, cell.at.seed] + 0.05)
+    found = compare(finished, other)
+    assert [row["variant"] for row in found] == ["mld", "paper"]
+    assert found[0]["joint_coherence"]["value"] == pytest.approx(0.05)
+    with pytest.raises(ArtefactError, match="holds no suite"):
+        compare(finished, Bench(tmp_path / "nothing"))
+    told = CliRunner().invoke(
+        app, ["bench", "compare", str(finished.path), str(other.path), "--json"]
+    )
+    assert json.loads(told.stdout)[0]["joint_coherence"]["n"] == 2
+
+
+def test_the_command_lists_cells_and_shards_them(suite_file: Callable[..., Path]) -> None:
+    path = str(suite_file())
+    shown = {}
+    for shard in ("", "1/2", "2/2"):
+        told = CliRunner().invoke(app, ["bench", path, "--dry-run", "--shard", shard])
+        assert told.exit_code == 0, told.output
+        shown[shard] = {line.split()[0] for line in told.stdout.splitlines()[:-1]}
+    assert len(shown[""]) == 4
+    assert shown["1/2"] | shown["2/2"] == shown[""]
+    assert not shown["1/2"] & shown["2/2"]
+    wrong = CliRunner().invoke(app, ["bench", path, "--shard", "3/2"])
+    assert wrong.exit_code == 2
+    assert CliRunner().invoke(app, ["bench", "--help"]).exit_code == 0
+
+
+def command(path: Path, out: Path) -> list[str]:
+    told = run_command(path, out)
+    return [*told[: told.index("run")], "bench", str(path), "--out", str(out), "--jobs", "2"]
+
+
+@pytest.mark.slow
+def test_a_killed_suite_goes_on_and_runs_no_cell_twice(
+    suite_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    path, out = suite_file(), tmp_path / "out"
+    environment = {**os.environ, "MLD_STORE": str(tmp_path / "store"), "OMP_NUM_THREADS": "1"}
+    suite = subprocess.Popen(command(path, out), env=environment, stderr=subprocess.DEVNULL)
+    while not list(out.glob("cells/*/stages/autoencode.json")):
+        assert suite.poll() is None
+        time.sleep(0.05)
+    suite.send_signal(signal.SIGKILL)
+    suite.wait()
+    done = {path: path.stat().st_mtime_ns for path in out.glob("cells/*/stages/report.json")}
+    again = subprocess.run(
+        command(path, out), env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert again.returncode == 0, again.stderr
+    assert len(list(out.glob("cells/*/stages/report.json"))) == 4
+    assert all(path.stat().st_mtime_ns == told for path, told in done.items())
+    assert len((out / "leaderboard.csv").read_text().splitlines()) == 5
+    third = subprocess.run(command(path, out), env=environment, capture_output=True, text=True)
+    assert "started" not in third.stderr
+
+
+@pytest.mark.slow
+def test_cells_run_on_a_ray_cluster(
+    suite_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray", reason="needs Ray: pip install 'mld-toolkit[ray]'")
+    monkeypatch.setenv("MLD_STORE", str(tmp_path / "store"))
+    script = (
+        "import ray, sys\n"
+        "ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)\n"
+        "from mld.app import main\n"
+        f"sys.argv = ['mld', 'bench', {str(suite_file())!r}, '--out', {str(tmp_path / 'out')!r},"
+        " '--executor', 'ray', '--jobs', '2']\n"
+        "main()\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=300
+    )
+    assert told.returncode == 0, told.stderr
+    assert len(list((tmp_path / "out").glob("cells/*/stages/report.json"))) == 4
+
+
+def test_ray_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SpecError, match=r"pip install 'mld-toolkit\[ray\]'"):
+        RayExecutor(1, 1)
