@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -11,12 +12,12 @@ from typing import Any, Literal
 from pydantic import JsonValue
 
 from mld import artefact
+from mld.bench.grid import grid
 from mld.bench.suite import Coordinates, Suite
 from mld.data import open_dataset
 from mld.rundir import RunDir, digest
 from mld.sections import MethodSpec
-from mld.spec import Spec, dump_spec, load_spec
-from mld.yaml_source import dump_yaml
+from mld.spec import Spec, dump_spec, spec_of
 from mld_core import ArtefactError, MLDError, Registry
 
 State = Literal["done", "failed", "open"]
@@ -122,29 +123,41 @@ class Bench:
 
 
 def make_cells(suite: Suite, registry: Registry) -> list[Cell]:
-    """Every cell of a suite, frozen, the largest sets of modalities first.
+    """Every cell of a suite, frozen, in the order of its grid.
 
     A cell whose spec or data are wrong carries its fault. MLDError if all of them are wrong.
     """
     cells: list[Cell] = []
-    fault: MLDError | None = None
-    for at, settings in suite.cells():
+    faults: list[MLDError] = []
+    for at, document in grid(suite):
         try:
-            cells.append(_freeze(suite, at, settings, registry))
+            cells.append(_freeze(at, spec_of(document, registry, suite.folder), registry))
         except MLDError as error:
-            fault = error
-            cells.append(Cell(at, "", digest(_plain(at))[:16], f"{at}: {error}"))
-    if fault and all(cell.fault for cell in cells):
-        raise fault
-    return sorted(cells, key=lambda cell: (-len(cell.at.modalities), cell.at.seed))
+            faults.append(error)
+            cells.append(Cell(at, "", digest(_plain(at))[:16], str(error)))
+    if faults and all(cell.fault for cell in cells):
+        lines = [line for fault in faults for line in str(fault).splitlines()]
+        raise type(faults[0])("\n".join(dict.fromkeys(lines)))
+    return cells
 
 
-def _freeze(suite: Suite, at: Coordinates, settings: dict[str, Any], registry: Registry) -> Cell:
-    overrides = [
-        f"{name}={dump_yaml(value, flow=True).removesuffix('...').strip()}"
-        for name, value in settings.items()
-    ]
-    spec = load_spec(suite.told.spec, registry, overrides)
+def in_order(cells: Iterable[Cell]) -> list[Cell]:
+    """Cells as they are best run: so that few wait for a network that another is training.
+
+    The largest set of each seed trains the autoencoders of the others. Cells that differ only in
+    how they sample share one trained network: the first of each such group comes before the rest.
+    """
+    met: Counter[tuple[object, ...]] = Counter()
+    ranks = {}
+    for cell in sorted(cells, key=lambda cell: -len(cell.at.modalities)):
+        at = cell.at
+        network = (at.modalities, at.method, at.seed, at.missing)
+        ranks[cell] = (met[network], met["seed", at.seed] > 0)
+        met.update([network, ("seed", at.seed)])
+    return sorted(ranks, key=ranks.__getitem__)
+
+
+def _freeze(at: Coordinates, spec: Spec, registry: Registry) -> Cell:
     text = dump_spec(spec)
     key = {
         "spec": text,
@@ -164,4 +177,4 @@ def _plain(at: Coordinates) -> dict[str, Any]:
     return at.model_dump(mode="json")
 
 
-__all__ = ["Bench", "Cell", "State", "make_cells"]
+__all__ = ["Bench", "Cell", "State", "in_order", "make_cells"]

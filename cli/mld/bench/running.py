@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from mld.artefact import load_json
-from mld.bench.cells import Bench, Cell
+from mld.bench.cells import Bench, Cell, in_order
 from mld.bench.executors import Executor, Job
 from mld.rundir import STAGES
 from mld_core import ArtefactError
@@ -60,7 +60,7 @@ class Course:
 
 def run_cells(bench: Bench, cells: Sequence[Cell], executor: Executor, threads: int) -> Course:
     """Run every open cell. KeyboardInterrupt ends the runs first; each goes on next time."""
-    waiting = deque(cell for cell in cells if bench.state(cell) == "open")
+    waiting = deque(cell for cell in in_order(cells) if bench.state(cell) == "open")
     course = Course(bench, cells)
     with _shown(course, executor.slots) as show:
         try:
