@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 from mld.app import app
 from mld.bench.cells import Bench, Cell, in_order, make_cells
 from mld.bench.comparing import compare
-from mld.bench.executors import Executor, Job, RayExecutor, run_command
+from mld.bench.executors import Executor, Job, RayExecutor
+from mld.bench.forecast import RATE, Forecast
 from mld.bench.grid import grid
 from mld.bench.leaderboard import write_leaderboard
 from mld.bench.results import lines_of, mean_of
@@ -117,6 +118,9 @@ class Over(Job):
         return self.code
 
     def stop(self) -> None:
+        raise AssertionError("nothing runs")
+
+    def wait(self) -> None:
         raise AssertionError("nothing runs")
 
 
@@ -282,7 +286,7 @@ def test_what_is_done_is_not_run_again(
     states = [bench.state(cell) for cell in cells]
     assert (states.count("done"), states.count("failed")) == (2, 2)
     failed = next(cell for cell in cells if bench.state(cell) == "failed")
-    assert bench.failure(failed) == "no luck (exit code 5)"
+    assert bench.failure(failed) == f"no luck (exit code 5; logs/{failed.key}.log)"
 
     again = Instant(finish, bench)
     run_cells(bench, cells, again, 1)
@@ -290,6 +294,89 @@ def test_what_is_done_is_not_run_again(
     bench.forgive(failed)
     run_cells(bench, cells, again, 1)
     assert again.started == [failed.key]
+
+
+@pytest.mark.parametrize(
+    ("code", "log", "reason"),
+    [
+        (5, "error: 2 items of the train split cannot be used:\n  row 1\n", "2 items of the train"),
+        (1, "RuntimeError: no luck\nThis is a mistake of mld.\n", "RuntimeError: no luck"),
+        (-9, "diffuse: 10 of 20 updates\n", "ended by SIGKILL"),
+        (3, "", "it said nothing"),
+    ],
+)  # fmt: skip
+def test_a_failure_is_told_in_the_runs_own_words(
+    cells: list[Cell], tmp_path: Path, code: int, log: str, reason: str
+) -> None:
+    bench = Bench(tmp_path / "out")
+    for cell in cells[:2]:
+        bench.log(cell).parent.mkdir(parents=True, exist_ok=True)
+        bench.log(cell).write_text(log)
+        bench.fail(cell, code)
+    assert bench.failure(cells[0]).startswith(reason)
+    assert f"(exit code {code}; logs/{cells[0].key}.log)" in bench.failure(cells[0])
+
+
+def test_what_fails_alike_is_told_once(suite_file: Callable[..., Path], tmp_path: Path) -> None:
+    text = SUITE.replace("paper: {", "nope: {diffuse: {method: nope}}\n  paper: {")
+    cells = make_cells(load_suite(suite_file(text)), Registry())
+    (told,) = Bench(tmp_path / "out").failures(cells)
+    assert told[0] == "a+b, nope, seed 0 and 1 more"
+    assert "no plugin of kind 'nope'" in told[1]
+
+
+def test_a_cell_that_a_left_run_still_holds_waits_for_it(
+    cells: list[Cell],
+    finish: Callable[..., None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bench = Bench(tmp_path / "out")
+    bench.freeze(cells)
+    held = bench.run_dir(cells[0])
+    locked = held.lock()
+    locked.__enter__()
+
+    class Slow(Instant):
+        def start(self, spec: Path, out: Path, log: Path, threads: int) -> Job:
+            if len(self.started) == 2:
+                locked.__exit__(None, None, None)
+            return super().start(spec, out, log, threads)
+
+    executor = Slow(finish, bench)
+    run_cells(bench, cells, executor, 1)
+    assert executor.started[-1] == cells[0].key
+    assert sorted(executor.started) == sorted(cell.key for cell in cells)
+    assert capsys.readouterr().err.count(f"waits    {cells[0].at}: process {os.getpid()}") == 1
+
+
+def test_two_suites_in_one_folder_are_refused_unless_they_are_shards(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "out")
+    with bench.held("1/2"), bench.held("2/2"):
+        with pytest.raises(ArtefactError, match="1-of-2 is in use by process"), bench.held("1/2"):
+            pass
+        with pytest.raises(ArtefactError, match="of-2 is in use by process"), bench.held(""):
+            pass
+    with bench.held(""):
+        for shard in ("", "1/2"):
+            with pytest.raises(ArtefactError, match="out is in use by"), bench.held(shard):
+                pass
+
+
+def test_time_is_judged_by_the_cells_that_are_most_alike(
+    cells: list[Cell], finish: Callable[..., None], tmp_path: Path
+) -> None:
+    bench = Bench(tmp_path / "out")
+    rough = Forecast(bench, cells)
+    assert not rough.measured
+    # Two seeds: two autoencoders and two classifiers each, and four networks of 16 rows.
+    rows = 2 * ((5 + 6) * 128 + 2 * 5 * 128) + 4 * 5 * 16
+    assert rough.total(cells, 2) == pytest.approx(rows / RATE / 2)
+    finish(bench, cells[0], 0.5)
+    forecast = Forecast(bench, cells)
+    assert forecast.of(cells[3]) == pytest.approx(6 * 1.0 + 12.5)
+    forecast.add(cells[2], 40.0)
+    assert (cells[3].at.method, forecast.of(cells[3])) == ("paper", 40.0)
 
 
 def test_an_interruption_ends_what_runs(cells: list[Cell], tmp_path: Path) -> None:
@@ -305,6 +392,9 @@ def test_an_interruption_ends_what_runs(cells: list[Cell], tmp_path: Path) -> No
 
                 def stop(self) -> None:
                     stopped.append(out.name)
+
+                def wait(self) -> None:
+                    assert len(stopped) == 2
 
             return Running()
 
@@ -413,8 +503,8 @@ def test_the_command_lists_cells_and_shards_them(suite_file: Callable[..., Path]
 
 
 def command(path: Path, out: Path) -> list[str]:
-    told = run_command(path, out)
-    return [*told[: told.index("run")], "bench", str(path), "--out", str(out), "--jobs", "2"]
+    start = [sys.executable, "-c", "from mld.app import main; main()"]
+    return [*start, "bench", str(path), "--out", str(out), "--jobs", "2"]
 
 
 @pytest.mark.slow

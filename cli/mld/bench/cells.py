@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +20,7 @@ from mld.data import open_dataset
 from mld.rundir import RunDir, digest
 from mld.sections import MethodSpec
 from mld.spec import Spec, dump_spec, spec_of
-from mld_core import ArtefactError, MLDError, Registry
+from mld_core import ArtefactError, ExitCode, MLDError, Registry
 
 State = Literal["done", "failed", "open"]
 
@@ -73,12 +75,41 @@ class Bench:
             return "failed"
         return "done" if self.run_dir(cell).has("report") else "open"
 
+    @contextmanager
+    def held(self, shard: str) -> Iterator[None]:
+        """Keep other suites out: those of the same shard, or all where there is no shard.
+
+        ArtefactError, naming it, if another is in there.
+        """
+        own = self._shards / shard.replace("/", "-of-") if shard else self.path
+        with artefact.locked(own):
+            for other in [self.path] if shard else self._shards.glob("*"):
+                # Shards that start together look at the same lock: each lets go at once.
+                if who := artefact.in_use(other, patience=1):
+                    raise ArtefactError(
+                        f"{other} is in use by {who}: wait until it ends, or choose another "
+                        "folder with --out"
+                    )
+            yield
+
+    @property
+    def _shards(self) -> Path:
+        return self.path / "shards"
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keep other shards from writing what all of them write, until the block ends."""
+        from filelock import FileLock
+
+        with FileLock(self.path / ".writing.lock"):
+            yield
+
     def freeze(self, cells: Iterable[Cell]) -> None:
         """Write the specs, and which cell is which."""
         told: list[JsonValue] = []
         for cell in cells:
             told.append({"key": cell.key, "fault": cell.fault, **_plain(cell.at)})
-            if cell.spec:
+            if cell.spec and not self.spec(cell).is_file():
                 with artefact.written(self.spec(cell)) as partial:
                     partial.write_text(cell.spec, encoding="utf-8")
         RunDir(self.path).write_json(self.cells, told)
@@ -103,16 +134,23 @@ class Bench:
         """Note that a cell has failed, with the last words of its log."""
         log = self.log(cell)
         lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
-        told = next((line for line in reversed(lines) if line.startswith("error: ")), None)
-        last = told or next((line for line in reversed(lines) if line.strip()), "it said nothing")
-        RunDir(self.path).write_json(self._failure(cell), {"exit_code": code, "reason": last})
+        told = {"exit_code": code, "reason": _reason(lines, code), "log": log.name}
+        RunDir(self.path).write_json(self._failure(cell), told)
 
     def failure(self, cell: Cell) -> str:
         """Why a cell has failed, in a line."""
         if cell.fault:
             return cell.fault.partition("\n")[0]
         told = artefact.load_json(self._failure(cell))
-        return f"{told['reason'].removeprefix('error: ')} (exit code {told['exit_code']})"
+        return f"{told['reason']} (exit code {told['exit_code']}; logs/{cell.key}.log)"
+
+    def failures(self, cells: Iterable[Cell]) -> list[tuple[str, str]]:
+        """Why cells have failed; those that share a reason are told together."""
+        shared: dict[str, list[Cell]] = {}
+        for cell in cells:
+            if self.state(cell) == "failed":
+                shared.setdefault(self.failure(cell), []).append(cell)
+        return [(told_together(own), reason) for reason, own in shared.items()]
 
     def forgive(self, cell: Cell) -> None:
         """Let a failed cell run again."""
@@ -120,6 +158,24 @@ class Bench:
 
     def _failure(self, cell: Cell) -> Path:
         return self.path / "failed" / f"{cell.key}.json"
+
+
+def told_together(cells: Sequence[Cell]) -> str:
+    """Some cells in a few words: the first, and how many more."""
+    more = f" and {len(cells) - 1} more" if len(cells) > 1 else ""
+    return f"{cells[0].at}{more}"
+
+
+def _reason(lines: Sequence[str], code: int) -> str:
+    """What a run said last, or what ended it."""
+    if code < 0:
+        return f"ended by {signal.Signals(-code).name}"
+    told = [line for line in lines if line.strip()] or ["it said nothing"]
+    if code == ExitCode.BUG:
+        # A crash ends with its traceback and one sentence of ours.
+        return told[-2:][0]
+    complaints = [line for line in told if line.startswith("error: ")]
+    return (complaints or told)[-1].removeprefix("error: ")
 
 
 def make_cells(suite: Suite, registry: Registry) -> list[Cell]:
@@ -177,4 +233,4 @@ def _plain(at: Coordinates) -> dict[str, Any]:
     return at.model_dump(mode="json")
 
 
-__all__ = ["Bench", "Cell", "State", "in_order", "make_cells"]
+__all__ = ["Bench", "Cell", "State", "in_order", "make_cells", "told_together"]
