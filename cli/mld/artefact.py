@@ -148,6 +148,19 @@ def locked(folder: Path) -> Iterator[None]:
             holder.unlink(missing_ok=True)
 
 
+def in_use(folder: Path, patience: float = 0) -> str:
+    """Which process holds a folder's lock; "" if none does, or it lets go within some seconds."""
+    from filelock import FileLock, Timeout
+
+    if not (folder / ".lock").exists():
+        return ""
+    try:
+        with FileLock(folder / ".lock").acquire(timeout=patience):
+            return ""
+    except Timeout:
+        return _who(folder / ".lock.json")
+
+
 def _who(holder: Path) -> str:
     try:
         told = json.loads(holder.read_text(encoding="utf-8"))
@@ -206,6 +219,7 @@ __all__ = [
     "differences",
     "digest",
     "file_digest",
+    "in_use",
     "load_json",
     "load_sealed",
     "load_tensors",

@@ -27,9 +27,8 @@ def contradictions(
     generate: GenerateSpec,
 ) -> Iterator[Finding]:
     """The contradictions of a spec, each with its path from the top."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        told = "must be a folder name of letters, digits, '_', '-' and '.'"
-        yield ("name",), f"{told}, beginning with a letter or digit, not {name!r}"
+    if fault := name_fault(name):
+        yield ("name",), fault
     if not modalities:
         yield ("modalities",), "at least one is needed"
     for own in modalities:
@@ -47,6 +46,14 @@ def contradictions(
     if isinstance(diffuse, DiffuseSpec):
         yield from _training_faults(diffuse)
         yield from _sampling_faults(diffuse, generate)
+
+
+def name_fault(name: str) -> str:
+    """What is wrong with a name that a folder is to bear; "" if nothing."""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        return ""
+    told = "must be a folder name of letters, digits, '_', '-' and '.'"
+    return f"{told}, beginning with a letter or digit, not {name!r}"
 
 
 def _missing_faults(missing: MissingSpec, modalities: Iterable[str]) -> Iterator[Finding]:
@@ -120,4 +127,4 @@ def _unknown(name: str, modalities: Iterable[str]) -> str:
     return f"no modality {name!r} (modalities: {known}){did_you_mean(name, modalities)}"
 
 
-__all__ = ["JOINT", "contradictions"]
+__all__ = ["JOINT", "contradictions", "name_fault"]

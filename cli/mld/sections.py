@@ -164,6 +164,18 @@ class GuidanceSpec(Section):
     joint: Real = Field(1.0, ge=0, description="weight of the generated ones upon each other")
 
 
+Strength = Annotated[
+    Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False), Tag("number")]
+    | Annotated[GuidanceSpec, Tag("mapping")],
+    either(
+        "must be a number or {conditional: a, joint: b}",
+        number=(int, float),
+        mapping=(dict, GuidanceSpec),
+    ),
+]
+"""How strongly to guide, both parts alike or each by itself."""
+
+
 class GenerateSpec(Section):
     """What is sampled from the trained network, and how."""
 
@@ -171,15 +183,9 @@ class GenerateSpec(Section):
         "dpm-solver++", "sde-dpm-solver++", "ddim", "heun", "euler-maruyama", "repaint", "inpaint"
     ] = Field("dpm-solver++", description="the solver")
     steps: Whole = Field(20, gt=0, description="solver steps")
-    guidance: Annotated[
-        Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False), Tag("number")]
-        | Annotated[GuidanceSpec, Tag("mapping")],
-        either(
-            "must be a number or {conditional: a, joint: b}",
-            number=(int, float),
-            mapping=(dict, GuidanceSpec),
-        ),
-    ] = Field(1.0, description="0 is none; a number, or {conditional: a, joint: b}")
+    guidance: Strength = Field(
+        1.0, description="0 is none; a number, or {conditional: a, joint: b}"
+    )
     per_subset: Whole = Field(500, gt=0, description="samples for each observed subset")
     rendered: Whole = Field(8, ge=0, description="samples for each subset drawn in the report")
     subsets: Annotated[

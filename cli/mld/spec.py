@@ -37,7 +37,7 @@ from mld.sections import (
     Whole,
 )
 from mld.yaml_source import Document, Dotted, dump_yaml
-from mld_core import PluginError, SpecError
+from mld_core import PluginError
 
 if TYPE_CHECKING:
     from mld_core import Entry, Registry
@@ -76,18 +76,22 @@ def load_spec(source: Path, registry: Registry, overrides: Sequence[str] = ()) -
 
     Raises one SpecError that says everything that is wrong, sorted by line.
     """
-    document = Document.read(source, overrides)
-    context = {"registry": registry, "folder": source.resolve().parent}
+    return spec_of(Document.read(source, overrides), registry, source.resolve().parent)
+
+
+def spec_of(document: Document, registry: Registry, folder: Path) -> Spec:
+    """The spec that a document tells; relative paths in it are meant relative to a folder.
+
+    Raises one SpecError that says everything that is wrong, sorted by line.
+    """
+    context = {"registry": registry, "folder": folder}
     found: list[Finding] = []
     try:
         spec = Spec.model_validate(document.value, context=context)
     except ValidationError as error:
         found = list(explain(error, Spec, document.value))
         found += _hidden(document.value, found)
-    for dotted, message in dict.fromkeys(found):
-        document.complain(dotted, message)
-    if document.complaints:
-        raise SpecError("\n".join(str(complaint) for complaint in sorted(document.complaints)))
+    document.refuse(found)
     return spec
 
 
@@ -233,6 +237,7 @@ __all__ = [
     "UNetMLPSpec",
     "dump_spec",
     "load_spec",
+    "spec_of",
     "spec_schema",
     "starter_spec",
 ]

@@ -6,6 +6,7 @@ twice is a complaint, not a silent choice.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -105,16 +106,25 @@ class Document:
         document = cls({})
         for order, assignment in enumerate(overrides):
             document._override(assignment, order)
-        if document.complaints:
-            raise SpecError("\n".join(map(str, sorted(document.complaints))))
+        document.refuse([])
         return document.value
 
     def complain(self, dotted: Dotted, message: str) -> None:
         """Note what is wrong with a value, at its place or that of the nearest one around it."""
-        around = dotted
-        while around and around not in self.places:
-            around = around[:-1]
-        self.complaints.append(Complaint(self.places[around], show(dotted), message))
+        self.complaints.append(Complaint(self.place(dotted), show(dotted), message))
+
+    def place(self, dotted: Dotted) -> Place:
+        """Where a value was said, or else the nearest one around it."""
+        while dotted and dotted not in self.places:
+            dotted = dotted[:-1]
+        return self.places[dotted]
+
+    def refuse(self, found: Iterable[tuple[Dotted, str]]) -> None:
+        """SpecError with all that was found and all complaints so far, if there are any."""
+        for dotted, message in dict.fromkeys(found):
+            self.complain(dotted, message)
+        if self.complaints:
+            raise SpecError("\n".join(str(complaint) for complaint in sorted(self.complaints)))
 
     def _override(self, assignment: str, order: int) -> None:
         """Set one value from `a.b=c`, where c is YAML."""
@@ -130,17 +140,39 @@ class Document:
         except _NotYAML as error:
             self.complaints.append(error.complaint)
             return
+        holder = self._opened(dotted, at.base)
+        if holder is not None:
+            holder[dotted[-1]] = self._value(node, dotted, at, ())
+
+    def part(self, dotted: Dotted = ()) -> Document:
+        """A copy of one value, or of all, with the places of what it holds."""
+        value, size = self.value, len(dotted)
+        for key in dotted:
+            value = value[key]
+        places = {known[size:]: at for known, at in self.places.items() if known[:size] == dotted}
+        return Document(copy.deepcopy(value), places)
+
+    def put(self, name: str, told: Document) -> None:
+        """Set the value of a dotted name to that of another document, with its places."""
+        dotted: Dotted = tuple(name.split("."))
+        holder = self._opened(dotted, told.places[()])
+        if holder is not None:
+            holder[dotted[-1]] = told.value
+            self.places |= {(*dotted, *below): place for below, place in told.places.items()}
+
+    def _opened(self, dotted: Dotted, place: Place) -> dict[str, Any] | None:
+        """The mapping in which a value is to be set from a place; complains where there is none."""
         inside = self.value
         for depth, key in enumerate(dotted[:-1], 1):
             inside = inside.setdefault(key, {}) if isinstance(inside, dict) else inside
-            self.places.setdefault(dotted[:depth], at.base)
+            self.places.setdefault(dotted[:depth], place)
         if not isinstance(inside, dict):
             told = f"{show(dotted[:-1]) or 'the spec'} holds no named values, so none can be set"
-            self.complaints.append(Complaint(at.base, "", told))
-            return
+            self.complaints.append(Complaint(place, "", told))
+            return None
         for old in [known for known in self.places if known[: len(dotted)] == dotted]:
             del self.places[old]
-        inside[dotted[-1]] = self._value(node, dotted, at, ())
+        return inside
 
     def _value(self, node: yaml.Node | None, dotted: Dotted, at: _Marker, around: tuple) -> Any:
         """The plain value of a node; `around` are the nodes that it stands in."""

@@ -11,15 +11,18 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from mld.app import app
-from mld.bench.cells import Bench, Cell, make_cells
+from mld.bench.cells import Bench, Cell, in_order, make_cells
 from mld.bench.comparing import compare
-from mld.bench.executors import Executor, Job, RayExecutor, run_command
+from mld.bench.executors import Executor, Job, RayExecutor
+from mld.bench.forecast import RATE, Forecast
+from mld.bench.grid import grid
 from mld.bench.leaderboard import write_leaderboard
 from mld.bench.results import lines_of, mean_of
 from mld.bench.running import run_cells
@@ -117,29 +120,88 @@ class Over(Job):
     def stop(self) -> None:
         raise AssertionError("nothing runs")
 
+    def wait(self) -> None:
+        raise AssertionError("nothing runs")
+
 
 def test_the_grid_is_the_product_of_its_axes(suite_file: Callable[..., Path]) -> None:
     more = (
         "samplers: {few: {steps: 2}}\nmissing: [0, 0.5]\nguidance: [0, {conditional: 1, joint: 2}]"
     )
     suite = load_suite(suite_file(f"{SUITE.replace('[[a, b]]', 'all')}{more}"))
-    cells = suite.cells()
-    assert len(cells) == 4 * 2 * 2 * 2 * 2
+    cells = list(grid(suite))
+    assert len(cells) == 4 * 2 * 2 * 2 * 2 - 4 * 2 * 2  # the paper's guidance is its own
     variant = "mld · missing 0.5 · few · w 1/2"
-    at, settings = next(
+    at, document = next(
         (at, own) for at, own in cells if (at.modalities, at.variant) == (("a", "b"), variant)
     )
     assert str(at) == f"a+b, {variant}, seed 0"
-    assert settings == {
+    assert document.value == {
+        "name": "base",
+        "data": {"kind": "examples", "train": 60, "validation": 20, "test": 20}
+        | {"missing": {"rate": 0.5}},
         "modalities": {name: {"kind": "text", "latent_dim": 4, "max_bytes": 32} for name in "ab"},
-        "autoencode.overrides": {"b": {"updates": 6}},
-        "generate.subsets": [[], ["a"]],
-        "generate.steps": 2,
+        "autoencode": {"updates": 5, "overrides": {"b": {"updates": 6}}},
+        "diffuse": {"updates": 5, "batch": 16}
+        | {"network": {"kind": "residual-mlp", "width": 16, "depth": 1}},
+        "generate": {"steps": 2, "per_subset": 20, "rendered": 0, "subsets": [[], ["a"]]}
+        | {"guidance": {"conditional": 1, "joint": 2}},
+        "judge": {"updates": 5},
         "seed": 0,
-        "compute.threads": 1,
-        "data.missing": {"rate": 0.5},
-        "generate.guidance": {"conditional": 1, "joint": 2},
+        "compute": {"threads": 1},
     }
+
+
+def test_what_a_method_settles_is_not_varied_for_it(suite_file: Callable[..., Path]) -> None:
+    methods = """
+  mld: {}
+  own: {generate: {sampler: heun, steps: 3}}
+  rival: {diffuse: {method: other, updates: 7}}"""
+    text = SUITE.partition("methods:")[0] + f"methods:{methods}\n"
+    text += "samplers: [{sampler: ddim, steps: 2}, {steps: 3}]\nguidance: [0, 1]\n"
+    cells = list(grid(load_suite(suite_file(text))))
+    assert [at.variant for at, _ in cells] == [
+        "mld · ddim 2 · w 0",
+        "mld · ddim 2 · w 1",
+        "mld · 3 · w 0",
+        "mld · 3 · w 1",
+        "own · w 0",
+        "own · w 1",
+        "rival",
+    ]
+    assert cells[4][1].value["generate"] == {"sampler": "heun", "steps": 3, "guidance": 0}
+    assert cells[6][1].value["diffuse"] == {"method": "other", "updates": 7}
+
+
+def test_no_cell_missing_takes_the_bases_rate_away(suite_file: Callable[..., Path]) -> None:
+    base = BASE.replace("test: 20}", "test: 20, missing: {rate: {a: 0.1, c: 0.2}}}")
+    own, none, half = (
+        document.value["data"].get("missing")
+        for more in ("", "missing: [0, 0.5]")
+        for at, document in grid(load_suite(suite_file(SUITE + more, base)))
+        if (at.method, at.seed) == ("mld", 0)
+    )
+    assert (own, none, half) == ({"rate": {"a": 0.1}}, None, {"rate": 0.5})
+
+
+def test_the_base_spec_may_stand_in_the_suite(suite_file: Callable[..., Path]) -> None:
+    inside = SUITE.replace("spec: base.yaml", f"spec:{indent(BASE, '  ')}")
+    within, beside = (
+        make_cells(load_suite(suite_file(text)), Registry()) for text in (inside, SUITE)
+    )
+    assert [cell.key for cell in within] == [cell.key for cell in beside]
+
+
+def test_cells_that_would_wait_for_each_other_are_far_apart(
+    suite_file: Callable[..., Path],
+) -> None:
+    text = "\n".join(line for line in SUITE.splitlines() if "paper" not in line)
+    text = text.replace("[[a, b]]", "all")
+    cells = make_cells(load_suite(suite_file(f"{text}\nguidance: [0, 1]")), Registry())
+    order = [("+".join(own.at.modalities), own.at.seed, own.at.strength) for own in in_order(cells)]
+    assert order[:4] == [("a+b+c", 0, "0"), ("a+b+c", 1, "0"), ("a+b", 0, "0"), ("a+b", 1, "0")]
+    assert {strength for _, _, strength in order[:8]} == {"0"}
+    assert {strength for _, _, strength in order[8:]} == {"1"}
 
 
 def test_a_cells_spec_is_whole_and_its_key_stays(
@@ -164,7 +226,14 @@ def test_a_cells_spec_is_whole_and_its_key_stays(
             "suite.yaml:8: seds: unknown field; did you mean",
         ),
         (("seeds: [0, 1]", "seeds: []"), "suite.yaml:8: seeds: "),
-        (("[[a, b]]", "[[a, bb]]"), "suite.yaml:4: modalities[0][1]: no modality 'bb'"),
+        (("[[a, b]]", "al"), "suite.yaml:4: modalities: must be base, all, or a list of lists"),
+        (("[[a, b]]", "al"), "not 'al'; did you mean 'all'?"),
+        (("[0, 1]", "[0, 0]"), "suite.yaml:8: seeds: holds 0 twice"),
+        (
+            ("seeds: [0, 1]", "set: {seed: 3}"),
+            "suite.yaml:8: set.seed: is what the suite's `seeds` sets: write it there",
+        ),
+        (("seeds: [0, 1]", "guidance: [some]"), "suite.yaml:8: guidance[0]: must be a number or"),
         (("base.yaml", "bas.yaml"), "bas.yaml: cannot be read"),
         (("name: small", "name: a/b"), "suite.yaml:2: name: "),
     ],
@@ -180,13 +249,30 @@ def test_a_wrong_suite_is_told_with_its_place(
 
 def test_a_cell_that_cannot_be_is_a_fault_of_its_own(suite_file: Callable[..., Path]) -> None:
     text = SUITE.replace("paper: {", "nope: {diffuse: {method: nope}}\n  paper: {")
-    cells = make_cells(load_suite(suite_file(text)), Registry())
-    faults = [cell.fault for cell in cells if cell.fault]
-    assert len(faults) == 2
-    assert "a+b, nope, seed 0: --set diffuse: diffuse.method: no plugin of kind" in faults[0]
+    text = text.replace("[[a, b]]", "[[a, b], [a, bb]]")
+    path = suite_file(text)
+    cells = make_cells(load_suite(path), Registry())
+    faults = {str(own.at): own.fault.replace(f"{path.parent}/", "") for own in cells if own.fault}
+    assert len(faults) == 2 + 3 * 2
+    assert "suite.yaml:7: diffuse.method: no plugin of kind 'nope'" in faults["a+b, nope, seed 0"]
+    told = "suite.yaml:4: modalities[1][1]: no modality 'bb' (modalities of the base spec: a, b, c)"
+    assert faults["a+bb, mld, seed 1"] == f"{told}; did you mean 'b'?"
+
+
+def test_where_no_cell_can_be_every_complaint_is_told_once(
+    suite_file: Callable[..., Path],
+) -> None:
     every = SUITE.replace("  mld: {}\n", "").replace("roles: paper", "roles: papr")
-    with pytest.raises(SpecError, match="did you mean 'paper'"):
-        make_cells(load_suite(suite_file(every)), Registry())
+    with pytest.raises(SpecError) as raised:
+        make_cells(
+            load_suite(suite_file(every, BASE.replace("updates: 6", "updates: 0"))), Registry()
+        )
+    lines = [line.rpartition("/")[2] for line in str(raised.value).splitlines()]
+    assert sorted(lines) == [
+        "base.yaml:8: autoencode.overrides.b.updates: must be above 0, not 0",
+        "suite.yaml:6: diffuse.roles: must be one of 'three-role', 'paper', 'independent' or "
+        "'joint', not 'papr'; did you mean 'paper'?",
+    ]
 
 
 def test_what_is_done_is_not_run_again(
@@ -200,7 +286,7 @@ def test_what_is_done_is_not_run_again(
     states = [bench.state(cell) for cell in cells]
     assert (states.count("done"), states.count("failed")) == (2, 2)
     failed = next(cell for cell in cells if bench.state(cell) == "failed")
-    assert bench.failure(failed) == "no luck (exit code 5)"
+    assert bench.failure(failed) == f"no luck (exit code 5; logs/{failed.key}.log)"
 
     again = Instant(finish, bench)
     run_cells(bench, cells, again, 1)
@@ -208,6 +294,89 @@ def test_what_is_done_is_not_run_again(
     bench.forgive(failed)
     run_cells(bench, cells, again, 1)
     assert again.started == [failed.key]
+
+
+@pytest.mark.parametrize(
+    ("code", "log", "reason"),
+    [
+        (5, "error: 2 items of the train split cannot be used:\n  row 1\n", "2 items of the train"),
+        (1, "RuntimeError: no luck\nThis is a mistake of mld.\n", "RuntimeError: no luck"),
+        (-9, "diffuse: 10 of 20 updates\n", "ended by SIGKILL"),
+        (3, "", "it said nothing"),
+    ],
+)  # fmt: skip
+def test_a_failure_is_told_in_the_runs_own_words(
+    cells: list[Cell], tmp_path: Path, code: int, log: str, reason: str
+) -> None:
+    bench = Bench(tmp_path / "out")
+    for cell in cells[:2]:
+        bench.log(cell).parent.mkdir(parents=True, exist_ok=True)
+        bench.log(cell).write_text(log)
+        bench.fail(cell, code)
+    assert bench.failure(cells[0]).startswith(reason)
+    assert f"(exit code {code}; logs/{cells[0].key}.log)" in bench.failure(cells[0])
+
+
+def test_what_fails_alike_is_told_once(suite_file: Callable[..., Path], tmp_path: Path) -> None:
+    text = SUITE.replace("paper: {", "nope: {diffuse: {method: nope}}\n  paper: {")
+    cells = make_cells(load_suite(suite_file(text)), Registry())
+    (told,) = Bench(tmp_path / "out").failures(cells)
+    assert told[0] == "a+b, nope, seed 0 and 1 more"
+    assert "no plugin of kind 'nope'" in told[1]
+
+
+def test_a_cell_that_a_left_run_still_holds_waits_for_it(
+    cells: list[Cell],
+    finish: Callable[..., None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bench = Bench(tmp_path / "out")
+    bench.freeze(cells)
+    held = bench.run_dir(cells[0])
+    locked = held.lock()
+    locked.__enter__()
+
+    class Slow(Instant):
+        def start(self, spec: Path, out: Path, log: Path, threads: int) -> Job:
+            if len(self.started) == 2:
+                locked.__exit__(None, None, None)
+            return super().start(spec, out, log, threads)
+
+    executor = Slow(finish, bench)
+    run_cells(bench, cells, executor, 1)
+    assert executor.started[-1] == cells[0].key
+    assert sorted(executor.started) == sorted(cell.key for cell in cells)
+    assert capsys.readouterr().err.count(f"waits    {cells[0].at}: process {os.getpid()}") == 1
+
+
+def test_two_suites_in_one_folder_are_refused_unless_they_are_shards(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "out")
+    with bench.held("1/2"), bench.held("2/2"):
+        with pytest.raises(ArtefactError, match="1-of-2 is in use by process"), bench.held("1/2"):
+            pass
+        with pytest.raises(ArtefactError, match="of-2 is in use by process"), bench.held(""):
+            pass
+    with bench.held(""):
+        for shard in ("", "1/2"):
+            with pytest.raises(ArtefactError, match="out is in use by"), bench.held(shard):
+                pass
+
+
+def test_time_is_judged_by_the_cells_that_are_most_alike(
+    cells: list[Cell], finish: Callable[..., None], tmp_path: Path
+) -> None:
+    bench = Bench(tmp_path / "out")
+    rough = Forecast(bench, cells)
+    assert not rough.measured
+    # Two seeds: two autoencoders and two classifiers each, and four networks of 16 rows.
+    rows = 2 * ((5 + 6) * 128 + 2 * 5 * 128) + 4 * 5 * 16
+    assert rough.total(cells, 2) == pytest.approx(rows / RATE / 2)
+    finish(bench, cells[0], 0.5)
+    forecast = Forecast(bench, cells)
+    assert forecast.of(cells[3]) == pytest.approx(6 * 1.0 + 12.5)
+    forecast.add(cells[2], 40.0)
+    assert (cells[3].at.method, forecast.of(cells[3])) == ("paper", 40.0)
 
 
 def test_an_interruption_ends_what_runs(cells: list[Cell], tmp_path: Path) -> None:
@@ -223,6 +392,9 @@ def test_an_interruption_ends_what_runs(cells: list[Cell], tmp_path: Path) -> No
 
                 def stop(self) -> None:
                     stopped.append(out.name)
+
+                def wait(self) -> None:
+                    assert len(stopped) == 2
 
             return Running()
 
@@ -331,8 +503,8 @@ def test_the_command_lists_cells_and_shards_them(suite_file: Callable[..., Path]
 
 
 def command(path: Path, out: Path) -> list[str]:
-    told = run_command(path, out)
-    return [*told[: told.index("run")], "bench", str(path), "--out", str(out), "--jobs", "2"]
+    start = [sys.executable, "-c", "from mld.app import main; main()"]
+    return [*start, "bench", str(path), "--out", str(out), "--jobs", "2"]
 
 
 @pytest.mark.slow

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import signal
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,13 +14,13 @@ from typing import Any, Literal
 from pydantic import JsonValue
 
 from mld import artefact
+from mld.bench.grid import grid
 from mld.bench.suite import Coordinates, Suite
 from mld.data import open_dataset
 from mld.rundir import RunDir, digest
 from mld.sections import MethodSpec
-from mld.spec import Spec, dump_spec, load_spec
-from mld.yaml_source import dump_yaml
-from mld_core import ArtefactError, MLDError, Registry
+from mld.spec import Spec, dump_spec, spec_of
+from mld_core import ArtefactError, ExitCode, MLDError, Registry
 
 State = Literal["done", "failed", "open"]
 
@@ -72,12 +75,41 @@ class Bench:
             return "failed"
         return "done" if self.run_dir(cell).has("report") else "open"
 
+    @contextmanager
+    def held(self, shard: str) -> Iterator[None]:
+        """Keep other suites out: those of the same shard, or all where there is no shard.
+
+        ArtefactError, naming it, if another is in there.
+        """
+        own = self._shards / shard.replace("/", "-of-") if shard else self.path
+        with artefact.locked(own):
+            for other in [self.path] if shard else self._shards.glob("*"):
+                # Shards that start together look at the same lock: each lets go at once.
+                if who := artefact.in_use(other, patience=1):
+                    raise ArtefactError(
+                        f"{other} is in use by {who}: wait until it ends, or choose another "
+                        "folder with --out"
+                    )
+            yield
+
+    @property
+    def _shards(self) -> Path:
+        return self.path / "shards"
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keep other shards from writing what all of them write, until the block ends."""
+        from filelock import FileLock
+
+        with FileLock(self.path / ".writing.lock"):
+            yield
+
     def freeze(self, cells: Iterable[Cell]) -> None:
         """Write the specs, and which cell is which."""
         told: list[JsonValue] = []
         for cell in cells:
             told.append({"key": cell.key, "fault": cell.fault, **_plain(cell.at)})
-            if cell.spec:
+            if cell.spec and not self.spec(cell).is_file():
                 with artefact.written(self.spec(cell)) as partial:
                     partial.write_text(cell.spec, encoding="utf-8")
         RunDir(self.path).write_json(self.cells, told)
@@ -102,16 +134,23 @@ class Bench:
         """Note that a cell has failed, with the last words of its log."""
         log = self.log(cell)
         lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
-        told = next((line for line in reversed(lines) if line.startswith("error: ")), None)
-        last = told or next((line for line in reversed(lines) if line.strip()), "it said nothing")
-        RunDir(self.path).write_json(self._failure(cell), {"exit_code": code, "reason": last})
+        told = {"exit_code": code, "reason": _reason(lines, code), "log": log.name}
+        RunDir(self.path).write_json(self._failure(cell), told)
 
     def failure(self, cell: Cell) -> str:
         """Why a cell has failed, in a line."""
         if cell.fault:
             return cell.fault.partition("\n")[0]
         told = artefact.load_json(self._failure(cell))
-        return f"{told['reason'].removeprefix('error: ')} (exit code {told['exit_code']})"
+        return f"{told['reason']} (exit code {told['exit_code']}; logs/{cell.key}.log)"
+
+    def failures(self, cells: Iterable[Cell]) -> list[tuple[str, str]]:
+        """Why cells have failed; those that share a reason are told together."""
+        shared: dict[str, list[Cell]] = {}
+        for cell in cells:
+            if self.state(cell) == "failed":
+                shared.setdefault(self.failure(cell), []).append(cell)
+        return [(told_together(own), reason) for reason, own in shared.items()]
 
     def forgive(self, cell: Cell) -> None:
         """Let a failed cell run again."""
@@ -121,30 +160,60 @@ class Bench:
         return self.path / "failed" / f"{cell.key}.json"
 
 
+def told_together(cells: Sequence[Cell]) -> str:
+    """Some cells in a few words: the first, and how many more."""
+    more = f" and {len(cells) - 1} more" if len(cells) > 1 else ""
+    return f"{cells[0].at}{more}"
+
+
+def _reason(lines: Sequence[str], code: int) -> str:
+    """What a run said last, or what ended it."""
+    if code < 0:
+        return f"ended by {signal.Signals(-code).name}"
+    told = [line for line in lines if line.strip()] or ["it said nothing"]
+    if code == ExitCode.BUG:
+        # A crash ends with its traceback and one sentence of ours.
+        return told[-2:][0]
+    complaints = [line for line in told if line.startswith("error: ")]
+    return (complaints or told)[-1].removeprefix("error: ")
+
+
 def make_cells(suite: Suite, registry: Registry) -> list[Cell]:
-    """Every cell of a suite, frozen, the largest sets of modalities first.
+    """Every cell of a suite, frozen, in the order of its grid.
 
     A cell whose spec or data are wrong carries its fault. MLDError if all of them are wrong.
     """
     cells: list[Cell] = []
-    fault: MLDError | None = None
-    for at, settings in suite.cells():
+    faults: list[MLDError] = []
+    for at, document in grid(suite):
         try:
-            cells.append(_freeze(suite, at, settings, registry))
+            cells.append(_freeze(at, spec_of(document, registry, suite.folder), registry))
         except MLDError as error:
-            fault = error
-            cells.append(Cell(at, "", digest(_plain(at))[:16], f"{at}: {error}"))
-    if fault and all(cell.fault for cell in cells):
-        raise fault
-    return sorted(cells, key=lambda cell: (-len(cell.at.modalities), cell.at.seed))
+            faults.append(error)
+            cells.append(Cell(at, "", digest(_plain(at))[:16], str(error)))
+    if faults and all(cell.fault for cell in cells):
+        lines = [line for fault in faults for line in str(fault).splitlines()]
+        raise type(faults[0])("\n".join(dict.fromkeys(lines)))
+    return cells
 
 
-def _freeze(suite: Suite, at: Coordinates, settings: dict[str, Any], registry: Registry) -> Cell:
-    overrides = [
-        f"{name}={dump_yaml(value, flow=True).removesuffix('...').strip()}"
-        for name, value in settings.items()
-    ]
-    spec = load_spec(suite.told.spec, registry, overrides)
+def in_order(cells: Iterable[Cell]) -> list[Cell]:
+    """Cells as they are best run: so that few wait for a network that another is training.
+
+    The largest set of each seed trains the autoencoders of the others. Cells that differ only in
+    how they sample share one trained network: the first of each such group comes before the rest.
+    """
+    met: Counter[tuple[object, ...]] = Counter()
+    ranks = {}
+    for cell in sorted(cells, key=lambda cell: -len(cell.at.modalities)):
+        at = cell.at
+        network = (at.modalities, at.method, at.seed, at.missing)
+        ranks[cell] = (met[network], met["seed", at.seed] > 0)
+        met.update([network, ("seed", at.seed)])
+    return sorted(ranks, key=ranks.__getitem__)
+
+
+def _freeze(at: Coordinates, spec: Spec, registry: Registry) -> Cell:
     text = dump_spec(spec)
     key = {
         "spec": text,
@@ -164,4 +233,4 @@ def _plain(at: Coordinates) -> dict[str, Any]:
     return at.model_dump(mode="json")
 
 
-__all__ = ["Bench", "Cell", "State", "make_cells"]
+__all__ = ["Bench", "Cell", "State", "in_order", "make_cells", "told_together"]

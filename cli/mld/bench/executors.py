@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import subprocess
 import sys
 from abc import ABC, abstractmethod
@@ -14,7 +12,9 @@ from typing import Any
 
 from mld_core import SpecError
 
-STARTS = "from mld.app import main; main()"
+STARTS = "from mld.bench.leash import leash; leash({}); from mld.app import main; main()"
+PATIENCE = 60.0
+"""Seconds that a run is given to save and end."""
 
 
 class Job(ABC):
@@ -26,7 +26,11 @@ class Job(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """Ask it to save and end, and wait until it has."""
+        """Ask it to save and end."""
+
+    @abstractmethod
+    def wait(self) -> None:
+        """Return once it has ended, if need be by force."""
 
 
 class Executor(ABC):
@@ -36,7 +40,7 @@ class Executor(ABC):
 
     @abstractmethod
     def start(self, spec: Path, out: Path, log: Path, threads: int) -> Job:
-        """`mld run` of a spec into a folder; what it prints goes to the log."""
+        """`mld run` of a spec into a folder; what it prints is added to the log."""
 
 
 class LocalExecutor(Executor):
@@ -54,19 +58,19 @@ class LocalExecutor(Executor):
         environment = {"OMP_NUM_THREADS": str(threads)}
         if gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = gpu
-        return _Process(run_command(spec, out), log, environment, self._free, gpu)
+        return _Process(_run_words(spec, out), log, environment, self._free, gpu)
 
 
 class _Process(Job):
     def __init__(
         self,
-        command: list[str],
+        words: list[str],
         log: Path,
         environment: Mapping[str, str],
         free: list[str],
         gpu: str | None,
     ) -> None:
-        self._process = _popen(command, log, environment)
+        self._process = _popen(words, log, environment)
         self._free, self._gpu = free, gpu
 
     def poll(self) -> int | None:
@@ -78,7 +82,13 @@ class _Process(Job):
 
     def stop(self) -> None:
         self._process.terminate()
-        self._process.wait()
+
+    def wait(self) -> None:
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 class RayExecutor(Executor):
@@ -99,7 +109,7 @@ class RayExecutor(Executor):
     def start(self, spec: Path, out: Path, log: Path, threads: int) -> Job:
         """A task that runs the same command on whichever machine is free."""
         environment = {"OMP_NUM_THREADS": str(threads)}
-        told = (run_command(spec.resolve(), out.resolve()), log.resolve(), environment)
+        told = (_run_words(spec.resolve(), out.resolve()), log.resolve(), environment)
         return _Task(self._ray, self._remote.remote(*told))
 
 
@@ -115,34 +125,31 @@ class _Task(Job):
     def stop(self) -> None:
         self._ray.cancel(self._reference, force=True)
 
-
-def run_command(spec: Path, out: Path) -> list[str]:
-    """`mld run`, by the Python that runs now."""
-    return [sys.executable, "-c", STARTS, "run", str(spec), "--out", str(out)]
+    def wait(self) -> None:
+        self._ray.wait([self._reference], timeout=PATIENCE)
 
 
-def _run_here(command: list[str], log: Path, environment: Mapping[str, str]) -> int:
-    return _popen(command, log, environment).wait()
+def _run_words(spec: Path, out: Path) -> list[str]:
+    return ["run", str(spec), "--out", str(out)]
 
 
-def _popen(command: list[str], log: Path, environment: Mapping[str, str]) -> Any:
+def _run_here(words: list[str], log: Path, environment: Mapping[str, str]) -> int:
+    return _popen(words, log, environment).wait()
+
+
+def _popen(words: list[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """A command of mld, by the Python that runs now; it dies with this process."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as out:
         return subprocess.Popen(
-            command,
+            [sys.executable, "-c", STARTS.format(os.getpid()), *words],
             stdout=out,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             env={**os.environ, **environment},
+            # A terminal's Ctrl-C reaches the suite alone, which then ends its runs in order.
             start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
         )
-
-
-def _die_with_parent() -> None:
-    """A run that outlived a killed suite would hold its folder's lock against the next."""
-    of_parents_death = 1
-    ctypes.CDLL(None).prctl(of_parents_death, signal.SIGKILL)
 
 
 def _gpus() -> list[str]:
@@ -154,4 +161,4 @@ def _gpus() -> list[str]:
     return [str(index) for index, _ in enumerate(listed.iterdir())] if listed.is_dir() else []
 
 
-__all__ = ["Executor", "Job", "LocalExecutor", "RayExecutor", "run_command"]
+__all__ = ["Executor", "Job", "LocalExecutor", "RayExecutor"]

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from mld.artefact import load_json
-from mld.bench.cells import Bench, Cell
+from mld.artefact import in_use, load_json
+from mld.bench.cells import Bench, Cell, in_order
 from mld.bench.executors import Executor, Job
-from mld.rundir import STAGES
+from mld.bench.forecast import Forecast
 from mld_core import ArtefactError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 PATIENCE = 0.2
 """Seconds between looks at the processes."""
+
+Show = Callable[[str], None]
 
 
 @dataclass
@@ -24,15 +29,17 @@ class Course:
     """How a suite fares.
 
     Args:
+        waiting: the cells still to be started, in their order.
         running: the jobs under way, each with the time it began.
-        took: seconds of the cells that this process has finished.
     """
 
     bench: Bench
     cells: Sequence[Cell]
+    forecast: Forecast
+    waiting: list[Cell]
     running: dict[str, tuple[Cell, Job, float]] = field(default_factory=dict)
-    took: list[float] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
+    spoken: set[str] = field(default_factory=set)
 
     def counts(self) -> dict[str, int]:
         """Cells by what has become of them."""
@@ -49,56 +56,82 @@ class Course:
             return "starts"
 
     def left(self, slots: int) -> float | None:
-        """Seconds to go, from the cells finished so far; None before the first is."""
-        if not self.took:
+        """Seconds to go, from the cells that are done; None before the first is."""
+        if not self.forecast.measured:
             return None
-        mean = sum(self.took) / len(self.took)
         now = time.monotonic()
-        begun = sum(max(mean - (now - since), 0) for _, _, since in self.running.values())
-        return (mean * self.counts()["open"] + begun) / slots
+        begun = [
+            max(self.forecast.of(cell) - (now - since), 0)
+            for cell, _, since in self.running.values()
+        ]
+        total = self.forecast.total(self.waiting, 1) + sum(begun)
+        return max([total / slots, *begun])
+
+    def next(self, show: Show) -> Cell | None:
+        """The next cell to start; None while a run that another suite left holds all of them."""
+        for cell in list(self.waiting):
+            if self.bench.state(cell) != "open":
+                self.waiting.remove(cell)
+            elif who := in_use(self.bench.run_dir(cell).path):
+                told = f"waits    {cell.at}: {who} is still at it"
+                show("" if told in self.spoken else told)
+                self.spoken.add(told)
+            else:
+                self.waiting.remove(cell)
+                return cell
+        return None
 
 
 def run_cells(bench: Bench, cells: Sequence[Cell], executor: Executor, threads: int) -> Course:
     """Run every open cell. KeyboardInterrupt ends the runs first; each goes on next time."""
-    waiting = deque(cell for cell in cells if bench.state(cell) == "open")
-    course = Course(bench, cells)
+    waiting = [cell for cell in in_order(cells) if bench.state(cell) == "open"]
+    course = Course(bench, cells, Forecast(bench, cells), waiting)
     with _shown(course, executor.slots) as show:
         try:
-            while waiting or course.running:
-                while waiting and len(course.running) < executor.slots:
-                    cell = waiting.popleft()
-                    out, log = bench.run_dir(cell).path, bench.log(cell)
-                    job = executor.start(bench.spec(cell), out, log, threads)
-                    course.running[cell.key] = (cell, job, time.monotonic())
-                    show(f"started  {cell.at}")
-                for key, (cell, job, since) in list(course.running.items()):
-                    code = job.poll()
-                    if code is None:
-                        continue
-                    del course.running[key]
-                    show(_ended(course, cell, code, time.monotonic() - since))
+            while course.waiting or course.running:
+                _start(course, executor, threads, show)
+                _settle(course, show)
                 show("")
                 time.sleep(PATIENCE)
         except BaseException:
-            for _, job, _ in course.running.values():
+            jobs = [job for _, job, _ in course.running.values()]
+            for job in jobs:
                 job.stop()
+            for job in jobs:
+                job.wait()
             raise
     return course
 
 
-def _ended(course: Course, cell: Cell, code: int, seconds: float) -> str:
-    if code == 0 and course.bench.state(cell) == "done":
-        course.took.append(seconds)
-        return f"done     {cell.at}, {seconds:.0f} s"
-    course.bench.fail(cell, code)
-    return f"failed   {cell.at}: {course.bench.failure(cell)}"
+def _start(course: Course, executor: Executor, threads: int, show: Show) -> None:
+    bench = course.bench
+    while len(course.running) < executor.slots and (cell := course.next(show)):
+        job = executor.start(bench.spec(cell), bench.run_dir(cell).path, bench.log(cell), threads)
+        course.running[cell.key] = (cell, job, time.monotonic())
+        show(f"started  {cell.at}")
+
+
+def _settle(course: Course, show: Show) -> None:
+    """Note the runs that have ended."""
+    for key, (cell, job, since) in list(course.running.items()):
+        code = job.poll()
+        if code is None:
+            continue
+        del course.running[key]
+        seconds = time.monotonic() - since
+        if code == 0 and course.bench.state(cell) == "done":
+            course.forecast.add(cell, seconds)
+            show(f"done     {cell.at}, {clock(seconds)}")
+        else:
+            course.bench.fail(cell, code)
+            show(f"failed   {cell.at}: {course.bench.failure(cell)}")
 
 
 @contextmanager
-def _shown(course: Course, slots: int) -> Iterator[object]:
-    """A live table on a terminal, a line for each beginning and end elsewhere."""
+def _shown(course: Course, slots: int) -> Iterator[Show]:
+    """A live table on a terminal; elsewhere a line for each beginning and end."""
     if not sys.stderr.isatty():
-        yield lambda line: line and print(line, file=sys.stderr, flush=True)
+        yield lambda line: _tell(course, slots, line)
         return
     from rich.console import Console
     from rich.live import Live
@@ -106,36 +139,37 @@ def _shown(course: Course, slots: int) -> Iterator[object]:
     with Live(console=Console(stderr=True), refresh_per_second=4, transient=True) as live:
 
         def show(line: str) -> None:
-            if line.startswith(("done", "failed")):
-                live.console.print(line, highlight=False)
+            if line and not line.startswith("started"):
+                live.console.print(line, highlight=False, markup=False)
             live.update(_table(course, slots))
 
         yield show
 
 
-def _table(course: Course, slots: int) -> object:
+def _tell(course: Course, slots: int, line: str) -> None:
+    if line.startswith(("done", "failed")):
+        line = f"{line} [{_summary(course, slots)}]"
+    if line:
+        print(line, file=sys.stderr, flush=True)
+
+
+def _summary(course: Course, slots: int) -> str:
+    left = course.left(slots)
+    counts = ", ".join(f"{count} {state}" for state, count in course.counts().items() if count)
+    rest = "" if left is None else f", about {clock(left)} left"
+    return f"{counts}; {clock(time.monotonic() - course.began)}{rest}"
+
+
+def _table(course: Course, slots: int) -> Table:
     from rich.table import Table
 
-    counts, left = course.counts(), course.left(slots)
-    title = ", ".join(f"{count} {state}" for state, count in counts.items())
-    rest = "" if left is None else f", about {clock(left)} left"
-    spent = clock(time.monotonic() - course.began)
-    table = Table(title=f"{title}; {spent}{rest}", box=None, title_justify="left", min_width=60)
+    title = _summary(course, slots)
+    table = Table(title=title, box=None, title_justify="left", min_width=60)
     for head in ("cell", "stage", "time"):
         table.add_column(head)
     for cell, _, since in course.running.values():
         table.add_row(str(cell.at), course.stage(cell), clock(time.monotonic() - since))
     return table
-
-
-def estimate(bench: Bench, cells: Sequence[Cell], slots: int) -> float | None:
-    """Seconds for the open cells, if they take as long as the done ones have; None before any."""
-    done = [cell for cell in cells if bench.state(cell) == "done"]
-    if not done:
-        return None
-    took = [sum(map(bench.run_dir(cell).seconds_of, STAGES)) for cell in done]
-    waiting = sum(bench.state(cell) == "open" for cell in cells)
-    return sum(took) / len(took) * waiting / slots
 
 
 def clock(seconds: float) -> str:
@@ -145,4 +179,4 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-__all__ = ["Course", "clock", "estimate", "run_cells"]
+__all__ = ["Course", "clock", "run_cells"]

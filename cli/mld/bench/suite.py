@@ -2,78 +2,114 @@
 
 from __future__ import annotations
 
-from itertools import combinations, product
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo
+from pydantic import BeforeValidator, Field, Tag, ValidationError, model_validator
 
-from mld.complaints import Findings, did_you_mean, explain
+from mld.complaints import Finding, Findings, did_you_mean, either, explain
+from mld.contradictions import name_fault
 from mld.kinds import Rate, Section
-from mld.sections import GuidanceSpec, Real, Whole
+from mld.sections import GuidanceSpec, Real, Strength, Whole
 from mld.yaml_source import Document
-from mld_core import SpecError
 
 Overrides = dict[str, Any]
 """Dotted names of a spec's settings, and what they become; a mapping replaces a whole section."""
+
+_AXES = {"seed": "seeds", "compute.threads": "threads", "modalities": "modalities"}
+"""What a suite sets by a field of its own, and the field."""
 
 
 class Published(Section):
     """A number that somebody published, printed beside the suite's own."""
 
     method: str = Field(description="as a table should call it")
-    metric: str = Field(description="a column of the leaderboard, such as joint_coherence")
+    metric: str = Field(description="a column of leaderboard.csv, such as joint_coherence")
     value: Real = Field(description="in the leaderboard's unit")
     source: str = Field(description="where it stands, or that it is recalled")
+    modalities: list[str] | None = Field(
+        None, description="the set it belongs to; that of the suite's first table if left out"
+    )
 
 
-def _beside(told: Any, info: ValidationInfo) -> Any:
-    return info.context["folder"] / told if isinstance(told, str) and info.context else told
-
-
-def _known_modalities(told: Any, info: ValidationInfo) -> Any:
-    """`all`, or lists of modalities that the base spec has."""
-    known = (info.context or {}).get("modalities", ())
-    if not isinstance(told, list):
+def _a_word_or_lists(told: Any) -> Any:
+    if isinstance(told, list) or told in ("base", "all"):
         return told
-    found = [
-        ((place, index), f"no modality {name!r} (modalities: {', '.join(known)})"
-         f"{did_you_mean(name, known)}")
-        for place, names in enumerate(told)
-        for index, name in enumerate(names if isinstance(names, list) else [])
-        if name not in known
-    ]  # fmt: skip
-    if found:
-        raise Findings(found)
-    return told
+    wanted = "must be base, all, or a list of lists of modalities"
+    raise Findings([((), f"{wanted}, not {told!r}{did_you_mean(told, ('base', 'all'))}")])
 
 
 class SuiteSpec(Section):
     """A grid of experiments over one base spec; every axis that is left out has one value."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="the suite's name")
-    spec: Annotated[Path, BeforeValidator(_beside)] = Field(
-        description="the base spec, a file beside the suite"
-    )
+    name: str = Field(description="the suite's name, and its folder's")
+    spec: Annotated[
+        Annotated[str, Tag("path")] | Annotated[dict[str, Any], Tag("mapping")],
+        either("must be the path of a spec, or a spec itself", path=str, mapping=dict),
+    ] = Field(description="the base spec: a file beside the suite, or the spec itself")
     set: Overrides = Field({}, description="settings that differ from the base in every cell")
     modalities: Annotated[
-        Literal["base", "all"] | list[list[str]], BeforeValidator(_known_modalities)
+        Literal["base", "all"] | list[list[str]], BeforeValidator(_a_word_or_lists)
     ] = Field("base", description="sets of modalities; all: every subset of two and more")
     methods: dict[str, Overrides] = Field(
-        {"mld": {}}, min_length=1, description="by name: the settings that make the method"
+        {"mld": {}}, description="by name: the settings that make the method"
     )
-    seeds: list[Whole] = Field([0], min_length=1, description="one cell for each")
+    seeds: list[Whole] = Field([0], description="one cell for each")
     missing: list[Rate] = Field([], description="rates of cells left out of training")
-    samplers: dict[str, Overrides] = Field(
-        {}, description="by name: settings of `generate`, such as {sampler: ddim, steps: 10}"
-    )
-    guidance: list[float | GuidanceSpec] = Field([], description="strengths of guidance")
+    samplers: Annotated[
+        Annotated[dict[str, Overrides], Tag("mapping")] | Annotated[list[Overrides], Tag("list")],
+        either("must be a mapping or a list of settings of `generate`", mapping=dict, list=list),
+    ] = Field({}, description="settings of `generate`, such as {sampler: ddim, steps: 10}")
+    guidance: list[Strength] = Field([], description="strengths of guidance")
     threads: Whole = Field(1, ge=1, description="processor threads of a cell")
     published: list[Published] = Field([], description="numbers to print beside the suite's")
 
+    @model_validator(mode="after")
+    def _agrees(self) -> SuiteSpec:
+        if found := list(self._faults()):
+            raise Findings(found)
+        return self
+
+    def _faults(self) -> Iterator[Finding]:
+        """What is wrong between values that are right by themselves."""
+        if fault := name_fault(self.name):
+            yield ("name",), fault
+        for axis in ("seeds", "methods", "modalities"):
+            if not getattr(self, axis):
+                yield (axis,), "must hold at least one"
+        for axis in ("seeds", "missing", "modalities"):
+            told = [str(own) for own in getattr(self, axis)] if axis != "seeds" else self.seeds
+            if isinstance(getattr(self, axis), list):
+                twice = [own for own, count in Counter(told).items() if count > 1]
+                yield from [((axis,), f"holds {own} twice") for own in twice]
+        places = [("set",), *(("methods", name) for name in self.methods)]
+        for place, own in zip(places, [self.set, *self.methods.values()], strict=True):
+            for name, field in _AXES.items():
+                if name in own:
+                    yield (*place, name), f"is what the suite's `{field}` sets: write it there"
+
+    def sampling(self) -> dict[str, tuple[str | int, Overrides]]:
+        """The samplers by name: the place of each in `samplers`, and its settings."""
+        if isinstance(self.samplers, dict):
+            return {name: (name, own) for name, own in self.samplers.items()}
+        return {_called(own): (place, own) for place, own in enumerate(self.samplers)}
+
+
+def _called(sampling: Overrides) -> str:
+    """What a sampler is called that has no name: ddim 10."""
+    rest = {key: value for key, value in sampling.items() if key not in ("sampler", "steps")}
+    first = [str(sampling[key]) for key in ("sampler", "steps") if key in sampling]
+    return " ".join([*first, *(f"{key} {value}" for key, value in rest.items())])
+
 
 class Coordinates(Section):
-    """Where a cell stands in the grid; "" and None where the suite has no such axis."""
+    """Where a cell stands in the grid; "" and None where the suite has no such axis.
+
+    A method that settles an axis itself has none there either.
+    """
 
     modalities: tuple[str, ...]
     method: str
@@ -107,92 +143,35 @@ class Coordinates(Section):
         return "" if own is None else f"{own:g}"
 
 
-class Suite(Section):
-    """A suite with the plain values of its base spec."""
+@dataclass(frozen=True)
+class Suite:
+    """A suite, and the values and places of its file and of its base spec.
+
+    Args:
+        folder: what relative paths of the base spec are relative to.
+    """
 
     told: SuiteSpec
-    base: dict[str, Any]
-
-    def cells(self) -> list[tuple[Coordinates, dict[str, Any]]]:
-        """The grid: coordinates, and the settings that make each cell of the base."""
-        told = self.told
-        axes = product(
-            self._sets(),
-            told.methods.items(),
-            told.seeds,
-            told.missing or [None],
-            (told.samplers or {"": {}}).items(),
-            told.guidance or [None],
-        )
-        cells = []
-        for names, (method, own), seed, missing, (sampler, sampling), guidance in axes:
-            at = Coordinates(
-                modalities=names,
-                method=method,
-                seed=seed,
-                missing=missing,
-                sampler=sampler,
-                guidance=guidance,
-            )
-            settings = {
-                **told.set,
-                **own,
-                **{f"generate.{key}": value for key, value in sampling.items()},
-                "seed": seed,
-                "compute.threads": told.threads,
-            }
-            if missing:
-                settings["data.missing"] = {"rate": missing}
-            if guidance is not None:
-                dumped = isinstance(guidance, GuidanceSpec)
-                settings["generate.guidance"] = guidance.model_dump() if dumped else guidance
-            cells.append((at, {**self._without_others(names), **settings}))
-        return cells
-
-    def _sets(self) -> list[tuple[str, ...]]:
-        names = tuple(self.base.get("modalities", {}))
-        if self.told.modalities == "base":
-            return [names]
-        if self.told.modalities == "all":
-            sizes = range(len(names), 1, -1)
-            return [own for size in sizes for own in combinations(names, size)]
-        return [tuple(own) for own in self.told.modalities]
-
-    def _without_others(self, names: tuple[str, ...]) -> dict[str, Any]:
-        """What leaves the other modalities out of the base spec, wherever they are named."""
-        known = self.base.get("modalities", {})
-        if tuple(known) == names:
-            return {}
-        settings: dict[str, Any] = {"modalities": {name: known[name] for name in names}}
-        overrides = (self.base.get("autoencode") or {}).get("overrides")
-        if overrides:
-            kept = {name: own for name, own in overrides.items() if name in names}
-            settings["autoencode.overrides"] = kept
-        subsets = (self.base.get("generate") or {}).get("subsets", "auto")
-        if subsets != "auto":
-            kept = [own for own in subsets if set(own) < set(names)]
-            settings["generate.subsets"] = kept
-        return settings
+    document: Document
+    base: Document
+    folder: Path
 
 
 def load_suite(source: Path) -> Suite:
     """The suite of a YAML file. One SpecError says everything that is wrong, by line."""
     document = Document.read(source)
-    folder = source.resolve().parent
-    base: Any = {}
-    path = document.value.get("spec") if isinstance(document.value, dict) else None
-    if isinstance(path, str):
-        base = Document.read(folder / path).value
-    known = base.get("modalities") if isinstance(base, dict) else None
-    context = {"folder": folder, "modalities": tuple(known) if isinstance(known, dict) else ()}
+    found: list[Finding] = []
     try:
-        told = SuiteSpec.model_validate(document.value, context=context)
+        told = SuiteSpec.model_validate(document.value)
     except ValidationError as error:
-        for dotted, message in dict.fromkeys(explain(error, SuiteSpec, document.value)):
-            document.complain(dotted, message)
-    if document.complaints:
-        raise SpecError("\n".join(str(complaint) for complaint in sorted(document.complaints)))
-    return Suite(told=told, base=base)
+        found = list(explain(error, SuiteSpec, document.value))
+    document.refuse(found)
+    folder = source.resolve().parent
+    if isinstance(told.spec, dict):
+        return Suite(told, document, document.part(("spec",)), folder)
+    # As the user would write it, so that complaints name the file in the user's words.
+    base = source.parent / told.spec
+    return Suite(told, document, Document.read(base), base.resolve().parent)
 
 
-__all__ = ["Coordinates", "Published", "Suite", "SuiteSpec", "load_suite"]
+__all__ = ["Coordinates", "Overrides", "Published", "Suite", "SuiteSpec", "load_suite"]

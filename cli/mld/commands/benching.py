@@ -57,7 +57,6 @@ def suite(
     as_json: AsJson = False,
 ) -> None:
     """Run every cell of a suite that is still open, and write its leaderboard."""
-    from mld.artefact import locked
     from mld.bench.cells import Bench, make_cells
     from mld.bench.leaderboard import write_leaderboard
     from mld.bench.running import run_cells
@@ -69,23 +68,25 @@ def suite(
     bench = Bench(out or Path("runs") / "bench" / told.name)
     everything = make_cells(loaded, Registry())
     cells = _part(everything, shard)
+    _print_faults(cells)
     slots = jobs or max(1, (os.cpu_count() or 1) // told.threads)
     if dry_run:
         _print_cells(bench, cells, slots)
         return
-    folder = bench.path / f"shard-{shard.replace('/', '-of-')}" if shard else bench.path
-    with locked(folder):
-        bench.freeze(everything)
+    with bench.held(shard):
+        with bench.writing():
+            bench.freeze(everything)
         for cell in cells if retry_failed else ():
             bench.forgive(cell)
         run_cells(bench, cells, _executor(executor, slots, told.threads), told.threads)
-        written = write_leaderboard(bench, told, everything)
+        with bench.writing():
+            written = write_leaderboard(bench, told, everything)
     _print_results(bench, everything, as_json)
     for path in written:
         typer.echo(path, err=as_json)
-    failed = [cell for cell in cells if bench.state(cell) == "failed"]
-    for cell in failed:
-        typer.echo(f"failed: {cell.at}: {bench.failure(cell)}", err=True)
+    failed = bench.failures(cells)
+    for who, reason in failed:
+        typer.echo(f"failed: {who}: {reason}", err=True)
     if failed:
         raise typer.Exit(ExitCode.PARTIAL)
 
@@ -137,9 +138,24 @@ def _executor(name: str, slots: int, threads: int) -> Any:
     return LocalExecutor(slots) if name == "local" else RayExecutor(slots, threads)
 
 
+def _print_faults(cells: Sequence[Cell]) -> None:
+    """What is wrong with cells that cannot be run, each thing once."""
+    from mld.bench.cells import told_together
+
+    faults: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if cell.fault:
+            faults.setdefault(cell.fault, []).append(cell)
+    for fault, own in faults.items():
+        typer.echo(f"error: {told_together(own)} cannot be run:", err=True)
+        for line in fault.splitlines():
+            typer.echo(f"  {line}", err=True)
+
+
 def _print_cells(bench: Bench, cells: Sequence[Cell], slots: int) -> None:
     """Each cell and its state, and how long the open ones may take."""
-    from mld.bench.running import clock, estimate
+    from mld.bench.forecast import Forecast
+    from mld.bench.running import clock
 
     states = {cell.key: bench.state(cell) for cell in cells}
     for cell in cells:
@@ -147,9 +163,12 @@ def _print_cells(bench: Bench, cells: Sequence[Cell], slots: int) -> None:
     counts = ", ".join(
         f"{list(states.values()).count(state)} {state}" for state in ("done", "failed", "open")
     )
-    seconds = estimate(bench, cells, slots)
-    told = "unknown until a cell is done" if seconds is None else f"about {clock(seconds)}"
-    typer.echo(f"{len(cells)} cells: {counts}; time for the open ones, {slots} at once: {told}")
+    forecast = Forecast(bench, cells)
+    waiting = [cell for cell in cells if states[cell.key] == "open"]
+    basis = "from the done ones" if forecast.measured else "very roughly: none is done yet"
+    seconds = clock(forecast.total(waiting, slots))
+    told = f"estimated time for the open ones, {slots} at once: {seconds} ({basis})"
+    typer.echo(f"{len(cells)} cells: {counts}; {told}")
 
 
 def _print_results(bench: Bench, cells: Sequence[Cell], as_json: bool) -> None:
