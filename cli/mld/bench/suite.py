@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +15,7 @@ from mld.contradictions import name_fault
 from mld.kinds import Rate, Section
 from mld.sections import GuidanceSpec, Real, Strength, Whole
 from mld.yaml_source import Document
+from mld_core import SpecError
 
 Overrides = dict[str, Any]
 """Dotted names of a spec's settings, and what they become; a mapping replaces a whole section."""
@@ -157,8 +158,11 @@ class Suite:
     folder: Path
 
 
-def load_suite(source: Path) -> Suite:
-    """The suite of a YAML file. One SpecError says everything that is wrong, by line."""
+def load_suite(source: Path, overrides: Sequence[str] = ()) -> Suite:
+    """The suite of a YAML file, with more settings `a.b=c` that differ from the base in every cell.
+
+    One SpecError says everything that is wrong, by line.
+    """
     document = Document.read(source)
     found: list[Finding] = []
     try:
@@ -166,12 +170,21 @@ def load_suite(source: Path) -> Suite:
     except ValidationError as error:
         found = list(explain(error, SuiteSpec, document.value))
     document.refuse(found)
+    more = {name: Document.assigned([f"to={to}"])["to"] for name, to in map(_halves, overrides)}
+    told = told.model_copy(update={"set": {**told.set, **more}})
     folder = source.resolve().parent
     if isinstance(told.spec, dict):
         return Suite(told, document, document.part(("spec",)), folder)
     # As the user would write it, so that complaints name the file in the user's words.
     base = source.parent / told.spec
     return Suite(told, document, Document.read(base), base.resolve().parent)
+
+
+def _halves(assignment: str) -> tuple[str, str]:
+    name, equals, value = (part.strip() for part in assignment.partition("="))
+    if not (name and equals and value):
+        raise SpecError(f"--set wants path=value, as in data.folder=here, not {assignment!r}")
+    return name, value
 
 
 __all__ = ["Coordinates", "Overrides", "Published", "Suite", "SuiteSpec", "load_suite"]
