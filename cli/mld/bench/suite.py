@@ -15,7 +15,6 @@ from mld.contradictions import name_fault
 from mld.kinds import Rate, Section
 from mld.sections import GuidanceSpec, Real, Strength, Whole
 from mld.yaml_source import Document
-from mld_core import SpecError
 
 Overrides = dict[str, Any]
 """Dotted names of a spec's settings, and what they become; a mapping replaces a whole section."""
@@ -159,7 +158,7 @@ class Suite:
 
 
 def load_suite(source: Path, overrides: Sequence[str] = ()) -> Suite:
-    """The suite of a YAML file, with more settings `a.b=c` that differ from the base in every cell.
+    """The suite of a YAML file, its base spec after overrides `a.b=c`.
 
     One SpecError says everything that is wrong, by line.
     """
@@ -170,21 +169,14 @@ def load_suite(source: Path, overrides: Sequence[str] = ()) -> Suite:
     except ValidationError as error:
         found = list(explain(error, SuiteSpec, document.value))
     document.refuse(found)
-    more = {name: Document.assigned([f"to={to}"])["to"] for name, to in map(_halves, overrides)}
-    told = told.model_copy(update={"set": {**told.set, **more}})
     folder = source.resolve().parent
     if isinstance(told.spec, dict):
-        return Suite(told, document, document.part(("spec",)), folder)
+        base = document.part(("spec",))
+        base.assign(overrides)
+        return Suite(told, document, base, folder)
     # As the user would write it, so that complaints name the file in the user's words.
-    base = source.parent / told.spec
-    return Suite(told, document, Document.read(base), base.resolve().parent)
-
-
-def _halves(assignment: str) -> tuple[str, str]:
-    name, equals, value = (part.strip() for part in assignment.partition("="))
-    if not (name and equals and value):
-        raise SpecError(f"--set wants path=value, as in data.folder=here, not {assignment!r}")
-    return name, value
+    path = source.parent / told.spec
+    return Suite(told, document, Document.read(path, overrides), path.resolve().parent)
 
 
 __all__ = ["Coordinates", "Overrides", "Published", "Suite", "SuiteSpec", "load_suite"]

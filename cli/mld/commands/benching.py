@@ -43,7 +43,7 @@ def suite(
     set_: Annotated[
         Optional[list[str]],  # noqa: UP045  (typer reads annotations on Python 3.11)
         typer.Option(
-            "--set", metavar="A.B=C", help="Set something in every cell; may be repeated."
+            "--set", metavar="A.B=C", help="Override a setting of the base spec; may be repeated."
         ),
     ] = None,
     out: Annotated[
