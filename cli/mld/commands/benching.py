@@ -98,11 +98,14 @@ def compare(
     second: Annotated[Path, typer.Argument(help="another's, with variants of the same names")],
     as_json: AsJson = False,
 ) -> None:
-    """What the second suite's variants score more than the first's, paired by seed."""
+    """What the second suite's variants score more than the first's, paired by seed; 95 %."""
     from mld.bench.cells import Bench
     from mld.bench.comparing import compare as compared
+    from mld.bench.comparing import left_out
 
     found = compared(Bench(first), Bench(second))
+    for line in left_out(Bench(first), Bench(second)):
+        typer.echo(line, err=True)
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
@@ -117,7 +120,8 @@ def _with_interval(figure: dict[str, Any]) -> str:
     told = f"{figure['value']:+.3f}"
     if figure["low"] is None:
         return f"{told} (one seed)"
-    return f"{told} ({figure['low']:+.3f} to {figure['high']:+.3f}, {figure['n']} seeds)"
+    seeds = f"{figure['n']} seeds" if figure["n"] > 1 else "one seed"
+    return f"{told} ({figure['low']:+.3f} to {figure['high']:+.3f}, {seeds})"
 
 
 def _part(cells: Sequence[Cell], shard: str) -> list[Cell]:
@@ -174,8 +178,8 @@ def _print_cells(bench: Bench, cells: Sequence[Cell], slots: int) -> None:
 def _print_results(bench: Bench, cells: Sequence[Cell], as_json: bool) -> None:
     from dataclasses import asdict
 
-    from mld.bench.leaderboard import MAIN
     from mld.bench.results import lines_of
+    from mld.bench.tables import MAIN
 
     rows = []
     for line in lines_of(bench, cells):
