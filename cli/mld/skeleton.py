@@ -30,7 +30,8 @@ def write_distribution(kind: str, into: Path, registry: Registry) -> Path:
     for source in sorted(TEMPLATE.rglob("*")):
         if source.is_dir() or "__pycache__" in source.parts:
             continue
-        path = folder / _named(source.relative_to(TEMPLATE).as_posix(), kind).replace("dot_", ".")
+        own = source.relative_to(TEMPLATE).as_posix().replace("dot_", ".")
+        path = folder / _named(own, kind)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
             file.write(_named(source.read_text(encoding="utf-8"), kind))
@@ -38,11 +39,8 @@ def write_distribution(kind: str, into: Path, registry: Registry) -> Path:
 
 
 def _named(text: str, kind: str) -> str:
-    return (
-        text.replace("mld-newkind", _distribution(kind))
-        .replace("NewKind", _class(kind))
-        .replace("newkind", kind)
-    )
+    names = {"mld-newkind": _distribution(kind), "NewKind": _class(kind), "newkind": kind}
+    return re.sub("|".join(names), lambda found: names[found[0]], text)
 
 
 def _distribution(kind: str) -> str:
@@ -57,7 +55,7 @@ def _fault(kind: str, registry: Registry) -> str:
     """Why a kind cannot bear this name; "" if it can."""
     if not re.fullmatch(r"[a-z]+(_?[a-z0-9]+)*", kind):
         simple = re.sub(r"[^a-z0-9]+", "_", kind.lower()).strip("_0123456789")
-        hint = f", such as {simple!r}" if simple else ""
+        hint = f", such as {simple!r}" if simple and not _fault(simple, registry) else ""
         return (
             f"{kind!r} is no name for a kind: it begins with a lower-case letter and goes on with "
             f"lower-case letters, digits and single underscores{hint}"

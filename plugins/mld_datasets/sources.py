@@ -51,7 +51,8 @@ class Source:
                     place.parent.mkdir(parents=True, exist_ok=True)
                     file.replace(place)
         except (OSError, RuntimeError) as error:
-            lacks = f"{self.name} could not be downloaded into it: {error}"
+            said = " ".join(str(error).split())
+            lacks = f"{self.name} could not be downloaded into it: {said}"
             raise self.missing(folder, lacks) from error
 
 

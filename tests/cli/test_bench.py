@@ -204,6 +204,13 @@ def test_cells_that_would_wait_for_each_other_are_far_apart(
     assert {strength for _, _, strength in order[8:]} == {"1"}
 
 
+def test_the_command_line_may_set_more_in_every_cell(suite_file: Callable[..., Path]) -> None:
+    cells = make_cells(load_suite(suite_file(), ["data.train=50"]), Registry())
+    assert all("train: 50" in cell.spec for cell in cells)
+    with pytest.raises(SpecError, match="an override is written path=value"):
+        make_cells(load_suite(suite_file(), ["data.train"]), Registry())
+
+
 def test_a_cells_spec_is_whole_and_its_key_stays(
     cells: list[Cell], suite_file: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -77,6 +77,18 @@ def test_the_distribution_is_whole_and_bears_the_name(new: Callable[..., Result]
     assert "class PenStrokes(Modality):" in (folder / "mld_pen_strokes.py").read_text()
 
 
+@pytest.mark.parametrize("kind", ["dot_matrix", "my_newkind"])
+def test_a_name_like_the_templates_own_is_put_in_whole(
+    new: Callable[..., Result], kind: str
+) -> None:
+    new(kind)
+    folder = Path(f"mld-{kind.replace('_', '-')}")
+    assert {path.name for path in folder.iterdir()} >= {f"mld_{kind}.py", f"{kind}.yaml"}
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    assert project["name"] == folder.name
+    assert project["entry-points"]["mld"] == {kind: f"mld_{kind}"}
+
+
 def test_the_module_can_be_read_in_an_afternoon(new: Callable[..., Result]) -> None:
     new("spectrum")
     lines = Path("mld-spectrum/mld_spectrum.py").read_text().splitlines()
@@ -95,6 +107,7 @@ def test_the_module_can_be_read_in_an_afternoon(new: Callable[..., Result]) -> N
         ("pen__strokes", "such as 'pen_strokes'"),
         ("Tön", "such as 't_n'"),
         ("tön", "is no name for a kind"),
+        ("Class", "digits and single underscores\n"),
         ("", "'' is no name for a kind"),
         ("lambda", "'lambda' is a word of Python"),
         ("none", "'none' is a word of Python"),

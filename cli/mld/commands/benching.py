@@ -40,8 +40,14 @@ app = typer.Typer(
 @command
 def suite(
     suite: Annotated[Path, typer.Argument(help="the suite, a YAML file")],
+    set_: Annotated[
+        Optional[list[str]],  # noqa: UP045  (typer reads annotations on Python 3.11)
+        typer.Option(
+            "--set", metavar="A.B=C", help="Override a setting of the base spec; may be repeated."
+        ),
+    ] = None,
     out: Annotated[
-        Optional[Path],  # noqa: UP045  (typer reads annotations on Python 3.11)
+        Optional[Path],  # noqa: UP045
         typer.Option(help="The suite's folder; runs/bench/<name> if not given."),
     ] = None,
     jobs: Annotated[
@@ -63,7 +69,7 @@ def suite(
     from mld.bench.suite import load_suite
     from mld_core import Registry
 
-    loaded = load_suite(suite)
+    loaded = load_suite(suite, set_ or [])
     told = loaded.told
     bench = Bench(out or Path("runs") / "bench" / told.name)
     everything = make_cells(loaded, Registry())
