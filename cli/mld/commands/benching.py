@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
     from mld.bench.cells import Bench, Cell
 
-SUITE = "suite"
+SUITE = "SUITE"
+"""The name of the command that runs a suite: help then reads as people type it."""
 
 
 class _SuiteFirst(TyperGroup):
-    """A group whose first word may be a suite's file: then it is the command `suite`."""
+    """A group whose first word may be a suite's file: then it is the command SUITE."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         known = {*self.commands, "--help", "-h"}
@@ -32,14 +33,15 @@ class _SuiteFirst(TyperGroup):
 app = typer.Typer(
     cls=_SuiteFirst,
     no_args_is_help=True,
-    help="Run a suite of experiments: mld bench SUITE.yaml; compare two: mld bench compare A B.",
+    help="Run a grid of experiments, and compare two of them.",
+    subcommand_metavar="SUITE.yaml | compare A B",
 )
 
 
-@app.command(SUITE, hidden=True)
+@app.command(SUITE)
 @command
 def suite(
-    suite: Annotated[Path, typer.Argument(help="the suite, a YAML file")],
+    suite: Annotated[Path, typer.Argument(metavar="FILE", help="the suite, a YAML file")],
     set_: Annotated[
         Optional[list[str]],  # noqa: UP045  (typer reads annotations on Python 3.11)
         typer.Option(
@@ -52,14 +54,16 @@ def suite(
     ] = None,
     jobs: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(min=1, help="Cells at once; all cores over a cell's threads if not given."),
+        typer.Option(min=1, help="Cells at once; if not given, all cores over a cell's threads."),
     ] = None,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Run only the i-th of n parts.")] = "",
     executor: Annotated[str, typer.Option(help="local, or ray: a Ray cluster.")] = "local",
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Run failed cells again.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells alone.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the cells, and estimate the time.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run every cell of a suite that is still open, and write its leaderboard."""
