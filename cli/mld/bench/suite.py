@@ -169,14 +169,15 @@ def load_suite(source: Path, overrides: Sequence[str] = ()) -> Suite:
     except ValidationError as error:
         found = list(explain(error, SuiteSpec, document.value))
     document.refuse(found)
-    folder = source.resolve().parent
     if isinstance(told.spec, dict):
-        base = document.part(("spec",))
+        base, folder = document.part(("spec",)), source.resolve().parent
         base.assign(overrides)
-        return Suite(told, document, base, folder)
-    # As the user would write it, so that complaints name the file in the user's words.
-    path = source.parent / told.spec
-    return Suite(told, document, Document.read(path, overrides), path.resolve().parent)
+    else:
+        # As the user would write it, so that complaints name the file in the user's words.
+        path = source.parent / told.spec
+        base, folder = Document.read(path, overrides), path.resolve().parent
+    base.refuse([])
+    return Suite(told, document, base, folder)
 
 
 __all__ = ["Coordinates", "Overrides", "Published", "Suite", "SuiteSpec", "load_suite"]
