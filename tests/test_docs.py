@@ -17,6 +17,8 @@ import typer
 from typer.testing import CliRunner
 
 from mld.app import app
+from mld.bench.grid import grid
+from mld.bench.suite import load_suite
 from mld.checks import CHECKS
 from mld.experiment import run
 from mld.rundir import RunDir
@@ -153,6 +155,14 @@ def test_the_readmes_own_data_example_is_a_spec_that_loads(tmp_path: Path) -> No
     assert spec.data.kind == "manifest"
     columns = blocks(README, "csv")[0].splitlines()[0].split(",")
     assert set(spec.modalities) <= set(columns)
+
+
+def test_the_readmes_suite_is_a_grid(tmp_path: Path) -> None:
+    own = next(block for block in blocks(README, "yaml") if "methods:" in block)
+    (tmp_path / "suite.yaml").write_text(own)
+    (tmp_path / "digits.yaml").write_text((ROOT / "benchmarks" / "digits.yaml").read_text())
+    cells = list(grid(load_suite(tmp_path / "suite.yaml")))
+    assert len(cells) == 11 * 3 * (3 + 1 + 1)
 
 
 def test_the_readmes_python_names_exist() -> None:
