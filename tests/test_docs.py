@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import is_dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from textwrap import indent
@@ -24,7 +25,18 @@ from mld.experiment import run
 from mld.rundir import RunDir
 from mld.spec import load_spec
 from mld.using import load
-from mld_core import Registry, hookspecs
+from mld_core import (
+    Autoencoder,
+    Classifier,
+    Dataset,
+    JointModel,
+    Method,
+    Metric,
+    Modality,
+    Registry,
+    Split,
+    hookspecs,
+)
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -60,6 +72,31 @@ def test_every_hook_stands_in_the_docs_with_its_arguments() -> None:
     for name, signature in hooks.items():
         arguments = ", ".join(signature.parameters)
         assert f"`{name}({arguments})`" in CONTRIBUTING
+
+
+CONTRACT = (ROOT / "docs" / "contract.md").read_text()
+CONTRACTS = [Modality, Autoencoder, Classifier, Metric, Dataset, Split, Method, JointModel]
+
+
+@pytest.mark.parametrize("contract", CONTRACTS)
+def test_every_member_of_a_contract_stands_in_the_docs_with_its_arguments(contract: type) -> None:
+    names = [name for name in (*vars(contract), *contract.__annotations__) if name[0] != "_"]
+    members = {name: getattr(contract, name, None) for name in names}
+    if is_dataclass(contract):
+        members = {contract.__name__: contract}
+    for name, member in members.items():
+        told = name
+        if callable(member):
+            parameters = inspect.signature(member).parameters.values()
+            arguments = [_argument(p) for p in parameters if p.name != "self"]
+            told = f"{name}({', '.join(arguments)})"
+        assert f"`{told}`" in CONTRACT
+
+
+def _argument(parameter: inspect.Parameter) -> str:
+    if parameter.default is parameter.empty:
+        return parameter.name
+    return f"{parameter.name}={parameter.default!r}".replace("'", '"')
 
 
 def test_every_check_stands_in_the_docs_with_its_promise() -> None:
@@ -178,7 +215,8 @@ def test_the_readmes_python_names_exist() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/plugins.md"]
+    "name",
+    ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/contract.md", "docs/plugins.md"],
 )
 def test_local_links_lead_somewhere(name: str) -> None:
     text = (ROOT / name).read_text()
