@@ -57,7 +57,16 @@ def near(word: str, words: Iterable[str]) -> str:
 
 def home(point: EntryPoint) -> tuple[str, str]:
     """The distribution that an entry point comes from, and the module that it names."""
-    return (point.dist.name if point.dist else "?", point.value)
+    return release(point)[0], point.value
 
 
-__all__ = ["Choice", "home", "near"]
+def release(point: EntryPoint) -> tuple[str, str]:
+    """The distribution that an entry point comes from, and its version; "?" is one unknown.
+
+    An uninstallation that was cut short leaves entry points without the metadata that name it.
+    """
+    told = (point.dist.name, point.dist.version) if point.dist else (None, None)
+    return told[0] or "?", told[1] or "?"
+
+
+__all__ = ["Choice", "home", "near", "release"]

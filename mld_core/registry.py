@@ -20,7 +20,7 @@ from typing import Literal
 import pluggy
 
 from mld_core import hookspecs
-from mld_core.choice import Choice, home, near
+from mld_core.choice import Choice, home, near, release
 from mld_core.dataset import Dataset, DatasetConfig
 from mld_core.errors import SpecError
 from mld_core.method import Method, MethodConfig
@@ -146,12 +146,11 @@ class Registry:
 
 
 def _told(point: EntryPoint) -> str:
-    return f"{point.dist.name} {point.dist.version}" if point.dist else "?"
+    return " ".join(release(point)) if point.dist else "?"
 
 
 def _untried(point: EntryPoint) -> Entry:
-    version = point.dist.version if point.dist else "?"
-    return Entry(point.name, home(point)[0], version, point.value)
+    return Entry(point.name, *release(point), point.value)
 
 
 class _Refused(Exception):

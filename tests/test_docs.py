@@ -6,8 +6,11 @@ import ast
 import inspect
 import json
 import re
+import shlex
+import shutil
 import subprocess
 import sys
+from dataclasses import is_dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from textwrap import indent
@@ -24,7 +27,18 @@ from mld.experiment import run
 from mld.rundir import RunDir
 from mld.spec import load_spec
 from mld.using import load
-from mld_core import Registry, hookspecs
+from mld_core import (
+    Autoencoder,
+    Classifier,
+    Dataset,
+    JointModel,
+    Method,
+    Metric,
+    Modality,
+    Registry,
+    Split,
+    hookspecs,
+)
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -60,6 +74,31 @@ def test_every_hook_stands_in_the_docs_with_its_arguments() -> None:
     for name, signature in hooks.items():
         arguments = ", ".join(signature.parameters)
         assert f"`{name}({arguments})`" in CONTRIBUTING
+
+
+CONTRACT = (ROOT / "docs" / "contract.md").read_text()
+CONTRACTS = [Modality, Autoencoder, Classifier, Metric, Dataset, Split, Method, JointModel]
+
+
+@pytest.mark.parametrize("contract", CONTRACTS)
+def test_every_member_of_a_contract_stands_in_the_docs_with_its_arguments(contract: type) -> None:
+    names = [name for name in (*vars(contract), *contract.__annotations__) if name[0] != "_"]
+    members = {name: getattr(contract, name, None) for name in names}
+    if is_dataclass(contract):
+        members = {contract.__name__: contract}
+    for name, member in members.items():
+        told = name
+        if callable(member):
+            parameters = inspect.signature(member).parameters.values()
+            arguments = [_argument(p) for p in parameters if p.name != "self"]
+            told = f"{name}({', '.join(arguments)})"
+        assert f"`{told}`" in CONTRACT
+
+
+def _argument(parameter: inspect.Parameter) -> str:
+    if parameter.default is parameter.empty:
+        return parameter.name
+    return f"{parameter.name}={parameter.default!r}".replace("'", '"')
 
 
 def test_every_check_stands_in_the_docs_with_its_promise() -> None:
@@ -165,20 +204,53 @@ def test_the_readmes_suite_is_a_grid(tmp_path: Path) -> None:
     assert len(cells) == 11 * 3 * (3 + 1 + 1)
 
 
-def test_the_readmes_python_names_exist() -> None:
-    """The example needs a trained run; its calls are checked against the signatures."""
-    (example,) = blocks(README, "python")
-    calls = re.findall(r"run\.(\w+)\(", example)
-    from mld.using import Run
+QUICK = ["autoencode={updates: 4}", "judge={updates: 4}", "generate={per_subset: 2, steps: 2}"]
+QUICK += ["diffuse={updates: 4, batch: 16, network: {kind: residual-mlp, width: 32, depth: 1}}"]
 
-    assert calls
-    assert all(hasattr(Run, name) for name in calls)
-    keywords = set(re.findall(r"(\w+)=", example)) - {"run"}
-    assert keywords <= set(inspect.signature(Run.sample).parameters)
+
+@pytest.fixture
+def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with the README's two runs, barely trained, and its manifest with more rows."""
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLD_STORE", "store")
+    header, *told = blocks(README, "csv")[0].splitlines()
+    lines = [header]
+    for row in range(30):
+        Image.new("RGB", (64, 64), (8 * row, 60, 90)).save(f"{row}.jpg")
+        split = ("train", "validation", "test")[row % 3]
+        lines.append(f"{row}.jpg,{'' if row == 5 else f'bird {row}'},wren,{split}")
+    assert all(len(own.split(",")) == 4 for own in lines + told)
+    Path("birds.csv").write_text("\n".join(lines) + "\n")
+    own = next(block for block in blocks(README, "yaml") if "manifest" in block)
+    Path("birds.yaml").write_text(own)
+    digits = ["data={kind: examples, train: 40, validation: 10, test: 10}", *QUICK]
+    digits.append("generate={per_subset: 2, steps: 2, subsets: [[], [word]]}")
+    for path, overrides in ((ROOT / "benchmarks/digits.yaml", digits), (Path("birds.yaml"), QUICK)):
+        spec = load_spec(path, Registry(), [*overrides, "compute={threads: 1}"])
+        run(spec, RunDir(Path("runs") / spec.name), Registry())
+
+
+@pytest.mark.usefixtures("finished")
+def test_the_readmes_python_and_its_commands_run() -> None:
+    names: dict[str, object] = {}
+    for block in blocks(README, "python"):
+        exec(block, names)
+    lines = re.findall(r"^    mld ((?:sample|score|impute|information) .*)$", README, re.MULTILINE)
+    assert len(lines) == 4
+    shutil.rmtree("filled")
+    for line in lines:
+        done = CliRunner().invoke(app, shlex.split(line))
+        assert done.exit_code == 0, (line, done.output)
+    assert Path("sevens/digit/0003.png").is_file()
+    assert Path("filled/birds.csv").is_file()
+    assert "Mutual information" in Path("runs/birds/report.html").read_text()
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/plugins.md"]
+    "name",
+    ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/contract.md", "docs/plugins.md"],
 )
 def test_local_links_lead_somewhere(name: str) -> None:
     text = (ROOT / name).read_text()

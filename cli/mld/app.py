@@ -30,6 +30,7 @@ for command in (
     running.report,
     plugins.modalities,
     plugins.datasets,
+    plugins.methods,
     checking.check,
 ):
     app.command()(command)

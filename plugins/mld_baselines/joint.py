@@ -73,16 +73,16 @@ class RivalModel(JointModel):
         else:
             masks = zip(self.key_of.values(), present.unbind(1), strict=True)
             batch = IncompleteDataset(data, dict(masks))
-        wants_gradient = torch.is_grad_enabled()
+        if self.mixture:
+            # The doubly reparametrised estimate hangs hooks on gradients, and so needs them.
+            objective = "dreg_looser" if torch.is_grad_enabled() else "iwae_looser"
+            self.vae.objective = self.vae.model_config.loss = objective
         try:
-            # Some objectives hang hooks on gradients, and so need them even to be evaluated.
-            with torch.enable_grad():
-                loss = self.vae(batch).loss
+            loss = self.vae(batch).loss
         except FloatingPointError:
             return torch.full((), torch.nan, device=present.device)
-        # Objectives of importance-weighted samples are sums over rows.
-        loss = loss / len(present) if self.mixture else loss
-        return loss if wants_gradient else loss.detach()
+        # The objectives of mixtures are sums over rows.
+        return loss / len(present) if self.mixture else loss
 
     @torch.no_grad()
     def sample(

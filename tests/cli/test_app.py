@@ -256,6 +256,8 @@ def test_plugins_are_listed_by_what_they_supply(small: Callable[..., Result]) ->
         "examples",
         "manifest",
     ]
+    assert small("methods").stdout.split()[:2] == ["relay", "method"]
+    assert [entry["kind"] for entry in json.loads(small("methods", "--json").stdout)] == ["relay"]
 
 
 def test_a_plugin_can_be_blocked(small: Callable[..., Result]) -> None:

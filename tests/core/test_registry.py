@@ -70,6 +70,18 @@ def test_a_good_plugin_is_found_and_used(install: Callable[..., Registry]) -> No
     assert registry.dataset("rows").kind == "rows"
 
 
+def test_an_entry_point_without_metadata_hurts_nobody(
+    install: Callable[..., Registry], tmp_path: Path
+) -> None:
+    install(("rows", "good_rows", GOOD))
+    (tmp_path / "good_rows-1.2.dist-info" / "METADATA").unlink()
+    point = EntryPoint("rows", "good_rows", "mld")
+    vars(point)["dist"] = PathDistribution(tmp_path / "good_rows-1.2.dist-info")
+    registry = Registry([point])
+    assert registry.installed() == {"rows": "? ?"}
+    assert registry.dataset("rows").kind == "rows"
+
+
 def test_nothing_is_imported_before_its_kind_is_named(install: Callable[..., Registry]) -> None:
     registry = install(("rows", "good_rows", GOOD), ("other", "never_rows", "raise SystemExit"))
     registry.dataset("rows")

@@ -198,6 +198,21 @@ def test_a_modality_may_be_missing_from_a_whole_batch(kind: str) -> None:
     assert all(grad.isfinite().all() for grad in grads)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_loss_is_the_same_where_no_gradient_is_wanted(kind: str) -> None:
+    model = model_of(kind)
+    items, _labels = rows(6)
+
+    def loss() -> Tensor:
+        torch.manual_seed(1)
+        return model.loss(items, all_present(6))
+
+    with_gradient = loss()
+    with torch.inference_mode():
+        torch.testing.assert_close(loss(), with_gradient.detach())
+    loss().backward()
+
+
 def experts(model: JointModel, items: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """The mean and the variance of each modality's posterior of the first row."""
     posteriors = [

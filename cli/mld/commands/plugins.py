@@ -1,4 +1,4 @@
-"""`mld modalities`, `mld datasets` and `mld new-modality`."""
+"""`mld modalities`, `mld datasets`, `mld methods` and `mld new-modality`."""
 
 from __future__ import annotations
 
@@ -29,6 +29,12 @@ def modalities(as_json: AsJson = False, strict: Strict = False) -> None:
 def datasets(as_json: AsJson = False, strict: Strict = False) -> None:
     """List the installed datasets, and what is wrong with plugins that cannot be used."""
     _list("dataset", as_json, strict)
+
+
+@command
+def methods(as_json: AsJson = False, strict: Strict = False) -> None:
+    """List the installed rivals to mld's own method, and what is wrong with plugins."""
+    _list("method", as_json, strict)
 
 
 @command
