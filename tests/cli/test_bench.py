@@ -293,7 +293,7 @@ def test_what_is_done_is_not_run_again(
     states = [bench.state(cell) for cell in cells]
     assert (states.count("done"), states.count("failed")) == (2, 2)
     failed = next(cell for cell in cells if bench.state(cell) == "failed")
-    assert bench.failure(failed) == f"no luck (exit code 5; logs/{failed.key}.log)"
+    assert bench.failure(failed) == "no luck (exit code 5)"
 
     again = Instant(finish, bench)
     run_cells(bench, cells, again, 1)
@@ -306,7 +306,7 @@ def test_what_is_done_is_not_run_again(
 @pytest.mark.parametrize(
     ("code", "log", "reason"),
     [
-        (5, "error: 2 items of the train split cannot be used:\n  row 1\n", "2 items of the train"),
+        (5, "error: 2 are bad:\n  row 1: torn\n  row 2\n", "2 are bad: row 1: torn"),
         (1, "RuntimeError: no luck\nThis is a mistake of mld.\n", "RuntimeError: no luck"),
         (-9, "diffuse: 10 of 20 updates\n", "ended by SIGKILL"),
         (3, "", "it said nothing"),
@@ -316,12 +316,16 @@ def test_a_failure_is_told_in_the_runs_own_words(
     cells: list[Cell], tmp_path: Path, code: int, log: str, reason: str
 ) -> None:
     bench = Bench(tmp_path / "out")
+    bench.freeze(cells)
     for cell in cells[:2]:
         bench.log(cell).parent.mkdir(parents=True, exist_ok=True)
         bench.log(cell).write_text(log)
         bench.fail(cell, code)
     assert bench.failure(cells[0]).startswith(reason)
-    assert f"(exit code {code}; logs/{cells[0].key}.log)" in bench.failure(cells[0])
+    assert bench.failure(cells[0]).endswith(f"(exit code {code})")
+    (told,) = bench.failures(cells)
+    assert told[0] == "a+b, mld, seed 0 and 1 more"
+    assert told[1].endswith(f": see logs/{cells[0].key}.log")
 
 
 def test_what_fails_alike_is_told_once(suite_file: Callable[..., Path], tmp_path: Path) -> None:
