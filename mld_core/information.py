@@ -43,13 +43,16 @@ NODES = 128
 CALL = 16384
 """Rows through the network at once, about."""
 
+TRIALS = 128
+"""Held-out rows that recalibrate a noise level, at most; drawn anew for each."""
+
 TINY = 1e-12
 """The smallest variance that a weight is made of."""
 
 PRIOR = 4.0
 """How firmly calibration holds on to the network's own prediction: a spread of ½ about 1."""
 
-MARGINALS = "roles: paper teaches no marginals, which this needs: train with roles: three-role"
+MARGINALS = "roles: {} teaches no marginals, which this needs: train with roles: three-role"
 
 
 @dataclass(frozen=True)
@@ -107,8 +110,7 @@ class Surprisal:
         if len(base) < 2:
             raise ValueError(f"a mean with its standard error needs two rows, not {len(base)}")
         curve = []
-        nodes = len(levels)
-        for step in (2**k for k in range(nodes.bit_length() - 4, -1, -1)):
+        for step in (2**k for k in range(len(levels).bit_length() - 4, -1, -1)):
             part = levels[step // 2 :: step]
             rows = base + part.mean(0)
             error = float(rows.std()) / math.sqrt(len(rows))
@@ -148,7 +150,7 @@ def surprisal(
         shared: every row gets the same noise, as single rows want that are to be compared, and
             does not depend on its batch; else each its own, so that a mean over rows has less.
         held_out: raw latents of rows that the network was not trained on, of every modality, to
-            recalibrate its predictions on; not for a model of the paper's scheme.
+            recalibrate its predictions on; not for a scheme without marginals.
         nodes: a power of two, at least 16.
         told: hears how many levels are done.
     """
@@ -172,8 +174,9 @@ def surprisal(
     for node, level in enumerate(model.schedule.time_at_log_snr(levels)):
         t, weights = level.to(z), torch.eye(1, 2).to(z)
         if trial is not None:
-            noise = torch.randn((len(trial), 2, z.shape[1]), generator=trials).to(z)
-            parts = zip(trial.split(size), noise.split(size), strict=True)
+            own = trial[torch.randperm(len(trial), generator=trials)[:TRIALS]]
+            noise = torch.randn((len(own), 2, z.shape[1]), generator=trials).to(z)
+            parts = zip(own.split(size), noise.split(size), strict=True)
             seen = [_products(model, own, draw, t, roles, True).sum(2) for own, draw in parts]
             weights = _calibrated(torch.stack(seen).sum(0))
         shape = (1 if shared else len(z), 2, z.shape[1])
@@ -280,8 +283,9 @@ def demand_known(model: ScoreModel, density: Density, latents: Mapping[str, Tens
     lacking = [name for name in names if name not in model.layout.names or name not in latents]
     if lacking:
         raise ValueError(f"no latents of {', '.join(lacking)}")
-    if model.scheme == "paper" and len(names) < len(model.layout.names):
-        raise ValueError(MARGINALS)
+    partly = len(names) < len(model.layout.names) or (model.scheme == "joint" and density.given)
+    if model.scheme in ("paper", "joint") and partly:
+        raise ValueError(MARGINALS.format(model.scheme))
 
 
 __all__ = [

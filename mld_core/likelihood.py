@@ -1,14 +1,13 @@
-"""The log-density of latents under a trained network, by its probability-flow ODE.
+"""The log-density of latents under a trained network: by its probability flow, or its errors.
 
 In log-SNR λ the flow is dx/dλ = ½ σ (σ x − e(x, λ)); along it the log-density changes by the
 flow's divergence, and at pure noise it is that of a standard normal (Song et al. 2021, eq. 39).
-`information.surprisal` gives the same from errors, with noise but from the quantity that training
-minimises.
+The integral of errors (`information`) has noise, but is of the quantity that training minimises.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,7 @@ from scipy.integrate import solve_ivp
 from torch import Generator, Tensor
 
 from mld_core.conditional import ScoreModel
-from mld_core.information import demand_known, joint_latent, roles_of
+from mld_core.information import NODES, demand_known, joint_latent, roles_of, surprisal
 from mld_core.measures import Density
 from mld_core.multitime import multi_time_vector
 from mld_core.roles import Role
@@ -39,11 +38,13 @@ class LogDensity:
     Args:
         standardised: per unit of the standardised latents.
         raw: per unit of the raw ones: less the sum of the logs of their standard deviations.
-        evaluations: of the network, calls for all rows at once.
+        standard_error: of the noise of an integral of errors; a flow has none.
+        evaluations: of the network for each row; each of a flow also has its derivatives taken.
     """
 
     standardised: Float[Tensor, " row"]
     raw: Float[Tensor, " row"]
+    standard_error: Float[Tensor, " row"]
     evaluations: int
 
 
@@ -94,7 +95,7 @@ def log_density(
     exact: int = EXACT,
     seed: int = 0,
 ) -> LogDensity:
-    """log p of rows of raw latents; solved by an adaptive Runge-Kutta method of order 5.
+    """log p of rows of raw latents by the flow, solved by a Runge-Kutta method of order 5.
 
     ValueError if the model's scheme taught nothing about the density.
 
@@ -138,8 +139,32 @@ def log_density(
     normal = -(x.square().sum(1) + len(free) * np.log(2 * np.pi)) / 2
     # From x at T_MIN, which is alpha times the latent, back to the latent.
     own = normal + grown + len(free) * alpha.log()
-    raw = own - model.standardiser.std[free.cpu()].double().log().sum()
-    return LogDensity(own.to(z.dtype), raw.to(z.dtype), int(solved.nfev))
+    own = own.to(z.dtype)
+    return LogDensity(
+        own, own - log_scale(model, density.of), torch.zeros_like(own), int(solved.nfev)
+    )
 
 
-__all__ = ["EXACT", "PROBES", "LogDensity", "log_density"]
+def log_density_by_errors(
+    model: ScoreModel,
+    latents: Mapping[str, Float[Tensor, "row _"]],
+    density: Density,
+    seed: int = 0,
+    held_out: Mapping[str, Float[Tensor, "_ _"]] | None = None,
+) -> LogDensity:
+    """The same by the integral of errors, from the same noise for every row.
+
+    `seed` and `held_out` as `surprisal` takes them. ValueError as from `log_density`.
+    """
+    found = surprisal(model, latents, [{density: 1.0}], seed, shared=True, held_out=held_out)
+    value, error = found.rows({density: 1.0})
+    return LogDensity(-value, -value - log_scale(model, density.of), error, 2 * NODES)
+
+
+def log_scale(model: ScoreModel, names: Sequence[str]) -> float:
+    """The sum of the logs of the standard deviations of some modalities' raw latents."""
+    own = model.layout.split(model.standardiser.std.double().log()[None])
+    return sum(float(own[name].sum()) for name in names)
+
+
+__all__ = ["EXACT", "PROBES", "LogDensity", "log_density", "log_density_by_errors", "log_scale"]

@@ -6,6 +6,8 @@ import ast
 import inspect
 import json
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import is_dataclass
@@ -18,6 +20,8 @@ import typer
 from typer.testing import CliRunner
 
 from mld.app import app
+from mld.bench.grid import grid
+from mld.bench.suite import load_suite
 from mld.checks import CHECKS
 from mld.experiment import run
 from mld.rundir import RunDir
@@ -192,16 +196,56 @@ def test_the_readmes_own_data_example_is_a_spec_that_loads(tmp_path: Path) -> No
     assert set(spec.modalities) <= set(columns)
 
 
-def test_the_readmes_python_names_exist() -> None:
-    """The example needs a trained run; its calls are checked against the signatures."""
-    (example,) = blocks(README, "python")
-    calls = re.findall(r"run\.(\w+)\(", example)
-    from mld.using import Run
+def test_the_readmes_suite_is_a_grid(tmp_path: Path) -> None:
+    own = next(block for block in blocks(README, "yaml") if "methods:" in block)
+    (tmp_path / "suite.yaml").write_text(own)
+    (tmp_path / "digits.yaml").write_text((ROOT / "benchmarks" / "digits.yaml").read_text())
+    cells = list(grid(load_suite(tmp_path / "suite.yaml")))
+    assert len(cells) == 11 * 3 * (3 + 1 + 1)
 
-    assert calls
-    assert all(hasattr(Run, name) for name in calls)
-    keywords = set(re.findall(r"(\w+)=", example)) - {"run"}
-    assert keywords <= set(inspect.signature(Run.sample).parameters)
+
+QUICK = ["autoencode={updates: 4}", "judge={updates: 4}", "generate={per_subset: 2, steps: 2}"]
+QUICK += ["diffuse={updates: 4, batch: 16, network: {kind: residual-mlp, width: 32, depth: 1}}"]
+
+
+@pytest.fixture
+def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with the README's two runs, barely trained, and its manifest with more rows."""
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLD_STORE", "store")
+    header, *told = blocks(README, "csv")[0].splitlines()
+    lines = [header]
+    for row in range(30):
+        Image.new("RGB", (64, 64), (8 * row, 60, 90)).save(f"{row}.jpg")
+        split = ("train", "validation", "test")[row % 3]
+        lines.append(f"{row}.jpg,{'' if row == 5 else f'bird {row}'},wren,{split}")
+    assert all(len(own.split(",")) == 4 for own in lines + told)
+    Path("birds.csv").write_text("\n".join(lines) + "\n")
+    own = next(block for block in blocks(README, "yaml") if "manifest" in block)
+    Path("birds.yaml").write_text(own)
+    digits = ["data={kind: examples, train: 40, validation: 10, test: 10}", *QUICK]
+    digits.append("generate={per_subset: 2, steps: 2, subsets: [[], [word]]}")
+    for path, overrides in ((ROOT / "benchmarks/digits.yaml", digits), (Path("birds.yaml"), QUICK)):
+        spec = load_spec(path, Registry(), [*overrides, "compute={threads: 1}"])
+        run(spec, RunDir(Path("runs") / spec.name), Registry())
+
+
+@pytest.mark.usefixtures("finished")
+def test_the_readmes_python_and_its_commands_run() -> None:
+    names: dict[str, object] = {}
+    for block in blocks(README, "python"):
+        exec(block, names)
+    lines = re.findall(r"^    mld ((?:sample|score|impute|information) .*)$", README, re.MULTILINE)
+    assert len(lines) == 4
+    shutil.rmtree("filled")
+    for line in lines:
+        done = CliRunner().invoke(app, shlex.split(line))
+        assert done.exit_code == 0, (line, done.output)
+    assert Path("sevens/digit/0003.png").is_file()
+    assert Path("filled/birds.csv").is_file()
+    assert "Mutual information" in Path("runs/birds/report.html").read_text()
 
 
 @pytest.mark.parametrize(

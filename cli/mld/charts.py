@@ -74,7 +74,10 @@ def line_chart(
         return [(across(x), up(y)) for x, y in points if low <= y <= high]
 
     body = [
-        *(_height(up(tick), f"{tick:,.6g}") for tick in (_decades if log else _even)(low, high)),
+        *(
+            _height(up(tick), f"{tick:,.6g}")
+            for tick in (decades if log else even_steps)(low, high)
+        ),
         *(_update(across(tick), f"{tick:,.6g}") for tick in (0, updates)),
         Markup('<text class="log" x="{}" y="{}">log</text>').format(_RIGHT, _TOP) if log else "",
         _line(placed(_blocks(train)), "train"),
@@ -95,7 +98,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _even(low: float, high: float) -> list[float]:
+def even_steps(low: float, high: float) -> list[float]:
     """Two to six round numbers between low and high, evenly apart."""
     rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))
@@ -103,7 +106,7 @@ def _even(low: float, high: float) -> list[float]:
     return [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def _decades(low: float, high: float) -> list[float]:
+def decades(low: float, high: float) -> list[float]:
     """Powers of ten between low and high, and their two- and fivefold where these are few."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     fine = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
@@ -133,4 +136,4 @@ def _update(x: float, told: str) -> Markup:
     return text.format(f"{x:.1f}", _BOTTOM + 18, told)
 
 
-__all__ = ["Dot", "dot_track", "line_chart"]
+__all__ = ["Dot", "Point", "decades", "dot_track", "even_steps", "line_chart"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from mld_core import Autoencoder
@@ -18,6 +20,22 @@ def encode(
     """The latent of each item, float32; no rows give no latents."""
     parts = [autoencoder.encode(part).float() for part in x.split(BATCH) if len(part)]
     return torch.cat(parts) if parts else torch.zeros(0, latent_dim)
+
+
+def encode_recorded(
+    autoencoders: Mapping[str, Autoencoder],
+    dims: Mapping[str, int],
+    items: Mapping[str, Shaped[Tensor, " row *item"]],
+    present: Bool[Tensor, "row modality"],
+) -> dict[str, Float[Tensor, "row _"]]:
+    """The latents of what is recorded, by modality; zeros where it is missing."""
+    latents = {}
+    for index, (name, dim) in enumerate(dims.items()):
+        recorded = present[:, index]
+        latents[name] = torch.zeros(len(present), dim)
+        if bool(recorded.any()):
+            latents[name][recorded] = encode(autoencoders[name], items[name][recorded], dim)
+    return latents
 
 
 @torch.no_grad()
@@ -39,4 +57,4 @@ def nats_per_item(autoencoder: Autoencoder, x: Shaped[Tensor, " row *item"]) -> 
     return float(torch.cat(losses).double().mean())
 
 
-__all__ = ["decode", "encode", "nats_per_item"]
+__all__ = ["decode", "encode", "encode_recorded", "nats_per_item"]

@@ -1,17 +1,15 @@
-"""Pages of findings: tables, heat maps, convergence plots and rows to look at."""
+"""Pages of findings: rows to look at."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from markupsafe import Markup
 from torch import Tensor
 
 from mld.artefact import written
-from mld.charts import line_chart
 from mld.generate import write_item
 from mld.pages import Exhibit, environment, exhibit_of
 from mld_core import Modality
@@ -36,45 +34,29 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A convergence plot."""
-
-    name: str
-    caption: str
-    chart: Markup
-
-
-@dataclass(frozen=True)
 class Findings:
-    """What a page shows; parts that are empty are left out.
+    """What a page shows.
 
     Args:
         title: of the page.
         lede: what it is about, in a few sentences.
-        head, table: a plain table; the first column names its row.
-        heat: pairs of names to (value, what a reader should know of it).
-        names: the rows and columns of the heat map, and the columns of the gallery.
-        figures: convergence plots.
-        gallery: rows to look at, and `about` what they are.
+        names: the columns of the gallery.
+        about: what its rows are.
+        rows: to look at; the gallery is left out where there are none.
     """
 
     title: str
     lede: str
     names: Sequence[str]
-    head: Sequence[str] = ()
-    table: Sequence[Sequence[str]] = ()
-    heat: Mapping[tuple[str, str], tuple[float, str]] = field(default_factory=dict)
-    figures: Sequence[Figure] = ()
-    about: str = ""
-    gallery: Sequence[Row] = ()
+    about: str
+    rows: Sequence[Row]
 
 
 def write_findings(path: Path, findings: Findings) -> None:
     """Write one self-contained HTML page."""
-    limit = max((value for value, _ in findings.heat.values()), default=1.0) or 1.0
     template = environment().get_template("findings.html.j2")
     with written(path) as partial:
-        partial.write_text(template.render(page=findings, limit=limit), encoding="utf-8")
+        partial.write_text(template.render(page=findings), encoding="utf-8")
 
 
 def exhibits(modality: Modality, x: Tensor) -> list[Exhibit]:
@@ -89,12 +71,4 @@ def exhibits(modality: Modality, x: Tensor) -> list[Exhibit]:
     return sorted(shown, key=lambda own: order.index(own.form))
 
 
-def convergence(name: str, curve: Sequence[tuple[int, float, float]]) -> Figure:
-    """How an estimate settles as its integral is taken over more noise levels."""
-    points = [(float(nodes), value) for nodes, value, _ in curve]
-    nodes, value, error = curve[-1]
-    caption = f"{value:.3f} ± {error:.3f} nats with {nodes} noise levels"
-    return Figure(name, caption, line_chart([], points, nodes, f"{name}: {caption}"))
-
-
-__all__ = ["Findings", "Row", "Shown", "convergence", "exhibits", "write_findings"]
+__all__ = ["Findings", "Row", "Shown", "exhibits", "write_findings"]

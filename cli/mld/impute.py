@@ -71,7 +71,7 @@ class Imputer:
         by_pattern: dict[tuple[bool, ...], list[int]] = {}
         for row in waiting:
             by_pattern.setdefault(tuple(listing.present[row].tolist()), []).append(row)
-        finished = 0
+        finished = len(done)
         for rows in by_pattern.values():
             for first in range(0, len(rows), BATCH):
                 part = rows[first : first + BATCH]
@@ -254,7 +254,7 @@ def write_page(
     )
     about = "Tinted cells were given. Agreement is how alike a cell's alternatives are, up to 1."
     names = list(modalities)
-    write_findings(path, Findings("Filled cells", lede, names, about=about, gallery=rows))
+    write_findings(path, Findings("Filled cells", lede, names, about, rows))
 
 
 def _shown(modality: Modality, told: Mapping[str, Any], home: Path) -> Shown:

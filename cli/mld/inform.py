@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
-from mld.gallery import Findings, convergence, write_findings
 from mld_core import SpecError
 from mld_core.conditional import ScoreModel
 from mld_core.information import Estimate, surprisal
+from mld_core.likelihood import log_scale
 from mld_core.measures import (
     Measure,
     dual_total_correlation,
@@ -89,21 +88,11 @@ def inform(
     return {name: found.estimate(*forms) for name, forms in measures.items()}
 
 
-def raw_entropies(model: ScoreModel) -> dict[str, float]:
-    """What to add to h(name) for raw latents: the sum of the logs of their standard deviations."""
-    std = model.standardiser.std.double().log()
+def as_json(estimates: Mapping[str, Estimate], model: ScoreModel, network: str) -> dict[str, Any]:
+    """What the run folder keeps: values in nats, and the digest of the network that knows them."""
+    raw = {f"h({name})": log_scale(model, [name]) for name in model.layout.names}
     return {
-        f"h({name})": float(own.sum())
-        for name, own in zip(
-            model.layout.names, std.split(list(model.layout.dims.values())), strict=True
-        )
-    }
-
-
-def as_json(estimates: Mapping[str, Estimate], model: ScoreModel) -> dict[str, Any]:
-    """What the run folder keeps: values in nats."""
-    raw = raw_entropies(model)
-    return {
+        "network": network,
         "estimates": {
             name: {
                 "value": own.value,
@@ -116,41 +105,9 @@ def as_json(estimates: Mapping[str, Estimate], model: ScoreModel) -> dict[str, A
     }
 
 
-def write_page(path: Path, told: Mapping[str, Any], names: Sequence[str]) -> None:
-    """The page of a run's information, from what `as_json` gives."""
-    heat = {}
-    found = told["estimates"]
-    for a, b in combinations(names, 2):
-        if own := found.get(f"I({a}; {b})"):
-            heat[a, b] = heat[b, a] = (own["value"], f"± {own['standard_error']:.2f}")
-    table = [
-        (
-            name,
-            f"{own['value']:.3f}",
-            f"{own['standard_error']:.3f}",
-            f"{own['raw']:.3f}" if "raw" in own else "",
-        )
-        for name, own in found.items()
-    ]
-    figures = [
-        convergence(name, [(int(n), float(v), float(e)) for n, v, e in own["convergence"]])
-        for name, own in found.items()
-    ]
-    lede = (
-        "What the modalities tell about each other, in nats, on rows held out. "
-        "Standard errors are those of the rows and of the noise; that the network has learnt less "
-        "than there is to know, or believes more, is not in them."
-    )
-    head = ("measure", "nats", "standard error", "of raw latents")
-    write_findings(
-        path, Findings("Information", lede, names, head, table, heat=heat, figures=figures)
-    )
-
-
 __all__ = [
     "as_json",
     "inform",
     "measure_of",
     "standard_measures",
-    "write_page",
 ]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-
-from mld.coding import encode
+from mld.coding import encode_recorded
 from mld.data import Data, Rows
 from mld.results import LatentRows, Latents
 from mld.workplace import Workplace
@@ -55,14 +53,10 @@ def load_latents(layout: LatentLayout, workplace: Workplace) -> Latents:
 def _encode(
     autoencoders: Mapping[str, Autoencoder], layout: LatentLayout, rows: Rows
 ) -> LatentRows:
-    latents = {}
-    for index, (name, dim) in enumerate(layout.dims.items()):
-        recorded = rows.present[:, index]
-        z = torch.zeros(len(rows.ids), dim)
-        z[recorded] = encode(autoencoders[name], rows.items[name][recorded], dim)
+    latents = encode_recorded(autoencoders, layout.dims, rows.items, rows.present)
+    for name, z in latents.items():
         if not bool(z.isfinite().all()):
             raise NumericalError(f"stage {STAGE}: a latent of modality {name!r} is not finite")
-        latents[name] = z
     return LatentRows(layout.concatenate(latents), rows.present)
 
 

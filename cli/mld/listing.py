@@ -139,7 +139,10 @@ def write_table(path: Path, columns: tuple[str, ...], rows: list[Mapping[str, An
     if path.suffix.lower() != ".csv":
         return "".join(json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows)
     told = io.StringIO(newline="")
-    writer = csv.DictWriter(told, columns, lineterminator="\n")
+    # The csv module leaves a lone carriage return bare, and reads it as the end of the row.
+    bare = any("\r" in str(cell) for row in rows for cell in row.values())
+    quoting = csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL
+    writer = csv.DictWriter(told, columns, lineterminator="\n", quoting=quoting)
     writer.writeheader()
     writer.writerows(rows)
     return told.getvalue()

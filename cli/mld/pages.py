@@ -80,7 +80,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(number=number, interval=_interval, duration=_duration)
+    made.filters.update(number=number, nats=_nats, interval=_interval, duration=_duration)
     made.globals.update(Dot=Dot, dot_track=dot_track)
     return made
 
@@ -94,6 +94,10 @@ def number(value: float | None) -> str:
     digits = 2 - math.floor(math.log10(abs(value)))
     told = f"{value:,.{max(digits, 0)}f}" if digits < 7 else f"{value:.2e}"
     return told.replace("-", "−")
+
+
+def _nats(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")
 
 
 def _interval(told: Mapping[str, float]) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import yaml
 from markupsafe import Markup
 
+from mld.artefact import file_digest
 from mld.charts import line_chart
 from mld.pages import Exhibit, environment, exhibit_of, number
 from mld.rundir import RunDir
@@ -63,11 +65,28 @@ class Curve:
     caption: str
 
 
+@dataclass(frozen=True)
+class Information:
+    """What the modalities tell about each other.
+
+    Args:
+        heat: by pair, either way round: nats, and their standard error.
+        limit: the most nats of a pair.
+        table: (measure, nats, standard error, nats of raw latents or None).
+        curves: how each estimate settles as its integral is taken over more noise levels.
+    """
+
+    heat: dict[tuple[str, str], tuple[float, float]]
+    limit: float
+    table: list[tuple[str, float, float, float | None]]
+    curves: list[Curve]
+
+
 def write_report(run_dir: RunDir) -> Path:
     """Write the page from what lies in the run folder, and return its path.
 
     The same folder gives the same bytes. ArtefactError if the metrics or a sample's file is
-    missing; provenance, event log and a subset's samples may be.
+    missing; provenance, event log, information and a subset's samples may be.
     """
     spec_text = run_dir.spec.read_text(encoding="utf-8")
     spec = yaml.safe_load(spec_text)
@@ -87,6 +106,7 @@ def write_report(run_dir: RunDir) -> Path:
         one_to_one=[told for s in subsets if len(s.given) == 1 for told in s.coherence.values()],
         warnings=list(dict.fromkeys([*metrics["warnings"], *_warnings(events)])),
         curves=_curves(events),
+        information=_information(run_dir, list(modalities)),
         stored=list(dict.fromkeys(told["job"] for told in events if told["event"] == "store")),
     )
     run_dir.write_text(run_dir.report, html)
@@ -190,6 +210,30 @@ def _curve(name: str, job: list[dict[str, Any]], losses: Sequence[float | None])
         label = f"{name}: {caption} after {update:,} updates"
         chart = line_chart(train, validation, job[-1]["updates"], label)
         yield Curve(name, chart, caption)
+
+
+def _information(run_dir: RunDir, names: Sequence[str]) -> Information | None:
+    """What was measured with the network as it is now; None if nothing was."""
+    told = run_dir.read_json(run_dir.information) if run_dir.information.exists() else {}
+    if not told or told["network"] != file_digest(run_dir.ema):
+        return None
+    found, heat = told["estimates"], {}
+    for a, b in permutations(names, 2):
+        if own := found.get(f"I({a}; {b})"):
+            heat[a, b] = heat[b, a] = (own["value"], own["standard_error"])
+    return Information(
+        heat,
+        max([value for value, _ in heat.values() if value > 0], default=1.0),
+        [(key, own["value"], own["standard_error"], own.get("raw")) for key, own in found.items()],
+        [_settling(key, own["convergence"]) for key, own in found.items()],
+    )
+
+
+def _settling(name: str, convergence: Sequence[tuple[int, float, float]]) -> Curve:
+    nodes, value, error = convergence[-1]
+    caption = f"{value:.3f} ± {error:.3f} with {nodes} noise levels".replace("-", "−")
+    points = [(float(count), own) for count, own, _ in convergence]
+    return Curve(name, line_chart([], points, nodes, f"{name}: {caption}"), caption)
 
 
 def _known(updates: Sequence[int], losses: Sequence[float | None]) -> list[tuple[float, float]]:

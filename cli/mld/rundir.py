@@ -63,14 +63,14 @@ class RunDir:
         return self.path / "events.jsonl"
 
     @property
-    def status(self) -> Path:
-        """The stage last entered, and its state."""
-        return self.path / "status.json"
-
-    @property
     def metrics(self) -> Path:
         """The scores."""
         return self.path / "metrics.json"
+
+    @property
+    def information(self) -> Path:
+        """What the modalities tell about each other, once somebody has asked."""
+        return self.path / "information.json"
 
     @property
     def report(self) -> Path:
@@ -169,17 +169,16 @@ class RunDir:
         self._tell(name, "started", None)
         try:
             yield seconds
-        except KeyboardInterrupt:
-            self._tell(name, "interrupted", seconds())
-            raise
-        except BaseException:
-            self._tell(name, "failed", seconds())
+        except BaseException as error:
+            stopped = isinstance(error, KeyboardInterrupt)
+            self._tell(name, "interrupted" if stopped else "failed", seconds())
             raise
         self._tell(name, "finished", seconds())
 
     def _tell(self, stage: str, state: str, seconds: float | None) -> None:
         self.log("stage", stage=stage, state=state, seconds=seconds)
-        self.write_json(self.status, {"stage": stage, "state": state, "time": _now()})
+        told = {"stage": stage, "state": state, "time": _now()}
+        self.write_json(self.path / "status.json", told)
 
     def has(self, stage: str) -> bool:
         """Whether a stage has its marker."""
@@ -188,14 +187,13 @@ class RunDir:
     def demand(self, stage: str) -> None:
         """ArtefactError unless a stage is finished and all it made is intact."""
         if not self.has(stage):
-            raise ArtefactError(
-                f"{self.path} has not finished stage {stage}: carry on with `mld run`"
-            )
-        for name, told in self._read_marker(stage)["files"].items():
+            told = f"{self.path} has not finished stage {stage}: carry on with `mld run`"
+            raise ArtefactError(told)
+        for name, own in self._read_marker(stage)["files"].items():
             path = self.path / name
             if not path.is_file():
                 raise ArtefactError(f"{path} is missing: {_remedy(stage)}")
-            if artefact.file_digest(path) != told:
+            if artefact.file_digest(path) != own:
                 raise ArtefactError(f"{path} is not as stage {stage} wrote it: {_remedy(stage)}")
 
     def demand_same(self, stage: str, made_from: Mapping[str, JsonValue]) -> None:

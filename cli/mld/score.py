@@ -18,8 +18,16 @@ from mld.gallery import Findings, Row, Shown, exhibits, write_findings
 from mld.listing import Listing, write_table
 from mld_core import DataError, Modality
 from mld_core.conditional import ScoreModel
-from mld_core.information import NODES, surprisal
-from mld_core.measures import Measure, entropy, mutual_information, total_correlation, weighted_sum
+from mld_core.information import NODES, demand_known, surprisal
+from mld_core.likelihood import LogDensity
+from mld_core.measures import (
+    Density,
+    Measure,
+    entropy,
+    mutual_information,
+    total_correlation,
+    weighted_sum,
+)
 
 BATCH = 2000
 """Rows scored at once."""
@@ -116,6 +124,31 @@ def score_rows(
     return sorted(scores, key=lambda own: own.by_pair[0] if own.by_pair else math.inf)
 
 
+def log_densities(
+    model: ScoreModel,
+    listing: Listing,
+    latents: Mapping[str, Float[Tensor, "row _"]],
+    density: Density,
+    by: Callable[[Mapping[str, Float[Tensor, "row _"]]], LogDensity],
+) -> LogDensity:
+    """The log-density of the rows that have all it is about; NaN for the others.
+
+    ValueError if the model knows no such density.
+    """
+    names = [*density.of, *density.given]
+    demand_known(model, density, latents)
+    has = listing.present[:, [model.layout.names.index(name) for name in names]].all(1)
+    told = [torch.full((len(has),), math.nan) for _ in range(3)]
+    evaluations = 0
+    for rows in torch.nonzero(has).squeeze(1).split(BATCH):
+        found = by({name: latents[name][rows] for name in names})
+        evaluations = max(evaluations, found.evaluations)
+        parts = (found.standardised, found.raw, found.standard_error)
+        for whole, part in zip(told, parts, strict=True):
+            whole[rows] = part
+    return LogDensity(*told, evaluations)
+
+
 def _patterns(
     names: Sequence[str], present: Bool[Tensor, "row modality"]
 ) -> Iterator[tuple[list[str], Tensor]]:
@@ -179,7 +212,7 @@ def write_page(
     )
     about = "Those that belong together least come first."
     names = list(modalities)
-    write_findings(path, Findings("Suspicious rows", lede, names, about=about, gallery=rows))
+    write_findings(path, Findings("Suspicious rows", lede, names, about, rows))
 
 
-__all__ = ["RowScore", "score_rows", "write_page", "write_scores"]
+__all__ = ["RowScore", "log_densities", "score_rows", "write_page", "write_scores"]

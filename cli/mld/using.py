@@ -6,14 +6,13 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from mld.artefact import file_digest, locked
 from mld.autoencode import load_autoencoders
-from mld.coding import decode, encode
+from mld.coding import decode, encode, encode_recorded
 from mld.compute import resolve
 from mld.contend import load_method
 from mld.data import layout_of, load_modalities
@@ -26,7 +25,7 @@ from mld.progress import counting
 from mld.requirements import other_versions
 from mld.rundir import RunDir
 from mld.sampled import Sampled
-from mld.score import RowScore, score_rows
+from mld.score import RowScore, log_densities, score_rows
 from mld.sections import GuidanceSpec, MethodSpec
 from mld.seeds import derive
 from mld.spec import load_spec
@@ -35,12 +34,11 @@ from mld.workplace import Workplace
 from mld_core import ArtefactError, Classifier, DataError, Registry, SpecError
 from mld_core.conditional import ScoreModel
 from mld_core.information import MARGINALS, NODES, Estimate
-
-CALIBRATION = 500
-"""At most as many validation rows recalibrate predictions."""
+from mld_core.likelihood import LogDensity, log_density, log_density_by_errors
+from mld_core.measures import entropy
 
 ENOUGH = 50
-"""With fewer of them, predictions stay as they are."""
+"""With fewer validation rows, predictions stay as they are."""
 
 
 class Run:
@@ -181,21 +179,41 @@ class Run:
         marginals, DataError if fewer than two test rows are complete.
         """
         self._demand_marginals("information")
-        test = self._complete("test", rows)
+        test = self._complete("test")[:rows]
         if len(test) < 2:
             raise DataError(f"{self.run_dir.path}: fewer than two test rows are complete")
         names = self.model.layout.names
         measures = {**standard_measures(names), **dict(measure_of(own, names) for own in asked)}
-        latents = self.model.layout.split(test)
+        latents, own = self.model.layout.split(test), derive(seed, "information")
         with counting("information", NODES) as show:
-            return inform(
-                self.model,
-                latents,
-                self._held_out(),
-                measures,
-                derive(seed, "information"),
-                show,
-            )
+            return inform(self.model, latents, self._held_out(), measures, own, show)
+
+    def log_density(
+        self,
+        manifest: Path | str | Listing,
+        of: Sequence[str],
+        given: Sequence[str] = (),
+        *,
+        by: Literal["flow", "errors"] = "flow",
+        seed: int = 0,
+    ) -> LogDensity:
+        """log p(of | given) of each row's latents, in nats; NaN where a row lacks any of them.
+
+        By the probability flow, or by the integral of errors that scores are made of. SpecError if
+        the run knows no such density, DataError if the manifest does not fit the run.
+        """
+        listing, own = self.listing(manifest), derive(seed, "score")
+
+        def asked(z: Mapping[str, Tensor]) -> LogDensity:
+            if by == "flow":
+                return log_density(self.model, z, density, seed=own)
+            return log_density_by_errors(self.model, z, density, own, self._held_out())
+
+        try:
+            (density,) = entropy(of, given)
+            return log_densities(self.model, listing, self._latents(listing), density, asked)
+        except ValueError as error:
+            raise SpecError(f"{self.run_dir.path}: {error}") from error
 
     def _told_to(self, **settings: Any) -> Generative:
         """What samples, with other settings. SpecError if it is no diffusion, and has none."""
@@ -213,29 +231,27 @@ class Run:
 
     def _latents(self, listing: Listing) -> dict[str, Tensor]:
         """Raw latents of a manifest's items; zeros where missing."""
-        latents = {}
-        for index, name in enumerate(self.modalities):
-            dim = self.modalities[name].config.latent_dim
-            latents[name] = torch.zeros(len(listing.ids), dim)
-            has = listing.present[:, index]
-            if name in listing.items and bool(has.any()):
-                latents[name][has] = encode(self.autoencoders[name], listing.items[name][has], dim)
-        return latents
+        dims = layout_of(self.modalities).dims
+        return encode_recorded(self.autoencoders, dims, listing.items, listing.present)
 
     def _held_out(self) -> dict[str, Tensor] | None:
-        """Validation latents that predictions are recalibrated on; None where they are too few."""
-        z = self._complete("validation", CALIBRATION)
+        """Validation latents to recalibrate predictions on; None if they or marginals lack."""
+        if self.model.scheme in ("paper", "joint"):
+            return None
+        z = self._complete("validation")
         return self.model.layout.split(z) if len(z) >= ENOUGH else None
 
-    def _complete(self, split: str, rows: int) -> Tensor:
-        """Raw joint latents of a split's first complete rows."""
+    def _complete(self, split: str) -> Tensor:
+        """Raw joint latents of a split's complete rows."""
         self.run_dir.demand("latents")
         told = self.run_dir.read_tensors(self.run_dir.latents(split))
-        return told["z"][told["present"].all(1)][:rows]
+        return told["z"][told["present"].all(1)]
 
     def _demand_marginals(self, command: str) -> None:
         if self.model.scheme in ("paper", "joint"):
-            raise SpecError(f"{self.run_dir.path}: {command}: {MARGINALS}")
+            raise SpecError(
+                f"{self.run_dir.path}: {command}: {MARGINALS.format(self.model.scheme)}"
+            )
 
     def _classifiers(self) -> dict[str, Classifier]:
         """The run's classifiers, by modality; none without labels or before they are trained."""

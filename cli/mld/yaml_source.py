@@ -96,16 +96,14 @@ class Document:
         except _NotYAML as error:
             raise SpecError(str(error.complaint)) from error
         document.value = document._value(node, (), marker, ())
-        for order, assignment in enumerate(overrides):
-            document._override(assignment, order)
+        document.assign(overrides)
         return document
 
     @classmethod
     def assigned(cls, overrides: Iterable[str]) -> dict[str, Any]:
         """The values of overrides `a.b=c` alone. SpecError if one of them is not YAML."""
         document = cls({})
-        for order, assignment in enumerate(overrides):
-            document._override(assignment, order)
+        document.assign(overrides)
         document.refuse([])
         return document.value
 
@@ -125,6 +123,11 @@ class Document:
             self.complain(dotted, message)
         if self.complaints:
             raise SpecError("\n".join(str(complaint) for complaint in sorted(self.complaints)))
+
+    def assign(self, overrides: Iterable[str]) -> None:
+        """Set values from overrides `a.b=c`; what is wrong with one becomes a complaint."""
+        for order, assignment in enumerate(overrides):
+            self._override(assignment, order)
 
     def _override(self, assignment: str, order: int) -> None:
         """Set one value from `a.b=c`, where c is YAML."""

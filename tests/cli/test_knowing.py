@@ -20,6 +20,7 @@ from mld.rundir import RunDir
 from mld.spec import load_spec
 from mld.using import Run, load
 from mld_core import ArtefactError, DataError, Registry, SpecError
+from mld_core.likelihood import log_scale
 
 WORLDS = Path(__file__).parent / "worlds"
 NAMES = ("left", "right", "third")
@@ -232,6 +233,31 @@ def test_a_path_that_leaves_the_folder_still_leads_to_its_file(loaded: Run, tmp_
     assert bool(loaded.listing(filled).present.all())
 
 
+def test_log_densities_by_the_flow_and_by_errors(loaded: Run, tmp_path: Path) -> None:
+    """Of any modalities, given any others; the errors are those that scores are made of."""
+    path = manifest(tmp_path / "m", gaps=True)
+    listing, scores = loaded.listing(path), loaded.score(path, seed=3)
+    errors = loaded.log_density(path, ["left"], by="errors", seed=3)
+    has = listing.present[:, 0]
+    assert torch.equal(errors.standardised.isfinite(), has)
+    told = torch.full((40,), torch.nan)
+    for own in scores:
+        if "left" in own.typicality:
+            told[own.place] = own.typicality["left"][0]
+    torch.testing.assert_close(errors.standardised[has], told[has], atol=1e-3, rtol=1e-3)
+    flow = loaded.log_density(path, ["right"], ["left"])
+    errors = loaded.log_density(path, ["right"], ["left"], by="errors")
+    known = listing.present[:, :2].all(1)
+    assert torch.equal(flow.raw.isfinite(), known)
+    off = (errors.raw - flow.raw)[known].abs()
+    assert float(off.median()) < 3 * float(errors.standard_error[known].mean())
+    right = log_scale(loaded.model, ["right"])
+    torch.testing.assert_close(flow.raw[known], flow.standardised[known] - right)
+    for of, given in ((["right"], ["right"]), (["middle"], []), ([], ["left"])):
+        with pytest.raises(SpecError, match=r"not given|no latents of middle"):
+            loaded.log_density(path, of, given)
+
+
 def test_information_is_told_with_its_error(mld: Any, done: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(done, tmp_path / "small"))
     told: Result = mld("information", folder, "--of", "left,right;third")
@@ -242,9 +268,9 @@ def test_information_is_told_with_its_error(mld: Any, done: Path, tmp_path: Path
     assert kept["I(left; right)"]["standard_error"] > 0
     assert kept["O-information"]["value"] > 0.5  # all three say the same
     assert kept["h(left)"]["raw"] != kept["h(left)"]["value"]
-    page = (folder / "information.html").read_text()
-    assert page.count("<figure>") == len(kept)
-    assert 'class="matrix"' in page
+    page = (folder / "report.html").read_text()
+    assert page.count(" noise levels</figcaption>") == len(kept)
+    assert 'aria-label="Mutual information between pairs"' in page
     assert json.loads(mld("information", folder, "--json").stdout)["estimates"]
     for asked in ("left", "left;middle", "left;left", "left;right|third|left"):
         refused = mld("information", folder, "--of", asked)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from mld.artefact import file_digest
 from mld.report import write_report
 from mld.rundir import RunDir
 from mld_core.errors import ArtefactError
@@ -264,3 +265,28 @@ def test_a_resumed_training_is_one_curve(copy: RunDir) -> None:
     (line,) = re.findall(r'<polyline class="train" points="([^"]*)"', text)
     assert len(line.split()) == 3
     assert "training 1.5" in text
+
+
+def test_information_is_shown_only_of_the_network_that_it_was_measured_with(copy: RunDir) -> None:
+    assert "Mutual information" not in text_of(copy)
+    copy.write_text(copy.ema, "weights")
+    point = {
+        "value": 1.5,
+        "standard_error": 0.02,
+        "convergence": [[64, 1.4, 0.1], [128, 1.5, 0.02]],
+    }
+    (a, b, *_) = yaml.safe_load(copy.spec.read_text())["modalities"]
+    told = {
+        "network": file_digest(copy.ema),
+        "estimates": {f"I({a}; {b})": point, f"h({a})": {**point, "value": -2.0, "raw": 3.25}},
+    }
+    copy.write_json(copy.information, told)
+    page = text_of(copy)
+    Page(page)
+    assert 'aria-label="Mutual information between pairs"' in page
+    assert page.count("<b>1.50</b><span>± 0.02</span>") == 2  # either way round
+    assert "<b>−2.00</b>" in page
+    assert ">3.25<" in page
+    assert page.count(" noise levels</figcaption>") == 2
+    copy.write_text(copy.ema, "other weights")
+    assert "Mutual information" not in text_of(copy)

@@ -286,7 +286,8 @@ def test_requests_that_make_no_sense_are_refused(world: Any) -> None:
     found = surprisal(model, one, [entropy("a")], 0, False)
     with pytest.raises(ValueError, match="two rows"):
         found.estimate(entropy("a"))
+    for scheme, asked in (("paper", entropy("a")), ("joint", entropy("a", "bc"))):
+        with pytest.raises(ValueError, match=rf"{scheme} teaches no marginals.*roles: three-role"):
+            surprisal(replace(model, scheme=scheme), rows, [asked], 0, True)
     paper = replace(model, scheme="paper")
-    with pytest.raises(ValueError, match=r"teaches no marginals.*train with roles: three-role"):
-        surprisal(paper, rows, [entropy("a")], 0, True)
     surprisal(paper, rows, [dual_total_correlation("abc")], 0, True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from mld.bench.cells import Bench
-from mld.bench.leaderboard import MAIN
+from mld.bench.cells import Bench, told_together
 from mld.bench.results import Line, lines_of
+from mld.bench.tables import MAIN
 from mld_core import ArtefactError
 
 
@@ -16,27 +16,41 @@ def compare(first: Bench, second: Bench) -> list[dict[str, Any]]:
 
     ArtefactError if they have none in common.
     """
-    known = {(line.modalities, line.variant): line for line in _lines(first)}
+    known, others = _lines(first), _lines(second)
     found = []
-    for line in _lines(second):
-        other = known.get((line.modalities, line.variant))
-        if other is None:
-            continue
-        figures = {column: line.less(other, column) for column in MAIN}
-        found.append(
-            {
-                "modalities": list(line.modalities),
-                "variant": line.variant,
-                **{column: asdict(own) for column, own in figures.items() if own},
-            }
-        )
+    for place, line in others.items():
+        if place in known:
+            figures = {column: line.less(known[place], column) for column in MAIN}
+            told = {column: asdict(own) for column, own in figures.items() if own}
+            found.append({"modalities": list(line.modalities), "variant": line.variant, **told})
     if not found:
         raise ArtefactError(f"{first.path} and {second.path} have no finished variant in common")
     return found
 
 
-def _lines(bench: Bench) -> list[Line]:
-    return lines_of(bench, bench.read_cells())
+def left_out(first: Bench, second: Bench) -> list[str]:
+    """What only one of two suites has finished, and so is not compared: folder and cells."""
+    finished = [
+        {(cell.at.modalities, cell.at.variant, cell.at.seed): cell for cell in cells}
+        for cells in (
+            [cell for cell in bench.read_cells() if bench.state(cell) == "done"]
+            for bench in (first, second)
+        )
+    ]
+    told = []
+    for bench, own, other in (
+        (first, finished[0], finished[1]),
+        (second, finished[1], finished[0]),
+    ):
+        alone = [cell for place, cell in own.items() if place not in other]
+        if alone:
+            told.append(f"only in {bench.path}: {told_together(alone)}")
+    return told
 
 
-__all__ = ["compare"]
+def _lines(bench: Bench) -> dict[tuple[tuple[str, ...], str], Line]:
+    lines = lines_of(bench, bench.read_cells())
+    return {(line.modalities, line.variant): line for line in lines}
+
+
+__all__ = ["compare", "left_out"]

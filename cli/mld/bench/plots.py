@@ -1,97 +1,126 @@
-"""Points of several methods in one frame, as inline SVG; numbered, with a key beneath."""
+"""Points of several series in one frame, as inline SVG; colour and type come from the page."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
-_WIDTH, _HEIGHT = 460, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 440, 14, 246
+from mld.charts import decades, even_steps
+
+_WIDTH, _HEIGHT = 340, 250
+_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 328, 14, 204
+_SIZE = 5.0
+_SHAPES = (
+    '<circle r="{0}"/>',
+    '<rect x="-{0}" y="-{0}" width="{1}" height="{1}"/>',
+    '<path d="M0 -{1} L{1} {0} L-{1} {0} Z" transform="scale(.75)"/>',
+    '<path d="M0 -{1} L{1} 0 L0 {1} L-{1} 0 Z" transform="scale(.68)"/>',
+    '<path d="M0 {1} L{1} -{0} L-{1} -{0} Z" transform="scale(.75)"/>',
+)
+COLOURS = 6
+"""So many the page has; with the shapes, thirty series look different."""
+
+
+@dataclass(frozen=True)
+class Spot:
+    """One point, and what it is called."""
+
+    x: float
+    y: float
+    name: str
 
 
 @dataclass(frozen=True)
 class Series:
-    """The points of one method: across, up, and what each is called."""
+    """Points that belong together, joined in their order; `mark` chooses shape and colour."""
 
-    name: str
-    points: Sequence[tuple[float, float, str]]
+    mark: int
+    spots: Sequence[Spot]
 
 
 def scatter_chart(series: Sequence[Series], across: str, up: str) -> Markup:
-    """Every series' points; across is logarithmic where it spans a factor of 8; "" without two."""
-    points = [point for own in series for point in own.points]
-    if len(points) < 2:
+    """Every series' points, across against a share; across is logarithmic where it spans a
+    factor of 8. Nothing where there are fewer than two points."""
+    spots = [spot for own in series for spot in own.spots]
+    if len(spots) < 2:
         return Markup("")
-    xs, ys = [x for x, _, _ in points], [y for _, y, _ in points]
-    log = min(xs) > 0 and max(xs) / min(xs) >= 8
-    scale = math.log10 if log else float
-    x_axis, y_axis = _Axis(list(map(scale, xs)), _LEFT, _RIGHT), _Axis(ys, _BOTTOM, _TOP)
-    body = [_frame(x_axis, y_axis, log)]
-    for index, own in enumerate(series):
-        placed = [(x_axis.place(scale(x)), y_axis.place(y), name) for x, y, name in own.points]
+    place_x, ticks_x = _axis([spot.x for spot in spots], _LEFT, _RIGHT, math.inf)
+    place_y, ticks_y = _axis([spot.y for spot in spots], _BOTTOM, _TOP, 1.0)
+    body = [
+        *(_height(place_y(tick), _read(tick)) for tick in ticks_y),
+        *(_across(place_x(tick), _read(tick)) for tick in ticks_x),
+        _title(across),
+    ]
+    for own in series:
+        placed = [(place_x(spot.x), place_y(spot.y), spot.name) for spot in own.spots]
         if len(placed) > 1:
-            path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in sorted(placed))
-            body.append(Markup('<polyline class="trail" points="{}"/>').format(path))
-        for x, y, name in placed:
-            body.append(_point(x, y, index + 1, name))
-    body.append(
-        Markup('<text class="below" x="{}" y="{}">{}</text>').format(
-            (_LEFT + _RIGHT) / 2, _HEIGHT - 12, f"{across}{', logarithmic' if log else ''}"
-        )
-    )
+            path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in placed)
+            line = Markup('<polyline class="trail s{}" points="{}"/>')
+            body.append(line.format(own.mark % COLOURS, path))
+        body += [_marked(own.mark, x, y, name) for x, y, name in placed]
+    frame = Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>')
     label = f"{up} against {across}"
-    svg = Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>')
-    key = Markup("").join(Markup("<li>{}</li>").format(own.name) for own in series)
-    return svg.format(_WIDTH, _HEIGHT, label, Markup("").join(body)) + Markup(
-        '<ol class="legend">{}</ol>'
-    ).format(key)
+    return frame.format(_WIDTH, _HEIGHT, label, Markup("").join(body))
 
 
-@dataclass(frozen=True)
-class _Axis:
-    values: Sequence[float]
-    start: float
-    end: float
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        low, high = min(self.values), max(self.values)
-        room = 0.08 * (high - low) or 0.5 * abs(high) or 1.0
-        return low - room, high + room
-
-    def place(self, value: float) -> float:
-        low, high = self.ends
-        return self.start + (self.end - self.start) * (value - low) / (high - low)
-
-    def ticks(self) -> list[float]:
-        low, high = self.ends
-        rough = (high - low) / 4
-        power = 10.0 ** math.floor(math.log10(rough))
-        step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
-        return [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
+def mark(number: int) -> Markup:
+    """The mark of a series, for a legend."""
+    frame = Markup('<svg class="mark-of" viewBox="-9 -9 18 18" aria-hidden="true">{}</svg>')
+    return frame.format(_marked(number, 0, 0, ""))
 
 
-def _frame(x_axis: _Axis, y_axis: _Axis, log: bool) -> Markup:
-    grid = Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>')
-    text = Markup('<text class="{}" x="{:.1f}" y="{:.1f}" dy="0.32em">{}</text>')
-    parts = []
-    for tick in y_axis.ticks():
-        y = y_axis.place(tick)
-        parts.append(grid.format(_LEFT, _RIGHT, f"{y:.1f}", f"{y:.1f}"))
-        parts.append(text.format("at-left", _LEFT - 6, y, f"{tick:.6g}".replace("-", "−")))
-    for tick in x_axis.ticks():
-        told = f"{10**tick:.3g}" if log else f"{tick:.6g}"
-        parts.append(text.format("below", x_axis.place(tick), _BOTTOM + 16, told))
-    return Markup("").join(parts)
+def _marked(number: int, x: float, y: float, name: str) -> Markup:
+    shape = Markup(_SHAPES[number % len(_SHAPES)].format(_SIZE, 2 * _SIZE))
+    title = Markup("<title>{}</title>").format(name) if name else Markup("")
+    group = Markup('<g class="spot-of s{}" transform="translate({:.1f} {:.1f})">{}{}</g>')
+    return group.format(number % COLOURS, x, y, title, shape)
 
 
-def _point(x: float, y: float, mark: int, name: str) -> Markup:
-    spot = Markup('<g><title>{}</title><circle class="mark-{}" cx="{:.1f}" cy="{:.1f}" r="8"/>')
-    told = Markup('<text class="on-mark" x="{:.1f}" y="{:.1f}" dy="0.34em">{}</text></g>')
-    return spot.format(name, "first" if mark == 1 else "other", x, y) + told.format(x, y, mark)
+def _axis(
+    values: Sequence[float], start: float, end: float, limit: float
+) -> tuple[Callable[[float], float], list[float]]:
+    """Where a value stands between two ends of the frame, and the ticks to draw."""
+    low, high = min(values), max(values)
+    log = low > 0 and high / low >= 8
+    if log:
+        room = (high / low) ** 0.06
+        low, high = low / room, high * room
+    else:
+        room = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
+        low, high = low - room, min(high + room, max(limit, high))
+
+    def place(value: float) -> float:
+        whole = math.log(high / low) if log else high - low
+        part = math.log(value / low) if log else value - low
+        return start + (end - start) * part / whole
+
+    return place, (decades if log else even_steps)(low, high)
 
 
-__all__ = ["Series", "scatter_chart"]
+def _read(tick: float) -> str:
+    return f"{tick:,.6g}".replace("-", "−")
+
+
+def _height(y: float, told: str) -> Markup:
+    grid = Markup('<line class="grid" x1="{}" x2="{}" y1="{y}" y2="{y}"/>')
+    text = Markup('<text class="at-left" x="{}" y="{y}" dy="0.32em">{}</text>')
+    place = f"{y:.1f}"
+    return grid.format(_LEFT, _RIGHT, y=place) + text.format(_LEFT - 6, told, y=place)
+
+
+def _across(x: float, told: str) -> Markup:
+    grid = Markup('<line class="grid" y1="{}" y2="{}" x1="{x}" x2="{x}"/>')
+    text = Markup('<text class="below" x="{x}" y="{}">{}</text>')
+    place = f"{x:.1f}"
+    return grid.format(_BOTTOM, _BOTTOM + 4, x=place) + text.format(_BOTTOM + 18, told, x=place)
+
+
+def _title(told: str) -> Markup:
+    text = Markup('<text class="below" x="{}" y="{}">{}</text>')
+    return text.format((_LEFT + _RIGHT) / 2, _HEIGHT - 8, told)
+
+
+__all__ = ["Series", "Spot", "mark", "scatter_chart"]

@@ -10,6 +10,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from scipy.special import stdtrit
+
 from mld import artefact
 from mld.bench.cells import Bench, Cell
 from mld.bench.suite import Coordinates
@@ -17,9 +19,6 @@ from mld.results import subset_key
 
 Row = dict[str, float | None]
 """The figures of one cell by column; a column ending in `coherence` is a share, high is good."""
-
-STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306}
-"""Half the width of a 95 % interval in standard errors of a mean, by how many values it is of."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +37,21 @@ class Figure:
     spread: float | None
     n: int
 
+    @property
+    def half(self) -> float | None:
+        """Half the width of the interval."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
 
 @dataclass(frozen=True)
 class Line:
-    """One variant on one set of modalities, over its seeds."""
+    """One variant on one set of modalities: by seed, its figures and its cell's key."""
 
     modalities: tuple[str, ...]
     variant: str
     at: Coordinates
     rows: Mapping[int, Row]
+    keys: Mapping[int, str]
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def figure(self, column: str) -> Figure | None:
@@ -59,10 +64,25 @@ class Line:
         return found
 
     def less(self, other: Line, column: str) -> Figure | None:
-        """The mean over common seeds of this line's value less another's."""
+        """The mean over common seeds of this line's value less another's.
+
+        Of a single seed, the interval is that of two independent runs.
+        """
+        found = mean_of(self.differences(other, column))
+        mine, others = self.figure(column), other.figure(column)
+        if found is None or found.n > 1 or not (mine and others):
+            return found
+        halves = [own.half for own in (mine, others) if own.half is not None]
+        if len(halves) < 2:
+            return found
+        half = math.hypot(*halves)
+        return Figure(found.value, found.value - half, found.value + half, None, 1)
+
+    def differences(self, other: Line, column: str) -> list[float]:
+        """This line's value less another's, for each seed that has both."""
         common = [seed for seed in self.rows if seed in other.rows]
         pairs = [(self.rows[seed].get(column), other.rows[seed].get(column)) for seed in common]
-        return mean_of([a - b for a, b in pairs if a is not None and b is not None])
+        return [a - b for a, b in pairs if a is not None and b is not None]
 
 
 def mean_of(values: Sequence[float]) -> Figure | None:
@@ -74,7 +94,7 @@ def mean_of(values: Sequence[float]) -> Figure | None:
     if n == 1:
         return Figure(mean, None, None, None, 1)
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    half = STUDENT.get(n, 2.0 + 2.5 / n) * spread / math.sqrt(n)
+    half = float(stdtrit(n - 1, 0.975)) * spread / math.sqrt(n)
     return Figure(mean, mean - half, mean + half, spread, n)
 
 
@@ -83,7 +103,7 @@ def row_of(bench: Bench, cell: Cell) -> tuple[Row, dict[str, tuple[float, float]
     run_dir = bench.run_dir(cell)
     scores = run_dir.read_json(run_dir.metrics)
     row: Row = {}
-    intervals = {}
+    intervals: dict[str, tuple[float, float]] = {}
 
     def share(column: str, told: Mapping[str, Any] | None) -> None:
         row[column] = told["value"] if told else None
@@ -94,12 +114,18 @@ def row_of(bench: Bench, cell: Cell) -> tuple[Row, dict[str, tuple[float, float]
     share("joint_ceiling", scores["joint_ceiling"])
     conditional = scores["conditional_coherence"]
     row["conditional_coherence"] = _mean(told["value"] for told in conditional)
+    if conditional:
+        # The subsets share rows: this is their interval if they all err together, the widest.
+        lows, highs = (_mean(told[end] for told in conditional) for end in ("low", "high"))
+        intervals["conditional_coherence"] = (lows, highs)
     for told in conditional:
         share(f"{subset_key(tuple(told['given']))}>{told['target']} coherence", told)
     for name, own in scores["modalities"].items():
         share(f"{name} classifier_accuracy", own["classifier_accuracy"])
         share(f"{name} reconstruction_accuracy", own["reconstruction_accuracy"])
         row[f"{name} reconstruction_frechet"] = own["reconstruction_frechet"]
+        given = [told for told in scores["frechet"] if told["given"] and told["target"] == name]
+        row[f"{name} conditional_frechet"] = _mean(told["value"] for told in given)
     joint = [told for told in scores["frechet"] if not told["given"]]
     others = [told for told in scores["frechet"] if told["given"]]
     row["joint_frechet"] = _mean(told["value"] for told in joint)
@@ -138,6 +164,7 @@ def lines_of(bench: Bench, cells: Sequence[Cell]) -> list[Line]:
                 own[0].at.variant,
                 own[0].at,
                 {seed: row for seed, (row, _) in found.items()},
+                {cell.at.seed: cell.key for cell in own},
                 next(iter(found.values()))[1],
             )
         )

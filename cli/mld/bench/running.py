@@ -43,10 +43,10 @@ class Course:
 
     def counts(self) -> dict[str, int]:
         """Cells by what has become of them."""
-        states = [self.bench.state(cell) for cell in self.cells]
-        counts = {state: states.count(state) for state in ("done", "failed", "open")}
-        counts["open"] -= len(self.running)
-        return {**counts, "running": len(self.running)}
+        states = [
+            "running" if cell.key in self.running else self.bench.state(cell) for cell in self.cells
+        ]
+        return {state: states.count(state) for state in ("done", "failed", "running", "open")}
 
     def stage(self, cell: Cell) -> str:
         """What a running cell does at the moment."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -157,8 +157,11 @@ class Suite:
     folder: Path
 
 
-def load_suite(source: Path) -> Suite:
-    """The suite of a YAML file. One SpecError says everything that is wrong, by line."""
+def load_suite(source: Path, overrides: Sequence[str] = ()) -> Suite:
+    """The suite of a YAML file, its base spec after overrides `a.b=c`.
+
+    One SpecError says everything that is wrong, by line.
+    """
     document = Document.read(source)
     found: list[Finding] = []
     try:
@@ -166,12 +169,15 @@ def load_suite(source: Path) -> Suite:
     except ValidationError as error:
         found = list(explain(error, SuiteSpec, document.value))
     document.refuse(found)
-    folder = source.resolve().parent
     if isinstance(told.spec, dict):
-        return Suite(told, document, document.part(("spec",)), folder)
-    # As the user would write it, so that complaints name the file in the user's words.
-    base = source.parent / told.spec
-    return Suite(told, document, Document.read(base), base.resolve().parent)
+        base, folder = document.part(("spec",)), source.resolve().parent
+        base.assign(overrides)
+    else:
+        # As the user would write it, so that complaints name the file in the user's words.
+        path = source.parent / told.spec
+        base, folder = Document.read(path, overrides), path.resolve().parent
+    base.refuse([])
+    return Suite(told, document, base, folder)
 
 
 __all__ = ["Coordinates", "Overrides", "Published", "Suite", "SuiteSpec", "load_suite"]

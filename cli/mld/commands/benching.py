@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
     from mld.bench.cells import Bench, Cell
 
-SUITE = "suite"
+SUITE = "SUITE"
+"""The name of the command that runs a suite: help then reads as people type it."""
 
 
 class _SuiteFirst(TyperGroup):
-    """A group whose first word may be a suite's file: then it is the command `suite`."""
+    """A group whose first word may be a suite's file: then it is the command SUITE."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         known = {*self.commands, "--help", "-h"}
@@ -32,28 +33,37 @@ class _SuiteFirst(TyperGroup):
 app = typer.Typer(
     cls=_SuiteFirst,
     no_args_is_help=True,
-    help="Run a suite of experiments: mld bench SUITE.yaml; compare two: mld bench compare A B.",
+    help="Run a grid of experiments, and compare two of them.",
+    subcommand_metavar="SUITE.yaml | compare A B",
 )
 
 
-@app.command(SUITE, hidden=True)
+@app.command(SUITE)
 @command
 def suite(
-    suite: Annotated[Path, typer.Argument(help="the suite, a YAML file")],
+    suite: Annotated[Path, typer.Argument(metavar="FILE", help="the suite, a YAML file")],
+    set_: Annotated[
+        Optional[list[str]],  # noqa: UP045  (typer reads annotations on Python 3.11)
+        typer.Option(
+            "--set", metavar="A.B=C", help="Override a setting of the base spec; may be repeated."
+        ),
+    ] = None,
     out: Annotated[
-        Optional[Path],  # noqa: UP045  (typer reads annotations on Python 3.11)
+        Optional[Path],  # noqa: UP045
         typer.Option(help="The suite's folder; runs/bench/<name> if not given."),
     ] = None,
     jobs: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(min=1, help="Cells at once; all cores over a cell's threads if not given."),
+        typer.Option(min=1, help="Cells at once; if not given, all cores over a cell's threads."),
     ] = None,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Run only the i-th of n parts.")] = "",
     executor: Annotated[str, typer.Option(help="local, or ray: a Ray cluster.")] = "local",
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Run failed cells again.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells alone.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the cells, and estimate the time.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run every cell of a suite that is still open, and write its leaderboard."""
@@ -63,7 +73,7 @@ def suite(
     from mld.bench.suite import load_suite
     from mld_core import Registry
 
-    loaded = load_suite(suite)
+    loaded = load_suite(suite, set_ or [])
     told = loaded.told
     bench = Bench(out or Path("runs") / "bench" / told.name)
     everything = make_cells(loaded, Registry())
@@ -98,11 +108,14 @@ def compare(
     second: Annotated[Path, typer.Argument(help="another's, with variants of the same names")],
     as_json: AsJson = False,
 ) -> None:
-    """What the second suite's variants score more than the first's, paired by seed."""
+    """What the second suite's variants score more than the first's, paired by seed; 95 %."""
     from mld.bench.cells import Bench
     from mld.bench.comparing import compare as compared
+    from mld.bench.comparing import left_out
 
     found = compared(Bench(first), Bench(second))
+    for line in left_out(Bench(first), Bench(second)):
+        typer.echo(line, err=True)
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
@@ -117,7 +130,8 @@ def _with_interval(figure: dict[str, Any]) -> str:
     told = f"{figure['value']:+.3f}"
     if figure["low"] is None:
         return f"{told} (one seed)"
-    return f"{told} ({figure['low']:+.3f} to {figure['high']:+.3f}, {figure['n']} seeds)"
+    seeds = f"{figure['n']} seeds" if figure["n"] > 1 else "one seed"
+    return f"{told} ({figure['low']:+.3f} to {figure['high']:+.3f}, {seeds})"
 
 
 def _part(cells: Sequence[Cell], shard: str) -> list[Cell]:
@@ -174,8 +188,8 @@ def _print_cells(bench: Bench, cells: Sequence[Cell], slots: int) -> None:
 def _print_results(bench: Bench, cells: Sequence[Cell], as_json: bool) -> None:
     from dataclasses import asdict
 
-    from mld.bench.leaderboard import MAIN
     from mld.bench.results import lines_of
+    from mld.bench.tables import MAIN
 
     rows = []
     for line in lines_of(bench, cells):

@@ -69,9 +69,10 @@ def impute(
 
     loaded = open_run(run)
     listing = loaded.listing(manifest)
-    if loaded.model.scheme == "paper":
+    scheme = loaded.model.scheme
+    if scheme in ("paper", "joint"):
         typer.echo(
-            f"{run}: roles: paper teaches no marginals, so cells are filled without guidance: "
+            f"{run}: roles: {scheme} teaches no marginals, so cells are filled without guidance: "
             "train with roles: three-role for guidance",
             err=True,
         )
@@ -100,20 +101,20 @@ def information(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Say how much the modalities tell about each other, in nats."""
+    """Say how much the modalities tell about each other, in nats, here and in the run's report."""
+    from mld.artefact import file_digest
+    from mld.experiment import report
     from mld.inform import as_json as plain
-    from mld.inform import write_page
 
     loaded = open_run(run)
     estimates = loaded.information(of or (), rows=rows, seed=seed)
-    told = plain(estimates, loaded.model)
-    page = run / "information.html"
-    loaded.run_dir.write_json(run / "information.json", told)
-    write_page(page, told, loaded.model.layout.names)
+    told = plain(estimates, loaded.model, file_digest(loaded.run_dir.ema))
+    loaded.run_dir.write_json(loaded.run_dir.information, told)
+    told_in = report(loaded.run_dir) if loaded.run_dir.has("judge") else loaded.run_dir.information
     if as_json:
         typer.echo(json.dumps(told))
         return
     width = max(map(len, estimates))
     for name, own in estimates.items():
         typer.echo(f"{name:{width}}  {own.value:8.3f} ± {own.standard_error:.3f} nats")
-    typer.echo(f"h is of standardised latents; {page}", err=True)
+    typer.echo(f"h is of standardised latents; {told_in}", err=True)

@@ -1,0 +1,26 @@
+"""The method `mvae`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mld_baselines.rival import Rival, RivalConfig
+from mld_core import Method, hookimpl
+
+
+class Mvae(Rival):
+    """A product of experts, trained on all modalities and on each alone (Wu and Goodman 2018)."""
+
+    kind = "mvae"
+    Config = RivalConfig
+    vae = "MVAE"
+
+    def options(self) -> dict[str, Any]:
+        """No warm-up of beta, which the package counts in epochs."""
+        return {"beta": self.config.beta, "warmup": 0}
+
+
+@hookimpl
+def register_methods() -> list[type[Method]]:
+    """The method of this module."""
+    return [Mvae]
