@@ -107,7 +107,7 @@ def test_the_module_can_be_read_in_an_afternoon(new: Callable[..., Result]) -> N
         ("pen__strokes", "such as 'pen_strokes'"),
         ("Tön", "such as 't_n'"),
         ("tön", "is no name for a kind"),
-        ("Class", "digits and single underscores\n"),
+        ("Class", "digits and single underscores  "),
         ("", "'' is no name for a kind"),
         ("lambda", "'lambda' is a word of Python"),
         ("none", "'none' is a word of Python"),
