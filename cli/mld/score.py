@@ -194,14 +194,14 @@ def write_page(
     for own in [score for score in scores if score.overall][:shown]:
         assert own.overall is not None
         assert own.by_pair is not None
-        notes = [f"{own.by_pair[0]:+.2f} ± {own.by_pair[1]:.2f} nats a pair"]
-        notes += [f"overall {own.overall[0]:+.2f}"]
+        notes = [f"{_signed(own.by_pair[0])} ± {own.by_pair[1]:.2f} nats a pair"]
+        notes += [f"overall {_signed(own.overall[0])}"]
         notes += [f"label {own.label}"] if own.label else []
-        notes += [f"{a}, {b}: {told[0]:+.2f}" for (a, b), told in own.pairs.items()]
+        notes += [f"{a}, {b}: {_signed(told[0])}" for (a, b), told in own.pairs.items()]
         cells = {
             name: Shown(
                 exhibits(modalities[name], listing.items[name][own.place]),
-                f"log-density {told[0]:.1f}",
+                f"log-density {told[0]:.1f}".replace(" -", " −"),
             )
             for name, told in own.typicality.items()
         }
@@ -210,9 +210,16 @@ def write_page(
         f"{len(scores):,} rows of {listing.path.name}, scored by how many nats their modalities "
         "tell about each other: below zero where chance would have paired them better."
     )
-    about = "Those that belong together least come first."
+    about = (
+        "Those that belong together least come first. Log-densities are per unit of the "
+        "standardised latents."
+    )
     names = list(modalities)
     write_findings(path, Findings("Suspicious rows", lede, names, about, rows))
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
 
 
 __all__ = ["RowScore", "log_densities", "score_rows", "write_page", "write_scores"]

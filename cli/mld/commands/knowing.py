@@ -51,7 +51,9 @@ def score(
     for own in scores[:WORST]:
         told = "–" if own.by_pair is None else f"{own.by_pair[0]:+8.2f} ± {own.by_pair[1]:.2f} nats"
         typer.echo(f"{told}  {own.id}")
-    typer.echo(f"{len(scores)} rows in {out}, the worst of them on {page}", err=True)
+    empty = len(listing.ids) - len(scores)
+    left_out = f" ({empty} without any datum left out)" if empty else ""
+    typer.echo(f"{len(scores)} rows{left_out} in {out}, the worst of them on {page}", err=True)
 
 
 @command
