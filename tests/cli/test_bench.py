@@ -25,7 +25,7 @@ from mld.bench.forecast import RATE, Forecast
 from mld.bench.grid import grid
 from mld.bench.leaderboard import write_leaderboard
 from mld.bench.results import lines_of, mean_of
-from mld.bench.running import run_cells
+from mld.bench.running import Course, run_cells
 from mld.bench.suite import load_suite
 from mld.rundir import RunDir
 from mld.spec import load_spec
@@ -560,3 +560,11 @@ def test_ray_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(SpecError, match=r"pip install 'mld-toolkit\[ray\]'"):
         RayExecutor(1, 1)
+
+
+def test_a_running_cell_tells_its_stage(cells: list[Cell], tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "out")
+    course = Course(bench, cells, Forecast(bench, cells), [])
+    assert course.stage(cells[0]) == "starts"
+    with bench.run_dir(cells[0]).stage("diffuse"):
+        assert course.stage(cells[0]) == "diffuse"
