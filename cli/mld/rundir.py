@@ -284,11 +284,9 @@ class RunDir:
 
 def _maker(path: Path) -> str:
     """The stage that makes a file of a run."""
-    if path.parts[0] == "stages":
-        return path.stem
-    if path.parts[0] == "checkpoints":
-        return _TRAINERS.get(path.name.partition(".")[0], "STAGE")
-    return _MAKERS.get(path.parts[0], "STAGE")
+    top, job = path.parts[0], path.name.partition(".")[0]
+    own = {"stages": path.stem, "checkpoints": _TRAINERS.get(job, "STAGE")}
+    return own.get(top) or _MAKERS.get(top, "STAGE")
 
 
 def _remedy(stage: str) -> str:
