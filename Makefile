@@ -1,6 +1,8 @@
 # Each target works from a bare clone: it makes its own virtual environment first.
 PYTHON ?= python3
 VENV ?= .venv
+# A test file per process, one thread each: two processes of two threads are slower than one.
+PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 .PHONY: demo test test-all lint
 
@@ -8,10 +10,10 @@ demo: $(VENV)/installed
 	$(VENV)/bin/mld run benchmarks/digits.yaml
 
 test: $(VENV)/installed-dev
-	$(VENV)/bin/python -m pytest
+	$(PYTEST)
 
 test-all: $(VENV)/installed-dev
-	$(VENV)/bin/python -m pytest -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .

@@ -9,6 +9,7 @@ is wanted. Two environment variables choose among plugins, by kind or by distrib
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -230,9 +231,14 @@ def _guarded(stage: Stage, doing: str) -> Iterator[None]:
 
 
 def _pip_line(point: EntryPoint, library: str) -> str:
-    extras = (point.dist.metadata.get_all("Provides-Extra") or []) if point.dist else []
-    if point.dist and point.name in extras:
-        return f"pip install '{point.dist.name}[{point.name}]'"
+    """The extra that is called as the kind, or that brings the library; else the library itself."""
+    if point.dist is None:
+        return f"pip install {library}"
+    extras = point.dist.metadata.get_all("Provides-Extra") or []
+    bring = rf"{re.escape(library)}\b.*extra == ['\"]([\w.-]+)"
+    found = [own[1] for needed in point.dist.requires or [] if (own := re.match(bring, needed))]
+    for extra in [point.name] if point.name in extras else found:
+        return f"pip install '{point.dist.name}[{extra}]'"
     return f"pip install {library}"
 
 

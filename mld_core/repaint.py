@@ -22,10 +22,9 @@ def sample_repaint(
     exact kernel (the official code takes Euler steps, which drift). On the uniform grid of 250
     steps these are 2,410 evaluations. (Lugmayr et al. 2022, algorithm 1 and its schedule.)
     """
-    given = z
 
     def hold(moved: Tensor, t: float) -> Tensor:
-        return torch.where(process.generated, moved, given)
+        return torch.where(process.generated, moved, z)
 
     return _jumping(process, z, grid, noise, hold)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mld.artefact import written
 from mld.generate import write_item
-from mld.pages import Exhibit, environment, exhibit_of
+from mld.pages import Exhibit, environment, exhibits_of
 from mld_core import Modality
 
 
@@ -63,12 +63,7 @@ def exhibits(modality: Modality, x: Tensor) -> list[Exhibit]:
     """What an item is shown as: its text where inline, and pictures and sounds."""
     with TemporaryDirectory() as folder:
         cell, files = write_item(modality, x, Path(folder) / "item")
-        shown = [exhibit_of(file) for file in files]
-    if cell is not None:
-        shown = [own for own in shown if own.form in ("picture", "sound")]
-        shown.append(Exhibit("text", cell, ""))
-    order = ("picture", "sound", "text", "file")
-    return sorted(shown, key=lambda own: order.index(own.form))
+        return exhibits_of(files, cell)
 
 
 __all__ = ["Findings", "Row", "Shown", "exhibits", "write_findings"]

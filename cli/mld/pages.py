@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -46,7 +46,22 @@ class Exhibit:
     height: int | None = None
 
 
-def exhibit_of(path: Path) -> Exhibit:
+def exhibits_of(files: Iterable[Path], cell: str | None) -> list[Exhibit]:
+    """An item's files, pictures first; an inline modality's cell stands for those that it repeats.
+
+    A text is left out where there is something to see or hear: it would be long, and says the same.
+    """
+    exhibits = [_exhibit(file) for file in files]
+    media = [exhibit for exhibit in exhibits if exhibit.form in ("picture", "sound")]
+    if cell is not None:
+        exhibits = [*media, Exhibit("text", cell, "")]
+    elif media:
+        exhibits = [exhibit for exhibit in exhibits if exhibit.form != "text"]
+    order = ("picture", "sound", "text", "file")
+    return sorted(exhibits, key=lambda exhibit: order.index(exhibit.form))
+
+
+def _exhibit(path: Path) -> Exhibit:
     """What a file is shown as. ArtefactError if it is missing."""
     try:
         data = path.read_bytes()
@@ -115,4 +130,4 @@ def _duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-__all__ = ["Exhibit", "environment", "exhibit_of", "number"]
+__all__ = ["Exhibit", "environment", "exhibits_of", "number"]

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from mld.artefact import file_digest
 from mld.charts import line_chart
-from mld.pages import Exhibit, environment, exhibit_of, number
+from mld.pages import Exhibit, environment, exhibits_of, number
 from mld.rundir import RunDir
 
 
@@ -151,14 +151,8 @@ def _samples(run_dir: RunDir, key: str) -> list[Sample]:
 
 
 def _cell(folder: Path, told: dict[str, Any]) -> Cell:
-    """Pictures above sounds above text; an inline modality's file only repeats its text."""
-    exhibits = [exhibit_of(folder / file) for file in [told["file"], *told["previews"]] if file]
-    if told["cell"] is not None:
-        exhibits = [exhibit for exhibit in exhibits if exhibit.form in ("picture", "sound")]
-        exhibits.append(Exhibit("text", told["cell"], ""))
-    order = ("picture", "sound", "text", "file")
-    exhibits.sort(key=lambda exhibit: order.index(exhibit.form))
-    return Cell(told["role"] == "given", exhibits)
+    files = [folder / file for file in [told["file"], *told["previews"]] if file]
+    return Cell(told["role"] == "given", exhibits_of(files, told["cell"]))
 
 
 def _warnings(events: list[dict[str, Any]]) -> list[str]:

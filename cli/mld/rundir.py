@@ -63,6 +63,11 @@ class RunDir:
         return self.path / "events.jsonl"
 
     @property
+    def status(self) -> Path:
+        """The stage last entered, and its state."""
+        return self.path / "status.json"
+
+    @property
     def metrics(self) -> Path:
         """The scores."""
         return self.path / "metrics.json"
@@ -177,8 +182,7 @@ class RunDir:
 
     def _tell(self, stage: str, state: str, seconds: float | None) -> None:
         self.log("stage", stage=stage, state=state, seconds=seconds)
-        told = {"stage": stage, "state": state, "time": _now()}
-        self.write_json(self.path / "status.json", told)
+        self.write_json(self.status, {"stage": stage, "state": state, "time": _now()})
 
     def has(self, stage: str) -> bool:
         """Whether a stage has its marker."""

@@ -118,11 +118,18 @@ def _hidden(told: Any, found: list[Finding]) -> list[Finding]:
     mended = {"name": "unnamed"} | _without(told, wrong)
     mended["data"] = untold
     mended["modalities"] = dict.fromkeys(told["modalities"], unchecked)
+    if _is_of_a_plugin(mended.get("diffuse")):
+        del mended["diffuse"]
     try:
         Spec.model_validate(mended)
     except ValidationError as error:
         return list(explain(error, Spec, mended))
     return []
+
+
+def _is_of_a_plugin(diffuse: Any) -> bool:
+    method = diffuse.get("method", "mld") if isinstance(diffuse, dict) else "mld"
+    return isinstance(method, str) and method != "mld"
 
 
 def _spoilt(dotted: Dotted) -> Dotted:

@@ -102,6 +102,7 @@ def test_its_spec_comes_back_whole(told: Told, registry: Registry, tmp_path: Pat
     [
         ("diffuse.noise=-1", SpecError, "diffuse.noise: must be at least 0, not -1"),
         ("diffuse.nois=1", SpecError, "diffuse.nois: unknown field; did you mean 'noise'"),
+        ("diffuse.noise=x", SpecError, r"^--set diffuse.noise: must be a number, not 'x'$"),
         ("diffuse.updates=0", SpecError, "diffuse.updates: must be above 0, not 0"),
         ("diffuse.fail=modalities", SpecError, "method: relay: takes no such modalities"),
         ("diffuse.fail=loss", PluginError, "method 'relay': loss failed: KeyError"),

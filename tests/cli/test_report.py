@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from mld.artefact import file_digest
+from mld.pages import exhibits_of
 from mld.report import write_report
 from mld.rundir import RunDir
 from mld_core.errors import ArtefactError
@@ -113,6 +114,20 @@ def test_a_file_of_unknown_suffix_can_be_taken_away(copy: RunDir) -> None:
     assert base64.b64decode(link["href"].partition(",")[2]) == b"notes"
 
 
+def test_a_text_file_is_shown_where_there_is_nothing_to_see_or_hear(tmp_path: Path) -> None:
+    text, drawing = tmp_path / "x.txt", tmp_path / "x.svg"
+    text.write_text("1 2 3")
+    drawing.write_text("<svg/>")
+    shown = [exhibits_of([text], None), exhibits_of([text, drawing], None)]
+    shown.append(exhibits_of([text, drawing], "1, 2, 3"))
+    assert [[own.form for own in told] for told in shown] == [
+        ["text"],
+        ["picture"],
+        ["picture", "text"],
+    ]
+    assert shown[2][1].source == "1, 2, 3"
+
+
 def test_given_cells_are_marked(run: RunDir) -> None:
     text = run.report.read_text(encoding="utf-8")
     galleries = text.split('<table class="gallery">')[1:]
@@ -166,7 +181,7 @@ def test_text_is_shown_and_never_run(copy: RunDir) -> None:
     copy.write_json(copy.metrics, {**metrics, "warnings": [NASTY]})
     change_cell(copy, "joint", "word", cell=NASTY)
     (copy.samples("joint") / "tone/0000.txt").write_text(NASTY)
-    change_cell(copy, "joint", "tone", file="tone/0000.txt")
+    change_cell(copy, "joint", "tone", file="tone/0000.txt", previews=[])
     copy.write_text(copy.spec, copy.spec.read_text() + yaml.safe_dump({"note": NASTY}, width=1000))
     text = text_of(copy)
     assert "<script>alert" not in text

@@ -107,7 +107,7 @@ def test_the_module_can_be_read_in_an_afternoon(new: Callable[..., Result]) -> N
         ("pen__strokes", "such as 'pen_strokes'"),
         ("Tön", "such as 't_n'"),
         ("tön", "is no name for a kind"),
-        ("Class", "digits and single underscores\n"),
+        ("Class", "digits and single underscores  "),
         ("", "'' is no name for a kind"),
         ("lambda", "'lambda' is a word of Python"),
         ("none", "'none' is a word of Python"),
@@ -145,7 +145,7 @@ def test_its_example_spec_goes_through_the_corridor(registry: Registry) -> None:
     assert run(spec, RunDir(Path("run")), registry).is_file()
     made = load("run", registry).sample(given={"word": "seven"}, n=2)
     (file, _) = made.write("out")["signal"]
-    again = made.run.modalities["signal"]
+    again = made.modalities["signal"]
     read = again.preprocess(again.read(file))
     assert (read - made.items["signal"][0]).abs().max() < 1e-4
 

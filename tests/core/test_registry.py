@@ -264,6 +264,13 @@ def test_the_built_in_plugins_are_found_like_a_strangers() -> None:
     assert all(entry.distribution == "mld-toolkit" for entry in entries.values())
 
 
+def test_an_extra_that_brings_the_library_is_named(install: Callable[..., Registry]) -> None:
+    needs = "Provides-Extra: rivals\nRequires-Dist: absent_library>=2; extra == 'rivals'\n"
+    registry = install(("rows", "bad_rows", "import absent_library"), extras=needs)
+    told = "needs absent_library: pip install 'bad_rows[rivals]'"
+    assert registry.entry("rows").problem == told
+
+
 METHOD = """
 from mld_core import JointModel, Method, MethodConfig, hookimpl
 

@@ -134,7 +134,7 @@ class Bench:
         """Note that a cell has failed, with the last words of its log."""
         log = self.log(cell)
         lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
-        told = {"exit_code": code, "reason": _reason(lines, code), "log": log.name}
+        told = {"exit_code": code, "reason": _reason(lines, code)}
         RunDir(self.path).write_json(self._failure(cell), told)
 
     def failure(self, cell: Cell) -> str:
@@ -142,7 +142,7 @@ class Bench:
         if cell.fault:
             return cell.fault.partition("\n")[0]
         told = artefact.load_json(self._failure(cell))
-        return f"{told['reason']} (exit code {told['exit_code']}; logs/{cell.key}.log)"
+        return f"{told['reason']} (exit code {told['exit_code']})"
 
     def failures(self, cells: Iterable[Cell]) -> list[tuple[str, str]]:
         """Why cells have failed; those that share a reason are told together."""
@@ -150,7 +150,13 @@ class Bench:
         for cell in cells:
             if self.state(cell) == "failed":
                 shared.setdefault(self.failure(cell), []).append(cell)
-        return [(told_together(own), reason) for reason, own in shared.items()]
+        return [
+            (told_together(own), f"{reason}{self._where(own[0])}") for reason, own in shared.items()
+        ]
+
+    def _where(self, cell: Cell) -> str:
+        log = self.log(cell)
+        return f": see {log.relative_to(self.path)}" if log.is_file() and not cell.fault else ""
 
     def forgive(self, cell: Cell) -> None:
         """Let a failed cell run again."""
@@ -174,8 +180,11 @@ def _reason(lines: Sequence[str], code: int) -> str:
     if code == ExitCode.BUG:
         # A crash ends with its traceback and one sentence of ours.
         return told[-2:][0]
-    complaints = [line for line in told if line.startswith("error: ")]
-    return (complaints or told)[-1].removeprefix("error: ")
+    places = [place for place, line in enumerate(told) if line.startswith("error: ")]
+    complaint = told[places[-1] :] if places else told[-1:]
+    # A line that announces others says little without the first of them.
+    more = complaint[1:2] if complaint[0].endswith(":") else []
+    return " ".join([complaint[0].removeprefix("error: "), *map(str.strip, more)])
 
 
 def make_cells(suite: Suite, registry: Registry) -> list[Cell]:

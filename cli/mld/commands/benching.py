@@ -98,6 +98,7 @@ def suite(
     for who, reason in failed:
         typer.echo(f"failed: {who}: {reason}", err=True)
     if failed:
+        typer.echo("failed cells are run again with --retry-failed", err=True)
         raise typer.Exit(ExitCode.PARTIAL)
 
 
