@@ -205,19 +205,34 @@ def test_a_spoilt_byte_is_noticed_and_named(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after", [0.3, 0.8, 1.3, 1.8, 2.3])
+@pytest.mark.parametrize(
+    ("job", "update"),
+    [
+        ("autoencode/left", 60),
+        ("autoencode/third", 150),
+        ("diffuse", 10),
+        ("diffuse", 250),
+        ("diffuse", 480),
+    ],
+)
 def test_killed_at_any_moment_the_same_command_ends_with_the_same_bits(
-    done: Path, spec_file: Path, tmp_path: Path, after: float
+    done: Path, spec_file: Path, tmp_path: Path, job: str, update: int
 ) -> None:
     out = tmp_path / "small"
     command = [sys.executable, str(WORLDS / "world.py"), str(spec_file), str(out)]
     environment = {**os.environ, "MLD_STORE": str(tmp_path / "store"), "PYTHONPATH": str(WORLDS)}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    while not (out / "events.jsonl").exists() and process.poll() is None:
-        time.sleep(0.02)
-    time.sleep(after)
+
+    def reached() -> bool:
+        events = RunDir(out).read_events()
+        return any(own.get("job") == job and own.get("update", 0) >= update for own in events)
+
+    while not reached():
+        assert process.poll() is None
+        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    assert not RunDir(out).has(job.partition("/")[0])
     subprocess.run(command, env=environment, check=True, capture_output=True)
     for name in (
         "diffusion/network.safetensors",
