@@ -13,7 +13,7 @@ from itertools import combinations
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Generator, Tensor
 
 
@@ -94,6 +94,18 @@ def draw_joint_roles(
     return torch.where(present, Role.GENERATED, Role.ABSENT)
 
 
+def lessons(present: Bool[Tensor, "batch modality"]) -> Float[Tensor, " batch"]:
+    """How many assignments of roles each row can teach: 3^k − 2^k of k recorded modalities.
+
+    Rows drawn in proportion to it teach what needs many modalities at once nearly as often as
+    whole data would, where rows drawn evenly seldom do: at half of the cells missing, one row of
+    16 has all four modalities. What follows for the content of rows is nothing where cells are
+    missing at random; otherwise the lean towards fuller rows is a lean in content too.
+    """
+    recorded = present.sum(1)
+    return torch.pow(3.0, recorded) - torch.pow(2.0, recorded)
+
+
 def draw_roles(
     scheme: RoleScheme,
     present: Bool[Tensor, "batch modality"],
@@ -147,5 +159,6 @@ __all__ = [
     "draw_paper_roles",
     "draw_roles",
     "draw_three_roles",
+    "lessons",
     "roles_for",
 ]

@@ -17,7 +17,7 @@ from mld_core.conditional import ScoreModel
 from mld_core.layout import LatentLayout
 from mld_core.multitime import diffuse, draw_times, masked_loss, multi_time_vector
 from mld_core.networks import NETWORKS
-from mld_core.roles import draw_roles
+from mld_core.roles import draw_roles, lessons
 from mld_core.schedule import VPSchedule
 from mld_core.separate import PerSubsetMLPs
 from mld_core.standardise import Standardiser
@@ -36,6 +36,11 @@ class Denoising(Objective):
         self.layout = layout
         self.schedule = schedule
         self.network = network
+
+    def chances(self, rows: Mapping[str, Tensor]) -> Float[Tensor, " row"] | None:
+        """In proportion to what a row can teach, where rows are incomplete."""
+        present = rows["present"]
+        return None if bool(present.all()) else lessons(present)
 
     def forward(
         self, batch: Mapping[str, Tensor], generator: Generator

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Generator, Tensor, nn
 
 from mld.checkpoint import Checkpoint, optimiser_state, read_checkpoint, restore_optimiser
@@ -61,6 +61,10 @@ class Objective(nn.Module, ABC):
         Draws come from `generator`, which lives on the batch's device; dropout and its like may
         use torch's global one.
         """
+
+    def chances(self, rows: Mapping[str, Tensor]) -> Float[Tensor, " row"] | None:
+        """How often each training row is drawn, relative to the others; None: all alike."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,8 @@ class _Training:
         self.ema = self._average(kept)
         self.rows = self._on_device(work.rows)
         self.count = len(next(iter(self.rows.values())))
+        chances = self.objective.chances(self.rows)
+        self.shares = None if chances is None else (chances.double() / chances.sum()).cumsum(0)
         self.held_out = self._validation_rows()
         self.generator = Generator(fabric.device)
 
@@ -174,8 +180,7 @@ class _Training:
         # Torch's own `manual_seed` is dear on a processor: it speaks to every kind of device.
         reseed = torch.default_generator.manual_seed if device.type == "cpu" else torch.manual_seed
         reseed(seed("dropout"))
-        share = settings.batch // self.fabric.world_size
-        chosen = torch.randint(self.count, (share,), generator=self.generator, device=device)
+        chosen = self._draw(settings.batch // self.fabric.world_size)
         batch = {name: tensor.index_select(0, chosen) for name, tensor in self.rows.items()}
         loss, parts = self.step(lambda: batch, self.generator)
         self.adam.zero_grad()
@@ -189,6 +194,14 @@ class _Training:
         if self.fabric.world_size > 1:
             values = self.fabric.all_reduce(values, reduce_op="mean")
         return values, list(parts)
+
+    def _draw(self, count: int) -> Int64[Tensor, " row"]:
+        """Rows with replacement."""
+        told = {"generator": self.generator, "device": self.fabric.device}
+        if self.shares is None:
+            return torch.randint(self.count, (count,), **told)
+        u = torch.rand(count, dtype=self.shares.dtype, **told)
+        return torch.searchsorted(self.shares, u, right=True).clamp(max=self.count - 1)
 
     def apply_gradients(self) -> None:
         """Make the update whose gradients were found."""

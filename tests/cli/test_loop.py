@@ -68,6 +68,31 @@ class Signalled(Regression):
         return told
 
 
+DRAWN: list[Tensor] = []
+"""What the last Leaning was given; a training works on a copy of its objective."""
+
+
+class Leaning(Regression):
+    """Draws the second half of its rows three times as often as the first, the last never."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        DRAWN.clear()
+
+    def chances(self, rows: Mapping[str, Tensor]) -> Tensor:
+        count = len(rows["x"])
+        return torch.where(torch.arange(count) < count // 2, 1.0, 3.0).index_fill(
+            0, torch.tensor([count - 1]), 0.0
+        )
+
+    def forward(
+        self, batch: Mapping[str, Tensor], generator: Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        if self.training:
+            DRAWN.append(batch["x"])
+        return super().forward(batch, generator)
+
+
 def rows(count: int = 200) -> dict[str, Tensor]:
     generator = Generator().manual_seed(1)
     x = torch.randn(count, 4, generator=generator)
@@ -165,6 +190,16 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(
     assert all(tensor.dtype != torch.bfloat16 for tensor in parts.weights.values())
     updates = [event["update"] for event in trained_events(tmp_path / "parts")]
     assert updates == list(range(1, 31))
+
+
+def test_rows_are_drawn_in_proportion_to_their_chances(tmp_path: Path) -> None:
+    fit(tmp_path, Leaning(), replace(SETTINGS, updates=300))
+    drawn, x = torch.cat(DRAWN), rows()["x"]
+    counts = (drawn[:, None] == x).all(2).sum(0)
+    assert counts.sum() == len(drawn) == 300 * SETTINGS.batch
+    assert counts[-1] == 0
+    assert counts[:100].sum() / len(drawn) == pytest.approx(100 / 397, abs=0.02)
+    assert int(counts[:-1].min()) > 0
 
 
 def test_the_surroundings_are_left_as_they_were(tmp_path: Path) -> None:

@@ -7,9 +7,13 @@ from typing import Any
 import pytest
 import torch
 
+from mld.diffuse import Denoising
 from mld.kinds import MissingSpec
 from mld.missing import Thinned
+from mld.sections import DiffuseSpec
 from mld_core import DataError, Dataset, DatasetConfig, Split
+from mld_core.layout import LatentLayout
+from mld_core.schedule import VPSchedule
 
 ROWS = 4000
 
@@ -73,3 +77,14 @@ def test_the_fingerprint_tells_what_is_left_out() -> None:
     prints = {thinned(rate=rate).fingerprint() for rate in (0.0, 0.1, 0.2)}
     assert len(prints) == 3
     assert Ten(DatasetConfig(), {}, 0).fingerprint() not in prints
+
+
+def test_incomplete_rows_are_drawn_by_what_they_teach_and_whole_ones_evenly() -> None:
+    layout = LatentLayout({"left": 1, "right": 1})
+    objective = Denoising(DiffuseSpec(), layout, VPSchedule(), torch.nn.Identity())
+    whole = torch.ones(3, 2, dtype=torch.bool)
+    assert objective.chances({"present": whole}) is None
+    present = torch.tensor([[True, False], [True, True], [False, True]])
+    chances = objective.chances({"present": present})
+    assert chances is not None
+    assert chances.tolist() == [1, 5, 1]

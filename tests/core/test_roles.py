@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, product
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from mld_core.roles import (
     draw_joint_roles,
     draw_paper_roles,
     draw_three_roles,
+    lessons,
     roles_for,
 )
 
@@ -69,6 +70,13 @@ def test_paper_roles_are_conditional_as_often_as_told_and_uniform(p_conditional:
         joint = bool((pattern == G).all())
         expected = 1 - p_conditional if joint else p_conditional / 6
         assert count.item() / N == pytest.approx(expected, abs=0.012)
+
+
+def test_lessons_are_the_assignments_that_generate_something() -> None:
+    for recorded in range(1, 6):
+        assignments = [roles for roles in product(Role, repeat=recorded) if G in roles]
+        present = torch.arange(6)[None] < recorded
+        assert lessons(present).tolist() == [len(assignments)]
 
 
 def test_paper_roles_refuse_incomplete_rows() -> None:
