@@ -15,6 +15,7 @@ from textwrap import indent
 from typing import Any
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from mld.app import app
@@ -43,6 +44,7 @@ diffuse: {updates: 5, batch: 16, network: {kind: residual-mlp, width: 16, depth:
 generate: {steps: 3, per_subset: 20, rendered: 0, subsets: [[], [a], [b, c]]}
 judge: {updates: 5}
 """
+IMAGE = "a: {kind: image, latent_dim: 4, size: 16, channels: 1}"
 SUITE = """
 name: small
 spec: base.yaml
@@ -535,6 +537,41 @@ def test_a_killed_suite_goes_on_and_runs_no_cell_twice(
     assert len((out / "leaderboard.csv").read_text().splitlines()) == 5
     third = subprocess.run(command(path, out), env=environment, capture_output=True, text=True)
     assert "started" not in third.stderr
+
+
+@pytest.mark.slow
+def test_what_is_wrong_with_one_cell_leaves_the_others_alone(
+    suite_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    rows = [f"{split},{n}.png,word {n}" for split in ("train", "validation", "test") for n in "123"]
+    for n in "123":
+        Image.new("L", (16, 16), int(n)).save(tmp_path / f"{n}.png")
+    good = "\n".join(["split,a,b", *rows, ""])
+    (tmp_path / "torn.png").write_bytes((tmp_path / "1.png").read_bytes()[:-40])
+    changes = {"good": "1.png", "torn": "torn.png", "unpaired": "4.png"}
+    for name, picture in changes.items():
+        (tmp_path / f"{name}.csv").write_text(good.replace("test,1.png", f"test,{picture}"))
+    base = BASE.replace("{kind: examples, train: 60, validation: 20, test: 20}", "{}")
+    base = base.replace("a: {kind: text, latent_dim: 4, max_bytes: 32}", IMAGE)
+    base = base.replace("data: {}", f"data: {{kind: manifest, path: {tmp_path}/good.csv}}")
+    methods = [f"{name}: {{data.path: {tmp_path}/{name}.csv}}" for name in [*changes, "gone"]]
+    methods = ["nope: {diffuse: {method: nope}}", *methods]
+    head = "name: small\nspec: base.yaml\nmodalities: [[a, b], [a, d]]\nmethods:\n"
+    text = f"{head}{indent(chr(10).join(methods), '  ')}\n"
+    environment = {**os.environ, "MLD_STORE": str(tmp_path / "store"), "OMP_NUM_THREADS": "1"}
+    suite = command(suite_file(text, base), tmp_path / "out")
+    told = subprocess.run(suite, env=environment, capture_output=True, text=True)
+    assert told.returncode == 8
+    for line in (
+        "done     a+b, good, seed 0",
+        "failed: a+b, nope, seed 0: suite.yaml:5: diffuse.method: no plugin of kind 'nope'",
+        "failed: a+b, torn, seed 0: 1 item of the test split cannot be used: row 'torn.csv:8'",
+        "failed: a+b, unpaired, seed 0: unpaired.csv:8: column 'a': 4.png cannot be read",
+        "failed: a+b, gone, seed 0: gone.csv: cannot be read",
+        "failed: a+d, nope, seed 0 and 4 more: suite.yaml:3: modalities[1][1]: no modality 'd'",
+    ):
+        assert line in told.stderr.replace(f"{tmp_path}/", "")
+    assert len((tmp_path / "out" / "leaderboard.csv").read_text().splitlines()) == 2
 
 
 @pytest.mark.slow
