@@ -97,7 +97,7 @@ class Rival(Generative):
 def guidance_of(told: float | GuidanceSpec) -> Guidance:
     """Guidance as a spec or a command says it: one strength for both parts, or one each."""
     if isinstance(told, GuidanceSpec):
-        return Guidance(told.conditional, told.joint)
+        return Guidance(told.conditional, told.joint, told.interval)
     return Guidance(float(told), float(told))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -84,7 +84,7 @@ class Imputer:
 
     def _done(self, listing: Listing, out: Path) -> dict[str, Any]:
         """The cells of the rows that an earlier call has filled, by place."""
-        strength = [self.guidance.conditional, self.guidance.joint]
+        strength = list(astuple(self.guidance))
         key = digest(
             {
                 "manifest": file_digest(listing.path),

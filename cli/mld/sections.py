@@ -16,6 +16,7 @@ from pydantic import (
     WrapValidator,
     field_validator,
     model_serializer,
+    model_validator,
 )
 
 from mld.complaints import Findings, either, explain
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 Whole = Annotated[int, Field(strict=True)]
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Time = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 Updates = Annotated[int, Field(strict=True, gt=0, description="optimiser steps")]
 Batch = Annotated[int, Field(strict=True, gt=0, description="rows per optimiser step")]
 LearningRate = Annotated[
@@ -162,6 +164,16 @@ class GuidanceSpec(Section):
 
     conditional: Real = Field(1.0, ge=0, description="weight of the observed modalities")
     joint: Real = Field(1.0, ge=0, description="weight of the generated ones upon each other")
+    interval: tuple[Time, Time] = Field(
+        (0.0, 1.0), description="the times between which to guide; outside it costs nothing"
+    )
+
+    @model_validator(mode="after")
+    def _rises(self) -> GuidanceSpec:
+        first, last = self.interval
+        if first >= last:
+            raise Findings([(("interval",), f"must rise, not go from {first} to {last}")])
+        return self
 
 
 Strength = Annotated[
@@ -184,7 +196,7 @@ class GenerateSpec(Section):
     ] = Field("dpm-solver++", description="the solver")
     steps: Whole = Field(20, gt=0, description="solver steps")
     guidance: Strength = Field(
-        1.0, description="0 is none; a number, or {conditional: a, joint: b}"
+        1.0, description="0 is none; a number, or {conditional: a, joint: b, interval: [from, to]}"
     )
     per_subset: Whole = Field(500, gt=0, description="samples for each observed subset")
     rendered: Whole = Field(8, ge=0, description="samples for each subset drawn in the report")

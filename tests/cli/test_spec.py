@@ -295,6 +295,10 @@ digits.yaml:25: judge: given twice; the first is at digits.yaml:23"""
         ),
         ("generate: {guidance: -0.5}", "generate.guidance: must be at least 0, not -0.5"),
         (
+            "generate: {guidance: {interval: [0.6, 0.1]}}",
+            "generate.guidance.interval: must rise, not go from 0.6 to 0.1",
+        ),
+        (
             "generate: {guidance: {join: 1}}",
             "generate.guidance.join: unknown field; did you mean 'joint'?",
         ),

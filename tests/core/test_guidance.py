@@ -77,6 +77,30 @@ def test_equal_terms_are_asked_for_once(
     assert asked == [rows]
 
 
+@pytest.mark.parametrize("t", [0.05, 0.2, 0.4, 0.5, 0.9])
+def test_outside_its_interval_guidance_costs_nothing_and_changes_nothing(
+    world: Any, t: float
+) -> None:
+    roles = torch.tensor(PATTERNS)
+    times = multi_time_vector(torch.full((len(PATTERNS), 1), t).double(), roles)
+    z = torch.randn(len(PATTERNS), 6, dtype=torch.float64)
+    asked: list[int] = []
+
+    def count(z: Tensor, times: Tensor, roles: Tensor) -> Tensor:
+        asked.append(len(z))
+        return world.predict_noise(z, times, roles)
+
+    limited, as_told = [
+        GuidedNoise(count, world.layout, guidance, torch.zeros_like(z))(z, times, roles)
+        for guidance in (
+            Guidance(2.0, 1.0, (0.1, 0.6)),
+            Guidance(2.0, 1.0) if 0.1 <= t <= 0.6 else Guidance(0.0, 0.0),
+        )
+    ]
+    assert asked[0] == asked[1]
+    assert torch.equal(limited, as_told)
+
+
 def test_absent_latents_never_leak_into_a_marginal(world: Any) -> None:
     seen: list[Tensor] = []
 
@@ -97,3 +121,9 @@ def test_absent_latents_never_leak_into_a_marginal(world: Any) -> None:
 def test_negative_guidance_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 0"):
         Guidance(-1.0, 0.0)
+
+
+@pytest.mark.parametrize("interval", [(0.5, 0.5), (-0.1, 1.0), (0.0, 1.1)])
+def test_an_interval_that_is_none_is_refused(interval: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="interval of times"):
+        Guidance(interval=interval)

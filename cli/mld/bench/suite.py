@@ -139,7 +139,9 @@ class Coordinates(Section):
         """The guidance in words."""
         own = self.guidance
         if isinstance(own, GuidanceSpec):
-            return f"{own.conditional:g}/{own.joint:g}"
+            weights = f"{own.conditional:g}/{own.joint:g}"
+            first, last = own.interval
+            return weights if last - first == 1 else f"{weights} in {first:g}–{last:g}"
         return "" if own is None else f"{own:g}"
 
 
