@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from jaxtyping import Float, Shaped
 from torch import Generator, Tensor, nn
@@ -12,6 +15,9 @@ from mld.loop import Objective
 from mld.sections import TrainingSpec
 from mld.workplace import Workplace, code_digest, tensor_digest
 from mld_core import Modality
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 
 class Apprentice(Objective):
@@ -43,32 +49,54 @@ class Apprentice(Objective):
         loss = self.loss(x, batch).float().mean()
         return loss, {self.name: loss}
 
-    def learn(
-        self,
-        job: str,
-        rows: Mapping[str, Tensor],
-        validation: Mapping[str, Tensor],
-        spec: TrainingSpec,
-        workplace: Workplace,
-    ) -> None:
-        """Train the network in place, or read from the store what the same training gave before.
 
-        Args:
-            job: "autoencode" or "classify".
-            rows: the items "x" and what the loss asks of them.
-        """
-        key = {
-            "kind": self.modality.kind,
-            "config": self.modality.config.model_dump(mode="json"),
-            "facts": dict(self.modality.facts),
-            "code": code_digest(type(self.modality).__module__),
-            "name": self.name,
-            "shapes": {name: list(t.shape) for name, t in self.network.state_dict().items()},
-            "items": tensor_digest(*rows.values()),
+@dataclass(frozen=True)
+class Lessons:
+    """One apprentice's training, or what the store has of the same one.
+
+    Args:
+        job: "autoencode" or "classify".
+        rows: the items "x" and what the loss asks of them.
+    """
+
+    job: str
+    apprentice: Apprentice
+    rows: Mapping[str, Tensor]
+    validation: Mapping[str, Tensor]
+    spec: TrainingSpec
+
+    @cached_property
+    def key(self) -> dict[str, JsonValue]:
+        """What decides the weights beside the settings and the computing."""
+        modality, network = self.apprentice.modality, self.apprentice.network
+        return {
+            "kind": modality.kind,
+            "config": modality.config.model_dump(mode="json"),
+            "facts": dict(modality.facts),
+            "code": code_digest(type(modality).__module__),
+            "name": self.apprentice.name,
+            "shapes": {name: list(t.shape) for name, t in network.state_dict().items()},
+            "items": tensor_digest(*self.rows.values()),
         }
-        trained = workplace.trained_once(f"{job}/{self.name}", self, rows, validation, spec, key)
-        self.load_state_dict(trained.weights)
-        self.network.eval()
+
+    def take(self, workplace: Workplace) -> None:
+        """Train the network in place, or read its weights."""
+        job = f"{self.job}/{self.apprentice.name}"
+        trained = workplace.trained_once(
+            job, self.apprentice, self.rows, self.validation, self.spec, self.key
+        )
+        self.apprentice.load_state_dict(trained.weights)
+        self.apprentice.network.eval()
 
 
-__all__ = ["Apprentice"]
+def learn_all(lessons: Iterable[Lessons], workplace: Workplace) -> None:
+    """Train every network, those first that no other run is training at the moment."""
+    left = list(lessons)
+    while left:
+        free = (own for own in left if not workplace.is_training(own.job, own.spec, own.key))
+        chosen = next(free, left[0])
+        left.remove(chosen)
+        chosen.take(workplace)
+
+
+__all__ = ["Apprentice", "Lessons", "learn_all"]

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from mld.apprentice import Apprentice
+from mld.apprentice import Apprentice, Lessons, learn_all
 from mld.coding import nats_per_item
 from mld.data import Data, Rows
 from mld.sections import AutoencodeSpec
@@ -44,15 +44,32 @@ def train_autoencoders(
     if run_dir.read_back(STAGE, made_from):
         return load_autoencoders(modalities, workplace)
     with run_dir.stage(STAGE) as seconds:
-        trained, audit, parameters = {}, {}, {}
-        for index, (name, modality) in enumerate(modalities.items()):
-            train, held_out = (
-                _recorded(rows, name, index) for rows in (data.train, data.validation)
-            )
-            autoencoder = _train_one(spec, name, modality, train, held_out, workplace)
+        recorded = {
+            name: [_recorded(rows, name, index) for rows in (data.train, data.validation)]
+            for index, name in enumerate(modalities)
+        }
+        trained = {
+            name: _fresh(name, modality, recorded[name][0], workplace)
+            for name, modality in modalities.items()
+        }
+        learn_all(
+            [
+                Lessons(
+                    STAGE,
+                    Reconstruction(name, modality, trained[name]),
+                    *({"x": x} for x in recorded[name]),
+                    spec.of(name),
+                )
+                for name, modality in modalities.items()
+                if any(p.requires_grad for p in trained[name].parameters())
+            ],
+            workplace,
+        )
+        audit, parameters = {}, {}
+        for name, autoencoder in trained.items():
             run_dir.write_tensors(run_dir.autoencoder(name), autoencoder.state_dict())
-            trained[name] = autoencoder
             parameters[name] = sum(p.numel() for p in autoencoder.parameters())
+            train, held_out = recorded[name]
             audit[name] = {
                 "train": nats_per_item(autoencoder, train[:AUDITED]),
                 "validation": nats_per_item(autoencoder, held_out),
@@ -78,28 +95,19 @@ def load_autoencoders(
     return loaded
 
 
-def _train_one(
-    spec: AutoencodeSpec,
-    name: str,
-    modality: Modality,
-    train: Shaped[Tensor, " row *item"],
-    held_out: Shaped[Tensor, " row *item"],
-    workplace: Workplace,
+def _fresh(
+    name: str, modality: Modality, train: Shaped[Tensor, " row *item"], workplace: Workplace
 ) -> Autoencoder:
+    """An untrained autoencoder that keeps its contract, in eval mode."""
     autoencoder = workplace.fresh(modality.autoencoder, STAGE, name)
     _demand_flat_latents(name, modality, autoencoder, train[:2])
-    if not any(p.requires_grad for p in autoencoder.parameters()):
-        return autoencoder.eval()
-    rows, validation = {"x": train}, {"x": held_out}
-    Reconstruction(name, modality, autoencoder).learn(
-        STAGE, rows, validation, spec.of(name), workplace
-    )
     return autoencoder
 
 
 def _recorded(rows: Rows, name: str, index: int) -> Shaped[Tensor, " row *item"]:
     """The items of a modality in the rows that have one."""
-    return rows.items[name][rows.present[:, index]]
+    present = rows.present[:, index]
+    return rows.items[name] if bool(present.all()) else rows.items[name][present]
 
 
 @torch.no_grad()

@@ -42,8 +42,7 @@ class Store:
         """The place of one key, held until the block ends: others who want it wait."""
         from filelock import FileLock
 
-        name = digest(key)
-        path = self.root / name[:2] / f"{name}.safetensors"
+        path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = FileLock(path.with_suffix(".lock")).acquire()
@@ -54,6 +53,23 @@ class Store:
             ) from error
         with lock:
             yield Entry(path, dict(key))
+
+    def is_held(self, key: Mapping[str, JsonValue]) -> bool:
+        """Whether another process holds the place of a key at the moment."""
+        from filelock import FileLock, Timeout
+
+        lock = self._path(key).with_suffix(".lock")
+        if not lock.exists():
+            return False
+        try:
+            with FileLock(lock).acquire(blocking=False):
+                return False
+        except Timeout:
+            return True
+
+    def _path(self, key: Mapping[str, JsonValue]) -> Path:
+        name = digest(key)
+        return self.root / name[:2] / f"{name}.safetensors"
 
 
 class Entry:

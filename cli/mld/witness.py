@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mld.apprentice import Apprentice
+from mld.apprentice import Apprentice, Lessons
 from mld.coding import decode, encode
 from mld.data import Data
 from mld.sections import JudgeSpec
@@ -113,9 +113,8 @@ def _classifier(
         assert own.labels is not None
         use = own.present[:, index] & (own.labels >= 0)
         rows[split] = {"x": own.items[name][use], "label": own.labels[use]}
-    Classification(name, modality, classifier).learn(
-        "classify", rows["train"], rows["validation"], spec, workplace
-    )
+    apprentice = Classification(name, modality, classifier)
+    Lessons("classify", apprentice, rows["train"], rows["validation"], spec).take(workplace)
     run_dir = workplace.run_dir
     run_dir.write_tensors(run_dir.classifier(name), classifier.state_dict())
     return classifier

@@ -79,14 +79,7 @@ class Workplace:
 
         `key` is what decides the weights beside the settings and the computing.
         """
-        key = {
-            **key,
-            "job": job.partition("/")[0],
-            "training": [spec.updates, spec.batch, spec.learning_rate, ema],
-            "seed": self.seed,
-            "precision": self.compute.precision,
-            "threads": self.compute.threads,
-        }
+        key = self._whole_key(job, spec, key, ema)
         with self.store.entry(key) as entry:
             if entry.found:
                 self.run_dir.log("store", job=job, state="read back")
@@ -104,6 +97,22 @@ class Workplace:
             )
             entry.write(_packed(trained), {})
             return trained
+
+    def is_training(self, job: str, spec: Training, key: Mapping[str, JsonValue]) -> bool:
+        """Whether another run is at the same training just now, which `trained_once` waits for."""
+        return self.store.is_held(self._whole_key(job, spec, key, None))
+
+    def _whole_key(
+        self, job: str, spec: Training, key: Mapping[str, JsonValue], ema: float | None
+    ) -> dict[str, JsonValue]:
+        return {
+            **key,
+            "job": job.partition("/")[0],
+            "training": [spec.updates, spec.batch, spec.learning_rate, ema],
+            "seed": self.seed,
+            "precision": self.compute.precision,
+            "threads": self.compute.threads,
+        }
 
 
 def _packed(trained: Trained) -> dict[str, Tensor]:

@@ -3,11 +3,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from mld.apprentice import learn_all
 from mld.store import Store
 from mld_core.errors import ArtefactError
 
@@ -79,3 +82,25 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
         Store(tmp_path / "file").entry(KEY),
     ):
         pass
+
+
+def test_what_another_run_trains_is_left_for_later(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    taken: list[str] = []
+
+    class Own:
+        def __init__(self, name: str) -> None:
+            self.job, self.spec, self.key = name, None, {"name": name}
+
+        def take(self, _: object) -> None:
+            taken.append(self.job)
+            if self.job == "c":
+                others.close()
+
+    others = ExitStack()
+    others.enter_context(store.entry({"name": "a"}))
+    others.enter_context(store.entry({"name": "b"}))
+    workplace = SimpleNamespace(is_training=lambda job, spec, key: store.is_held(key))
+    learn_all([Own("a"), Own("b"), Own("c"), Own("d")], workplace)  # type: ignore[list-item, arg-type]
+    assert taken == ["c", "a", "b", "d"]
+    assert not store.is_held({"name": "never seen"})
