@@ -74,6 +74,8 @@ class Method(ABC):
     Config: ClassVar[type[MethodConfig]]
     needs_complete: ClassVar[bool] = False
     """True: rows with a missing cell are left out of its training."""
+    libraries: ClassVar[tuple[str, ...]] = ()
+    """Distributions whose version decides what it learns, beside the plugin's own code."""
 
     def __init__(self, config: MethodConfig, modalities: Mapping[str, Modality]) -> None:
         self.config = config

@@ -79,6 +79,10 @@ class Lessons:
             "items": tensor_digest(*self.rows.values()),
         }
 
+    def are_taken(self, workplace: Workplace) -> bool:
+        """Whether another run is at the same training just now."""
+        return workplace.is_training(self.job, self.apprentice, self.spec, self.key)
+
     def take(self, workplace: Workplace) -> None:
         """Train the network in place, or read its weights."""
         job = f"{self.job}/{self.apprentice.name}"
@@ -93,7 +97,7 @@ def learn_all(lessons: Iterable[Lessons], workplace: Workplace) -> None:
     """Train every network, those first that no other run is training at the moment."""
     left = list(lessons)
     while left:
-        free = (own for own in left if not workplace.is_training(own.job, own.spec, own.key))
+        free = (own for own in left if not own.are_taken(workplace))
         chosen = next(free, left[0])
         left.remove(chosen)
         chosen.take(workplace)

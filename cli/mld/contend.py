@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 
 import torch
 from jaxtyping import Float
@@ -79,6 +80,8 @@ def train_method(
                 name: [own.kind, own.config.model_dump(mode="json"), dict(own.facts)]
                 for name, own in modalities.items()
             },
+            "core": code_digest("mld_core"),
+            "libraries": {name: version(name) for name in method.libraries},
             "rows": tensor_digest(*rows.values()),
         }
         objective = Contention(spec.method, model, modalities)
@@ -103,15 +106,20 @@ def load_method(
     return model.eval()
 
 
+def method_of(spec: MethodSpec, registry: Registry, modalities: Mapping[str, Modality]) -> Method:
+    """The method with its settings. SpecError if it cannot take the modalities."""
+    provides = registry.method(spec.method)
+    try:
+        return provides(spec.config, modalities)
+    except ValueError as error:
+        raise SpecError(f"diffuse.method: {spec.method}: {error}") from error
+
+
 def build_model(
     spec: MethodSpec, registry: Registry, modalities: Mapping[str, Modality]
 ) -> tuple[Method, JointModel]:
     """A method and its fresh model. SpecError if it cannot take the modalities."""
-    provides = registry.method(spec.method)
-    try:
-        method = provides(spec.config, modalities)
-    except ValueError as error:
-        raise SpecError(f"diffuse.method: {spec.method}: {error}") from error
+    method = method_of(spec, registry, modalities)
     fresh = {name: modality.autoencoder() for name, modality in modalities.items()}
     return method, _called(spec.method, "model", lambda: method.model(fresh))
 
@@ -141,4 +149,4 @@ def _called(kind: str, what: str, call: Callable[[], object]) -> object:
         raise PluginError(f"method {kind!r}: {what} failed: {told}") from error
 
 
-__all__ = ["STAGE", "build_model", "load_method", "train_method"]
+__all__ = ["STAGE", "build_model", "load_method", "method_of", "train_method"]

@@ -18,7 +18,7 @@ from pydantic import JsonValue
 
 from mld.autoencode import train_autoencoders
 from mld.compute import resolve, using
-from mld.contend import train_method
+from mld.contend import method_of, train_method
 from mld.data import layout_of
 from mld.diffuse import train_diffusion
 from mld.generate import generate
@@ -47,6 +47,8 @@ def run(spec: Spec, run_dir: RunDir, registry: Registry, redo: str | None = None
             run_dir.redo(redo)
     with using(workplace.compute):
         prepared = prepare(spec, registry, workplace)
+        if isinstance(spec.diffuse, MethodSpec):
+            method_of(spec.diffuse, registry, prepared.modalities)
         with run_dir.lock(), _failures_kept(run_dir):
             _demand_same_spec(spec, workplace)
             run_dir.write_text(run_dir.spec, dump_spec(spec))

@@ -150,8 +150,7 @@ class _Training:
         self.ema = self._average(kept)
         self.rows = self._on_device(work.rows)
         self.count = len(next(iter(self.rows.values())))
-        chances = self.objective.chances(self.rows)
-        self.shares = None if chances is None else (chances.double() / chances.sum()).cumsum(0)
+        self.shares = self._cumulative(self.objective.chances(work.rows))
         self.held_out = self._validation_rows()
         self.generator = Generator(fabric.device)
 
@@ -164,6 +163,14 @@ class _Training:
     def _on_device(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor.to(self.fabric.device) for name, tensor in tensors.items()}
 
+    def _cumulative(self, chances: Float[Tensor, " row"] | None) -> Float[Tensor, " row"] | None:
+        if chances is None:
+            return None
+        shares = (chances.double() / chances.double().sum()).cumsum(0)
+        # Apple's GPUs have no float64.
+        kind = torch.float32 if self.fabric.device.type == "mps" else torch.float64
+        return shares.to(kind).to(self.fabric.device)
+
     def _validation_rows(self) -> dict[str, Tensor] | None:
         if self.work.validation is None:
             return None
@@ -174,12 +181,10 @@ class _Training:
 
     def find_gradients(self, stop: bool) -> tuple[Float[Tensor, " value"], list[str]]:
         """A row for the ledger; the gradients of the next update stay with the parameters."""
-        settings, device = self.work.settings, self.fabric.device
+        settings = self.work.settings
         seed = partial(derive, settings.seed, self.work.job, self.update, self.fabric.global_rank)
         self.generator.manual_seed(seed("draws"))
-        # Torch's own `manual_seed` is dear on a processor: it speaks to every kind of device.
-        reseed = torch.default_generator.manual_seed if device.type == "cpu" else torch.manual_seed
-        reseed(seed("dropout"))
+        self._reseed(seed("dropout"))
         chosen = self._draw(settings.batch // self.fabric.world_size)
         batch = {name: tensor.index_select(0, chosen) for name, tensor in self.rows.items()}
         loss, parts = self.step(lambda: batch, self.generator)
@@ -194,6 +199,12 @@ class _Training:
         if self.fabric.world_size > 1:
             values = self.fabric.all_reduce(values, reduce_op="mean")
         return values, list(parts)
+
+    def _reseed(self, seed: int) -> None:
+        """Seed torch's global generator."""
+        # Torch's own `manual_seed` is dear on a processor: it speaks to every kind of device.
+        on_cpu = self.fabric.device.type == "cpu"
+        (torch.default_generator.manual_seed if on_cpu else torch.manual_seed)(seed)
 
     def _draw(self, count: int) -> Int64[Tensor, " row"]:
         """Rows with replacement."""
@@ -224,6 +235,7 @@ class _Training:
             return None
         seed = derive(self.work.settings.seed, self.work.job, "validation draws")
         self.generator.manual_seed(seed)
+        self._reseed(seed)
         state = self.ema.state if self.ema else self.state
         held_out = {n: t.split(self.work.settings.batch) for n, t in self.held_out.items()}
         total = rows = 0.0

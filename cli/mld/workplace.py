@@ -15,11 +15,13 @@ import torch
 from pydantic import BaseModel, JsonValue
 from torch import Tensor, nn
 
+from mld.artefact import file_digest
 from mld.compute import Compute
 from mld.loop import Objective, Settings, Trained, train
 from mld.rundir import RunDir, digest
 from mld.seeds import derive
 from mld.store import Store
+from mld.training import run_updates
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,7 +81,7 @@ class Workplace:
 
         `key` is what decides the weights beside the settings and the computing.
         """
-        key = self._whole_key(job, spec, key, ema)
+        key = self._whole_key(job, objective, spec, key, ema)
         with self.store.entry(key) as entry:
             if entry.found:
                 self.run_dir.log("store", job=job, state="read back")
@@ -98,15 +100,24 @@ class Workplace:
             entry.write(_packed(trained), {})
             return trained
 
-    def is_training(self, job: str, spec: Training, key: Mapping[str, JsonValue]) -> bool:
+    def is_training(
+        self, job: str, objective: Objective, spec: Training, key: Mapping[str, JsonValue]
+    ) -> bool:
         """Whether another run is at the same training just now, which `trained_once` waits for."""
-        return self.store.is_held(self._whole_key(job, spec, key, None))
+        return self.store.is_held(self._whole_key(job, objective, spec, key, None))
 
     def _whole_key(
-        self, job: str, spec: Training, key: Mapping[str, JsonValue], ema: float | None
+        self,
+        job: str,
+        objective: Objective,
+        spec: Training,
+        key: Mapping[str, JsonValue],
+        ema: float | None,
     ) -> dict[str, JsonValue]:
+        learnt_by = inspect.getfile(run_updates), inspect.getfile(type(objective))
         return {
             **key,
+            "loss and loop": [file_digest(Path(file)) for file in learnt_by],
             "job": job.partition("/")[0],
             "training": [spec.updates, spec.batch, spec.learning_rate, ema],
             "seed": self.seed,

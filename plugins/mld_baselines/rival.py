@@ -38,6 +38,7 @@ class Rival(Method):
     """
 
     config: RivalConfig
+    libraries = ("multivae",)
     vae: ClassVar[str]
     """The class's name in the package; its config bears the same name and `Config`."""
     mixture: ClassVar[bool] = False

@@ -173,8 +173,10 @@ class _Reading:
         """What each row's item is read from: a file that exists, or the cell where inline."""
         sources: list[Path | str | None] = []
         for record in self._table.records:
-            cell = record.cells.get(column) or None
-            if cell is not None and not isinstance(cell, str):
+            cell = record.cells.get(column)
+            if cell == "":
+                cell = None
+            elif cell is not None and not isinstance(cell, str):
                 told = f"the cell of column {column!r} must be text, not {cell!r}"
                 self._faults.append((record.line, told))
             elif cell is not None and not inline:

@@ -114,6 +114,8 @@ def test_what_goes_wrong_is_told(
 ) -> None:
     with pytest.raises(error, match=message):
         run(told(RELAY, *SMALL[1:3], override), RunDir(tmp_path / "run"), registry)
+    # What can be known at once is said before anything is trained.
+    assert RunDir(tmp_path / "run").has("autoencode") is (error is PluginError)
 
 
 def test_incomplete_rows_train_or_are_counted(

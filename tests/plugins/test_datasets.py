@@ -273,6 +273,10 @@ def test_what_may_be_wrong_with_a_csv_file(refused, text, expected):
             "rows.jsonl:1: the id must be text or a whole number, not True",
             "rows.jsonl:1: the label must be text or a whole number, not 1.5",
         ]),
+        ('{"word": 0, "page": false}\n', [
+            "rows.jsonl:1: the cell of column 'page' must be text, not False",
+            "rows.jsonl:1: the cell of column 'word' must be text, not 0",
+        ]),
     ],
 )  # fmt: skip
 def test_what_may_be_wrong_with_a_jsonl_file(refused, text, expected):
