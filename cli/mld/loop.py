@@ -92,7 +92,7 @@ def _making(
             "job": job,
             "settings": asdict(settings),
             "shapes": {name: list(t.shape) for name, t in objective.state_dict().items()},
-            "compute": [compute.precision, compute.threads],
+            "compute": [compute.precision, compute.threads, compute.devices],
             "made_from": made_from,
         }
     )

@@ -121,6 +121,7 @@ class Workplace:
             "job": job.partition("/")[0],
             "training": [spec.updates, spec.batch, spec.learning_rate, ema],
             "seed": self.seed,
+            "devices": self.compute.devices,
             "precision": self.compute.precision,
             "threads": self.compute.threads,
         }

@@ -183,9 +183,11 @@ def _table(group: Group, title: str, columns: dict[str, tuple[str, str]]) -> Tab
         Row(line.variant, [_entry(line, column, best[column]) for column in known])
         for line in lines
     ]
-    ceilings = [_entry(lines[0], columns[column][1], None) for column in known]
-    if any(entry is not NOTHING for entry in ceilings):
-        rows.append(Row("reconstructions", ceilings, apart=True))
+    ceilings = [[_entry(line, columns[column][1], None) for column in known] for line in lines]
+    if any(entry is not NOTHING for entry in ceilings[0]):
+        alike = all(own == ceilings[0] for own in ceilings)
+        whose = "" if alike else f", {lines[0].variant}"
+        rows.append(Row(f"reconstructions{whose}", ceilings[0], apart=True))
     for method in dict.fromkeys(item.method for item in group.published):
         own = {item.metric: item for item in group.published if item.method == method}
         entries = [
