@@ -27,7 +27,9 @@ READING = (
     "Means over seeds ± standard deviation; of a single seed, the 95 % bootstrap interval over its "
     "samples. Bold: the difference to every other variant has a 95 % interval that leaves out 0. "
     "The row of reconstructions is what the autoencoders alone make possible: the share of "
-    "held-out rows whose reconstructions are classified right, and their Frechet distance."
+    "held-out rows whose reconstructions are classified right, and their Frechet distance. "
+    "Training and parameters are of mld's score network, its autoencoders apart, or of the whole "
+    "rival."
 )
 COMPARING = (
     "Paired by seed, with 95 % intervals (Student's t over seeds; of a single seed, of two "
