@@ -363,6 +363,35 @@ def test_a_cell_that_a_left_run_still_holds_waits_for_it(
     assert capsys.readouterr().err.count(f"waits    {cells[0].at}: process {os.getpid()}") == 1
 
 
+def test_methods_that_come_to_the_same_are_one_run(
+    suite_file: Callable[..., Path], finish: Callable[..., None], tmp_path: Path
+) -> None:
+    path = suite_file(SUITE.replace("{diffuse.roles: paper, generate.guidance: 0}", "{}"))
+    cells = make_cells(load_suite(path), Registry())
+    bench = Bench(tmp_path / "out")
+    bench.freeze(cells)
+
+    class Late(Instant):
+        def start(self, spec: Path, out: Path, log: Path, threads: int) -> Job:
+            self.started.append(out.name)
+
+            class Running(Over):
+                def poll(self) -> int | None:
+                    finish(bench, next(cell for cell in cells if cell.key == out.name), 0.8)
+                    return self.code
+
+            return Running(0)
+
+    executor = Late(finish, bench)
+    course = run_cells(bench, cells, executor, 1)
+    assert sorted(executor.started) == sorted({cell.key for cell in cells})
+    assert course.counts()["done"] == len(executor.started) == 2
+    write_leaderboard(bench, load_suite(path).told, cells)
+    assert "2 of 2 cells are done." in (bench.path / "leaderboard.md").read_text()
+    shown = CliRunner().invoke(app, ["bench", str(path), "--out", str(bench.path), "--dry-run"])
+    assert "2 cells: 2 done, 0 failed, 0 open" in shown.stdout
+
+
 def test_two_suites_in_one_folder_are_refused_unless_they_are_shards(tmp_path: Path) -> None:
     bench = Bench(tmp_path / "out")
     with bench.held("1/2"), bench.held("2/2"):

@@ -206,6 +206,14 @@ def make_cells(suite: Suite, registry: Registry) -> list[Cell]:
     return cells
 
 
+def distinct(cells: Iterable[Cell]) -> list[Cell]:
+    """One cell for each run: cells whose specs come to the same share one."""
+    runs: dict[str, Cell] = {}
+    for cell in cells:
+        runs.setdefault(cell.key, cell)
+    return list(runs.values())
+
+
 def in_order(cells: Iterable[Cell]) -> list[Cell]:
     """Cells as they are best run: so that few wait for a network that another is training.
 
@@ -242,4 +250,4 @@ def _plain(at: Coordinates) -> dict[str, Any]:
     return at.model_dump(mode="json")
 
 
-__all__ = ["Bench", "Cell", "State", "in_order", "make_cells", "told_together"]
+__all__ = ["Bench", "Cell", "State", "distinct", "in_order", "make_cells", "told_together"]

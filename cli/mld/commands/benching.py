@@ -169,6 +169,7 @@ def _print_faults(cells: Sequence[Cell]) -> None:
 
 def _print_cells(bench: Bench, cells: Sequence[Cell], slots: int) -> None:
     """Each cell and its state, and how long the open ones may take."""
+    from mld.bench.cells import distinct
     from mld.bench.forecast import Forecast
     from mld.bench.running import clock
 
@@ -179,11 +180,11 @@ def _print_cells(bench: Bench, cells: Sequence[Cell], slots: int) -> None:
         f"{list(states.values()).count(state)} {state}" for state in ("done", "failed", "open")
     )
     forecast = Forecast(bench, cells)
-    waiting = [cell for cell in cells if states[cell.key] == "open"]
+    waiting = [cell for cell in distinct(cells) if states[cell.key] == "open"]
     basis = "from the done ones" if forecast.measured else "very roughly: none is done yet"
     seconds = clock(forecast.total(waiting, slots))
     told = f"estimated time for the open ones, {slots} at once: {seconds} ({basis})"
-    typer.echo(f"{len(cells)} cells: {counts}; {told}")
+    typer.echo(f"{len(states)} cells: {counts}; {told}")
 
 
 def _print_results(bench: Bench, cells: Sequence[Cell], as_json: bool) -> None:
