@@ -175,6 +175,27 @@ def test_what_a_method_settles_is_not_varied_for_it(suite_file: Callable[..., Pa
     assert cells[6][1].value["diffuse"] == {"method": "other", "updates": 7}
 
 
+def test_a_rate_or_a_part_of_guidance_of_its_own_is_not_varied_either(
+    suite_file: Callable[..., Path],
+) -> None:
+    methods = """
+  gaps: {data.missing.rate: 0.3}
+  more: {data: {kind: examples, missing: {rate: 0.4}}}
+  whole: {data.missing: null}
+  pulled: {generate.guidance.joint: 3.0}"""
+    text = SUITE.partition("methods:")[0] + f"methods:{methods}\n"
+    text += "samplers: {weak: {guidance: {joint: 0.5}}}\nmissing: [0, 0.5]\nguidance: [0, 1]\n"
+    cells = list(grid(load_suite(suite_file(text))))
+    assert [at.variant for at, _ in cells] == [
+        *(f"{own} · weak · w {strength}" for own in ("gaps", "more", "whole") for strength in "01"),
+        "pulled · missing 0",
+        "pulled · missing 0.5",
+    ]
+    told = [document.value["data"]["missing"] for _, document in cells[:6:2]]
+    assert told == [{"rate": 0.3}, {"rate": 0.4}, None]
+    assert cells[6][1].value["generate"]["guidance"] == {"joint": 3.0}
+
+
 def test_no_cell_missing_takes_the_bases_rate_away(suite_file: Callable[..., Path]) -> None:
     base = BASE.replace("test: 20}", "test: 20, missing: {rate: {a: 0.1, c: 0.2}}}")
     own, none, half = (
@@ -241,6 +262,10 @@ def test_a_cells_spec_is_whole_and_its_key_stays(
         (
             ("seeds: [0, 1]", "set: {seed: 3}"),
             "suite.yaml:8: set.seed: is what the suite's `seeds` sets: write it there",
+        ),
+        (
+            ("seeds: [0, 1]", "set:\n  compute:\n    threads: 4"),
+            "suite.yaml:10: set.compute.threads: is what the suite's `threads` sets: write it",
         ),
         (("seeds: [0, 1]", "guidance: [some]"), "suite.yaml:8: guidance[0]: must be a number or"),
         (("base.yaml", "bas.yaml"), "bas.yaml: cannot be read"),

@@ -179,6 +179,18 @@ def test_other_methods_are_compared_with_the_most_alike_of_the_first(
     assert "Missing cells, guidance 1" in titles
 
 
+def test_a_method_with_its_own_rate_is_in_the_charts_of_all_rates(
+    suite: Callable[..., Suite],
+) -> None:
+    text = "methods: {one: {}, two: {data.missing.rate: 0.3}}\nmissing: [0, 0.5]\n"
+    every = {("one", 0): (0.8, 20.0, 60.0), ("two", 0): (0.5, 40.0, 1.0)}
+    bench, told, cells = suite(f"{text}guidance: [0, 1]\n", every, by_method_and_seed)
+    (group,) = groups_of(told, lines_of(bench, cells))
+    charts = {chart.title: chart.drawing for chart in charts_of(told, group)}
+    assert charts["Cost, missing 0.5"].count("<title>two") == 2
+    assert "<title>two" not in charts["Missing cells, guidance 1"]
+
+
 def test_solvers_are_strands_and_each_strength_has_its_chart(suite: Callable[..., Suite]) -> None:
     text = (
         "modalities: [[a, b]]\nguidance: [0, 1]\nsamplers: [{sampler: ddim, steps: 5}, "

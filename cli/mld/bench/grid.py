@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import combinations, product
 from typing import Any
 
-from mld.bench.suite import Coordinates, Overrides, Suite
+from mld.bench.suite import Coordinates, Overrides, Suite, paths
 from mld.complaints import did_you_mean
 from mld.yaml_source import Document, Dotted
 
@@ -22,7 +22,8 @@ def grid(suite: Suite) -> Iterator[tuple[Coordinates, Document]]:
         start = suite.base.part()
         _set(start, suite, ("set",), told.set)
         _set(start, suite, ("methods", method), own)
-        for seed, missing in product(told.seeds, told.missing or [None]):
+        rates = [] if _settles(own, "data.missing") else told.missing
+        for seed, missing in product(told.seeds, rates or [None]):
             for sampler, guidance in _sampled(suite, start, own):
                 at = Coordinates(
                     modalities=names,
@@ -66,20 +67,18 @@ def _sampled(suite: Suite, start: Document, own: Overrides) -> list[tuple[str, i
     whole = _mapping(start.value)
     if _mapping(whole.get("diffuse")).get("method", "mld") != "mld":
         return [("", None)]
-    settled = _flat(own)
     samplers = [
         name
         for name, (_, sampling) in told.sampling().items()
-        if not settled & {f"generate.{key}" for key in sampling}
+        if not any(_settles(own, f"generate.{'.'.join(path)}") for path in paths(sampling))
     ]
-    strengths = range(0 if "generate.guidance" in settled else len(told.guidance))
+    strengths = range(0 if _settles(own, "generate.guidance") else len(told.guidance))
     return list(product(samplers or [""], list(strengths) or [None]))
 
 
-def _flat(own: Overrides) -> set[str]:
-    """The dotted names that overrides set, those inside a section too."""
-    inner = {f"{name}.{key}" for name, value in own.items() for key in _mapping(value)}
-    return {*own, *inner}
+def _settles(own: Overrides, name: str) -> bool:
+    """Whether overrides set what has a dotted name, or something in it."""
+    return any(f"{'.'.join(path)}.".startswith(f"{name}.") for path in paths(own))
 
 
 def _sampling(suite: Suite, sampler: str) -> tuple[Dotted, Overrides]:
