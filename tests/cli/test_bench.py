@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import indent
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -651,6 +652,33 @@ def test_ray_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(SpecError, match=r"pip install 'mld-toolkit\[ray\]'"):
         RayExecutor(1, 1)
+
+
+def test_a_worker_that_ray_has_lost_fails_its_cell_alone(
+    cells: list[Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Lost(Exception):
+        pass
+
+    def get(reference: str) -> int:
+        if reference.endswith(f"{cells[0].key}.yaml"):
+            raise Lost("the worker died\nno more is known")
+        return 5
+
+    ray = SimpleNamespace(
+        is_initialized=lambda: True,
+        cluster_resources=dict,
+        remote=lambda **_: lambda _: SimpleNamespace(remote=lambda words, *_: words[1]),
+        wait=lambda references, timeout: (references, []),
+        get=get,
+        exceptions=SimpleNamespace(RayError=Lost),
+    )
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    bench = Bench(tmp_path / "out")
+    bench.freeze(cells)
+    run_cells(bench, cells, RayExecutor(2, 1), 1)
+    told = "Ray has lost the run: the worker died (exit code 130)"
+    assert [bench.failure(cell) == told for cell in cells] == [True, False, False, False]
 
 
 def test_a_running_cell_tells_its_stage(cells: list[Cell], tmp_path: Path) -> None:

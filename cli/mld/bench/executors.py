@@ -8,9 +8,9 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from mld_core import SpecError
+from mld_core import ExitCode, SpecError
 
 STARTS = "from mld.bench.leash import leash; leash({}); from mld.app import main; main()"
 PATIENCE = 60.0
@@ -26,7 +26,7 @@ class Job(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """Ask it to save and end."""
+        """Let it end; where it can, it saves first."""
 
     @abstractmethod
     def wait(self) -> None:
@@ -110,19 +110,29 @@ class RayExecutor(Executor):
         """A task that runs the same command on whichever machine is free."""
         environment = {"OMP_NUM_THREADS": str(threads)}
         told = (_run_words(spec.resolve(), out.resolve()), log.resolve(), environment)
-        return _Task(self._ray, self._remote.remote(*told))
+        return _Task(self._ray, self._remote.remote(*told), log)
 
 
 class _Task(Job):
-    def __init__(self, ray: Any, reference: Any) -> None:
+    def __init__(self, ray: Any, reference: Any, log: Path) -> None:
         self._ray = ray
         self._reference = reference
+        self._log = log
 
     def poll(self) -> int | None:
         ready, _ = self._ray.wait([self._reference], timeout=0)
-        return int(self._ray.get(ready[0])) if ready else None
+        if not ready:
+            return None
+        try:
+            return int(self._ray.get(ready[0]))
+        except self._ray.exceptions.RayError as error:
+            # The worker died, or its machine: the run that it had begun died with it.
+            with _opened(self._log) as log:
+                log.write(f"error: Ray has lost the run: {error}\n")
+            return ExitCode.INTERRUPTED
 
     def stop(self) -> None:
+        """Kill its worker, and so the run: it goes on from what it saved last."""
         self._ray.cancel(self._reference, force=True)
 
     def wait(self) -> None:
@@ -139,8 +149,7 @@ def _run_here(words: list[str], log: Path, environment: Mapping[str, str]) -> in
 
 def _popen(words: list[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """A command of mld, by the Python that runs now; it dies with this process."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as out:
+    with _opened(log) as out:
         return subprocess.Popen(
             [sys.executable, "-c", STARTS.format(os.getpid()), *words],
             stdout=out,
@@ -150,6 +159,12 @@ def _popen(words: list[str], log: Path, environment: Mapping[str, str]) -> subpr
             # A terminal's Ctrl-C reaches the suite alone, which then ends its runs in order.
             start_new_session=True,
         )
+
+
+def _opened(log: Path) -> TextIO:
+    """A log, to be added to."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    return log.open("a", encoding="utf-8")
 
 
 def _gpus() -> list[str]:
