@@ -38,10 +38,12 @@ def share(value: float, half: float = 0.04) -> dict[str, Any]:
     return {"value": value, "low": value - half, "high": value + half, "n": 500}
 
 
-def scores(names: tuple[str, ...], joint: float, frechet: float, nfe: float) -> dict[str, Any]:
+def scores(
+    names: tuple[str, ...], joint: float, frechet: float, nfe: float, half: float = 0.04
+) -> dict[str, Any]:
     wanted = [(own, other) for own in names for other in names if own != other]
     return {
-        "joint_coherence": share(joint),
+        "joint_coherence": share(joint, half),
         "joint_ceiling": share(0.95),
         "conditional_coherence": [
             {"given": [own], "target": other, **share(joint + 0.01 * place)}
@@ -140,6 +142,17 @@ def test_one_seed_has_the_intervals_of_its_run(suite: Callable[..., Suite]) -> N
     assert less["joint coherence"].note == "−0.357 to −0.243"
     assert less["Frechet distance, joint"].note == "one seed"
     assert not entries(main_table(group), "one")["Frechet, a"].best
+
+
+def test_a_seed_in_common_has_the_intervals_of_its_own_runs(suite: Callable[..., Suite]) -> None:
+    known = {key: own for key, own in FIGURES.items() if key not in (("two", 0), ("two", 2))}
+    bench, told, cells = suite(METHODS, known, by_method_and_seed)
+    run_dir = bench.run_dir(cells[1])
+    run_dir.write_json(run_dir.metrics, scores(("a", "b"), 0.82, 22.0, 60.0, half=0.03))
+    (group,) = groups_of(told, lines_of(bench, cells))
+    less = entries(difference_table(group), "two − one")["joint coherence"]
+    # The runs of seed 1 alone: ±√(0.03² + 0.04²).
+    assert less.note == "−0.340 to −0.240"
 
 
 def test_what_lies_within_the_interval_is_not_bold(suite: Callable[..., Suite]) -> None:
