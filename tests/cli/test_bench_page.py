@@ -237,6 +237,13 @@ def test_points_stand_where_their_values_are() -> None:
     assert scatter_chart([Series(0, [Spot(1, 1, "x")])], "NFE", "coherence") == ""
 
 
+def test_a_share_stands_on_an_even_axis_however_wide() -> None:
+    spots = [Spot(place, share, "") for place, share in enumerate((0.05, 0.5, 0.95))]
+    chart = scatter_chart([Series(0, spots)], "NFE", "coherence")
+    low, middle, high = (float(own) for own in re.findall(r"translate\([\d.]+ ([\d.]+)\)", chart))
+    assert low - middle == pytest.approx(middle - high, abs=0.2)
+
+
 class Page(HTMLParser):
     """A page's tags; one that is closed out of turn is an error."""
 
