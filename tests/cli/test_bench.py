@@ -294,6 +294,19 @@ def test_a_cell_that_cannot_be_is_a_fault_of_its_own(suite_file: Callable[..., P
     assert faults["a+bb, mld, seed 1"] == f"{told}; did you mean 'b'?"
 
 
+@pytest.mark.parametrize(
+    ("subsets", "complaint"),
+    [("[[], [c], a]", "subsets[2]: must be a list"), ("[[3]]", "subsets[0][0]: must be text")],
+)
+def test_wrong_subsets_are_left_to_the_specs_own_check(
+    suite_file: Callable[..., Path], subsets: str, complaint: str
+) -> None:
+    path = suite_file(SUITE, BASE.replace("[[], [a], [b, c]]", subsets))
+    with pytest.raises(SpecError) as raised:
+        make_cells(load_suite(path), Registry())
+    assert f"base.yaml:10: generate.{complaint}" in str(raised.value)
+
+
 def test_where_no_cell_can_be_every_complaint_is_told_once(
     suite_file: Callable[..., Path],
 ) -> None:

@@ -120,7 +120,7 @@ def _select(cell: Document, suite: Suite, at: Dotted, names: tuple[str, ...]) ->
         for name in others & _mapping(named).keys():
             del named[name]
     generate = _mapping(whole.get("generate"))
-    if isinstance(generate.get("subsets"), list):
+    if _are_lists_of_words(generate.get("subsets")):
         kept = [own for own in generate["subsets"] if set(own) < set(names)]
         generate["subsets"] = kept
         if not kept:
@@ -138,6 +138,13 @@ def _complain(
             told = f"no modality {name!r} (modalities of the base spec: {', '.join(known)})"
             blamed.complain((*at, index), f"{told}{did_you_mean(name, known)}")
     cell.complaints += blamed.complaints
+
+
+def _are_lists_of_words(told: Any) -> bool:
+    """Whether subsets are what they must be; where they are not, the spec's own check says so."""
+    return isinstance(told, list) and all(
+        isinstance(own, list) and all(isinstance(name, str) for name in own) for own in told
+    )
 
 
 def _mapping(value: Any) -> dict[str, Any]:
