@@ -208,6 +208,16 @@ def test_no_cell_missing_takes_the_bases_rate_away(suite_file: Callable[..., Pat
     assert (own, none, half) == ({"rate": {"a": 0.1}}, None, {"rate": 0.5})
 
 
+def test_a_rivals_settings_by_modality_are_those_of_a_cells_set(
+    suite_file: Callable[..., Path],
+) -> None:
+    rival = "rival: {diffuse: {method: other, rescale: {a: 1, c: 2}, shape: {a: 1, wide: 2}}}"
+    text = SUITE.replace("paper: {diffuse.roles: paper, generate.guidance: 0}", rival)
+    whole = {at.method: document.value for at, document in grid(load_suite(suite_file(text)))}
+    assert whole["rival"]["diffuse"]["rescale"] == {"a": 1}
+    assert whole["rival"]["diffuse"]["shape"] == {"a": 1, "wide": 2}
+
+
 def test_the_base_spec_may_stand_in_the_suite(suite_file: Callable[..., Path]) -> None:
     inside = SUITE.replace("spec: base.yaml", f"spec:{indent(BASE, '  ')}")
     within, beside = (

@@ -116,7 +116,10 @@ def _select(cell: Document, suite: Suite, at: Dotted, names: tuple[str, ...]) ->
     others = known.keys() - set(names)
     autoencode = _mapping(whole.get("autoencode"))
     rates = _mapping(_mapping(whole.get("data")).get("missing")).get("rate")
-    for named in (autoencode.get("overrides"), rates):
+    # A rival's settings by modality: a mapping that names modalities and nothing else.
+    diffuse = _mapping(whole.get("diffuse")).values()
+    rival = [own for own in diffuse if _mapping(own).keys() <= known.keys()]
+    for named in (autoencode.get("overrides"), rates, *rival):
         for name in others & _mapping(named).keys():
             del named[name]
     generate = _mapping(whole.get("generate"))
