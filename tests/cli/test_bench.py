@@ -590,6 +590,31 @@ def test_the_command_lists_cells_and_shards_them(suite_file: Callable[..., Path]
     assert CliRunner().invoke(app, ["bench", "--help"]).exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("visible", "accelerator", "slots"),
+    [
+        ("0,1", "auto", 2),
+        ("0,-1,1", "auto", 1),
+        ("-1", "auto", 4),
+        ("", "auto", 4),
+        ("0", "cpu", 4),
+    ],
+)
+def test_as_many_cells_run_at_once_as_there_are_gpus_for_them(
+    suite_file: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    visible: str,
+    accelerator: str,
+    slots: int,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    path = suite_file(f"{SUITE}set: {{compute.accelerator: {accelerator}}}")
+    words = ["bench", str(path), "--out", str(tmp_path), "--jobs", "4", "--dry-run"]
+    told = CliRunner().invoke(app, words)
+    assert f", {slots} at once: " in told.stdout
+
+
 def command(path: Path, out: Path) -> list[str]:
     start = [sys.executable, "-c", "from mld.app import main; main()"]
     return [*start, "bench", str(path), "--out", str(out), "--jobs", "2"]
@@ -674,7 +699,7 @@ def test_cells_run_on_a_ray_cluster(
 def test_ray_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(SpecError, match=r"pip install 'mld-toolkit\[ray\]'"):
-        RayExecutor(1, 1)
+        RayExecutor(1, 1, True)
 
 
 def test_a_worker_that_ray_has_lost_fails_its_cell_alone(
@@ -699,7 +724,7 @@ def test_a_worker_that_ray_has_lost_fails_its_cell_alone(
     monkeypatch.setitem(sys.modules, "ray", ray)
     bench = Bench(tmp_path / "out")
     bench.freeze(cells)
-    run_cells(bench, cells, RayExecutor(2, 1), 1)
+    run_cells(bench, cells, RayExecutor(2, 1, True), 1)
     told = "Ray has lost the run: the worker died (exit code 130)"
     assert [bench.failure(cell) == told for cell in cells] == [True, False, False, False]
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -44,11 +45,15 @@ class Executor(ABC):
 
 
 class LocalExecutor(Executor):
-    """Processes of this machine, which die with the suite; each has a GPU of its own, if any."""
+    """Processes of this machine, which die with the suite.
 
-    def __init__(self, slots: int) -> None:
+    Args:
+        gpus: whether each is to have a GPU of its own, where there are any.
+    """
+
+    def __init__(self, slots: int, gpus: bool) -> None:
         self.slots = slots
-        self._free = _gpus()
+        self._free = _gpus() if gpus else []
         if self._free:
             self.slots = min(slots, len(self._free))
 
@@ -92,9 +97,13 @@ class _Process(Job):
 
 
 class RayExecutor(Executor):
-    """Tasks of a Ray cluster: the one at RAY_ADDRESS, or a local one. All see the same disk."""
+    """Tasks of a Ray cluster: the one at RAY_ADDRESS, or a local one. All see the same disk.
 
-    def __init__(self, slots: int, threads: int) -> None:
+    Args:
+        gpus: as for LocalExecutor.
+    """
+
+    def __init__(self, slots: int, threads: int, gpus: bool) -> None:
         try:
             import ray
         except ModuleNotFoundError as error:
@@ -103,8 +112,8 @@ class RayExecutor(Executor):
         if not ray.is_initialized():
             ray.init(log_to_driver=False, include_dashboard=False)
         self.slots = slots
-        gpus = 1 if ray.cluster_resources().get("GPU") else 0
-        self._remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)(_run_here)
+        own = 1 if gpus and ray.cluster_resources().get("GPU") else 0
+        self._remote = ray.remote(num_cpus=threads, num_gpus=own, max_retries=0)(_run_here)
 
     def start(self, spec: Path, out: Path, log: Path, threads: int) -> Job:
         """A task that runs the same command on whichever machine is free."""
@@ -171,7 +180,8 @@ def _gpus() -> list[str]:
     """The GPUs that may be used, by the names that CUDA_VISIBLE_DEVICES takes."""
     told = os.environ.get("CUDA_VISIBLE_DEVICES")
     if told is not None:
-        return [name for name in told.split(",") if name]
+        # As CUDA reads it: what is no GPU ends the list.
+        return list(takewhile(lambda name: name not in ("", "-1"), told.split(",")))
     listed = Path("/proc/driver/nvidia/gpus")
     return [str(index) for index, _ in enumerate(listed.iterdir())] if listed.is_dir() else []
 

@@ -67,7 +67,7 @@ def suite(
     as_json: AsJson = False,
 ) -> None:
     """Run every cell of a suite that is still open, and write its leaderboard."""
-    from mld.bench.cells import Bench, make_cells
+    from mld.bench.cells import Bench, make_cells, want_gpus
     from mld.bench.leaderboard import write_leaderboard
     from mld.bench.running import run_cells
     from mld.bench.suite import load_suite
@@ -80,15 +80,16 @@ def suite(
     cells = _part(everything, shard)
     _print_faults(cells)
     slots = jobs or max(1, (os.cpu_count() or 1) // told.threads)
+    runner = _executor(executor, slots, told.threads, want_gpus(cells))
     if dry_run:
-        _print_cells(bench, cells, slots)
+        _print_cells(bench, cells, runner.slots)
         return
     with bench.held(shard):
         with bench.writing():
             bench.freeze(everything)
         for cell in cells if retry_failed else ():
             bench.forgive(cell)
-        run_cells(bench, cells, _executor(executor, slots, told.threads), told.threads)
+        run_cells(bench, cells, runner, told.threads)
         with bench.writing():
             written = write_leaderboard(bench, told, everything)
     _print_results(bench, everything, as_json)
@@ -145,12 +146,13 @@ def _part(cells: Sequence[Cell], shard: str) -> list[Cell]:
     return [cell for cell in cells if int(cell.key, 16) % int(count) == int(number) - 1]
 
 
-def _executor(name: str, slots: int, threads: int) -> Any:
+def _executor(name: str, slots: int, threads: int, gpus: bool) -> Any:
     from mld.bench.executors import LocalExecutor, RayExecutor
 
     if name not in ("local", "ray"):
         raise typer.BadParameter(f"--executor is local or ray, not {name!r}")
-    return LocalExecutor(slots) if name == "local" else RayExecutor(slots, threads)
+    local = name == "local"
+    return LocalExecutor(slots, gpus) if local else RayExecutor(slots, threads, gpus)
 
 
 def _print_faults(cells: Sequence[Cell]) -> None:
