@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import indent
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -175,6 +176,27 @@ def test_what_a_method_settles_is_not_varied_for_it(suite_file: Callable[..., Pa
     assert cells[6][1].value["diffuse"] == {"method": "other", "updates": 7}
 
 
+def test_a_rate_or_a_part_of_guidance_of_its_own_is_not_varied_either(
+    suite_file: Callable[..., Path],
+) -> None:
+    methods = """
+  gaps: {data.missing.rate: 0.3}
+  more: {data: {kind: examples, missing: {rate: 0.4}}}
+  whole: {data.missing: null}
+  pulled: {generate.guidance.joint: 3.0}"""
+    text = SUITE.partition("methods:")[0] + f"methods:{methods}\n"
+    text += "samplers: {weak: {guidance: {joint: 0.5}}}\nmissing: [0, 0.5]\nguidance: [0, 1]\n"
+    cells = list(grid(load_suite(suite_file(text))))
+    assert [at.variant for at, _ in cells] == [
+        *(f"{own} · weak · w {strength}" for own in ("gaps", "more", "whole") for strength in "01"),
+        "pulled · missing 0",
+        "pulled · missing 0.5",
+    ]
+    told = [document.value["data"]["missing"] for _, document in cells[:6:2]]
+    assert told == [{"rate": 0.3}, {"rate": 0.4}, None]
+    assert cells[6][1].value["generate"]["guidance"] == {"joint": 3.0}
+
+
 def test_no_cell_missing_takes_the_bases_rate_away(suite_file: Callable[..., Path]) -> None:
     base = BASE.replace("test: 20}", "test: 20, missing: {rate: {a: 0.1, c: 0.2}}}")
     own, none, half = (
@@ -184,6 +206,16 @@ def test_no_cell_missing_takes_the_bases_rate_away(suite_file: Callable[..., Pat
         if (at.method, at.seed) == ("mld", 0)
     )
     assert (own, none, half) == ({"rate": {"a": 0.1}}, None, {"rate": 0.5})
+
+
+def test_a_rivals_settings_by_modality_are_those_of_a_cells_set(
+    suite_file: Callable[..., Path],
+) -> None:
+    rival = "rival: {diffuse: {method: other, rescale: {a: 1, c: 2}, shape: {a: 1, wide: 2}}}"
+    text = SUITE.replace("paper: {diffuse.roles: paper, generate.guidance: 0}", rival)
+    whole = {at.method: document.value for at, document in grid(load_suite(suite_file(text)))}
+    assert whole["rival"]["diffuse"]["rescale"] == {"a": 1}
+    assert whole["rival"]["diffuse"]["shape"] == {"a": 1, "wide": 2}
 
 
 def test_the_base_spec_may_stand_in_the_suite(suite_file: Callable[..., Path]) -> None:
@@ -242,6 +274,10 @@ def test_a_cells_spec_is_whole_and_its_key_stays(
             ("seeds: [0, 1]", "set: {seed: 3}"),
             "suite.yaml:8: set.seed: is what the suite's `seeds` sets: write it there",
         ),
+        (
+            ("seeds: [0, 1]", "set:\n  compute:\n    threads: 4"),
+            "suite.yaml:10: set.compute.threads: is what the suite's `threads` sets: write it",
+        ),
         (("seeds: [0, 1]", "guidance: [some]"), "suite.yaml:8: guidance[0]: must be a number or"),
         (("base.yaml", "bas.yaml"), "bas.yaml: cannot be read"),
         (("name: small", "name: a/b"), "suite.yaml:2: name: "),
@@ -266,6 +302,19 @@ def test_a_cell_that_cannot_be_is_a_fault_of_its_own(suite_file: Callable[..., P
     assert "suite.yaml:7: diffuse.method: no plugin of kind 'nope'" in faults["a+b, nope, seed 0"]
     told = "suite.yaml:4: modalities[1][1]: no modality 'bb' (modalities of the base spec: a, b, c)"
     assert faults["a+bb, mld, seed 1"] == f"{told}; did you mean 'b'?"
+
+
+@pytest.mark.parametrize(
+    ("subsets", "complaint"),
+    [("[[], [c], a]", "subsets[2]: must be a list"), ("[[3]]", "subsets[0][0]: must be text")],
+)
+def test_wrong_subsets_are_left_to_the_specs_own_check(
+    suite_file: Callable[..., Path], subsets: str, complaint: str
+) -> None:
+    path = suite_file(SUITE, BASE.replace("[[], [a], [b, c]]", subsets))
+    with pytest.raises(SpecError) as raised:
+        make_cells(load_suite(path), Registry())
+    assert f"base.yaml:10: generate.{complaint}" in str(raised.value)
 
 
 def test_where_no_cell_can_be_every_complaint_is_told_once(
@@ -361,6 +410,35 @@ def test_a_cell_that_a_left_run_still_holds_waits_for_it(
     assert executor.started[-1] == cells[0].key
     assert sorted(executor.started) == sorted(cell.key for cell in cells)
     assert capsys.readouterr().err.count(f"waits    {cells[0].at}: process {os.getpid()}") == 1
+
+
+def test_methods_that_come_to_the_same_are_one_run(
+    suite_file: Callable[..., Path], finish: Callable[..., None], tmp_path: Path
+) -> None:
+    path = suite_file(SUITE.replace("{diffuse.roles: paper, generate.guidance: 0}", "{}"))
+    cells = make_cells(load_suite(path), Registry())
+    bench = Bench(tmp_path / "out")
+    bench.freeze(cells)
+
+    class Late(Instant):
+        def start(self, spec: Path, out: Path, log: Path, threads: int) -> Job:
+            self.started.append(out.name)
+
+            class Running(Over):
+                def poll(self) -> int | None:
+                    finish(bench, next(cell for cell in cells if cell.key == out.name), 0.8)
+                    return self.code
+
+            return Running(0)
+
+    executor = Late(finish, bench)
+    course = run_cells(bench, cells, executor, 1)
+    assert sorted(executor.started) == sorted({cell.key for cell in cells})
+    assert course.counts()["done"] == len(executor.started) == 2
+    write_leaderboard(bench, load_suite(path).told, cells)
+    assert "2 of 2 cells are done." in (bench.path / "leaderboard.md").read_text()
+    shown = CliRunner().invoke(app, ["bench", str(path), "--out", str(bench.path), "--dry-run"])
+    assert "2 cells: 2 done, 0 failed, 0 open" in shown.stdout
 
 
 def test_two_suites_in_one_folder_are_refused_unless_they_are_shards(tmp_path: Path) -> None:
@@ -512,6 +590,31 @@ def test_the_command_lists_cells_and_shards_them(suite_file: Callable[..., Path]
     assert CliRunner().invoke(app, ["bench", "--help"]).exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("visible", "accelerator", "slots"),
+    [
+        ("0,1", "auto", 2),
+        ("0,-1,1", "auto", 1),
+        ("-1", "auto", 4),
+        ("", "auto", 4),
+        ("0", "cpu", 4),
+    ],
+)
+def test_as_many_cells_run_at_once_as_there_are_gpus_for_them(
+    suite_file: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    visible: str,
+    accelerator: str,
+    slots: int,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    path = suite_file(f"{SUITE}set: {{compute.accelerator: {accelerator}}}")
+    words = ["bench", str(path), "--out", str(tmp_path), "--jobs", "4", "--dry-run"]
+    told = CliRunner().invoke(app, words)
+    assert f", {slots} at once: " in told.stdout
+
+
 def command(path: Path, out: Path) -> list[str]:
     start = [sys.executable, "-c", "from mld.app import main; main()"]
     return [*start, "bench", str(path), "--out", str(out), "--jobs", "2"]
@@ -596,7 +699,34 @@ def test_cells_run_on_a_ray_cluster(
 def test_ray_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(SpecError, match=r"pip install 'mld-toolkit\[ray\]'"):
-        RayExecutor(1, 1)
+        RayExecutor(1, 1, True)
+
+
+def test_a_worker_that_ray_has_lost_fails_its_cell_alone(
+    cells: list[Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Lost(Exception):
+        pass
+
+    def get(reference: str) -> int:
+        if reference.endswith(f"{cells[0].key}.yaml"):
+            raise Lost("the worker died\nno more is known")
+        return 5
+
+    ray = SimpleNamespace(
+        is_initialized=lambda: True,
+        cluster_resources=dict,
+        remote=lambda **_: lambda _: SimpleNamespace(remote=lambda words, *_: words[1]),
+        wait=lambda references, timeout: (references, []),
+        get=get,
+        exceptions=SimpleNamespace(RayError=Lost),
+    )
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    bench = Bench(tmp_path / "out")
+    bench.freeze(cells)
+    run_cells(bench, cells, RayExecutor(2, 1, True), 1)
+    told = "Ray has lost the run: the worker died (exit code 130)"
+    assert [bench.failure(cell) == told for cell in cells] == [True, False, False, False]
 
 
 def test_a_running_cell_tells_its_stage(cells: list[Cell], tmp_path: Path) -> None:

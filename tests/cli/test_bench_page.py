@@ -38,10 +38,12 @@ def share(value: float, half: float = 0.04) -> dict[str, Any]:
     return {"value": value, "low": value - half, "high": value + half, "n": 500}
 
 
-def scores(names: tuple[str, ...], joint: float, frechet: float, nfe: float) -> dict[str, Any]:
+def scores(
+    names: tuple[str, ...], joint: float, frechet: float, nfe: float, half: float = 0.04
+) -> dict[str, Any]:
     wanted = [(own, other) for own in names for other in names if own != other]
     return {
-        "joint_coherence": share(joint),
+        "joint_coherence": share(joint, half),
         "joint_ceiling": share(0.95),
         "conditional_coherence": [
             {"given": [own], "target": other, **share(joint + 0.01 * place)}
@@ -142,6 +144,17 @@ def test_one_seed_has_the_intervals_of_its_run(suite: Callable[..., Suite]) -> N
     assert not entries(main_table(group), "one")["Frechet, a"].best
 
 
+def test_a_seed_in_common_has_the_intervals_of_its_own_runs(suite: Callable[..., Suite]) -> None:
+    known = {key: own for key, own in FIGURES.items() if key not in (("two", 0), ("two", 2))}
+    bench, told, cells = suite(METHODS, known, by_method_and_seed)
+    run_dir = bench.run_dir(cells[1])
+    run_dir.write_json(run_dir.metrics, scores(("a", "b"), 0.82, 22.0, 60.0, half=0.03))
+    (group,) = groups_of(told, lines_of(bench, cells))
+    less = entries(difference_table(group), "two − one")["joint coherence"]
+    # The runs of seed 1 alone: ±√(0.03² + 0.04²).
+    assert less.note == "−0.340 to −0.240"
+
+
 def test_what_lies_within_the_interval_is_not_bold(suite: Callable[..., Suite]) -> None:
     close = {**FIGURES, ("two", 0): (0.85, 20.0, 1.0), ("two", 1): (0.81, 21.0, 1.0)}
     close["two", 2] = (0.80, 25.0, 1.0)
@@ -179,6 +192,18 @@ def test_other_methods_are_compared_with_the_most_alike_of_the_first(
     assert "Missing cells, guidance 1" in titles
 
 
+def test_a_method_with_its_own_rate_is_in_the_charts_of_all_rates(
+    suite: Callable[..., Suite],
+) -> None:
+    text = "methods: {one: {}, two: {data.missing.rate: 0.3}}\nmissing: [0, 0.5]\n"
+    every = {("one", 0): (0.8, 20.0, 60.0), ("two", 0): (0.5, 40.0, 1.0)}
+    bench, told, cells = suite(f"{text}guidance: [0, 1]\n", every, by_method_and_seed)
+    (group,) = groups_of(told, lines_of(bench, cells))
+    charts = {chart.title: chart.drawing for chart in charts_of(told, group)}
+    assert charts["Cost, missing 0.5"].count("<title>two") == 2
+    assert "<title>two" not in charts["Missing cells, guidance 1"]
+
+
 def test_solvers_are_strands_and_each_strength_has_its_chart(suite: Callable[..., Suite]) -> None:
     text = (
         "modalities: [[a, b]]\nguidance: [0, 1]\nsamplers: [{sampler: ddim, steps: 5}, "
@@ -210,6 +235,13 @@ def test_points_stand_where_their_values_are() -> None:
     assert y1 - y2 == pytest.approx(y2 - y3, abs=0.2)
     assert "&lt;z&gt;" in chart
     assert scatter_chart([Series(0, [Spot(1, 1, "x")])], "NFE", "coherence") == ""
+
+
+def test_a_share_stands_on_an_even_axis_however_wide() -> None:
+    spots = [Spot(place, share, "") for place, share in enumerate((0.05, 0.5, 0.95))]
+    chart = scatter_chart([Series(0, spots)], "NFE", "coherence")
+    low, middle, high = (float(own) for own in re.findall(r"translate\([\d.]+ ([\d.]+)\)", chart))
+    assert low - middle == pytest.approx(middle - high, abs=0.2)
 
 
 class Page(HTMLParser):

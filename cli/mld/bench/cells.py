@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from pydantic import JsonValue
 
 from mld import artefact
@@ -206,6 +207,20 @@ def make_cells(suite: Suite, registry: Registry) -> list[Cell]:
     return cells
 
 
+def distinct(cells: Iterable[Cell]) -> list[Cell]:
+    """One cell for each run: cells whose specs come to the same share one."""
+    runs: dict[str, Cell] = {}
+    for cell in cells:
+        runs.setdefault(cell.key, cell)
+    return list(runs.values())
+
+
+def want_gpus(cells: Iterable[Cell]) -> bool:
+    """Whether any of some cells would run on a GPU."""
+    specs = (yaml.safe_load(cell.spec) for cell in cells if cell.spec)
+    return any(spec["compute"]["accelerator"] != "cpu" for spec in specs)
+
+
 def in_order(cells: Iterable[Cell]) -> list[Cell]:
     """Cells as they are best run: so that few wait for a network that another is training.
 
@@ -242,4 +257,13 @@ def _plain(at: Coordinates) -> dict[str, Any]:
     return at.model_dump(mode="json")
 
 
-__all__ = ["Bench", "Cell", "State", "in_order", "make_cells", "told_together"]
+__all__ = [
+    "Bench",
+    "Cell",
+    "State",
+    "distinct",
+    "in_order",
+    "make_cells",
+    "told_together",
+    "want_gpus",
+]

@@ -42,7 +42,7 @@ class Facet:
         """Whether a line belongs to it; a method that settles an axis itself always does."""
         at = line.at
         return (
-            self.missing in (None, at.missing)
+            (self.missing is None or at.missing in (None, self.missing))
             and (self.guidance is None or at.strength in ("", self.guidance))
             and (self.sampler is None or at.sampler in ("", self.sampler))
         )
@@ -119,8 +119,8 @@ def charts_of(told: SuiteSpec, group: Group) -> list[Chart]:
 
 
 def _missing(line: Line) -> Place | None:
-    figure = line.figure("joint_coherence")
-    return (line.at.missing or 0.0, figure.value) if figure else None
+    rate, figure = line.at.missing, line.figure("joint_coherence")
+    return (rate, figure.value) if figure and rate is not None else None
 
 
 def _placed(across: str) -> Callable[[Line], Place | None]:

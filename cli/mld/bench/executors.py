@@ -7,10 +7,11 @@ import subprocess
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from mld_core import SpecError
+from mld_core import ExitCode, SpecError
 
 STARTS = "from mld.bench.leash import leash; leash({}); from mld.app import main; main()"
 PATIENCE = 60.0
@@ -26,7 +27,7 @@ class Job(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """Ask it to save and end."""
+        """Let it end; where it can, it saves first."""
 
     @abstractmethod
     def wait(self) -> None:
@@ -44,11 +45,15 @@ class Executor(ABC):
 
 
 class LocalExecutor(Executor):
-    """Processes of this machine, which die with the suite; each has a GPU of its own, if any."""
+    """Processes of this machine, which die with the suite.
 
-    def __init__(self, slots: int) -> None:
+    Args:
+        gpus: whether each is to have a GPU of its own, where there are any.
+    """
+
+    def __init__(self, slots: int, gpus: bool) -> None:
         self.slots = slots
-        self._free = _gpus()
+        self._free = _gpus() if gpus else []
         if self._free:
             self.slots = min(slots, len(self._free))
 
@@ -92,9 +97,13 @@ class _Process(Job):
 
 
 class RayExecutor(Executor):
-    """Tasks of a Ray cluster: the one at RAY_ADDRESS, or a local one. All see the same disk."""
+    """Tasks of a Ray cluster: the one at RAY_ADDRESS, or a local one. All see the same disk.
 
-    def __init__(self, slots: int, threads: int) -> None:
+    Args:
+        gpus: as for LocalExecutor.
+    """
+
+    def __init__(self, slots: int, threads: int, gpus: bool) -> None:
         try:
             import ray
         except ModuleNotFoundError as error:
@@ -103,26 +112,36 @@ class RayExecutor(Executor):
         if not ray.is_initialized():
             ray.init(log_to_driver=False, include_dashboard=False)
         self.slots = slots
-        gpus = 1 if ray.cluster_resources().get("GPU") else 0
-        self._remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)(_run_here)
+        own = 1 if gpus and ray.cluster_resources().get("GPU") else 0
+        self._remote = ray.remote(num_cpus=threads, num_gpus=own, max_retries=0)(_run_here)
 
     def start(self, spec: Path, out: Path, log: Path, threads: int) -> Job:
         """A task that runs the same command on whichever machine is free."""
         environment = {"OMP_NUM_THREADS": str(threads)}
         told = (_run_words(spec.resolve(), out.resolve()), log.resolve(), environment)
-        return _Task(self._ray, self._remote.remote(*told))
+        return _Task(self._ray, self._remote.remote(*told), log)
 
 
 class _Task(Job):
-    def __init__(self, ray: Any, reference: Any) -> None:
+    def __init__(self, ray: Any, reference: Any, log: Path) -> None:
         self._ray = ray
         self._reference = reference
+        self._log = log
 
     def poll(self) -> int | None:
         ready, _ = self._ray.wait([self._reference], timeout=0)
-        return int(self._ray.get(ready[0])) if ready else None
+        if not ready:
+            return None
+        try:
+            return int(self._ray.get(ready[0]))
+        except self._ray.exceptions.RayError as error:
+            # The worker died, or its machine: the run that it had begun died with it.
+            with _opened(self._log) as log:
+                log.write(f"error: Ray has lost the run: {error}\n")
+            return ExitCode.INTERRUPTED
 
     def stop(self) -> None:
+        """Kill its worker, and so the run: it goes on from what it saved last."""
         self._ray.cancel(self._reference, force=True)
 
     def wait(self) -> None:
@@ -139,8 +158,7 @@ def _run_here(words: list[str], log: Path, environment: Mapping[str, str]) -> in
 
 def _popen(words: list[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """A command of mld, by the Python that runs now; it dies with this process."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as out:
+    with _opened(log) as out:
         return subprocess.Popen(
             [sys.executable, "-c", STARTS.format(os.getpid()), *words],
             stdout=out,
@@ -152,11 +170,18 @@ def _popen(words: list[str], log: Path, environment: Mapping[str, str]) -> subpr
         )
 
 
+def _opened(log: Path) -> TextIO:
+    """A log, to be added to."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    return log.open("a", encoding="utf-8")
+
+
 def _gpus() -> list[str]:
     """The GPUs that may be used, by the names that CUDA_VISIBLE_DEVICES takes."""
     told = os.environ.get("CUDA_VISIBLE_DEVICES")
     if told is not None:
-        return [name for name in told.split(",") if name]
+        # As CUDA reads it: what is no GPU ends the list.
+        return list(takewhile(lambda name: name not in ("", "-1"), told.split(",")))
     listed = Path("/proc/driver/nvidia/gpus")
     return [str(index) for index, _ in enumerate(listed.iterdir())] if listed.is_dir() else []
 

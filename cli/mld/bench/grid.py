@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import combinations, product
 from typing import Any
 
-from mld.bench.suite import Coordinates, Overrides, Suite
+from mld.bench.suite import Coordinates, Overrides, Suite, paths
 from mld.complaints import did_you_mean
 from mld.yaml_source import Document, Dotted
 
@@ -22,7 +22,8 @@ def grid(suite: Suite) -> Iterator[tuple[Coordinates, Document]]:
         start = suite.base.part()
         _set(start, suite, ("set",), told.set)
         _set(start, suite, ("methods", method), own)
-        for seed, missing in product(told.seeds, told.missing or [None]):
+        rates = [] if _settles(own, "data.missing") else told.missing
+        for seed, missing in product(told.seeds, rates or [None]):
             for sampler, guidance in _sampled(suite, start, own):
                 at = Coordinates(
                     modalities=names,
@@ -66,20 +67,18 @@ def _sampled(suite: Suite, start: Document, own: Overrides) -> list[tuple[str, i
     whole = _mapping(start.value)
     if _mapping(whole.get("diffuse")).get("method", "mld") != "mld":
         return [("", None)]
-    settled = _flat(own)
     samplers = [
         name
         for name, (_, sampling) in told.sampling().items()
-        if not settled & {f"generate.{key}" for key in sampling}
+        if not any(_settles(own, f"generate.{'.'.join(path)}") for path in paths(sampling))
     ]
-    strengths = range(0 if "generate.guidance" in settled else len(told.guidance))
+    strengths = range(0 if _settles(own, "generate.guidance") else len(told.guidance))
     return list(product(samplers or [""], list(strengths) or [None]))
 
 
-def _flat(own: Overrides) -> set[str]:
-    """The dotted names that overrides set, those inside a section too."""
-    inner = {f"{name}.{key}" for name, value in own.items() for key in _mapping(value)}
-    return {*own, *inner}
+def _settles(own: Overrides, name: str) -> bool:
+    """Whether overrides set what has a dotted name, or something in it."""
+    return any(f"{'.'.join(path)}.".startswith(f"{name}.") for path in paths(own))
 
 
 def _sampling(suite: Suite, sampler: str) -> tuple[Dotted, Overrides]:
@@ -117,11 +116,14 @@ def _select(cell: Document, suite: Suite, at: Dotted, names: tuple[str, ...]) ->
     others = known.keys() - set(names)
     autoencode = _mapping(whole.get("autoencode"))
     rates = _mapping(_mapping(whole.get("data")).get("missing")).get("rate")
-    for named in (autoencode.get("overrides"), rates):
+    # A rival's settings by modality: a mapping that names modalities and nothing else.
+    diffuse = _mapping(whole.get("diffuse")).values()
+    rival = [own for own in diffuse if _mapping(own).keys() <= known.keys()]
+    for named in (autoencode.get("overrides"), rates, *rival):
         for name in others & _mapping(named).keys():
             del named[name]
     generate = _mapping(whole.get("generate"))
-    if isinstance(generate.get("subsets"), list):
+    if _are_lists_of_words(generate.get("subsets")):
         kept = [own for own in generate["subsets"] if set(own) < set(names)]
         generate["subsets"] = kept
         if not kept:
@@ -139,6 +141,13 @@ def _complain(
             told = f"no modality {name!r} (modalities of the base spec: {', '.join(known)})"
             blamed.complain((*at, index), f"{told}{did_you_mean(name, known)}")
     cell.complaints += blamed.complaints
+
+
+def _are_lists_of_words(told: Any) -> bool:
+    """Whether subsets are what they must be; where they are not, the spec's own check says so."""
+    return isinstance(told, list) and all(
+        isinstance(own, list) and all(isinstance(name, str) for name in own) for own in told
+    )
 
 
 def _mapping(value: Any) -> dict[str, Any]:

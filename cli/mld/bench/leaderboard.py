@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mld import artefact
-from mld.bench.cells import Bench, Cell
+from mld.bench.cells import Bench, Cell, distinct
 from mld.bench.page import page_of
 from mld.bench.results import lines_of, write_csv
 from mld.bench.suite import SuiteSpec
@@ -43,7 +43,7 @@ def write_leaderboard(bench: Bench, told: SuiteSpec, cells: Sequence[Cell]) -> l
 
 def _lede(bench: Bench, cells: Sequence[Cell]) -> str:
     """How much of the suite there is."""
-    states = [bench.state(cell) for cell in cells]
+    states = [bench.state(cell) for cell in distinct(cells)]
     seeds = sorted({cell.at.seed for cell in cells})
     variants = len({cell.at.variant for cell in cells})
     sets = len({cell.at.modalities for cell in cells})
@@ -52,7 +52,7 @@ def _lede(bench: Bench, cells: Sequence[Cell]) -> str:
         f"{sets} set{'s' if sets > 1 else ''} of modalities",
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
     ]
-    lede = f"{', '.join(told)}: {states.count('done')} of {len(cells)} cells are done"
+    lede = f"{', '.join(told)}: {states.count('done')} of {len(states)} cells are done"
     failed = states.count("failed")
     return f"{lede}, {failed} failed." if failed else f"{lede}."
 

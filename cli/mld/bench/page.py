@@ -125,7 +125,7 @@ def _headlines(bench: Bench, groups: Sequence[Group]) -> list[tuple[str, str, st
                 note += f"; ceiling {ceiling.value:.3f}"
             found.append((title, f"{figure.value:.3f}", note))
     lines = [line for group in groups for line in group.lines]
-    keys = [key for line in lines for key in line.keys.values()]
+    keys = {key for line in lines for key in line.keys.values()}
     sets = f"{len(groups)} sets of modalities" if len(groups) > 1 else "one set of modalities"
     found.append(("Cells done", number(len(keys)), f"on {sets}"))
     return found

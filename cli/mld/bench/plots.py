@@ -47,7 +47,7 @@ def scatter_chart(series: Sequence[Series], across: str, up: str) -> Markup:
     spots = [spot for own in series for spot in own.spots]
     if len(spots) < 2:
         return Markup("")
-    place_x, ticks_x = _axis([spot.x for spot in spots], _LEFT, _RIGHT, math.inf)
+    place_x, ticks_x = _axis([spot.x for spot in spots], _LEFT, _RIGHT)
     place_y, ticks_y = _axis([spot.y for spot in spots], _BOTTOM, _TOP, 1.0)
     body = [
         *(_height(place_y(tick), _read(tick)) for tick in ticks_y),
@@ -80,11 +80,14 @@ def _marked(number: int, x: float, y: float, name: str) -> Markup:
 
 
 def _axis(
-    values: Sequence[float], start: float, end: float, limit: float
+    values: Sequence[float], start: float, end: float, limit: float = math.inf
 ) -> tuple[Callable[[float], float], list[float]]:
-    """Where a value stands between two ends of the frame, and the ticks to draw."""
+    """Where a value stands between two ends of the frame, and the ticks to draw.
+
+    An axis with a limit is even however far its values span.
+    """
     low, high = min(values), max(values)
-    log = low > 0 and high / low >= 8
+    log = math.isinf(limit) and low > 0 and high / low >= 8
     if log:
         room = (high / low) ** 0.06
         low, high = low / room, high * room

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -45,21 +45,22 @@ class Figure:
 
 @dataclass(frozen=True)
 class Line:
-    """One variant on one set of modalities: by seed, its figures and its cell's key."""
+    """One variant on one set of modalities: by seed, its figures, their intervals and its key."""
 
     modalities: tuple[str, ...]
     variant: str
     at: Coordinates
     rows: Mapping[int, Row]
+    intervals: Mapping[int, Mapping[str, tuple[float, float]]]
     keys: Mapping[int, str]
-    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def figure(self, column: str) -> Figure | None:
         """The mean of a column; None where no seed has it."""
-        values = [row[column] for row in self.rows.values() if row.get(column) is not None]
-        found = mean_of([value for value in values if value is not None])
-        if found and found.n == 1 and column in self.intervals:
-            low, high = self.intervals[column]
+        values = self._values(column)
+        found = mean_of(list(values.values()))
+        if found and found.n == 1:
+            (seed,) = values
+            low, high = self.intervals[seed].get(column, (None, None))
             return Figure(found.value, low, high, None, 1)
         return found
 
@@ -69,20 +70,24 @@ class Line:
         Of a single seed, the interval is that of two independent runs.
         """
         found = mean_of(self.differences(other, column))
-        mine, others = self.figure(column), other.figure(column)
-        if found is None or found.n > 1 or not (mine and others):
+        if found is None or found.n > 1:
             return found
-        halves = [own.half for own in (mine, others) if own.half is not None]
-        if len(halves) < 2:
+        (seed,) = self._values(column).keys() & other._values(column).keys()
+        ends = [line.intervals[seed].get(column) for line in (self, other)]
+        if None in ends:
             return found
-        half = math.hypot(*halves)
+        half = math.hypot(*((high - low) / 2 for low, high in ends))
         return Figure(found.value, found.value - half, found.value + half, None, 1)
 
     def differences(self, other: Line, column: str) -> list[float]:
         """This line's value less another's, for each seed that has both."""
-        common = [seed for seed in self.rows if seed in other.rows]
-        pairs = [(self.rows[seed].get(column), other.rows[seed].get(column)) for seed in common]
-        return [a - b for a, b in pairs if a is not None and b is not None]
+        mine, others = self._values(column), other._values(column)
+        return [mine[seed] - others[seed] for seed in mine if seed in others]
+
+    def _values(self, column: str) -> dict[int, float]:
+        """A column by seed, without the seeds that do not have it."""
+        found = {seed: row.get(column) for seed, row in self.rows.items()}
+        return {seed: value for seed, value in found.items() if value is not None}
 
 
 def mean_of(values: Sequence[float]) -> Figure | None:
@@ -164,8 +169,8 @@ def lines_of(bench: Bench, cells: Sequence[Cell]) -> list[Line]:
                 own[0].at.variant,
                 own[0].at,
                 {seed: row for seed, (row, _) in found.items()},
+                {seed: intervals for seed, (_, intervals) in found.items()},
                 {cell.at.seed: cell.key for cell in own},
-                next(iter(found.values()))[1],
             )
         )
     return lines

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mld.artefact import in_use, load_json
-from mld.bench.cells import Bench, Cell, in_order
+from mld.bench.cells import Bench, Cell, distinct, in_order
 from mld.bench.executors import Executor, Job
 from mld.bench.forecast import Forecast
 from mld_core import ArtefactError
@@ -84,6 +84,7 @@ class Course:
 
 def run_cells(bench: Bench, cells: Sequence[Cell], executor: Executor, threads: int) -> Course:
     """Run every open cell. KeyboardInterrupt ends the runs first; each goes on next time."""
+    cells = distinct(cells)
     waiting = [cell for cell in in_order(cells) if bench.state(cell) == "open"]
     course = Course(bench, cells, Forecast(bench, cells), waiting)
     with _shown(course, executor.slots) as show:

@@ -87,15 +87,23 @@ class SuiteSpec(Section):
                 yield from [((axis,), f"holds {own} twice") for own in twice]
         places = [("set",), *(("methods", name) for name in self.methods)]
         for place, own in zip(places, [self.set, *self.methods.values()], strict=True):
-            for name, field in _AXES.items():
-                if name in own:
-                    yield (*place, name), f"is what the suite's `{field}` sets: write it there"
+            for path in paths(own):
+                if field := _AXES.get(".".join(path)):
+                    yield (*place, *path), f"is what the suite's `{field}` sets: write it there"
 
     def sampling(self) -> dict[str, tuple[str | int, Overrides]]:
         """The samplers by name: the place of each in `samplers`, and its settings."""
         if isinstance(self.samplers, dict):
             return {name: (name, own) for name, own in self.samplers.items()}
         return {_called(own): (place, own) for place, own in enumerate(self.samplers)}
+
+
+def paths(own: Overrides) -> Iterator[tuple[str, ...]]:
+    """Where overrides tell a value, those inside a section too; with dots, its name in a spec."""
+    for name, value in own.items():
+        yield (name,)
+        if isinstance(value, dict):
+            yield from ((name, *inner) for inner in paths(value))
 
 
 def _called(sampling: Overrides) -> str:
@@ -182,4 +190,4 @@ def load_suite(source: Path, overrides: Sequence[str] = ()) -> Suite:
     return Suite(told, document, base, folder)
 
 
-__all__ = ["Coordinates", "Overrides", "Published", "Suite", "SuiteSpec", "load_suite"]
+__all__ = ["Coordinates", "Overrides", "Published", "Suite", "SuiteSpec", "load_suite", "paths"]

@@ -67,7 +67,7 @@ def suite(
     as_json: AsJson = False,
 ) -> None:
     """Run every cell of a suite that is still open, and write its leaderboard."""
-    from mld.bench.cells import Bench, make_cells
+    from mld.bench.cells import Bench, make_cells, want_gpus
     from mld.bench.leaderboard import write_leaderboard
     from mld.bench.running import run_cells
     from mld.bench.suite import load_suite
@@ -80,15 +80,16 @@ def suite(
     cells = _part(everything, shard)
     _print_faults(cells)
     slots = jobs or max(1, (os.cpu_count() or 1) // told.threads)
+    runner = _executor(executor, slots, told.threads, want_gpus(cells))
     if dry_run:
-        _print_cells(bench, cells, slots)
+        _print_cells(bench, cells, runner.slots)
         return
     with bench.held(shard):
         with bench.writing():
             bench.freeze(everything)
         for cell in cells if retry_failed else ():
             bench.forgive(cell)
-        run_cells(bench, cells, _executor(executor, slots, told.threads), told.threads)
+        run_cells(bench, cells, runner, told.threads)
         with bench.writing():
             written = write_leaderboard(bench, told, everything)
     _print_results(bench, everything, as_json)
@@ -145,12 +146,13 @@ def _part(cells: Sequence[Cell], shard: str) -> list[Cell]:
     return [cell for cell in cells if int(cell.key, 16) % int(count) == int(number) - 1]
 
 
-def _executor(name: str, slots: int, threads: int) -> Any:
+def _executor(name: str, slots: int, threads: int, gpus: bool) -> Any:
     from mld.bench.executors import LocalExecutor, RayExecutor
 
     if name not in ("local", "ray"):
         raise typer.BadParameter(f"--executor is local or ray, not {name!r}")
-    return LocalExecutor(slots) if name == "local" else RayExecutor(slots, threads)
+    local = name == "local"
+    return LocalExecutor(slots, gpus) if local else RayExecutor(slots, threads, gpus)
 
 
 def _print_faults(cells: Sequence[Cell]) -> None:
@@ -169,6 +171,7 @@ def _print_faults(cells: Sequence[Cell]) -> None:
 
 def _print_cells(bench: Bench, cells: Sequence[Cell], slots: int) -> None:
     """Each cell and its state, and how long the open ones may take."""
+    from mld.bench.cells import distinct
     from mld.bench.forecast import Forecast
     from mld.bench.running import clock
 
@@ -179,11 +182,11 @@ def _print_cells(bench: Bench, cells: Sequence[Cell], slots: int) -> None:
         f"{list(states.values()).count(state)} {state}" for state in ("done", "failed", "open")
     )
     forecast = Forecast(bench, cells)
-    waiting = [cell for cell in cells if states[cell.key] == "open"]
+    waiting = [cell for cell in distinct(cells) if states[cell.key] == "open"]
     basis = "from the done ones" if forecast.measured else "very roughly: none is done yet"
     seconds = clock(forecast.total(waiting, slots))
     told = f"estimated time for the open ones, {slots} at once: {seconds} ({basis})"
-    typer.echo(f"{len(cells)} cells: {counts}; {told}")
+    typer.echo(f"{len(states)} cells: {counts}; {told}")
 
 
 def _print_results(bench: Bench, cells: Sequence[Cell], as_json: bool) -> None:
