@@ -94,16 +94,22 @@ def draw_joint_roles(
     return torch.where(present, Role.GENERATED, Role.ABSENT)
 
 
-def lessons(present: Bool[Tensor, "batch modality"]) -> Float[Tensor, " batch"]:
-    """How many assignments of roles each row can teach: 3^k − 2^k of k recorded modalities.
+MOST_OFTEN = 6.0
+"""A row is drawn at most so many times as often as all are on average: a few whole rows among many
+that lack most of their modalities would be learnt by heart."""
 
-    Rows drawn in proportion to it teach what needs many modalities at once nearly as often as
-    whole data would, where rows drawn evenly seldom do: at half of the cells missing, one row of
-    16 has all four modalities. What follows for the content of rows is nothing where cells are
-    missing at random; otherwise the lean towards fuller rows is a lean in content too.
+
+def lessons(present: Bool[Tensor, "batch modality"]) -> Float[Tensor, " batch"]:
+    """How often to draw each row: by how many assignments of roles it can teach.
+
+    These are 3^k − 2^k of k recorded modalities. Rows drawn evenly seldom teach what needs many
+    modalities at once: with half of the cells missing, one row of 16 has all four. Where cells are
+    missing at random, how full a row is says nothing of its content; elsewhere the lean towards
+    fuller rows is a lean in content too.
     """
     recorded = present.sum(1)
-    return torch.pow(3.0, recorded) - torch.pow(2.0, recorded)
+    assignments = torch.pow(3.0, recorded) - torch.pow(2.0, recorded)
+    return assignments.clamp(max=MOST_OFTEN * float(assignments.mean()))
 
 
 def draw_roles(
@@ -151,6 +157,7 @@ def _demand_recorded(present: Bool[Tensor, "batch modality"]) -> None:
 
 
 __all__ = [
+    "MOST_OFTEN",
     "P_JOINT",
     "Role",
     "RoleScheme",

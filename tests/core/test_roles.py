@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mld_core.roles import (
+    MOST_OFTEN,
     P_JOINT,
     Role,
     conditioning_subsets,
@@ -77,6 +78,15 @@ def test_lessons_are_the_assignments_that_generate_something() -> None:
         assignments = [roles for roles in product(Role, repeat=recorded) if G in roles]
         present = torch.arange(6)[None] < recorded
         assert lessons(present).tolist() == [len(assignments)]
+
+
+def test_a_rare_whole_row_is_not_drawn_without_end() -> None:
+    present = torch.zeros(100, 4, dtype=torch.bool)
+    present[:, 0] = True
+    present[0] = True
+    drawn = lessons(present)
+    assert drawn[1:].tolist() == [1] * 99
+    assert drawn[0].item() == pytest.approx(MOST_OFTEN * (65 + 99) / 100)
 
 
 def test_paper_roles_refuse_incomplete_rows() -> None:
