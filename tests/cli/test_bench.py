@@ -155,14 +155,18 @@ def test_the_grid_is_the_product_of_its_axes(suite_file: Callable[..., Path]) ->
     }
 
 
+def with_methods(methods: str, axes: str) -> str:
+    """The suite with other methods, and axes besides."""
+    return f"{SUITE.partition('methods:')[0]}methods:{methods}\n{axes}\n"
+
+
 def test_what_a_method_settles_is_not_varied_for_it(suite_file: Callable[..., Path]) -> None:
     methods = """
   mld: {}
   own: {generate: {sampler: heun, steps: 3}}
   rival: {diffuse: {method: other, updates: 7}}"""
-    text = SUITE.partition("methods:")[0] + f"methods:{methods}\n"
-    text += "samplers: [{sampler: ddim, steps: 2}, {steps: 3}]\nguidance: [0, 1]\n"
-    cells = list(grid(load_suite(suite_file(text))))
+    axes = "samplers: [{sampler: ddim, steps: 2}, {steps: 3}]\nguidance: [0, 1]"
+    cells = list(grid(load_suite(suite_file(with_methods(methods, axes)))))
     assert [at.variant for at, _ in cells] == [
         "mld · ddim 2 · w 0",
         "mld · ddim 2 · w 1",
@@ -184,9 +188,8 @@ def test_a_rate_or_a_part_of_guidance_of_its_own_is_not_varied_either(
   more: {data: {kind: examples, missing: {rate: 0.4}}}
   whole: {data.missing: null}
   pulled: {generate.guidance.joint: 3.0}"""
-    text = SUITE.partition("methods:")[0] + f"methods:{methods}\n"
-    text += "samplers: {weak: {guidance: {joint: 0.5}}}\nmissing: [0, 0.5]\nguidance: [0, 1]\n"
-    cells = list(grid(load_suite(suite_file(text))))
+    axes = "samplers: {weak: {guidance: {joint: 0.5}}}\nmissing: [0, 0.5]\nguidance: [0, 1]"
+    cells = list(grid(load_suite(suite_file(with_methods(methods, axes)))))
     assert [at.variant for at, _ in cells] == [
         *(f"{own} · weak · w {strength}" for own in ("gaps", "more", "whole") for strength in "01"),
         "pulled · missing 0",
@@ -633,7 +636,9 @@ def test_a_killed_suite_goes_on_and_runs_no_cell_twice(
     suite.send_signal(signal.SIGKILL)
     suite.wait()
     done = {path: path.stat().st_mtime_ns for path in out.glob("cells/*/stages/report.json")}
-    again = subprocess.run(command(path, out), env=environment, capture_output=True, text=True)
+    again = subprocess.run(
+        command(path, out), env=environment, capture_output=True, text=True, timeout=300
+    )
     assert again.returncode == 0, again.stderr
     assert len(list(out.glob("cells/*/stages/report.json"))) == 4
     assert all(path.stat().st_mtime_ns == told for path, told in done.items())
@@ -691,7 +696,9 @@ def test_cells_run_on_a_ray_cluster(
         " '--executor', 'ray', '--jobs', '2']\n"
         "main()\n"
     )
-    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    told = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=300
+    )
     assert told.returncode == 0, told.stderr
     assert len(list((tmp_path / "out").glob("cells/*/stages/report.json"))) == 4
 
