@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +41,12 @@ class Cell:
     spec: str
     key: str
     fault: str = ""
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The frozen spec, read; only where there is one."""
+        settings: dict[str, Any] = yaml.safe_load(self.spec)
+        return settings
 
 
 @dataclass(frozen=True)
@@ -217,8 +224,8 @@ def distinct(cells: Iterable[Cell]) -> list[Cell]:
 
 def want_gpus(cells: Iterable[Cell]) -> bool:
     """Whether any of some cells would run on a GPU."""
-    specs = (yaml.safe_load(cell.spec) for cell in cells if cell.spec)
-    return any(spec["compute"]["accelerator"] != "cpu" for spec in specs)
+    told = (cell.settings["compute"] for cell in cells if cell.spec)
+    return any(compute["accelerator"] != "cpu" for compute in told)
 
 
 def in_order(cells: Iterable[Cell]) -> list[Cell]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-import yaml
-
 from mld.bench.cells import Bench, Cell
 from mld.rundir import STAGES
 
@@ -58,7 +56,7 @@ def _rows(cells: Iterable[Cell]) -> int:
     """Rows to train on, each network counted once however many cells share it."""
     rows: dict[tuple[object, ...], int] = {}
     for cell in cells:
-        told, at = yaml.safe_load(cell.spec), cell.at
+        told, at = cell.settings, cell.at
         for name in at.modalities:
             own = told["autoencode"]["overrides"].get(name, {})
             settings = {**told["autoencode"], **{k: v for k, v in own.items() if v is not None}}
