@@ -44,32 +44,24 @@ def train_autoencoders(
     if run_dir.read_back(STAGE, made_from):
         return load_autoencoders(modalities, workplace)
     with run_dir.stage(STAGE) as seconds:
-        recorded = {
-            name: [_recorded(rows, name, index) for rows in (data.train, data.validation)]
-            for index, name in enumerate(modalities)
-        }
-        trained = {
-            name: _fresh(name, modality, recorded[name][0], workplace)
-            for name, modality in modalities.items()
-        }
-        learn_all(
-            [
-                Lessons(
-                    STAGE,
-                    Reconstruction(name, modality, trained[name]),
-                    *({"x": x} for x in recorded[name]),
-                    spec.of(name),
-                )
-                for name, modality in modalities.items()
-                if any(p.requires_grad for p in trained[name].parameters())
-            ],
-            workplace,
-        )
+        trained, recorded, lessons = {}, {}, []
+        for index, (name, modality) in enumerate(modalities.items()):
+            train, held_out = (
+                _recorded(split, name, index) for split in (data.train, data.validation)
+            )
+            autoencoder = workplace.fresh(modality.autoencoder, STAGE, name)
+            _demand_flat_latents(name, modality, autoencoder, train[:2])
+            trained[name], recorded[name] = autoencoder, (train, held_out)
+            if any(p.requires_grad for p in autoencoder.parameters()):
+                apprentice = Reconstruction(name, modality, autoencoder)
+                rows, validation = {"x": train}, {"x": held_out}
+                lessons.append(Lessons(STAGE, apprentice, rows, validation, spec.of(name)))
+        learn_all(lessons, workplace)
         audit, parameters = {}, {}
-        for name, autoencoder in trained.items():
+        for name, (train, held_out) in recorded.items():
+            autoencoder = trained[name]
             run_dir.write_tensors(run_dir.autoencoder(name), autoencoder.state_dict())
             parameters[name] = sum(p.numel() for p in autoencoder.parameters())
-            train, held_out = recorded[name]
             audit[name] = {
                 "train": nats_per_item(autoencoder, train[:AUDITED]),
                 "validation": nats_per_item(autoencoder, held_out),
@@ -95,15 +87,6 @@ def load_autoencoders(
     return loaded
 
 
-def _fresh(
-    name: str, modality: Modality, train: Shaped[Tensor, " row *item"], workplace: Workplace
-) -> Autoencoder:
-    """An untrained autoencoder that keeps its contract, in eval mode."""
-    autoencoder = workplace.fresh(modality.autoencoder, STAGE, name)
-    _demand_flat_latents(name, modality, autoencoder, train[:2])
-    return autoencoder
-
-
 def _recorded(rows: Rows, name: str, index: int) -> Shaped[Tensor, " row *item"]:
     """The items of a modality in the rows that have one."""
     present = rows.present[:, index]
@@ -114,7 +97,7 @@ def _recorded(rows: Rows, name: str, index: int) -> Shaped[Tensor, " row *item"]
 def _demand_flat_latents(
     name: str, modality: Modality, autoencoder: Autoencoder, x: Shaped[Tensor, " row *item"]
 ) -> None:
-    """PluginError if the autoencoder breaks its contract on two rows."""
+    """Put the autoencoder in eval mode; PluginError if it breaks its contract on two rows."""
     z = autoencoder.eval().encode(x)
     expected = (len(x), modality.config.latent_dim)
     if tuple(z.shape) != expected:
