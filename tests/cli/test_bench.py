@@ -241,6 +241,16 @@ def test_cells_that_would_wait_for_each_other_are_far_apart(
     assert {strength for _, _, strength in order[8:]} == {"1"}
 
 
+def test_methods_that_only_sample_otherwise_share_a_network(suite_file: Callable[..., Path]) -> None:
+    text = SUITE.replace("  paper:", "  unguided: {generate.guidance: 0}\n  paper:")
+    cells = make_cells(load_suite(suite_file(text)), Registry())
+    networks = {(own.at.method, own.at.seed): own.network for own in cells}
+    assert networks["mld", 0] == networks["unguided", 0]
+    assert len(set(networks.values())) == 4
+    rest = [own.at.method for own in in_order(cells)[4:]]
+    assert rest == ["unguided", "unguided"]
+
+
 def test_the_command_line_may_set_more_in_every_cell(suite_file: Callable[..., Path]) -> None:
     cells = make_cells(load_suite(suite_file(), ["data.train=50"]), Registry())
     assert all("train: 50" in cell.spec for cell in cells)

@@ -26,6 +26,9 @@ from mld_core import ArtefactError, ExitCode, MLDError, Registry
 
 State = Literal["done", "failed", "open"]
 
+_SAMPLING = ("name", "generate", "judge")
+"""The sections of a spec that training does not read."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -47,6 +50,11 @@ class Cell:
         """The frozen spec, read; only where there is one."""
         settings: dict[str, Any] = yaml.safe_load(self.spec)
         return settings
+
+    @cached_property
+    def network(self) -> str:
+        """The digest of what its training follows from: cells alike in this share one network."""
+        return digest({name: own for name, own in self.settings.items() if name not in _SAMPLING})
 
 
 @dataclass(frozen=True)
@@ -233,14 +241,14 @@ def in_order(cells: Iterable[Cell]) -> list[Cell]:
 
     The largest set of each seed trains the autoencoders of the others. Cells that differ only in
     how they sample share one trained network: the first of each such group comes before the rest.
+    Each must have a spec.
     """
     met: Counter[tuple[object, ...]] = Counter()
     ranks = {}
     for cell in sorted(cells, key=lambda cell: -len(cell.at.modalities)):
-        at = cell.at
-        network = (at.modalities, at.method, at.seed, at.missing)
-        ranks[cell] = (met[network], met["seed", at.seed] > 0)
-        met.update([network, ("seed", at.seed)])
+        seed = ("seed", cell.at.seed)
+        ranks[cell] = (met[cell.network], met[seed] > 0)
+        met.update([cell.network, seed])
     return sorted(ranks, key=ranks.__getitem__)
 
 

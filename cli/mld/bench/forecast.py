@@ -62,8 +62,7 @@ def _rows(cells: Iterable[Cell]) -> int:
             settings = {**told["autoencode"], **{k: v for k, v in own.items() if v is not None}}
             rows["autoencode", name, at.seed, at.missing] = settings["updates"] * settings["batch"]
             rows["judge", name, at.seed] = told["judge"]["updates"] * told["judge"]["batch"]
-        network = (at.modalities, at.method, at.seed, at.missing)
-        rows["diffuse", *network] = told["diffuse"]["updates"] * told["diffuse"]["batch"]
+        rows["diffuse", cell.network] = told["diffuse"]["updates"] * told["diffuse"]["batch"]
     return sum(rows.values())
 
 

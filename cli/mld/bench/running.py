@@ -85,7 +85,7 @@ class Course:
 def run_cells(bench: Bench, cells: Sequence[Cell], executor: Executor, threads: int) -> Course:
     """Run every open cell. KeyboardInterrupt ends the runs first; each goes on next time."""
     cells = distinct(cells)
-    waiting = [cell for cell in in_order(cells) if bench.state(cell) == "open"]
+    waiting = in_order(cell for cell in cells if bench.state(cell) == "open")
     course = Course(bench, cells, Forecast(bench, cells), waiting)
     with _shown(course, executor.slots) as show:
         try:
