@@ -241,7 +241,9 @@ def test_cells_that_would_wait_for_each_other_are_far_apart(
     assert {strength for _, _, strength in order[8:]} == {"1"}
 
 
-def test_methods_that_only_sample_otherwise_share_a_network(suite_file: Callable[..., Path]) -> None:
+def test_methods_that_only_sample_otherwise_share_a_network(
+    suite_file: Callable[..., Path],
+) -> None:
     text = SUITE.replace("  paper:", "  unguided: {generate.guidance: 0}\n  paper:")
     cells = make_cells(load_suite(suite_file(text)), Registry())
     networks = {(own.at.method, own.at.seed): own.network for own in cells}
