@@ -253,6 +253,15 @@ def test_methods_that_only_sample_otherwise_share_a_network(
     assert rest == ["unguided", "unguided"]
 
 
+def test_the_command_line_may_choose_the_seeds(suite_file: Callable[..., Path]) -> None:
+    cells = make_cells(load_suite(suite_file(), seeds=[2, 0]), Registry())
+    assert [own.at.seed for own in cells if own.at.method == "mld"] == [2, 0]
+    first = make_cells(load_suite(suite_file()), Registry())[0]
+    assert first.key == next(own.key for own in cells if own.at == first.at)
+    with pytest.raises(SpecError, match="seeds: holds 1 twice"):
+        load_suite(suite_file(), seeds=[1, 1])
+
+
 def test_the_command_line_may_set_more_in_every_cell(suite_file: Callable[..., Path]) -> None:
     cells = make_cells(load_suite(suite_file(), ["data.train=50"]), Registry())
     assert all("train: 50" in cell.spec for cell in cells)

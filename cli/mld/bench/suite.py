@@ -167,12 +167,12 @@ class Suite:
     folder: Path
 
 
-def load_suite(source: Path, overrides: Sequence[str] = ()) -> Suite:
-    """The suite of a YAML file, its base spec after overrides `a.b=c`.
+def load_suite(source: Path, overrides: Sequence[str] = (), seeds: Sequence[int] = ()) -> Suite:
+    """The suite of a YAML file, its base spec after overrides `a.b=c`; other seeds if any are told.
 
     One SpecError says everything that is wrong, by line.
     """
-    document = Document.read(source)
+    document = Document.read(source, [f"seeds={list(seeds)}"] if seeds else [])
     found: list[Finding] = []
     try:
         told = SuiteSpec.model_validate(document.value)

@@ -48,6 +48,10 @@ def suite(
             "--set", metavar="A.B=C", help="Override a setting of the base spec; may be repeated."
         ),
     ] = None,
+    seed: Annotated[
+        Optional[list[int]],  # noqa: UP045
+        typer.Option(help="Run this seed, not the suite's own; may be repeated."),
+    ] = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="The suite's folder; runs/bench/<name> if not given."),
@@ -73,7 +77,7 @@ def suite(
     from mld.bench.suite import load_suite
     from mld_core import Registry
 
-    loaded = load_suite(suite, set_ or [])
+    loaded = load_suite(suite, set_ or [], seed or [])
     told = loaded.told
     bench = Bench(out or Path("runs") / "bench" / told.name)
     everything = make_cells(loaded, Registry())
