@@ -243,12 +243,13 @@ def in_order(cells: Iterable[Cell]) -> list[Cell]:
     how they sample share one trained network: the first of each such group comes before the rest.
     Each must have a spec.
     """
-    met: Counter[tuple[object, ...]] = Counter()
+    networks: Counter[str] = Counter()
+    seeds: set[int] = set()
     ranks = {}
     for cell in sorted(cells, key=lambda cell: -len(cell.at.modalities)):
-        seed = ("seed", cell.at.seed)
-        ranks[cell] = (met[cell.network], met[seed] > 0)
-        met.update([cell.network, seed])
+        ranks[cell] = (networks[cell.network], cell.at.seed in seeds)
+        networks[cell.network] += 1
+        seeds.add(cell.at.seed)
     return sorted(ranks, key=ranks.__getitem__)
 
 
