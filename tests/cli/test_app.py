@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -227,6 +228,18 @@ def test_our_own_mistakes_show_a_traceback(
     assert "KeyError: 'ours'" in done.stderr
     assert "please report it" in done.stderr
     assert "KeyError: 'ours'" in Path("runs/small/error.txt").read_text()
+
+
+def test_whoever_reads_the_output_may_stop_reading(
+    small: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unread(*args: Any, **kwargs: Any) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("typer.echo", unread)
+    done = small("spec", "schema")
+    assert done.exit_code == 1
+    assert done.stderr == ""
 
 
 def test_ctrl_c_says_how_to_go_on(

@@ -33,7 +33,7 @@ def command(function: Function) -> Function:
         except KeyboardInterrupt:
             typer.echo("stopped: the same command goes on from here", err=True)
             raise typer.Exit(ExitCode.INTERRUPTED) from None
-        except (typer.Exit, typer.BadParameter):
+        except (typer.Exit, typer.BadParameter, BrokenPipeError):
             raise
         except Exception:
             traceback.print_exc()
