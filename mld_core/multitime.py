@@ -33,21 +33,6 @@ def draw_times(batch: int, schedule: VPSchedule, generator: Generator) -> Float[
     return schedule.time_at_log_snr(log_snr).clamp(T_MIN, 1)
 
 
-def draw_row_times(
-    batch: int, modalities: int, own_times: float, schedule: VPSchedule, generator: Generator
-) -> Float[Tensor, "batch clock"]:
-    """Times to generate at: one for all of a row, or, in the share `own_times` of rows, one each.
-
-    Rows with several teach to read a modality that is cleaner than the one to generate.
-    """
-    clocks = modalities if own_times > 0 else 1
-    t = torch.stack([draw_times(batch, schedule, generator) for _ in range(clocks)], dim=1)
-    if 0 < own_times < 1:
-        u = torch.rand(batch, 1, generator=generator, device=generator.device)
-        t = torch.where(u < own_times, t, t[:, :1])
-    return t
-
-
 def multi_time_vector(
     t: Float[Tensor, " batch #modality"], roles: Int64[Tensor, "batch modality"]
 ) -> Float[Tensor, "batch modality"]:
@@ -108,4 +93,4 @@ def masked_loss(
     return total, parts
 
 
-__all__ = ["diffuse", "draw_row_times", "draw_times", "masked_loss", "multi_time_vector"]
+__all__ = ["diffuse", "draw_times", "masked_loss", "multi_time_vector"]

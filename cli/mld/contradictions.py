@@ -80,9 +80,6 @@ def _training_faults(diffuse: DiffuseSpec) -> Iterator[Finding]:
             ("diffuse", "p_conditional"),
             f"goes only with roles: paper, and roles is {diffuse.roles}",
         )
-    if diffuse.roles == "independent" and diffuse.own_times > 0:
-        told = "with roles: independent, every modality of every row has its own time"
-        yield ("diffuse", "own_times"), f"{told}: leave own_times out"
     if diffuse.network.kind == "per-subset" and diffuse.roles != "paper":
         told = "per-subset trains a network for each pair of observed and generated modalities"
         yield ("diffuse", "network", "kind"), f"{told}: it goes only with roles: paper"

@@ -15,7 +15,7 @@ from mld.workplace import Workplace, code_digest, tensor_digest
 from mld_core import DataError
 from mld_core.conditional import ScoreModel
 from mld_core.layout import LatentLayout
-from mld_core.multitime import diffuse, draw_row_times, masked_loss, multi_time_vector
+from mld_core.multitime import diffuse, draw_times, masked_loss, multi_time_vector
 from mld_core.networks import NETWORKS
 from mld_core.roles import draw_roles, lessons
 from mld_core.schedule import VPSchedule
@@ -50,8 +50,10 @@ class Denoising(Objective):
         independent = self.spec.roles == "independent"
         p_conditional = self.spec.p_conditional or 0.0
         roles = draw_roles(self.spec.roles, present, generator, p_conditional)
-        own_times = 1.0 if independent else self.spec.own_times
-        t = draw_row_times(*present.shape, own_times, self.schedule, generator)
+        clocks = present.shape[1] if independent else 1
+        t = torch.stack(
+            [draw_times(len(z), self.schedule, generator) for _ in range(clocks)], dim=1
+        )
         times = multi_time_vector(t, roles)
         eps = torch.randn(z.shape, generator=generator, device=z.device)
         blank = eps if independent else torch.zeros_like(z)

@@ -114,9 +114,6 @@ class DiffuseSpec(Section):
         validate_default=True,
         description="share of rows trained conditionally; only with roles: paper, there 0.5",
     )
-    own_times: Real = Field(
-        0.0, ge=0, le=1, description="share of rows in which each modality has its own time"
-    )
     network: NetworkSpec = Field(ResidualMLPSpec(), description="the score network")
     updates: Updates = 3000
     batch: Batch = 512

@@ -96,12 +96,7 @@ def spec_of(document: Document, registry: Registry, folder: Path) -> Spec:
 
 
 _COMPARED: tuple[set[Dotted], ...] = (
-    {
-        ("diffuse", "roles"),
-        ("diffuse", "p_conditional"),
-        ("diffuse", "own_times"),
-        ("generate", "guidance"),
-    },
+    {("diffuse", "roles"), ("diffuse", "p_conditional"), ("generate", "guidance")},
     {("diffuse", "beta_min"), ("diffuse", "beta_max")},
 )
 """Fields that are compared with each other: where one is wrong, all are put aside."""

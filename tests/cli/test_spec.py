@@ -262,11 +262,6 @@ digits.yaml:25: judge: given twice; the first is at digits.yaml:23"""
             "diffuse.p_conditional: goes only with roles: paper, and roles is three-role",
         ),
         (
-            "diffuse: {roles: independent, own_times: 0.5}",
-            "diffuse.own_times: with roles: independent, every modality of every row has its own "
-            "time: leave own_times out",
-        ),
-        (
             "diffuse: {roles: paper}",
             "diffuse.roles: with roles: paper, generate.guidance must be 0, not 1.0: its "
             "network knows no marginals to guide by",

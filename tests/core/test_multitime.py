@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mld_core.layout import LatentLayout
-from mld_core.multitime import diffuse, draw_row_times, draw_times, masked_loss, multi_time_vector
+from mld_core.multitime import diffuse, draw_times, masked_loss, multi_time_vector
 from mld_core.roles import Role
 from mld_core.schedule import T_MIN, VPSchedule
 
@@ -28,21 +28,6 @@ def test_times_cover_the_whole_range_and_crowd_around_equal_signal_and_noise() -
         expected = 0.1 * (edge - low) / (high - low) + 0.9 * normal
         assert (log_snr < edge).double().mean().item() == pytest.approx(expected, abs=2e-3)
     assert not torch.equal(t, t.sort().values)
-
-
-@pytest.mark.parametrize("own_times", [0.0, 0.3, 1.0])
-def test_a_share_of_rows_has_a_time_for_each_modality(own_times: float) -> None:
-    schedule, generator = VPSchedule(), torch.Generator().manual_seed(0)
-    t = draw_row_times(4_000, 3, own_times, schedule, generator).expand(-1, 3)
-    own = (t != t[:, :1]).any(1)
-    assert own.double().mean().item() == pytest.approx(own_times, abs=0.02)
-    # Whoever has its own draws it as the others do, and draws it by itself.
-    usual = schedule.log_snr(draw_times(4_000, schedule, generator))
-    log_snr = schedule.log_snr(t)
-    for column in range(3):
-        torch.testing.assert_close(log_snr[:, column].median(), usual.median(), rtol=0, atol=0.15)
-    if own_times:
-        assert abs(torch.corrcoef(log_snr[own].T)[0, 1].item()) < 0.08
 
 
 def test_multi_time_vector_is_0_where_observed_and_1_where_absent() -> None:
