@@ -114,7 +114,7 @@ class CaptionedMolecules(Dataset):
         return {name: _fitted(own, name, rows) for name, own in self.modalities.items()}
 
     def fingerprint(self) -> str:
-        """Also of the files' sizes and times."""
+        """Also of the files' contents."""
         return stamped(super().fingerprint(), self._files.values())
 
 

@@ -72,7 +72,7 @@ class MnistSvhn(Dataset):
         )
 
     def fingerprint(self) -> str:
-        """Also of the files' sizes and times."""
+        """Also of the files' contents."""
         return stamped(super().fingerprint(), [*self._mnist.files, *self._svhn.files])
 
 

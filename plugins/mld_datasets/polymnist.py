@@ -97,7 +97,7 @@ class Polymnist(Dataset):
         )
 
     def fingerprint(self) -> str:
-        """Also of the files' sizes and times."""
+        """Also of the files' contents."""
         return stamped(super().fingerprint(), [*self._mnist.files, *self._files])
 
 

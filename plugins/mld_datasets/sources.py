@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -57,9 +58,15 @@ class Source:
 
 
 def stamped(told: str, files: Iterable[Path]) -> str:
-    """A digest of what was told, and of each file's name, size and time."""
-    stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return hashlib.sha256(f"{told} {stamps}".encode()).hexdigest()
+    """A digest of what was told, and of each file's name and content: a copy is the same data."""
+    contents = [(file.name, _digest(file, file.stat().st_mtime_ns)) for file in files]
+    return hashlib.sha256(f"{told} {contents}".encode()).hexdigest()
+
+
+@cache
+def _digest(file: Path, changed: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def plain_or_packed(path: Path) -> Path:

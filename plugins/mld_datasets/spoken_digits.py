@@ -115,7 +115,7 @@ class SpokenDigits(Dataset):
         return text.examples(labels, name, rng)
 
     def fingerprint(self) -> str:
-        """Also of the files' sizes and times."""
+        """Also of the files' contents."""
         files = [*self._mnist.files, *self._files]
         return stamped(super().fingerprint(), files)
 
