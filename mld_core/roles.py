@@ -28,37 +28,46 @@ class Role(IntEnum):
 RoleScheme = Literal["three-role", "paper", "independent", "joint"]
 """How training draws roles; a network can only be asked for what its scheme taught it."""
 
-P_JOINT = 0.3
+P_JOINT = 0.4
 """Three-role: the share of rows in which everything recorded is generated."""
+P_CONDITIONAL = 0.3
+"""Three-role: the share in which it is generated or observed, some of either; the rest of the rows
+draw among all three roles. What is absent is soon learnt, and reading what is observed is not."""
 
 
 def draw_three_roles(
     present: Bool[Tensor, "batch modality"], generator: Generator
 ) -> Int64[Tensor, "batch modality"]:
-    """Roles of each row: all recorded modalities generated, or each by shares from the simplex.
+    """Roles of each row: all generated, or generated and observed, or any by shares of its own.
 
     A missing modality is ABSENT. Rows differ: the official code draws one subset a batch.
     """
     _demand_recorded(present)
     roles = torch.where(present, Role.GENERATED, Role.ABSENT)
     u = torch.rand(len(present), generator=generator, device=generator.device)
+    divisible = present.sum(1) > 1
+    conditional = (u >= P_JOINT) & (u < P_JOINT + P_CONDITIONAL) & divisible
     open_rows = torch.nonzero(u >= P_JOINT).squeeze(1)
     while len(open_rows):
-        drawn = _roles_by_shares(present[open_rows], generator)
-        generates = (drawn == Role.GENERATED).any(1)
-        roles[open_rows[generates]] = drawn[generates]
-        open_rows = open_rows[~generates]
+        wants_both = conditional[open_rows]
+        drawn = _roles_by_shares(present[open_rows], wants_both, generator)
+        generates, observes = ((drawn == role).any(1) for role in (Role.GENERATED, Role.OBSERVED))
+        fits = generates & (observes | ~wants_both)
+        roles[open_rows[fits]] = drawn[fits]
+        open_rows = open_rows[~fits]
     return roles
 
 
 def _roles_by_shares(
-    present: Bool[Tensor, "batch modality"], generator: Generator
+    present: Bool[Tensor, "batch modality"], of_two: Bool[Tensor, " batch"], generator: Generator
 ) -> Int64[Tensor, "batch modality"]:
-    """Each recorded modality's role, from shares drawn uniformly on the simplex for its row."""
+    """Each recorded modality's role, of the first two or of three, by shares uniform in its row."""
     cuts = torch.rand(len(present), 2, generator=generator, device=generator.device)
-    cuts = cuts.sort(dim=1).values
+    first, second = cuts.sort(dim=1).values.unbind(1)
+    first = torch.where(of_two, cuts[:, 0], first)
+    second = torch.where(of_two, 1.0, second)
     u = torch.rand(present.shape, generator=generator, device=generator.device)
-    drawn = (u >= cuts[:, :1]).long() + (u >= cuts[:, 1:]).long()
+    drawn = (u >= first[:, None]).long() + (u >= second[:, None]).long()
     return torch.where(present, drawn, Role.ABSENT)
 
 
@@ -158,6 +167,7 @@ def _demand_recorded(present: Bool[Tensor, "batch modality"]) -> None:
 
 __all__ = [
     "MOST_OFTEN",
+    "P_CONDITIONAL",
     "P_JOINT",
     "Role",
     "RoleScheme",

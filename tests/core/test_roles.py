@@ -7,6 +7,7 @@ import torch
 
 from mld_core.roles import (
     MOST_OFTEN,
+    P_CONDITIONAL,
     P_JOINT,
     Role,
     conditioning_subsets,
@@ -26,21 +27,36 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def test_three_roles_of_two_modalities_have_their_exact_frequencies() -> None:
-    # Given a row that draws shares, the chance of a pattern is a Dirichlet(1,1,1) moment: 1/6 for
-    # equal roles, 1/12 for unequal ones; drawing again until one is GENERATED leaves GG, GO, OG,
-    # GA, AG in proportion 2:1:1:1:1.
+    # Given a row that draws among all three, the chance of a pattern is a Dirichlet(1,1,1) moment:
+    # 1/6 for equal roles, 1/12 for unequal ones; drawing again until one is GENERATED leaves GG,
+    # GO, OG, GA, AG in proportion 2:1:1:1:1.
     roles = draw_three_roles(torch.ones(N, 2).bool(), generator())
     share = {
         (a, b): ((roles[:, 0] == a) & (roles[:, 1] == b)).float().mean().item()
         for a in Role
         for b in Role
     }
-    drawn = 1 - P_JOINT
-    expected = {(G, G): P_JOINT + drawn / 3} | dict.fromkeys(
-        [(G, O), (O, G), (G, A), (A, G)], drawn / 6
-    )
+    drawn = 1 - P_JOINT - P_CONDITIONAL
+    expected = {
+        (G, G): P_JOINT + drawn / 3,
+        **dict.fromkeys([(G, O), (O, G)], P_CONDITIONAL / 2 + drawn / 6),
+        **dict.fromkeys([(G, A), (A, G)], drawn / 6),
+    }
     for pattern, value in share.items():
         assert value == pytest.approx(expected.get(pattern, 0.0), abs=0.012), pattern
+
+
+def test_conditional_rows_of_four_observe_one_two_or_three_alike() -> None:
+    # Among all three roles, with Dirichlet(1,1,1) shares, each of the 15 ways to share four
+    # modalities out is as likely; 10 of them generate, 3 observe the rest, 1 generates all.
+    roles = draw_three_roles(torch.ones(N, 4).bool(), generator())
+    whole = (roles != A).all(1)
+    drawn = 1 - P_JOINT - P_CONDITIONAL
+    for observed in range(1, 4):
+        share = (whole & ((roles == O).sum(1) == observed)).float().mean().item()
+        assert share == pytest.approx(P_CONDITIONAL / 3 + drawn / 10, abs=0.012)
+    joint = (roles == G).all(1).float().mean().item()
+    assert joint == pytest.approx(P_JOINT + drawn / 10, abs=0.012)
 
 
 def test_three_roles_respect_what_is_missing_and_differ_within_a_batch() -> None:
