@@ -40,6 +40,7 @@ class RivalModel(JointModel):
         self.blanks = {name: _blank(own, widths[name]) for name, own in autoencoders.items()}
         weights = rival.likelihood_weights({name: x.numel() for name, x in self.blanks.items()})
         shared, private = rival.config.latent_dim, rival.private_dim()
+        self.private = private
         self.vae = getattr(multivae.models, rival.vae)(
             getattr(multivae.models, f"{rival.vae}Config")(
                 n_modalities=len(autoencoders),
@@ -98,9 +99,19 @@ class RivalModel(JointModel):
 
     def _prior(self, n: int) -> ModelOutput:
         self.vae.device = next(self.parameters()).device
-        prior = self.vae.generate_from_prior(n)
-        # The package drops the axis of a single row.
-        return ModelOutput(z=prior.z.reshape(n, -1), one_latent_space=True)
+
+        def drawn() -> Tensor:
+            # The package drops the axis of a single row.
+            return self.vae.generate_from_prior(n).z.reshape(n, -1)
+
+        if not self.private:
+            return ModelOutput(z=drawn(), one_latent_space=True)
+        # The package draws one private latent for all modalities; the model has one of each.
+        return ModelOutput(
+            z=drawn()[:, : -self.private],
+            one_latent_space=False,
+            modalities_z={key: drawn()[:, -self.private :] for key in self.vae.encoders},
+        )
 
     def _posterior(
         self, given: Mapping[str, Shaped[Tensor, " batch *item"]], n: int

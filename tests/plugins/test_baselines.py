@@ -309,6 +309,17 @@ def test_each_row_of_a_mixture_follows_one_of_what_is_given(kind: str) -> None:
     assert high == pytest.approx(0.5, abs=0.1)
 
 
+def test_jointly_the_shared_latent_is_common_and_the_private_ones_are_not() -> None:
+    model = model_of("mmvae-plus", WAVES)
+    for decoder in model.vae.decoders.values():
+        nn.init.zeros_(decoder.head.weight)
+        decoder.head.weight.data[0, 0] = decoder.head.weight.data[1, SHARED] = 1.0
+    drawn = model.sample({}, list(WAVES), 4_000)
+    low, high = drawn["low"], drawn["high"]
+    assert torch.corrcoef(torch.stack([low[:, 0], high[:, 0]]))[0, 1].item() > 0.999
+    assert abs(torch.corrcoef(torch.stack([low[:, 1], high[:, 1]]))[0, 1].item()) < 0.08
+
+
 def test_likelihoods_weigh_by_size_unless_the_spec_says_so() -> None:
     vae = model_of("mvtcae").vae
     assert vae.rescale_factors == {"0": 1.0, "1": 2.0}
