@@ -58,7 +58,7 @@ class Source:
 
 
 def stamped(told: str, files: Iterable[Path]) -> str:
-    """A digest of what was told, and of each file's name and content: a copy is the same data."""
+    """A digest of what was told, and of each file's name and content, whatever its time."""
     contents = [(file.name, _digest(file, file.stat().st_mtime_ns)) for file in files]
     return hashlib.sha256(f"{told} {contents}".encode()).hexdigest()
 

@@ -155,6 +155,33 @@ def test_the_grid_is_the_product_of_its_axes(suite_file: Callable[..., Path]) ->
     }
 
 
+def test_the_command_lines_settings_win_over_what_the_suite_sets_in_every_cell(
+    suite_file: Callable[..., Path],
+) -> None:
+    path = suite_file(f"{SUITE}set: {{diffuse.updates: 9, judge: {{updates: 8}}}}\n")
+    cells = list(grid(load_suite(path, ["diffuse.updates=3", "judge.updates=4"])))
+    assert {document.value["diffuse"]["updates"] for _, document in cells} == {3}
+    assert {document.value["judge"]["updates"] for _, document in cells} == {4}
+
+
+@pytest.mark.parametrize(
+    ("override", "field"),
+    [
+        ("seed=7", "seeds"),
+        ("compute.threads=4", "threads"),
+        ("generate.guidance=2", "guidance"),
+        ("data.missing.rate=0.5", "missing"),
+    ],
+)
+def test_the_command_line_cannot_set_what_the_suite_varies(
+    suite_file: Callable[..., Path], override: str, field: str
+) -> None:
+    path = suite_file(f"{SUITE}guidance: [0, 1]\nmissing: [0, 0.5]\n")
+    name = override.partition("=")[0]
+    with pytest.raises(SpecError, match=f"^--set {name}: is what the suite's `{field}` sets"):
+        load_suite(path, [override])
+
+
 def with_methods(methods: str, axes: str) -> str:
     """The suite with other methods, and axes besides."""
     return f"{SUITE.partition('methods:')[0]}methods:{methods}\n{axes}\n"

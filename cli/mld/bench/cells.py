@@ -87,9 +87,9 @@ class Bench:
 
     def state(self, cell: Cell) -> State:
         """What has become of a cell."""
-        if cell.fault or self._failure(cell).is_file():
-            return "failed"
-        return "done" if self.run_dir(cell).has("report") else "open"
+        if not cell.fault and self.run_dir(cell).has("report"):
+            return "done"
+        return "failed" if cell.fault or self._failure(cell).is_file() else "open"
 
     @contextmanager
     def held(self, shard: str) -> Iterator[None]:

@@ -20,7 +20,6 @@ def grid(suite: Suite) -> Iterator[tuple[Coordinates, Document]]:
     told = suite.told
     for (place, names), (method, own) in product(_sets(suite), told.methods.items()):
         start = suite.base.part()
-        _set(start, suite, ("set",), told.set)
         _set(start, suite, ("methods", method), own)
         rates = [] if _settles(own, "data.missing") else told.missing
         for seed, missing in product(told.seeds, rates or [None]):

@@ -15,6 +15,7 @@ from mld.contradictions import name_fault
 from mld.kinds import Rate, Section
 from mld.sections import GuidanceSpec, Real, Strength, Whole
 from mld.yaml_source import Document
+from mld_core import SpecError
 
 Overrides = dict[str, Any]
 """Dotted names of a spec's settings, and what they become; a mapping replaces a whole section."""
@@ -90,6 +91,13 @@ class SuiteSpec(Section):
             for path in paths(own):
                 if field := _AXES.get(".".join(path)):
                     yield (*place, *path), f"is what the suite's `{field}` sets: write it there"
+
+    def varied(self, name: str) -> str | None:
+        """The field of the suite that sets what has a dotted name in every cell, if one does."""
+        for field, own in (("missing", "data.missing"), ("guidance", "generate.guidance")):
+            if getattr(self, field) and f"{name}.".startswith(f"{own}."):
+                return field
+        return _AXES.get(name)
 
     def sampling(self) -> dict[str, tuple[str | int, Overrides]]:
         """The samplers by name: the place of each in `samplers`, and its settings."""
@@ -181,11 +189,16 @@ def load_suite(source: Path, overrides: Sequence[str] = (), seeds: Sequence[int]
     document.refuse(found)
     if isinstance(told.spec, dict):
         base, folder = document.part(("spec",)), source.resolve().parent
-        base.assign(overrides)
     else:
         # As the user would write it, so that complaints name the file in the user's words.
         path = source.parent / told.spec
-        base, folder = Document.read(path, overrides), path.resolve().parent
+        base, folder = Document.read(path), path.resolve().parent
+    for name in told.set:
+        base.put(name, document.part(("set", name)))
+    for name in (override.partition("=")[0] for override in overrides):
+        if field := told.varied(name):
+            raise SpecError(f"--set {name}: is what the suite's `{field}` sets: change it there")
+    base.assign(overrides)
     base.refuse([])
     return Suite(told, document, base, folder)
 
