@@ -33,6 +33,8 @@ P_JOINT = 0.4
 P_CONDITIONAL = 0.3
 """Three-role: the share in which it is generated or observed, some of either; the rest of the rows
 draw among all three roles. What is absent is soon learnt, and reading what is observed is not."""
+P_JOINT_WITH_GAPS = 0.3
+"""Three-role, in batches that lack a cell: as P_JOINT, and all other rows draw among all three."""
 
 
 def draw_three_roles(
@@ -44,10 +46,13 @@ def draw_three_roles(
     """
     _demand_recorded(present)
     roles = torch.where(present, Role.GENERATED, Role.ABSENT)
+    if present.shape[1] < 2:
+        return roles
+    whole = bool(present.all())
+    p_joint, p_conditional = (P_JOINT, P_CONDITIONAL) if whole else (P_JOINT_WITH_GAPS, 0.0)
     u = torch.rand(len(present), generator=generator, device=generator.device)
-    divisible = present.sum(1) > 1
-    conditional = (u >= P_JOINT) & (u < P_JOINT + P_CONDITIONAL) & divisible
-    open_rows = torch.nonzero(u >= P_JOINT).squeeze(1)
+    conditional = (u >= p_joint) & (u < p_joint + p_conditional)
+    open_rows = torch.nonzero(u >= p_joint).squeeze(1)
     while len(open_rows):
         wants_both = conditional[open_rows]
         drawn = _roles_by_shares(present[open_rows], wants_both, generator)
@@ -169,6 +174,7 @@ __all__ = [
     "MOST_OFTEN",
     "P_CONDITIONAL",
     "P_JOINT",
+    "P_JOINT_WITH_GAPS",
     "Role",
     "RoleScheme",
     "conditioning_subsets",

@@ -9,6 +9,7 @@ from mld_core.roles import (
     MOST_OFTEN,
     P_CONDITIONAL,
     P_JOINT,
+    P_JOINT_WITH_GAPS,
     Role,
     conditioning_subsets,
     draw_joint_roles,
@@ -57,6 +58,16 @@ def test_conditional_rows_of_four_observe_one_two_or_three_alike() -> None:
         assert share == pytest.approx(P_CONDITIONAL / 3 + drawn / 10, abs=0.012)
     joint = (roles == G).all(1).float().mean().item()
     assert joint == pytest.approx(P_JOINT + drawn / 10, abs=0.012)
+
+
+def test_a_batch_with_gaps_draws_all_but_its_joint_rows_among_three_roles() -> None:
+    present = torch.ones(N, 3).bool()
+    present[::2, 2] = False
+    roles = draw_three_roles(present, generator())[::2, :2]
+    both = (roles == G).all(1).float().mean().item()
+    assert both == pytest.approx(P_JOINT_WITH_GAPS + (1 - P_JOINT_WITH_GAPS) / 3, abs=0.012)
+    lacking = (roles == A).any(1).float().mean().item()
+    assert lacking == pytest.approx((1 - P_JOINT_WITH_GAPS) / 3, abs=0.012)
 
 
 def test_three_roles_respect_what_is_missing_and_differ_within_a_batch() -> None:
