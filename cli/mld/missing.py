@@ -17,8 +17,9 @@ from mld_core import DataError, Dataset, Split, SplitName
 class Thinned(Dataset):
     """Another dataset with cells of its training and validation rows left out.
 
-    Test rows stay whole, so that runs with different rates are judged on the same. A modality's
-    cells are drawn from the seed, the split and its name. With mechanism "label", class c of C
+    Test rows stay whole, so that runs with different rates are judged on the same rows; but the
+    classifiers that judge learn from the cells left in, too. A modality's cells are drawn from the
+    seed, the split and its name. With mechanism "label", class c of C
     misses at the rate 2 c / (C − 1) times the one told, whose mean over classes is that rate.
     DataError if labels are needed and there are none.
     """
