@@ -29,12 +29,13 @@ RoleScheme = Literal["three-role", "paper", "independent", "joint"]
 """How training draws roles; a network can only be asked for what its scheme taught it."""
 
 P_JOINT = 0.4
-"""Three-role: the share of rows in which everything recorded is generated."""
+"""Three-role: the share of rows in which everything is generated, in batches that lack no cell."""
 P_CONDITIONAL = 0.3
 """Three-role: the share in which it is generated or observed, some of either; the rest of the rows
 draw among all three roles. What is absent is soon learnt, and reading what is observed is not."""
 P_JOINT_WITH_GAPS = 0.3
-"""Three-role, in batches that lack a cell: as P_JOINT, and all other rows draw among all three."""
+"""Three-role, in batches that lack a cell: the share in which everything recorded is generated; all
+other rows draw among all three."""
 
 
 def draw_three_roles(
@@ -68,9 +69,8 @@ def _roles_by_shares(
 ) -> Int64[Tensor, "batch modality"]:
     """Each recorded modality's role, of the first two or of three, by shares uniform in its row."""
     cuts = torch.rand(len(present), 2, generator=generator, device=generator.device)
-    first, second = cuts.sort(dim=1).values.unbind(1)
-    first = torch.where(of_two, cuts[:, 0], first)
-    second = torch.where(of_two, 1.0, second)
+    first = torch.where(of_two, cuts[:, 0], cuts.amin(1))
+    second = torch.where(of_two, 1.0, cuts.amax(1))
     u = torch.rand(present.shape, generator=generator, device=generator.device)
     drawn = (u >= first[:, None]).long() + (u >= second[:, None]).long()
     return torch.where(present, drawn, Role.ABSENT)

@@ -19,9 +19,9 @@ class Thinned(Dataset):
 
     Test rows stay whole, so that runs with different rates are judged on the same rows; but the
     classifiers that judge learn from the cells left in, too. A modality's cells are drawn from the
-    seed, the split and its name. With mechanism "label", class c of C
-    misses at the rate 2 c / (C − 1) times the one told, whose mean over classes is that rate.
-    DataError if labels are needed and there are none.
+    seed, the split and its name. With mechanism "label", class c of C misses at the rate
+    2 c / (C − 1) times the one told, whose mean over classes is that rate. DataError if labels are
+    needed and there are none.
     """
 
     def __init__(self, whole: Dataset, missing: MissingSpec) -> None:

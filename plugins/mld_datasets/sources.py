@@ -65,6 +65,7 @@ def stamped(told: str, files: Iterable[Path]) -> str:
 
 @cache
 def _digest(file: Path, changed: int) -> str:
+    """Read once while it stays as it was changed last: every cell of a suite asks."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

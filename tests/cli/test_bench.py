@@ -168,6 +168,7 @@ def test_the_command_lines_settings_win_over_what_the_suite_sets_in_every_cell(
     ("override", "field"),
     [
         ("seed=7", "seeds"),
+        (" seed = 7", "seeds"),
         ("compute.threads=4", "threads"),
         ("generate.guidance=2", "guidance"),
         ("data.missing.rate=0.5", "missing"),
@@ -177,7 +178,7 @@ def test_the_command_line_cannot_set_what_the_suite_varies(
     suite_file: Callable[..., Path], override: str, field: str
 ) -> None:
     path = suite_file(f"{SUITE}guidance: [0, 1]\nmissing: [0, 0.5]\n")
-    name = override.partition("=")[0]
+    name = override.partition("=")[0].strip()
     with pytest.raises(SpecError, match=f"^--set {name}: is what the suite's `{field}` sets"):
         load_suite(path, [override])
 
@@ -562,6 +563,11 @@ def finished(cells: list[Cell], finish: Callable[..., None], tmp_path: Path) -> 
     bench.freeze(cells)
     run_cells(bench, cells, Instant(finish, bench), 1)
     return bench
+
+
+def test_a_run_that_another_suite_has_finished_is_done(finished: Bench, cells: list[Cell]) -> None:
+    finished.fail(cells[0], 6)
+    assert finished.state(cells[0]) == "done"
 
 
 def test_the_leaderboard_tells_means_differences_and_rows(

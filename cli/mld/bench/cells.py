@@ -87,9 +87,11 @@ class Bench:
 
     def state(self, cell: Cell) -> State:
         """What has become of a cell."""
-        if not cell.fault and self.run_dir(cell).has("report"):
+        if cell.fault:
+            return "failed"
+        if self.run_dir(cell).has("report"):
             return "done"
-        return "failed" if cell.fault or self._failure(cell).is_file() else "open"
+        return "failed" if self._failure(cell).is_file() else "open"
 
     @contextmanager
     def held(self, shard: str) -> Iterator[None]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import combinations, product
 from typing import Any
 
-from mld.bench.suite import Coordinates, Overrides, Suite, paths
+from mld.bench.suite import Coordinates, Overrides, Suite, paths, put_all, settles
 from mld.complaints import did_you_mean
 from mld.yaml_source import Document, Dotted
 
@@ -20,8 +20,8 @@ def grid(suite: Suite) -> Iterator[tuple[Coordinates, Document]]:
     told = suite.told
     for (place, names), (method, own) in product(_sets(suite), told.methods.items()):
         start = suite.base.part()
-        _set(start, suite, ("methods", method), own)
-        rates = [] if _settles(own, "data.missing") else told.missing
+        put_all(start, suite.document, ("methods", method), own)
+        rates = [] if settles(own, "data.missing") else told.missing
         for seed, missing in product(told.seeds, rates or [None]):
             for sampler, guidance in _sampled(suite, start, own):
                 at = Coordinates(
@@ -37,7 +37,7 @@ def grid(suite: Suite) -> Iterator[tuple[Coordinates, Document]]:
                 _put(cell, suite, ("threads",), "compute.threads", told.threads)
                 _miss(cell, suite, missing)
                 if sampler:
-                    _set(cell, suite, *_sampling(suite, sampler), "generate.")
+                    put_all(cell, suite.document, *_sampling(suite, sampler), "generate.")
                 if guidance is not None:
                     cell.put("generate.guidance", suite.document.part(("guidance", guidance)))
                 _select(cell, suite, place, names)
@@ -69,26 +69,15 @@ def _sampled(suite: Suite, start: Document, own: Overrides) -> list[tuple[str, i
     samplers = [
         name
         for name, (_, sampling) in told.sampling().items()
-        if not any(_settles(own, f"generate.{'.'.join(path)}") for path in paths(sampling))
+        if not any(settles(own, f"generate.{'.'.join(path)}") for path in paths(sampling))
     ]
-    strengths = range(0 if _settles(own, "generate.guidance") else len(told.guidance))
+    strengths = range(0 if settles(own, "generate.guidance") else len(told.guidance))
     return list(product(samplers or [""], list(strengths) or [None]))
-
-
-def _settles(own: Overrides, name: str) -> bool:
-    """Whether overrides set what has a dotted name, or something in it."""
-    return any(f"{'.'.join(path)}.".startswith(f"{name}.") for path in paths(own))
 
 
 def _sampling(suite: Suite, sampler: str) -> tuple[Dotted, Overrides]:
     place, own = suite.told.sampling()[sampler]
     return ("samplers", place), own
-
-
-def _set(cell: Document, suite: Suite, at: Dotted, own: Overrides, within: str = "") -> None:
-    """Set what the suite tells at a place of it."""
-    for name in own:
-        cell.put(f"{within}{name}", suite.document.part((*at, name)))
 
 
 def _put(cell: Document, suite: Suite, at: Dotted, name: str, value: Any) -> None:

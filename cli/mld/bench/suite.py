@@ -14,7 +14,7 @@ from mld.complaints import Finding, Findings, did_you_mean, either, explain
 from mld.contradictions import name_fault
 from mld.kinds import Rate, Section
 from mld.sections import GuidanceSpec, Real, Strength, Whole
-from mld.yaml_source import Document
+from mld.yaml_source import Document, Dotted
 from mld_core import SpecError
 
 Overrides = dict[str, Any]
@@ -95,7 +95,7 @@ class SuiteSpec(Section):
     def varied(self, name: str) -> str | None:
         """The field of the suite that sets what has a dotted name in every cell, if one does."""
         for field, own in (("missing", "data.missing"), ("guidance", "generate.guidance")):
-            if getattr(self, field) and f"{name}.".startswith(f"{own}."):
+            if getattr(self, field) and settles({name: None}, own):
                 return field
         return _AXES.get(name)
 
@@ -112,6 +112,17 @@ def paths(own: Overrides) -> Iterator[tuple[str, ...]]:
         yield (name,)
         if isinstance(value, dict):
             yield from ((name, *inner) for inner in paths(value))
+
+
+def settles(own: Overrides, name: str) -> bool:
+    """Whether overrides set what has a dotted name, or something in it."""
+    return any(f"{'.'.join(path)}.".startswith(f"{name}.") for path in paths(own))
+
+
+def put_all(cell: Document, told: Document, at: Dotted, own: Overrides, within: str = "") -> None:
+    """Set in a spec what a suite tells at a place of its document."""
+    for name in own:
+        cell.put(f"{within}{name}", told.part((*at, name)))
 
 
 def _called(sampling: Overrides) -> str:
@@ -193,9 +204,8 @@ def load_suite(source: Path, overrides: Sequence[str] = (), seeds: Sequence[int]
         # As the user would write it, so that complaints name the file in the user's words.
         path = source.parent / told.spec
         base, folder = Document.read(path), path.resolve().parent
-    for name in told.set:
-        base.put(name, document.part(("set", name)))
-    for name in (override.partition("=")[0] for override in overrides):
+    put_all(base, document, ("set",), told.set)
+    for name in (override.partition("=")[0].strip() for override in overrides):
         if field := told.varied(name):
             raise SpecError(f"--set {name}: is what the suite's `{field}` sets: change it there")
     base.assign(overrides)
@@ -203,4 +213,14 @@ def load_suite(source: Path, overrides: Sequence[str] = (), seeds: Sequence[int]
     return Suite(told, document, base, folder)
 
 
-__all__ = ["Coordinates", "Overrides", "Published", "Suite", "SuiteSpec", "load_suite", "paths"]
+__all__ = [
+    "Coordinates",
+    "Overrides",
+    "Published",
+    "Suite",
+    "SuiteSpec",
+    "load_suite",
+    "paths",
+    "put_all",
+    "settles",
+]
