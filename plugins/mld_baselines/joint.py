@@ -19,6 +19,9 @@ from mld_core import Autoencoder, JointModel
 if TYPE_CHECKING:
     from mld_baselines.rival import Rival
 
+_LIMIT = 80.0
+"""Of a log-variance: beyond it the variance, or its inverse, leaves float32's range."""
+
 for _name in [*logging.root.manager.loggerDict]:
     # On import, each module of the packages sets up a handler of its own.
     if _name.partition(".")[0] in ("multivae", "pythae"):
@@ -35,6 +38,7 @@ class RivalModel(JointModel):
     def __init__(self, autoencoders: Mapping[str, Autoencoder], rival: Rival) -> None:
         super().__init__(autoencoders)
         self.mixture = rival.mixture
+        self.drawn_by_row = rival.drawn_by_row
         self.key_of = {name: str(place) for place, name in enumerate(autoencoders)}
         widths = {name: rival.modalities[name].config.latent_dim for name in autoencoders}
         self.blanks = {name: _blank(own, widths[name]) for name, own in autoencoders.items()}
@@ -67,9 +71,9 @@ class RivalModel(JointModel):
         items: Mapping[str, Shaped[Tensor, " batch *item"]],
         present: Bool[Tensor, "batch modality"],
     ) -> Float[Tensor, ""]:
-        """The package's own objective; NaN once a posterior is no longer finite."""
+        """The package's own objective; NaN once a posterior or a latent leaves float32's range."""
         data = {key: items[name] for name, key in self.key_of.items()}
-        if present.all():
+        if present.all() and not self.drawn_by_row:
             batch = MultimodalBaseDataset(data)
         else:
             masks = zip(self.key_of.values(), present.unbind(1), strict=True)
@@ -163,10 +167,9 @@ class _Encoder(BaseEncoder):
         self.head = nn.Linear(latent_dim, 2 * (shared + private))
 
     def forward(self, x: Shaped[Tensor, " batch *item"]) -> ModelOutput:
-        posterior = self.head(self.autoencoder[0].encode(x)).float()
-        if not posterior.isfinite().all():
+        mean, log_variance = self.head(self.autoencoder[0].encode(x)).float().chunk(2, 1)
+        if not (mean.isfinite().all() and (log_variance.abs() < _LIMIT).all()):
             raise FloatingPointError
-        mean, log_variance = posterior.chunk(2, 1)
         mean, private_mean = mean.split(self.widths, 1)
         log_variance, private_log_variance = log_variance.split(self.widths, 1)
         return ModelOutput(
@@ -187,7 +190,10 @@ class _Decoder(BaseDecoder):
         self.head = nn.Linear(shared, latent_dim)
 
     def forward(self, z: Float[Tensor, "batch shared"]) -> ModelOutput:
-        return ModelOutput(reconstruction=self.head(z).float())
+        latent = self.head(z).float()
+        if not latent.isfinite().all():
+            raise FloatingPointError
+        return ModelOutput(reconstruction=latent)
 
     def log_likelihood(
         self, latent: Float[Tensor, "*sample batch latent"], x: Shaped[Tensor, " batch *item"]

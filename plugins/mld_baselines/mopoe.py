@@ -12,6 +12,7 @@ class Mopoe(Rival):
     kind = "mopoe"
     Config = RivalConfig
     vae = "MoPoE"
+    drawn_by_row = True
 
 
 @hookimpl

@@ -43,6 +43,9 @@ class Rival(Method):
     """The class's name in the package; its config bears the same name and `Config`."""
     mixture: ClassVar[bool] = False
     """True: the posterior is a mixture over the modalities; False: a product."""
+    drawn_by_row: ClassVar[bool] = False
+    """True: each row draws the posterior that it follows; the package shares a complete batch out
+    among them instead, which gives the last one all rows where there are more of them than rows."""
 
     def __init__(self, config: RivalConfig, modalities: Mapping[str, Modality]) -> None:
         super().__init__(config, modalities)

@@ -309,6 +309,38 @@ def test_each_row_of_a_mixture_follows_one_of_what_is_given(kind: str) -> None:
     assert high == pytest.approx(0.5, abs=0.1)
 
 
+def test_mopoe_trains_on_every_subset_though_there_are_more_of_them_than_rows() -> None:
+    model = model_of("mopoe", WAVES)
+    for key, place in (("0", -100.0), ("1", 100.0)):
+        nn.init.constant_(model.vae.encoders[key].head.bias[:SHARED], place)
+        nn.init.zeros_(model.vae.encoders[key].head.weight)
+    seen: list[Tensor] = []
+    model.vae.decoders["0"].register_forward_pre_hook(lambda _, z: seen.append(z[0].mean(1)))
+    for _ in range(200):
+        model.loss({name: torch.zeros(2, 4) for name in WAVES}, all_present(2))
+    for place in (-100.0, 0.0, 100.0):
+        share = ((torch.cat(seen) - place).abs() < 20).float().mean()
+        assert share == pytest.approx(1 / 3, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("log_variance", [-1e3, 1e3])
+def test_a_posterior_out_of_range_makes_the_loss_nan(kind: str, log_variance: float) -> None:
+    model = model_of(kind, WAVES)
+    width = SHARED + model.private
+    nn.init.constant_(model.vae.encoders["0"].head.bias[width:], log_variance)
+    items = {name: torch.zeros(6, 4) for name in WAVES}
+    assert model.loss(items, all_present(6)).isnan()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_latent_out_of_range_makes_the_loss_nan(kind: str) -> None:
+    model = model_of(kind, WAVES)
+    nn.init.constant_(model.vae.decoders["0"].head.bias, math.inf)
+    items = {name: torch.zeros(6, 4) for name in WAVES}
+    assert model.loss(items, all_present(6)).isnan()
+
+
 def test_jointly_the_shared_latent_is_common_and_the_private_ones_are_not() -> None:
     model = model_of("mmvae-plus", WAVES)
     for decoder in model.vae.decoders.values():
