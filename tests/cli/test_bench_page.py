@@ -18,7 +18,7 @@ from mld.bench.leaderboard import write_leaderboard
 from mld.bench.plots import Series, Spot, scatter_chart
 from mld.bench.results import Line, lines_of
 from mld.bench.suite import SuiteSpec, load_suite
-from mld.bench.tables import difference_table, groups_of, main_table, overall_table
+from mld.bench.tables import NOTHING, difference_table, groups_of, main_table, overall_table
 from mld.rundir import STAGES
 
 BASE = """
@@ -39,7 +39,12 @@ def share(value: float, half: float = 0.04) -> dict[str, Any]:
 
 
 def scores(
-    names: tuple[str, ...], joint: float, frechet: float, nfe: float, half: float = 0.04
+    names: tuple[str, ...],
+    joint: float,
+    frechet: float,
+    nfe: float,
+    half: float = 0.04,
+    samples: int = 500,
 ) -> dict[str, Any]:
     wanted = [(own, other) for own in names for other in names if own != other]
     return {
@@ -58,8 +63,8 @@ def scores(
             for name in names
         },
         "frechet": [
-            *({"given": [], "target": name, "value": frechet} for name in names),
-            *({"given": [a], "target": b, "value": 0.9 * frechet} for a, b in wanted),
+            *({"given": [], "target": name, "value": frechet, "n": samples} for name in names),
+            *({"given": [a], "target": b, "value": 0.9 * frechet, "n": samples} for a, b in wanted),
         ],
         "nfe": {"joint": nfe},
         "seconds_per_sample": {"joint": 0.01},
@@ -94,6 +99,11 @@ def suite(tmp_path: Path) -> Callable[..., Suite]:
 
 def by_method_and_seed(at: Any) -> tuple[str, int]:
     return at.method, at.seed
+
+
+def key_of_known(at: Any) -> tuple[str, int]:
+    """The figures of `one` for a method that has none."""
+    return ("one", at.seed) if at.method == "none" else (at.method, at.seed)
 
 
 METHODS = "modalities: [[a, b]]\nmethods: {one: {}, two: {}}\nseeds: [0, 1, 2]\n"
@@ -163,14 +173,51 @@ def test_what_lies_within_the_interval_is_not_bold(suite: Callable[..., Suite]) 
     assert not any(entry.best for row in main_table(group).rows for entry in row.entries)
 
 
-def test_several_sets_are_pooled_cell_by_cell(suite: Callable[..., Suite]) -> None:
+def test_distances_of_fewer_samples_are_not_compared(suite: Callable[..., Suite]) -> None:
+    bench, told, cells = suite(METHODS.replace("{one", "{none: {}, one"), FIGURES, key_of_known)
+    for cell in cells:
+        if cell.at.method == "none":
+            run_dir = bench.run_dir(cell)
+            few = scores(("a", "b"), 0.7, 5.0 + cell.at.seed, 60.0, samples=300)
+            run_dir.write_json(run_dir.metrics, few)
+    (group,) = groups_of(told, lines_of(bench, cells))
+    less = entries(difference_table(group), "one − none")
+    assert less["joint coherence"].best
+    assert less["Frechet distance, joint"] is NOTHING
+    bold = [row.name for row in main_table(group).rows if row.entries[2].best]
+    assert bold == []
+    assert entries(main_table(group), "none")["Frechet, a"].told == "6"
+
+
+def test_several_sets_are_averaged_within_a_seed(suite: Callable[..., Suite]) -> None:
     text = METHODS.replace("[[a, b]]", "all")
     bench, told, cells = suite(text, FIGURES, by_method_and_seed)
     groups = groups_of(told, lines_of(bench, cells))
     assert [group.name for group in groups] == ["a + b + c", "a + b", "a + c", "b + c"]
     less = entries(overall_table(groups), "two − one")["joint coherence"]
-    assert (less.told, "over 12 cells" in less.hint) == ("−0.300", True)
+    # Three seeds, however many sets: as of one set alone.
+    assert (less.told, less.note) == ("−0.300", "−0.325 to −0.275")
+    assert "over 3 seeds" in less.hint
     assert overall_table(groups[:1]).rows == []
+
+
+def test_several_sets_of_one_seed_have_the_intervals_of_their_runs(
+    suite: Callable[..., Suite],
+) -> None:
+    text = "modalities: all\nmethods: {one: {}, two: {}}\n"
+    bench, told, cells = suite(text, FIGURES, by_method_and_seed)
+    groups = groups_of(told, lines_of(bench, cells))
+    less = entries(overall_table(groups), "two − one")
+    assert less["joint coherence"].note == "−0.357 to −0.243"
+    assert less["Frechet distance, joint"].note == "one seed"
+
+
+def test_a_set_without_a_seed_takes_it_from_the_mean(suite: Callable[..., Suite]) -> None:
+    text = METHODS.replace("[[a, b]]", "[[a, b], [a, c]]")
+    bench, told, cells = suite(text, FIGURES, by_method_and_seed)
+    known = [cell for cell in cells if (cell.at.modalities, cell.at.seed) != (("a", "c"), 2)]
+    less = entries(overall_table(groups_of(told, lines_of(bench, known))), "two − one")
+    assert "over 2 seeds" in less["joint coherence"].hint
 
 
 def test_other_methods_are_compared_with_the_most_alike_of_the_first(

@@ -16,6 +16,7 @@ from mld import artefact
 from mld.bench.cells import Bench, Cell
 from mld.bench.suite import Coordinates
 from mld.results import subset_key
+from mld.rundir import RunDir
 
 Row = dict[str, float | None]
 """The figures of one cell by column; a column ending in `coherence` is a share, high is good."""
@@ -64,12 +65,18 @@ class Line:
             return Figure(found.value, low, high, None, 1)
         return found
 
+    def comparable(self, other: Line, column: str) -> bool:
+        """Whether a difference says anything: Frechet distances fall as samples grow in number."""
+        counts = [line.figure("samples") for line in (self, other)]
+        alike = len({own.value for own in counts if own}) < 2
+        return alike or not column.endswith("frechet")
+
     def less(self, other: Line, column: str) -> Figure | None:
-        """The mean over common seeds of this line's value less another's.
+        """The mean over common seeds of this line's value less another's; None of none.
 
         Of a single seed, the interval is that of two independent runs.
         """
-        found = mean_of(self.differences(other, column))
+        found = mean_of(list(self.differences(other, column).values()))
         if found is None or found.n > 1:
             return found
         (seed,) = self._values(column).keys() & other._values(column).keys()
@@ -79,10 +86,12 @@ class Line:
         half = math.hypot(*((high - low) / 2 for low, high in ends))
         return Figure(found.value, found.value - half, found.value + half, None, 1)
 
-    def differences(self, other: Line, column: str) -> list[float]:
-        """This line's value less another's, for each seed that has both."""
+    def differences(self, other: Line, column: str) -> dict[int, float]:
+        """This line's value less another's, by seed, for those that have both."""
+        if not self.comparable(other, column):
+            return {}
         mine, others = self._values(column), other._values(column)
-        return [mine[seed] - others[seed] for seed in mine if seed in others]
+        return {seed: mine[seed] - others[seed] for seed in mine if seed in others}
 
     def _values(self, column: str) -> dict[int, float]:
         """A column by seed, without the seeds that do not have it."""
@@ -101,6 +110,23 @@ def mean_of(values: Sequence[float]) -> Figure | None:
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
     half = float(stdtrit(n - 1, 0.975)) * spread / math.sqrt(n)
     return Figure(mean, mean - half, mean + half, spread, n)
+
+
+def mean_less(pairs: Sequence[tuple[Line, Line]], column: str) -> Figure | None:
+    """The mean over seeds of what the first of each pair scores more, itself a mean over pairs.
+
+    Over the seeds that all pairs have, whose cells share autoencoders and rows. So of a single
+    seed the interval is that of pairs which all err together, the widest.
+    """
+    known = [own for line, other in pairs if (own := line.differences(other, column))]
+    seeds = set.intersection(*map(set, known)) if known else set()
+    found = mean_of([math.fsum(own[seed] for own in known) / len(known) for seed in sorted(seeds)])
+    figures = [own for line, other in pairs if (own := line.less(other, column))]
+    halves = [own.half for own in figures if own.n == 1 and own.half is not None]
+    if found is None or found.n > 1 or len(halves) < len(figures):
+        return found
+    half = math.fsum(halves) / len(halves)
+    return Figure(found.value, found.value - half, found.value + half, None, 1)
 
 
 def row_of(bench: Bench, cell: Cell) -> tuple[Row, dict[str, tuple[float, float]]]:
@@ -137,12 +163,24 @@ def row_of(bench: Bench, cell: Cell) -> tuple[Row, dict[str, tuple[float, float]
     row["conditional_frechet"] = _mean(told["value"] for told in others)
     for told in scores["frechet"]:
         row[f"{subset_key(tuple(told['given']))}>{told['target']} frechet"] = told["value"]
+    row["samples"] = _mean({told["n"] for told in joint or others})
     row["nfe"] = scores["nfe"].get("joint")
     row["seconds_per_sample"] = scores["seconds_per_sample"].get("joint")
-    stored = {event["job"] for event in run_dir.read_events() if event["event"] == "store"}
-    row["training_seconds"] = None if "diffuse" in stored else run_dir.seconds_of("diffuse")
+    row["training_seconds"] = _training_seconds(run_dir)
     row["parameters"] = run_dir.facts_of("diffuse")["parameters"]
     return row, intervals
+
+
+def _training_seconds(run_dir: RunDir) -> float | None:
+    """What the stage took; None where a network was read from the store, or its training resumed.
+
+    The time of the attempts before the last is not known.
+    """
+    events = run_dir.read_events()
+    stored = any(event["event"] == "store" and event["job"] == "diffuse" for event in events)
+    begun = [event for event in events if event.get("stage") == "diffuse"]
+    attempts = sum(event.get("state") == "started" for event in begun)
+    return None if stored or attempts > 1 else run_dir.seconds_of("diffuse")
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -199,4 +237,4 @@ def write_csv(path: Path, lines: Sequence[Line]) -> None:
                 writer.writerow([*told, *(row.get(column) for column in columns)])
 
 
-__all__ = ["Figure", "Line", "Row", "lines_of", "mean_of", "row_of", "write_csv"]
+__all__ = ["Figure", "Line", "Row", "lines_of", "mean_less", "mean_of", "row_of", "write_csv"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from mld.bench.results import Figure, Line, mean_of
+from mld.bench.results import Figure, Line, mean_less
 from mld.bench.suite import Published, SuiteSpec
 from mld.pages import number
 
@@ -28,8 +28,9 @@ READING = (
     "samples. Bold: the difference to every other variant has a 95 % interval that leaves out 0. "
     "The row of reconstructions is what the autoencoders alone make possible: the share of "
     "held-out rows whose reconstructions are classified right, and their Frechet distance. "
+    "Frechet distances of different numbers of samples are not compared: more samples lie nearer. "
     "Training and parameters are of mld's score network, its autoencoders apart, or of the whole "
-    "rival."
+    "rival; a training that was interrupted has no time."
 )
 COMPARING = (
     "Paired by seed, with 95 % intervals (Student's t over seeds; of a single seed, of two "
@@ -162,15 +163,13 @@ def difference_table(group: Group) -> Table:
 
 
 def overall_table(groups: Sequence[Group]) -> Table:
-    """The same differences over all sets of modalities, paired by set and seed."""
-    found: dict[str, dict[str, list[float]]] = {}
+    """The same differences, of each seed the mean over all sets of modalities."""
+    found: dict[str, list[tuple[Line, Line]]] = {}
     for line, other in (pair for group in groups for pair in group.others):
-        own = found.setdefault(f"{line.variant} − {other.variant}", {})
-        for column in MAIN:
-            own.setdefault(column, []).extend(line.differences(other, column))
+        found.setdefault(f"{line.variant} − {other.variant}", []).append((line, other))
     rows = [
-        Row(name, [difference(mean_of(own[column]), "cell") for column in MAIN])
-        for name, own in found.items()
+        Row(name, [difference(mean_less(pairs, column), "seed") for column in MAIN])
+        for name, pairs in found.items()
     ]
     title = f"Differences over all {len(groups)} sets"
     return Table(title, [TITLES[column] for column in MAIN], rows if len(groups) > 1 else [])
@@ -213,12 +212,16 @@ def leader(lines: Sequence[Line], column: str) -> Line | None:
         return sign * figure.value if figure else 0.0
 
     best = max(found, key=good)
-    leads = [best.less(line, column) for line in found if line is not best]
+    leads = [
+        best.less(line, column)
+        for line in found
+        if line is not best and best.comparable(line, column)
+    ]
     clear = [
         lead is not None and lead.half is not None and sign * lead.value > lead.half
         for lead in leads
     ]
-    return best if all(clear) else None
+    return best if clear and all(clear) else None
 
 
 def _entry(line: Line, column: str, best: Line | None) -> Entry:
