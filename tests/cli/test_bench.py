@@ -172,15 +172,30 @@ def test_the_command_lines_settings_win_over_what_the_suite_sets_in_every_cell(
         ("compute.threads=4", "threads"),
         ("generate.guidance=2", "guidance"),
         ("data.missing.rate=0.5", "missing"),
+        ("generate.steps=9", "samplers"),
+        ("diffuse.network.width=8", "methods"),
     ],
 )
 def test_the_command_line_cannot_set_what_the_suite_varies(
     suite_file: Callable[..., Path], override: str, field: str
 ) -> None:
-    path = suite_file(f"{SUITE}guidance: [0, 1]\nmissing: [0, 0.5]\n")
+    network = "diffuse.network: {kind: residual-mlp}"
+    methods = f"\n  mld: {{{network}}}\n  paper: {{{network}, diffuse.roles: paper}}"
+    axes = "guidance: [0, 1]\nmissing: [0, 0.5]\nsamplers: [{steps: 2}, {steps: 3}]"
+    path = suite_file(with_methods(methods, axes))
     name = override.partition("=")[0].strip()
     with pytest.raises(SpecError, match=f"^--set {name}: is what the suite's `{field}` sets"):
         load_suite(path, [override])
+
+
+def test_the_command_line_sets_what_only_some_cells_settle(
+    suite_file: Callable[..., Path],
+) -> None:
+    axes = "samplers: [{steps: 2}, {sampler: heun}]"
+    path = suite_file(with_methods("\n  mld: {}\n  paper: {diffuse.roles: paper}", axes))
+    cells = list(grid(load_suite(path, ["generate.steps=9", "diffuse.roles=independent"])))
+    told = {(cell.value["diffuse"]["roles"], cell.value["generate"]["steps"]) for _, cell in cells}
+    assert told == {("independent", 2), ("independent", 9), ("paper", 2), ("paper", 9)}
 
 
 def with_methods(methods: str, axes: str) -> str:
@@ -216,16 +231,20 @@ def test_a_rate_or_a_part_of_guidance_of_its_own_is_not_varied_either(
   more: {data: {kind: examples, missing: {rate: 0.4}}}
   whole: {data.missing: null}
   pulled: {generate.guidance.joint: 3.0}"""
-    axes = "samplers: {weak: {guidance: {joint: 0.5}}}\nmissing: [0, 0.5]\nguidance: [0, 1]"
-    cells = list(grid(load_suite(suite_file(with_methods(methods, axes)))))
-    assert [at.variant for at, _ in cells] == [
-        *(f"{own} · weak · w {strength}" for own in ("gaps", "more", "whole") for strength in "01"),
-        "pulled · missing 0",
-        "pulled · missing 0.5",
-    ]
-    told = [document.value["data"]["missing"] for _, document in cells[:6:2]]
-    assert told == [{"rate": 0.3}, {"rate": 0.4}, None]
-    assert cells[6][1].value["generate"]["guidance"] == {"joint": 3.0}
+    for axis, values in (
+        ("samplers: {weak: {guidance: {joint: 0.5}}}", ["weak"]),
+        ("guidance: [0, 1]", ["w 0", "w 1"]),
+    ):
+        axes = f"{axis}\nmissing: [0, 0.5]"
+        cells = list(grid(load_suite(suite_file(with_methods(methods, axes)))))
+        assert [at.variant for at, _ in cells] == [
+            *(f"{own} · {value}" for own in ("gaps", "more", "whole") for value in values),
+            "pulled · missing 0",
+            "pulled · missing 0.5",
+        ]
+        told = [document.value["data"]["missing"] for _, document in cells[:-2]]
+        assert told[:: len(values)] == [{"rate": 0.3}, {"rate": 0.4}, None]
+        assert cells[-1][1].value["generate"]["guidance"] == {"joint": 3.0}
 
 
 def test_no_cell_missing_takes_the_bases_rate_away(suite_file: Callable[..., Path]) -> None:
@@ -321,7 +340,15 @@ def test_a_cells_spec_is_whole_and_its_key_stays(
         (("seeds: [0, 1]", "seeds: []"), "suite.yaml:8: seeds: "),
         (("[[a, b]]", "al"), "suite.yaml:4: modalities: must be base, all, or a list of lists"),
         (("[[a, b]]", "al"), "not 'al'; did you mean 'all'?"),
-        (("[0, 1]", "[0, 0]"), "suite.yaml:8: seeds: holds 0 twice"),
+        (("[0, 1]", "[0, 0, 0]"), "suite.yaml:8: seeds: holds 0 twice"),
+        (("[[a, b]]", "[[a, b], [b, a]]"), "suite.yaml:4: modalities: holds ['a', 'b'] twice"),
+        (("[[a, b]]", "[[a, b, a]]"), "suite.yaml:4: modalities[0]: holds a twice"),
+        (("seeds: [0, 1]", "missing: [0, 0.0]"), "suite.yaml:8: missing: holds 0.0 twice"),
+        (("seeds: [0, 1]", "guidance: [1, 1.0]"), "suite.yaml:8: guidance: holds 1.0 twice"),
+        (
+            ("seeds: [0, 1]", "guidance: [0]\nsamplers: [{steps: 3}, {guidance.joint: 1}]"),
+            "suite.yaml:9: samplers[1].guidance: is what the suite's `guidance` sets: leave one",
+        ),
         (
             ("seeds: [0, 1]", "set: {seed: 3}"),
             "suite.yaml:8: set.seed: is what the suite's `seeds` sets: write it there",
@@ -367,6 +394,17 @@ def test_wrong_subsets_are_left_to_the_specs_own_check(
     with pytest.raises(SpecError) as raised:
         make_cells(load_suite(path), Registry())
     assert f"base.yaml:10: generate.{complaint}" in str(raised.value)
+
+
+def test_a_base_spec_without_two_modalities_has_no_set(suite_file: Callable[..., Path]) -> None:
+    lines = [line for line in BASE.splitlines() if line[:4] not in ("  b:", "  c:")]
+    base = "\n".join(lines).replace(", overrides: {b: {updates: 6}, c: {updates: 7}}", "")
+    path = suite_file(SUITE.replace("[[a, b]]", "all"), base.replace("[], [a], [b, c]", "[]"))
+    with pytest.raises(SpecError, match=r"suite.yaml:4: modalities: no set of two: .* a alone"):
+        make_cells(load_suite(path), Registry())
+    suite_file(SUITE.replace("[[a, b]]", "all"), "modalities: 3")
+    with pytest.raises(SpecError, match=r"base.yaml:1: modalities: must be"):
+        make_cells(load_suite(path), Registry())
 
 
 def test_where_no_cell_can_be_every_complaint_is_told_once(
@@ -498,8 +536,10 @@ def test_two_suites_in_one_folder_are_refused_unless_they_are_shards(tmp_path: P
     with bench.held("1/2"), bench.held("2/2"):
         with pytest.raises(ArtefactError, match="1-of-2 is in use by process"), bench.held("1/2"):
             pass
-        with pytest.raises(ArtefactError, match="of-2 is in use by process"), bench.held(""):
-            pass
+        for other in ("", "1/3"):
+            told = "of-2 is in use by process"
+            with pytest.raises(ArtefactError, match=told), bench.held(other):
+                pass
     with bench.held(""):
         for shard in ("", "1/2"):
             with pytest.raises(ArtefactError, match="out is in use by"), bench.held(shard):
@@ -610,6 +650,41 @@ def test_bold_is_only_what_leads_beyond_doubt(finished: Bench, cells: list[Cell]
     assert "| mld | **0.900** (" in text or "| mld | **0.901** (" in text
 
 
+def test_a_network_trained_in_several_attempts_has_no_time(
+    finished: Bench, cells: list[Cell]
+) -> None:
+    mld = lines_of(finished, cells)[0]
+    assert mld.figure("training_seconds").value == 12.5
+    for cell in cells:
+        for _ in range(1 + cell.at.seed):
+            with finished.run_dir(cell).stage("diffuse"):
+                pass
+    seconds = {
+        seed: row["training_seconds"] for seed, row in lines_of(finished, cells)[0].rows.items()
+    }
+    assert seconds == {0: 12.5, 1: None}
+
+
+def test_one_seed_after_another_leaves_both_in_the_leaderboard(
+    suite_file: Callable[..., Path], finish: Callable[..., None], tmp_path: Path
+) -> None:
+    path, bench = suite_file(), Bench(tmp_path / "out")
+    for seed in ("0", "1"):
+        for cell in make_cells(load_suite(path, seeds=[int(seed)]), Registry()):
+            finish(bench, cell, COHERENCE[cell.at.method, cell.at.seed])
+        told = CliRunner().invoke(
+            app, ["bench", str(path), "--out", str(bench.path), "--seed", seed]
+        )
+        assert told.exit_code == 0, told.output
+        assert "started" not in told.stderr
+    assert bench.seeds() == [1, 0]
+    assert len(bench.results.read_text().splitlines()) == 5
+    shown = CliRunner().invoke(
+        app, ["bench", str(path), "--out", str(bench.path), "--seed", "2", "--dry-run"]
+    )
+    assert "2 cells: 0 done, 0 failed, 2 open" in shown.stdout
+
+
 def load_suite_of(bench: Bench) -> Any:
     return load_suite(bench.path.parent / "suite.yaml").told
 
@@ -642,6 +717,8 @@ def test_the_command_lists_cells_and_shards_them(suite_file: Callable[..., Path]
     assert len(shown[""]) == 4
     assert shown["1/2"] | shown["2/2"] == shown[""]
     assert not shown["1/2"] & shown["2/2"]
+    same = CliRunner().invoke(app, ["bench", path, "--dry-run", "--shard", "01/02"])
+    assert {line.split()[0] for line in same.stdout.splitlines()[:-1]} == shown["1/2"]
     wrong = CliRunner().invoke(app, ["bench", path, "--shard", "3/2"])
     assert wrong.exit_code == 2
     assert CliRunner().invoke(app, ["bench", "--help"]).exit_code == 0

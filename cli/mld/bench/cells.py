@@ -95,13 +95,15 @@ class Bench:
 
     @contextmanager
     def held(self, shard: str) -> Iterator[None]:
-        """Keep other suites out: those of the same shard, or all where there is no shard.
+        """Keep other suites out, all but other shards of as many.
 
         ArtefactError, naming it, if another is in there.
         """
         own = self._shards / shard.replace("/", "-of-") if shard else self.path
+        alike = f"-of-{shard.partition('/')[2]}"
         with artefact.locked(own):
-            for other in [self.path] if shard else self._shards.glob("*"):
+            others = [path for path in self._shards.glob("*") if not path.name.endswith(alike)]
+            for other in [self.path, *others] if shard else others:
                 # Shards that start together look at the same lock: each lets go at once.
                 if who := artefact.in_use(other, patience=1):
                     raise ArtefactError(
@@ -131,6 +133,11 @@ class Bench:
                 with artefact.written(self.spec(cell)) as partial:
                     partial.write_text(cell.spec, encoding="utf-8")
         RunDir(self.path).write_json(self.cells, told)
+
+    def seeds(self) -> list[int]:
+        """The seeds of the cells that the folder knows; none before a suite has run in it."""
+        known = self.read_cells() if self.cells.is_file() else []
+        return list(dict.fromkeys(cell.at.seed for cell in known))
 
     def read_cells(self) -> list[Cell]:
         """The cells of a folder that a suite has run in. ArtefactError if none has."""
@@ -208,7 +215,8 @@ def _reason(lines: Sequence[str], code: int) -> str:
 def make_cells(suite: Suite, registry: Registry) -> list[Cell]:
     """Every cell of a suite, frozen, in the order of its grid.
 
-    A cell whose spec or data are wrong carries its fault. MLDError if all of them are wrong.
+    A cell whose spec or data are wrong carries its fault. MLDError if all of them are wrong, or
+    there is none.
     """
     cells: list[Cell] = []
     faults: list[MLDError] = []
@@ -218,7 +226,12 @@ def make_cells(suite: Suite, registry: Registry) -> list[Cell]:
         except MLDError as error:
             faults.append(error)
             cells.append(Cell(at, "", digest(_plain(at))[:16], str(error)))
-    if faults and all(cell.fault for cell in cells):
+    if not cells:
+        known = ", ".join(spec_of(suite.base, registry, suite.folder).modalities)
+        told = f"no set of two: the base spec has {known} alone"
+        suite.document.complain(("modalities",), told)
+        suite.document.refuse([])
+    if all(cell.fault for cell in cells):
         lines = [line for fault in faults for line in str(fault).splitlines()]
         raise type(faults[0])("\n".join(dict.fromkeys(lines)))
     return cells

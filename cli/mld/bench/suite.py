@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -81,21 +80,35 @@ class SuiteSpec(Section):
         for axis in ("seeds", "methods", "modalities"):
             if not getattr(self, axis):
                 yield (axis,), "must hold at least one"
-        for axis in ("seeds", "missing", "modalities"):
-            told = [str(own) for own in getattr(self, axis)] if axis != "seeds" else self.seeds
-            if isinstance(getattr(self, axis), list):
-                twice = [own for own, count in Counter(told).items() if count > 1]
-                yield from [((axis,), f"holds {own} twice") for own in twice]
+        sets = self.modalities if isinstance(self.modalities, list) else []
+        for place, names in enumerate(sets):
+            yield from [(("modalities", place), told) for told in _twice(names)]
+        yield from [(("modalities",), told) for told in _twice(map(sorted, sets))]
+        for axis in ("seeds", "missing", "guidance"):
+            yield from [((axis,), told) for told in _twice(getattr(self, axis))]
+        if self.guidance:
+            yield from self._guided_twice()
         places = [("set",), *(("methods", name) for name in self.methods)]
         for place, own in zip(places, [self.set, *self.methods.values()], strict=True):
             for path in paths(own):
                 if field := _AXES.get(".".join(path)):
                     yield (*place, *path), f"is what the suite's `{field}` sets: write it there"
 
+    def _guided_twice(self) -> Iterator[Finding]:
+        """Samplers with a strength of their own, beside an axis of strengths."""
+        for place, own in self.sampling().values():
+            if settles(own, "guidance"):
+                told = "is what the suite's `guidance` sets: leave one of them out"
+                yield ("samplers", place, "guidance"), told
+
     def varied(self, name: str) -> str | None:
         """The field of the suite that sets what has a dotted name in every cell, if one does."""
         for field, own in (("missing", "data.missing"), ("guidance", "generate.guidance")):
             if getattr(self, field) and settles({name: None}, own):
+                return field
+        samplers = [[f"generate.{own}" for own in told] for _, told in self.sampling().values()]
+        for field, told in (("methods", [*self.methods.values()]), ("samplers", samplers)):
+            if told and all(_puts(own, name) for own in told):
                 return field
         return _AXES.get(name)
 
@@ -119,10 +132,22 @@ def settles(own: Overrides, name: str) -> bool:
     return any(f"{'.'.join(path)}.".startswith(f"{name}.") for path in paths(own))
 
 
+def _puts(own: Iterable[str], name: str) -> bool:
+    """Whether one of some overrides replaces what has a dotted name, alone or with its section."""
+    return any(f"{name}.".startswith(f"{path}.") for path in own)
+
+
 def put_all(cell: Document, told: Document, at: Dotted, own: Overrides, within: str = "") -> None:
     """Set in a spec what a suite tells at a place of its document."""
     for name in own:
         cell.put(f"{within}{name}", told.part((*at, name)))
+
+
+def _twice(values: Iterable[Any]) -> list[str]:
+    """A complaint for each value that is there again."""
+    told = list(values)
+    again = [own for place, own in enumerate(told) if told.index(own) < place]
+    return [f"holds {own} twice" for place, own in enumerate(again) if again.index(own) == place]
 
 
 def _called(sampling: Overrides) -> str:
@@ -184,6 +209,11 @@ class Suite:
     document: Document
     base: Document
     folder: Path
+
+    def with_seeds(self, others: Iterable[int]) -> Suite:
+        """The same suite with other seeds after its own."""
+        seeds = list(dict.fromkeys([*self.told.seeds, *others]))
+        return replace(self, told=self.told.model_copy(update={"seeds": seeds}))
 
 
 def load_suite(source: Path, overrides: Sequence[str] = (), seeds: Sequence[int] = ()) -> Suite:

@@ -80,8 +80,9 @@ def suite(
     loaded = load_suite(suite, set_ or [], seed or [])
     told = loaded.told
     bench = Bench(out or Path("runs") / "bench" / told.name)
-    everything = make_cells(loaded, Registry())
-    cells = _part(everything, shard)
+    shard = _plain(shard)
+    everything = make_cells(loaded.with_seeds(bench.seeds()), Registry())
+    cells = _part([cell for cell in everything if cell.at.seed in told.seeds], shard)
     _print_faults(cells)
     slots = jobs or max(1, (os.cpu_count() or 1) // told.threads)
     runner = _executor(executor, slots, told.threads, want_gpus(cells))
@@ -140,14 +141,22 @@ def _with_interval(figure: dict[str, Any]) -> str:
     return f"{told} ({figure['low']:+.3f} to {figure['high']:+.3f}, {seeds})"
 
 
+def _plain(shard: str) -> str:
+    """A shard as it is always written, without leading zeros; "" is none."""
+    number, slash, count = shard.partition("/")
+    if not shard:
+        return ""
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise typer.BadParameter(f"--shard wants I/N with 1 <= I <= N, not {shard!r}")
+    return f"{int(number)}/{int(count)}"
+
+
 def _part(cells: Sequence[Cell], shard: str) -> list[Cell]:
     """The cells of a shard: those whose key falls to it, whatever else the suite holds."""
     if not shard:
         return list(cells)
-    number, slash, count = shard.partition("/")
-    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise typer.BadParameter(f"--shard wants I/N with 1 <= I <= N, not {shard!r}")
-    return [cell for cell in cells if int(cell.key, 16) % int(count) == int(number) - 1]
+    number, count = map(int, shard.split("/"))
+    return [cell for cell in cells if int(cell.key, 16) % count == number - 1]
 
 
 def _executor(name: str, slots: int, threads: int, gpus: bool) -> Any:
