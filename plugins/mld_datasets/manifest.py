@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import Field, field_validator
 
 from mld_core import (
@@ -24,6 +23,7 @@ from mld_core import (
     SplitName,
     hookimpl,
 )
+from mld_datasets.splitting import drawn_splits
 from mld_datasets.tables import Fault, Record, Table, read_table
 
 RESERVED = ("id", "label", "split")
@@ -51,7 +51,8 @@ class Manifest(Dataset):
     A cell is the path of a file, relative to the manifest, or the datum itself where the modality
     is inline; an empty cell is missing. Three columns are special, and none of them is needed:
     `id` (unique; else "file name:line"), `label` (a class; may be empty) and `split` (train,
-    validation or test; else 80, 10 and 10 per cent of the rows, drawn from the seed).
+    validation or test; else about 80, 10 and 10 per cent of the rows, drawn from the seed so that
+    rows which share a file are in one split).
     """
 
     kind = "manifest"
@@ -70,11 +71,11 @@ class Manifest(Dataset):
         reading = _Reading(config.path, table)
         reading.check_columns(modalities)
         self._ids = reading.ids()
-        self._splits = reading.splits(seed)
         self._labels, self._classes = reading.labels()
         self._sources = {
             name: reading.sources(name, modality.inline) for name, modality in modalities.items()
         }
+        self._splits = reading.splits(seed)
         reading.settle()
         self._state = [hashlib.sha256(content).hexdigest(), *reading.stamps]
 
@@ -115,6 +116,8 @@ class _Reading:
         self._faults: list[Fault] = list(table.faults)
         self.stamps: list[str] = []
         """Size and time of each file met so far."""
+        self._files: list[tuple[int, tuple[int, int]]] = []
+        """Each of them by its row, device and number there, however it was named."""
 
     def check_columns(self, wanted: Iterable[str]) -> None:
         """DataError where the table has no rows, or no column for a modality."""
@@ -147,10 +150,10 @@ class _Reading:
             ids.append(name)
         return ids
 
-    def splits(self, seed: int) -> list[str]:
-        """The split of each row: as told, or drawn."""
+    def splits(self, seed: int) -> Sequence[str]:
+        """The split of each row: as told, or drawn, once all sources are known."""
         if "split" not in self._table.columns:
-            return _drawn_splits(len(self._table.records), seed)
+            return drawn_splits(len(self._table.records), self._files, seed)
         splits = []
         for record in self._table.records:
             split = self._word(record, "split")
@@ -172,7 +175,7 @@ class _Reading:
     def sources(self, column: str, inline: bool) -> list[Path | str | None]:
         """What each row's item is read from: a file that exists, or the cell where inline."""
         sources: list[Path | str | None] = []
-        for record in self._table.records:
+        for row, record in enumerate(self._table.records):
             cell = record.cells.get(column)
             if cell == "":
                 cell = None
@@ -181,7 +184,7 @@ class _Reading:
                 self._faults.append((record.line, told))
             elif cell is not None and not inline:
                 cell = self._path.parent / cell
-                self._stamp(record, column, cell)
+                self._stamp(row, column, cell)
             sources.append(cell)
         return sources
 
@@ -192,14 +195,15 @@ class _Reading:
             more = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
             raise DataError("\n".join(lines[:SHOWN] + more))
 
-    def _stamp(self, record: Record, column: str, file: Path) -> None:
+    def _stamp(self, row: int, column: str, file: Path) -> None:
         try:
             told = file.stat()
         except OSError as error:
             fault = f"column {column!r}: {file} cannot be read: {error.strerror}"
-            self._faults.append((record.line, fault))
+            self._faults.append((self._table.records[row].line, fault))
         else:
             self.stamps.append(f"{told.st_size} {told.st_mtime_ns}")
+            self._files.append((row, (told.st_dev, told.st_ino)))
 
     def _word(self, record: Record, column: str) -> str:
         """The cell of a special column as text; "" where there is none."""
@@ -210,16 +214,6 @@ class _Reading:
             told = f"the {column} must be text or a whole number, not {cell!r}"
             self._faults.append((record.line, told))
         return str(cell)
-
-
-def _drawn_splits(rows: int, seed: int) -> list[str]:
-    """One row in ten for validation, one in ten for test, the others for training."""
-    order = np.random.default_rng(seed).permutation(rows)
-    held = rows // 10
-    splits = ["train"] * rows
-    for place, row in enumerate(order[: 2 * held].tolist()):
-        splits[row] = "validation" if place < held else "test"
-    return splits
 
 
 @dataclass(frozen=True)

@@ -195,6 +195,52 @@ def test_without_the_special_columns(manifest):
     assert again.split("test").ids == splits[2].ids != other.split("test").ids
 
 
+def splits_of(manifest, text, **modalities) -> dict[str, list[int]]:
+    """The places of the rows of each split, in a table from its second line."""
+    dataset = manifest(text, **modalities)
+    names = ("train", "validation", "test")
+    told = {name: dataset.split(name).ids for name in names}
+    return {name: [int(own.rpartition(":")[2]) - 2 for own in told[name]] for name in names}
+
+
+def test_rows_that_share_a_file_are_in_one_split(manifest, tmp_path):
+    for row in range(60):
+        (tmp_path / f"p{row}.txt").write_text("")
+    (tmp_path / "again.txt").symlink_to("p59.txt")
+    # Two rows a file, by two names of one of them; each word is that of many rows.
+    pages = [f"p{row // 2}" for row in range(100)] + ["p59", "again"]
+    text = "word,page\n" + "".join(f"w,{page}.txt\n" for page in pages)
+    drawn = splits_of(manifest, text)
+    groups = {name: {row // 2 for row in rows} for name, rows in drawn.items()}
+    assert [len(rows) for rows in drawn.values()] == [82, 10, 10]
+    assert not groups["train"] & groups["validation"]
+    assert not groups["test"] & (groups["train"] | groups["validation"])
+
+
+def test_rows_are_joined_through_others(manifest):
+    page = type(PAGE)(PAGE.config)
+    rows = ["a,b", "b,c", ",c", ",", ",", ","]
+    text = "page,twin\n" + "".join(
+        ",".join(f"{own}.txt" if own else "" for own in row.split(",")) + "\n" for row in rows
+    )
+    drawn = splits_of(manifest, text, page=page, twin=page)
+    assert [{0, 1, 2} <= set(rows) for rows in drawn.values()] == [True, False, False]
+
+
+@pytest.mark.parametrize("rows", range(1, 12))
+def test_a_small_manifest_has_all_splits_from_three_rows_on(manifest, rows):
+    drawn = splits_of(manifest, "word\n" + "w\n" * rows, word=WORD)
+    told = [len(own) for own in drawn.values()]
+    assert told == ([rows - 2, 1, 1] if rows > 2 else [rows, 0, 0])
+
+
+def test_where_every_file_is_in_many_rows_the_splits_have_one_each(manifest):
+    text = "page\n" + "".join(f"{'abc'[row % 3]}.txt\n" for row in range(30))
+    drawn = splits_of(manifest, text, page=PAGE)
+    assert [len(rows) for rows in drawn.values()] == [10, 10, 10]
+    assert [len({row % 3 for row in rows}) for rows in drawn.values()] == [1, 1, 1]
+
+
 def test_class_names_that_are_not_all_numbers_are_in_alphabetical_order(manifest):
     dataset = manifest("word,label\na,10\nb,9\nc,x\n", word=WORD)
     assert dataset.classes == ["10", "9", "x"]
