@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from mld.data import Data, fit_modalities, load_data, load_modalities, open_dataset
 from mld.spec import Spec
 from mld.workplace import Workplace, code_digest
-from mld_core import Modality, Registry, SplitName
+from mld_core import DataError, Modality, Registry, SplitName
 
 STAGE = "data"
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -50,6 +50,11 @@ def prepare(spec: Spec, registry: Registry, workplace: Workplace) -> Prepared:
     data = load_data(dataset, modalities)
     for split in SPLITS:
         data.rows(split)
+    if not data.test.ids:
+        raise DataError(
+            f"dataset {dataset.kind!r}: the test split has no rows, and a run is judged on them: "
+            "give it some"
+        )
     return Prepared(modalities, data, made_from, is_new=True)
 
 
@@ -66,6 +71,9 @@ def record(prepared: Prepared, workplace: Workplace) -> None:
         dropped = {split: prepared.data.rows(split).dropped for split in SPLITS}
         if any(dropped.values()):
             told = f"rows with nothing recorded are left out: {dropped}"
+            run_dir.log("warning", stage=STAGE, message=told)
+        if not rows["validation"]:
+            told = "the validation split has no rows: no curve shows whether training goes too far"
             run_dir.log("warning", stage=STAGE, message=told)
         files = [run_dir.facts(name) for name in prepared.modalities]
         facts = {"rows": rows, "dropped": dropped, "classes": list(prepared.data.classes)}

@@ -426,3 +426,18 @@ def test_nan_in_training_stops_with_its_place_and_keeps_the_checkpoint(
         run(told(), out, registry)
     assert out.has("latents")
     assert not out.has("diffuse")
+
+
+@pytest.mark.parametrize("empty", ["validation", "test"])
+def test_a_split_without_rows_is_told(tmp_path: Path, registry: Registry, empty: str) -> None:
+    spec = load_spec(manifest(tmp_path, labelled=True, gaps=False), registry)
+    rows = tmp_path / "rows.csv"
+    rows.write_text(rows.read_text().replace(f",{empty},", ",train,"))
+    out = RunDir(tmp_path / "out")
+    if empty == "test":
+        with pytest.raises(DataError, match="'manifest': the test split has no rows, and a run"):
+            run(spec, out, registry)
+        return
+    run(spec, out, registry)
+    warned = [event["message"] for event in out.read_events() if event["event"] == "warning"]
+    assert any(told.startswith("the validation split has no rows") for told in warned)
