@@ -52,7 +52,9 @@ class CaptionedMolecules(Dataset):
 
     With `unfit: leave_out`, a row that one of the spec's modalities refuses is served with empty
     cells: the run leaves it out, and counts it. Such are a caption longer than `max_bytes`, or a
-    molecule with a symbol that no molecule of training has.
+    molecule with a symbol that no molecule of training has. What `data.missing` takes away is not
+    known here: a symbol that only such molecules have is still an error, which more rows of
+    training or another seed mends.
     """
 
     kind = "captioned-molecules"

@@ -18,7 +18,9 @@ SOURCE = Source(
     "t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, each plain or .gz, in the folder or in "
     "its subfolder mnist",
 )
-PARTS = ("train", "t10k")
+FILES = tuple(
+    f"{part}-{told}-ubyte" for part in ("train", "t10k") for told in ("images-idx3", "labels-idx1")
+)
 HELD = 12
 """One training image in so many validates: the last 5,000 of 60,000."""
 
@@ -40,18 +42,15 @@ class Mnist:
 
     def __init__(self, folder: Path, download: bool) -> None:
         raw = self._raw(folder)
-        if raw is None and download:
-            SOURCE.download(folder, folder / "mnist", _fetch)
+        if download and (raw is None or _lacking(raw)):
+            SOURCE.download(folder, raw.parents[1] if raw else folder / "mnist", _fetch)
             raw = self._raw(folder)
+        advice = "" if download else ", or set download: true"
         if raw is None:
-            raise SOURCE.missing(folder, advice=", or set download: true")
-        wanted = [
-            f"{part}-{told}-ubyte" for part in PARTS for told in ("images-idx3", "labels-idx1")
-        ]
-        self._paths = {name: plain_or_packed(raw / name) for name in wanted}
-        absent = [name for name, path in self._paths.items() if not path.is_file()]
-        if absent:
-            raise SOURCE.missing(folder, f"{raw} lacks {', '.join(absent)}")
+            raise SOURCE.missing(folder, advice=advice)
+        if absent := _lacking(raw):
+            raise SOURCE.missing(folder, f"{raw} lacks {', '.join(absent)}", advice)
+        self._paths = {name: plain_or_packed(raw / name) for name in FILES}
 
     @property
     def files(self) -> list[Path]:
@@ -76,6 +75,11 @@ class Mnist:
         """The folder of the files; None where there is none."""
         places = [folder / "MNIST" / "raw", folder / "mnist" / "MNIST" / "raw"]
         return next((place for place in places if place.is_dir()), None)
+
+
+def _lacking(raw: Path) -> list[str]:
+    """Which of the four files are not there."""
+    return [name for name in FILES if not plain_or_packed(raw / name).is_file()]
 
 
 def _fetch(folder: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Shaped, UInt8
 
 from mld_core import DataError
 from mld_datasets.pairing import Chosen
@@ -58,6 +58,15 @@ class _Images(Sequence[Any]):
         return Image.fromarray(self.pixels[index])
 
 
+def demand_digits(path: Path, labels: Shaped[np.ndarray, " entry"]) -> None:
+    """DataError, naming the first, where labels of a file are not whole numbers from 0 to 9."""
+    for place, label in enumerate(labels.tolist()):
+        if label not in range(CLASSES):
+            raise DataError(f"{path}: entry {place} has label {label!r}, and labels are 0 to 9")
+    if labels.dtype.kind not in "iu":
+        raise DataError(f"{path}: labels must be whole numbers, and are {labels.dtype}")
+
+
 def named_pictures(path: Path, name: str, pixels: Any, labels: Any, axes: int) -> Pictures:
     """The pictures of a file, called by a name and their index; DataError if they are none.
 
@@ -71,7 +80,5 @@ def named_pictures(path: Path, name: str, pixels: Any, labels: Any, axes: int) -
         )
     if labels.shape != pixels.shape[:1]:
         raise DataError(f"{path}: {len(pixels)} pictures, but labels of shape {labels.shape}")
-    wrong = labels[(labels < 0) | (labels >= CLASSES)]
-    if len(wrong):
-        raise DataError(f"{path}: the label {wrong[0]}, and labels are 0 to 9")
+    demand_digits(path, labels)
     return Pictures([f"{name}-{index}" for index in range(len(labels))], pixels, labels)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mld_core import DataError, Modality
+from mld_datasets.pictures import demand_digits
 from mld_datasets.sources import Source, read_npz
 
 SOURCE = Source(
@@ -90,6 +91,7 @@ def _from_arrays(path: Path) -> Recordings:
             f"{path}: its arrays do not fit together: audio is int16, recording i is "
             "audio[offsets[i]:offsets[i + 1]], and label, index and filename have one entry for it"
         )
+    demand_digits(path, arrays["label"])
     return Recordings(
         names=[Path(name).stem for name in arrays["filename"].tolist()],
         labels=arrays["label"].astype(int),

@@ -41,7 +41,7 @@ class Source:
     def download(self, folder: Path, home: Path, fetch: Callable[[Path], object]) -> None:
         """Let torchvision fetch the data into their home in a folder; half a download leaves none.
 
-        What torchvision prints goes to stderr.
+        What is there already stays as it is. What torchvision prints goes to stderr.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,8 @@ class Source:
                 for file in [path for path in Path(told).rglob("*") if path.is_file()]:
                     place = home / file.relative_to(told)
                     place.parent.mkdir(parents=True, exist_ok=True)
-                    file.replace(place)
+                    if not place.exists():
+                        file.replace(place)
         except (OSError, RuntimeError) as error:
             said = " ".join(str(error).split())
             lacks = f"{self.name} could not be downloaded into it: {said}"
@@ -110,8 +111,11 @@ def read_idx(path: Path) -> UInt8[np.ndarray, "*axis"]:
 def read_npz(path: Path, keys: Sequence[str]) -> dict[str, Shaped[np.ndarray, "*axis"]]:
     """The arrays of an .npz file, which has at least these keys."""
     try:
-        with open(path, "rb") as opened, np.load(opened) as file:
-            arrays = {key: file[key] for key in file.files}
+        with open(path, "rb") as opened:
+            loaded = np.load(opened)
+            if not isinstance(loaded, np.lib.npyio.NpzFile):
+                raise ValueError("holds one array, and not several by name")
+            arrays = {key: loaded[key] for key in loaded.files}
     except _UNREADABLE as error:
         raise unreadable(path, error) from error
     lacking = [key for key in keys if key not in arrays]

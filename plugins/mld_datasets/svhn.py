@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ class Svhn:
     """The images of SVHN by split.
 
     Of the whole data, validation is the end of the training set and the test split is the test
-    set. Of parts (.npz), a file with "train" in its name is for training alone; every other one is
+    set. Of parts (.npz), one with the word train in its name is for training alone; every other is
     cut into contiguous blocks for training, validation and test, in that order, never within a
     photo where `photo` numbers the street photo of each image: neighbours show the same house.
 
@@ -41,6 +42,10 @@ class Svhn:
             self.files = _found(folder)
         if not self.files:
             raise SOURCE.missing(folder, advice=", or set download: true")
+        if all(map(_trains_alone, self.files)):
+            names = ", ".join(path.name for path in self.files)
+            told = f"its parts ({names}) are for training alone, by their names"
+            raise SOURCE.missing(folder, told, "; one of another name is cut into all splits")
         if self._whole and len(self.files) < 2:
             raise SOURCE.missing(folder, f"{self.files[0]} is there without the other .mat file")
 
@@ -64,11 +69,12 @@ class Svhn:
         """What a part of the data has for a split."""
         arrays = read_npz(path, ["images", "labels"])
         pictures = named_pictures(path, path.stem, arrays["images"], arrays["labels"], axes=4)
-        if "train" in path.stem:
+        if _trains_alone(path):
             return pictures if split == "train" else pictures.cut(0, 0)
         photo = arrays.get("photo", np.arange(len(pictures)))
         if photo.shape != pictures.labels.shape:
             raise DataError(f"{path}: {len(pictures)} images, but photo of shape {photo.shape}")
+        _demand_together(path, photo)
         test = _photo_begins(photo, len(pictures) - self._test)
         validation = _photo_begins(photo, test - self._validation)
         _demand_rest(path, validation, self._validation, self._test)
@@ -102,6 +108,22 @@ def _read_mat(path: Path) -> Pictures:
         raise unreadable(path, f"{type(error).__name__}: {error}") from error
     pixels = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
     return named_pictures(path, f"svhn-{path.stem.partition('_')[0]}", pixels, labels, axes=4)
+
+
+def _trains_alone(path: Path) -> bool:
+    """Whether a part has the word train in its name; SVHN's own files have a test set."""
+    return path.suffix == ".npz" and "train" in re.split(r"[^a-z]+", path.stem.lower())
+
+
+def _demand_together(path: Path, photo: Any) -> None:
+    """DataError where a photo's images do not follow each other: a cut would part them."""
+    begins = np.flatnonzero(np.r_[True, photo[1:] != photo[:-1]])
+    photos, runs = np.unique(photo[begins], return_counts=True)
+    if (runs > 1).any():
+        raise DataError(
+            f"{path}: the images of photo {photos[runs > 1][0]} lie apart, and would get into "
+            "several splits; sort all its arrays by photo"
+        )
 
 
 def _photo_begins(photo: Any, start: int) -> int:

@@ -137,7 +137,9 @@ def test_a_missing_folder_is_told_with_source_and_layout(tmp_path):
 
 def test_missing_files_are_told(parts):
     (parts / "mnist/MNIST/raw/t10k-labels-idx1-ubyte.gz").unlink()
-    assert "raw lacks t10k-labels-idx1-ubyte; expected is MNIST/raw/" in refusal(parts)
+    told = refusal(parts)
+    assert "raw lacks t10k-labels-idx1-ubyte; expected is MNIST/raw/" in told
+    assert told.endswith("or set download: true")
 
 
 def test_missing_svhn_is_told(write_mnist):
@@ -176,7 +178,11 @@ def test_a_truncated_file_is_named(name, file, left, request):
         ({"images": np.zeros((200, 32, 32), np.uint8)}, "coloured, and are uint8 of shape (200,"),
         ({"images": np.zeros((200, 32, 32, 3))}, "coloured, and are float64 of shape (200,"),
         ({"labels": np.zeros(3, int)}, "200 pictures, but labels of shape (3,)"),
-        ({"labels": np.full(200, 10)}, "the label 10, and labels are 0 to 9"),
+        ({"labels": np.full(200, 10)}, "entry 0 has label 10, and labels are 0 to 9"),
+        ({"labels": np.r_[np.zeros(3), 3.5, np.zeros(196)]}, "entry 3 has label 3.5, and labels"),
+        ({"labels": np.full(200, np.nan)}, "entry 0 has label nan, and labels are 0 to 9"),
+        ({"labels": np.zeros(200)}, "labels must be whole numbers, and are float64"),
+        ({"photo": np.arange(200) % 50}, "the images of photo 0 lie apart, and would get into "),
         ({"photo": np.zeros(3, int)}, "200 images, but photo of shape (3,)"),
         ({"photo": np.zeros(200, int)}, "nothing is left for training after svhn_validation: 20"),
     ],
@@ -184,6 +190,24 @@ def test_a_truncated_file_is_named(name, file, left, request):
 def test_arrays_that_do_not_fit_are_told(parts, changed, told):
     np.savez(parts / "svhn" / "svhn_test_first200.npz", **{**coloured(200), **changed})
     assert told in refusal(parts, svhn_validation=20, svhn_test=21)
+
+
+def test_one_array_by_the_name_of_several_is_told(parts):
+    with open(parts / "svhn" / "svhn_test_first200.npz", "wb") as file:
+        np.save(file, coloured(200)["images"])
+    assert "holds one array, and not several by name" in refusal(parts)
+
+
+def test_parts_that_are_all_for_training_are_told(parts):
+    (parts / "svhn" / "svhn_test_first200.npz").unlink()
+    told = refusal(parts)
+    assert "its parts (svhn_train_first30.npz) are for training alone, by their names" in told
+
+
+def test_a_part_is_for_training_alone_by_a_word_of_its_name(parts):
+    home = parts / "svhn"
+    (home / "svhn_test_first200.npz").rename(home / "svhn_constrained.npz")
+    assert len(opened(parts, svhn_validation=20, svhn_test=21).split("test").ids) > 10
 
 
 def test_an_array_that_lacks_is_told(parts):
@@ -216,6 +240,24 @@ def test_a_download_lands_in_the_folder(parts, torchvision_with, capsys):
     assert len(dataset.split("train").ids) > 0
     assert sorted(path.name for path in target.iterdir()) == ["mnist", "svhn"]
     assert capsys.readouterr() == ("", "fetching\n")
+
+
+def test_a_download_adds_only_what_lacks(parts, torchvision_with):
+    raw = parts / "mnist/MNIST/raw"
+    names = sorted(path.name for path in raw.iterdir())
+    lost = raw / "t10k-labels-idx1-ubyte.gz"
+    content = lost.read_bytes()
+    lost.unlink()
+
+    def fetch(folder, download):
+        (folder / "MNIST" / "raw").mkdir(parents=True)
+        for name in names:
+            (folder / "MNIST" / "raw" / name).write_bytes(content)
+
+    torchvision_with(MNIST=fetch)
+    dataset = opened(parts, download=True, svhn_validation=20, svhn_test=21)
+    assert len(dataset.split("test").ids) > 10
+    assert sorted(path.name for path in raw.iterdir()) == names
 
 
 def test_a_failed_download_is_told_and_leaves_nothing(write_mnist, torchvision_with):

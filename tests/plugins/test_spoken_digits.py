@@ -143,6 +143,10 @@ def test_a_truncated_recording_is_named(files, left, told):
         ({"audio": np.zeros(260000)}, "its arrays do not fit together"),
         ({"offsets": np.arange(131)}, "its arrays do not fit together"),
         ({"label": np.zeros(3, int)}, "its arrays do not fit together"),
+        (
+            {"label": arrays()["label"] + 1},
+            f"entry {9 * len(TAKES)} has label 10, and labels are 0 to 9",
+        ),
     ],
 )
 def test_arrays_that_do_not_fit_are_told(packed, changed, told):
