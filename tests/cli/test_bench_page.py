@@ -186,6 +186,7 @@ def test_distances_of_fewer_samples_are_not_compared(suite: Callable[..., Suite]
     assert less["Frechet distance, joint"] is NOTHING
     bold = [row.name for row in main_table(group).rows if row.entries[2].best]
     assert bold == []
+    assert entries(main_table(group), "none")["samples"].told == "300"
     assert entries(main_table(group), "none")["Frechet, a"].told == "6"
 
 

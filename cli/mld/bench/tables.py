@@ -12,12 +12,13 @@ from mld.pages import number
 
 MAIN = ("joint_coherence", "conditional_coherence", "joint_frechet", "conditional_frechet")
 """What variants are compared by in a few words."""
-COSTS = ("nfe", "seconds_per_sample", "training_seconds", "parameters")
+COSTS = ("samples", "nfe", "seconds_per_sample", "training_seconds", "parameters")
 TITLES = {
     "joint_coherence": "joint coherence",
     "conditional_coherence": "conditional coherence",
     "joint_frechet": "Frechet distance, joint",
     "conditional_frechet": "Frechet distance, conditional",
+    "samples": "samples",
     "nfe": "NFE",
     "seconds_per_sample": "seconds a sample",
     "training_seconds": "seconds of training",
@@ -28,7 +29,8 @@ READING = (
     "samples. Bold: the difference to every other variant has a 95 % interval that leaves out 0. "
     "The row of reconstructions is what the autoencoders alone make possible: the share of "
     "held-out rows whose reconstructions are classified right, and their Frechet distance. "
-    "Frechet distances of different numbers of samples are not compared: more samples lie nearer. "
+    "Frechet distances of different numbers of samples are not compared: the more samples, the "
+    "lower they come out. "
     "Training and parameters are of mld's score network, its autoencoders apart, or of the whole "
     "rival; a training that was interrupted has no time."
 )
@@ -119,7 +121,7 @@ def groups_of(told: SuiteSpec, lines: Sequence[Line]) -> list[Group]:
 
 
 def main_table(group: Group) -> Table:
-    """Coherence, Frechet distances by modality, and costs."""
+    """Coherence, Frechet distances by modality, of how many samples these are, and costs."""
     columns = {
         "joint_coherence": ("joint coherence", "joint_ceiling"),
         "conditional_coherence": ("conditional coherence", ""),
