@@ -4,13 +4,17 @@ VENV ?= .venv
 # A test file per process, one thread each: two processes of two threads are slower than one.
 PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
-.PHONY: demo test test-all lint
+.PHONY: demo test test-slow test-all lint
 
 demo: $(VENV)/installed
 	$(VENV)/bin/mld run benchmarks/digits.yaml
 
 test: $(VENV)/installed-dev
 	$(PYTEST)
+
+# Few tests, long ones: each process takes the next that waits.
+test-slow: $(VENV)/installed-dev
+	$(PYTEST) -m "slow and not long" --dist=worksteal
 
 test-all: $(VENV)/installed-dev
 	$(PYTEST) -m "slow or not slow"

@@ -209,9 +209,9 @@ def test_a_spoilt_byte_is_noticed_and_named(
     ("job", "update"),
     [
         ("autoencode/left", 60),
-        ("autoencode/third", 150),
+        pytest.param("autoencode/third", 150, marks=pytest.mark.long),
         ("diffuse", 10),
-        ("diffuse", 250),
+        pytest.param("diffuse", 250, marks=pytest.mark.long),
         ("diffuse", 480),
     ],
 )

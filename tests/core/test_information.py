@@ -95,7 +95,7 @@ def test_mutual_information_of_two(gaussian_world: Any, dim: int, nats: float) -
     [
         (3, 1, 2000),
         pytest.param(4, 3, 8000, marks=LONG),
-        pytest.param(5, 1, 8000, marks=SLOW),
+        pytest.param(5, 1, 8000, marks=LONG),
         pytest.param(6, 2, 8000, marks=LONG),
     ],
 )
