@@ -12,16 +12,16 @@ from itertools import chain
 
 import torch
 
-from mld_core.conditional import ScoreModel
-from mld_core.ema import EMA
-from mld_core.information import surprisal
-from mld_core.layout import LatentLayout
-from mld_core.measures import joint_mutual_information, mutual_information
-from mld_core.multitime import diffuse, draw_times, masked_loss, multi_time_vector
-from mld_core.networks import ResidualMLP
-from mld_core.roles import draw_three_roles
-from mld_core.schedule import VPSchedule
-from mld_core.standardise import Standardiser
+from mld_core.diffusion.ema import EMA
+from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.multi_time import diffuse, draw_times, masked_loss, multi_time_vector
+from mld_core.diffusion.networks import ResidualMLP
+from mld_core.diffusion.roles import draw_three_roles
+from mld_core.diffusion.sampling import ScoreModel
+from mld_core.diffusion.schedule import VPSchedule
+from mld_core.diffusion.standardiser import Standardiser
+from mld_core.information.estimator import surprisal
+from mld_core.information.measures import joint_mutual_information, mutual_information
 
 CASES = ((1, 0.0), (1, 1.0), (1, 3.0), (5, 0.0), (5, 1.0), (5, 3.0), (20, 0.0))
 """Dimensions of a side, and nats. The last says how far off a wide network is where nothing is."""

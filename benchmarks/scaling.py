@@ -15,14 +15,14 @@ import time
 
 import torch
 
-from mld.diffuse import Denoising, build_network
-from mld.sections import DiffuseSpec, ResidualMLPSpec
-from mld_core.conditional import ScoreModel, sample_latents
-from mld_core.guidance import Guidance
-from mld_core.layout import LatentLayout
-from mld_core.roles import conditioning_subsets
-from mld_core.schedule import VPSchedule
-from mld_core.standardise import Standardiser
+from mld.config.sections import DiffuseSpec, ResidualMLPSpec
+from mld.pipeline.diffuse import Denoising, build_network
+from mld_core.diffusion.guidance import Guidance
+from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.roles import conditioning_subsets
+from mld_core.diffusion.sampling import ScoreModel, sample_latents
+from mld_core.diffusion.schedule import VPSchedule
+from mld_core.diffusion.standardiser import Standardiser
 
 COUNTS = (2, 4, 6, 8, 10, 12, 16)
 BATCH, UPDATES, SAMPLES = 512, 40, 64

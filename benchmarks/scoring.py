@@ -18,10 +18,10 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 import mld
-from mld.data import Rows, load_data, open_dataset
-from mld.impute import read_filled
-from mld.listing import Listing
-from mld.using import Run
+from mld.data.loading import Rows, load_data, open_dataset
+from mld.inference.impute import read_filled
+from mld.inference.manifest import ManifestRows
+from mld.inference.trained_run import Run
 from mld_core import Registry
 
 SEEDS = 5
@@ -29,10 +29,14 @@ MISPAIRED = 0.05
 EMPTY = 0.4
 
 
-def listing(rows: Rows, items: dict[str, Tensor], present: Tensor, path: Path) -> Listing:
+def manifest_rows(
+    rows: Rows, items: dict[str, Tensor], present: Tensor, path: Path
+) -> ManifestRows:
     """Test rows as if a manifest had listed them; `path` stands for its bytes."""
     path.write_text(json.dumps(present.long().tolist()))
-    return Listing(path, (), ({},) * len(rows.ids), rows.ids, items, present, ("",) * len(rows.ids))
+    return ManifestRows(
+        path, (), ({},) * len(rows.ids), rows.ids, items, present, ("",) * len(rows.ids)
+    )
 
 
 def mispaired(run: Run, rows: Rows, folder: Path) -> dict[str, Any]:
@@ -60,13 +64,13 @@ def mispaired(run: Run, rows: Rows, folder: Path) -> dict[str, Any]:
     total = len(whole[names[0]])
     ids = tuple(map(str, range(total)))
     longer = Rows(ids, whole, torch.ones(total, len(names)).bool(), None)
-    scores = run.score(listing(longer, whole, longer.present, folder / "mispaired.json"))
+    scores = run.score(manifest_rows(longer, whole, longer.present, folder / "mispaired.json"))
     overall, pairs = torch.zeros(total), torch.zeros(total)
     for own in scores:
         assert own.overall is not None
         overall[own.place] = own.overall[0]
-        assert own.by_pair is not None
-        pairs[own.place] = own.by_pair[0]
+        assert own.mean_pairwise_pmi is not None
+        pairs[own.place] = own.mean_pairwise_pmi[0]
     areas: dict[str, list[float]] = {"overall": [], "by pair": []}
     for seed, bad in enumerate(chosen):
         first = count + seed * len(bad)
@@ -85,7 +89,7 @@ def imputed(run: Run, rows: Rows, folder: Path) -> dict[str, Any]:
     assert rows.labels is not None
     generator = torch.Generator().manual_seed(0)
     present = torch.rand(rows.present.shape, generator=generator) >= EMPTY
-    given = listing(rows, dict(rows.items), present, folder / "gaps.jsonl")
+    given = manifest_rows(rows, dict(rows.items), present, folder / "gaps.jsonl")
     run.impute(given, folder / "filled", 1)
     classifiers = run._classifiers()
     right: dict[str, list[bool]] = {name: [] for name in run.modalities}

@@ -6,33 +6,72 @@ Names are imported when first used, so that importing this package never loads t
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_HOMES = {
+if TYPE_CHECKING:
+    from mld_core.contracts.dataset import Dataset as Dataset
+    from mld_core.contracts.dataset import DatasetConfig as DatasetConfig
+    from mld_core.contracts.dataset import SpecPath as SpecPath
+    from mld_core.contracts.dataset import Split as Split
+    from mld_core.contracts.method import JointModel as JointModel
+    from mld_core.contracts.method import Method as Method
+    from mld_core.contracts.method import MethodConfig as MethodConfig
+    from mld_core.contracts.modality import Autoencoder as Autoencoder
+    from mld_core.contracts.modality import Classifier as Classifier
+    from mld_core.contracts.modality import Metric as Metric
+    from mld_core.contracts.modality import Modality as Modality
+    from mld_core.contracts.modality import ModalityConfig as ModalityConfig
+    from mld_core.contracts.modality import SplitName as SplitName
+    from mld_core.errors import DataError as DataError
+    from mld_core.errors import ExitCode as ExitCode
+    from mld_core.errors import MLDError as MLDError
+    from mld_core.errors import NumericalError as NumericalError
+    from mld_core.errors import PluginError as PluginError
+    from mld_core.errors import RunDirError as RunDirError
+    from mld_core.errors import SpecError as SpecError
+    from mld_core.errors import describe_exception as describe_exception
+    from mld_core.errors import did_you_mean as did_you_mean
+    from mld_core.errors import plugin_call as plugin_call
+    from mld_core.plugins.hookspecs import MLD_API as MLD_API
+    from mld_core.plugins.hookspecs import hookimpl as hookimpl
+    from mld_core.plugins.registry import Entry as Entry
+    from mld_core.plugins.registry import Registry as Registry
+
+_NAMES_IN = {
+    "contracts.dataset": ["Dataset", "DatasetConfig", "SpecPath", "Split"],
+    "contracts.method": ["JointModel", "Method", "MethodConfig"],
+    "contracts.modality": [
+        "Autoencoder",
+        "Classifier",
+        "Metric",
+        "Modality",
+        "ModalityConfig",
+        "SplitName",
+    ],
     "errors": [
-        "ArtefactError",
+        "RunDirError",
         "DataError",
         "ExitCode",
         "MLDError",
         "NumericalError",
         "PluginError",
         "SpecError",
+        "describe_exception",
+        "did_you_mean",
+        "plugin_call",
     ],
-    "modality": ["Autoencoder", "Classifier", "Metric", "Modality", "ModalityConfig", "SplitName"],
-    "dataset": ["Dataset", "DatasetConfig", "SpecPath", "Split"],
-    "method": ["JointModel", "Method", "MethodConfig"],
-    "hookspecs": ["MLD_API", "hookimpl"],
-    "registry": ["Entry", "Registry"],
+    "plugins.hookspecs": ["MLD_API", "hookimpl"],
+    "plugins.registry": ["Entry", "Registry"],
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+_MODULE_OF = {name: module for module, names in _NAMES_IN.items() for name in names}
 
-__all__ = sorted(_HOME_OF)
+__all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'mld_core' has no attribute {name!r}")
-    return getattr(import_module(f"mld_core.{_HOME_OF[name]}"), name)
+    return getattr(import_module(f"mld_core.{_MODULE_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -4,12 +4,15 @@ MLDError
 ├── SpecError       3   the spec is wrong, or names a kind that is not installed
 ├── PluginError     4   plugins clash, or one breaks its contract at work
 ├── DataError       5   the data do not match the spec
-├── ArtefactError   6   a run directory is incomplete, corrupt, locked or made by another spec
+├── RunDirError     6   a run directory is incomplete, corrupt, locked or made by another spec
 └── NumericalError  7   NaN or infinity
 """
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 
@@ -22,7 +25,7 @@ class ExitCode(IntEnum):
     SPEC = 3
     PLUGIN = 4
     DATA = 5
-    ARTEFACT = 6
+    RUN_DIR = 6
     NUMERICAL = 7
     PARTIAL = 8
     INTERRUPTED = 130
@@ -52,13 +55,42 @@ class DataError(MLDError):
     exit_code = ExitCode.DATA
 
 
-class ArtefactError(MLDError):
+class RunDirError(MLDError):
     """A run directory is incomplete, corrupt, locked, or made by another spec."""
 
-    exit_code = ExitCode.ARTEFACT
+    exit_code = ExitCode.RUN_DIR
 
 
 class NumericalError(MLDError):
     """A loss, a latent or a sample is NaN or infinite."""
 
     exit_code = ExitCode.NUMERICAL
+
+
+@contextmanager
+def plugin_call(
+    description: str, passes: tuple[type[Exception], ...] = (MLDError,)
+) -> Iterator[None]:
+    """Guard around a call of a plugin's code: an exception becomes a PluginError.
+
+    Args:
+        description: what was called, as in "kind 'image': write"; the message begins with it.
+        passes: exceptions that the plugin may raise, which are left as they are.
+    """
+    try:
+        yield
+    except passes:
+        raise
+    except Exception as error:
+        raise PluginError(f"{description} failed: {describe_exception(error)}") from error
+
+
+def describe_exception(error: BaseException) -> str:
+    """Type and message of an exception: "ValueError: not a number"."""
+    return f"{type(error).__name__}: {error}"
+
+
+def did_you_mean(word: object, words: Iterable[str]) -> str:
+    """End of a message about an unknown word: the nearest known one, or "" if none is near."""
+    nearest = difflib.get_close_matches(str(word), list(words), n=1)
+    return f"; did you mean {nearest[0]!r}?" if nearest else ""

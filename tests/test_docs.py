@@ -22,11 +22,11 @@ from typer.testing import CliRunner
 from mld.app import app
 from mld.bench.grid import grid
 from mld.bench.suite import load_suite
-from mld.checks import CHECKS
-from mld.experiment import run
-from mld.rundir import RunDir
-from mld.spec import load_spec
-from mld.using import load
+from mld.config.spec import load_spec
+from mld.conformance import CHECKS
+from mld.inference.trained_run import load
+from mld.pipeline.run import run
+from mld.storage.run_dir import RunDir
 from mld_core import (
     Autoencoder,
     Classifier,
@@ -37,8 +37,8 @@ from mld_core import (
     Modality,
     Registry,
     Split,
-    hookspecs,
 )
+from mld_core.plugins import hookspecs
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -156,10 +156,10 @@ def tide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
 def test_the_tutorials_modality_goes_through_the_whole_corridor(tide: Registry) -> None:
     overrides = [
         "data={kind: examples, train: 600, validation: 20, test: 60}",
-        "autoencode={updates: 100}",
-        "diffuse={updates: 100, batch: 64}",
-        "generate={per_subset: 20, rendered: 1, steps: 5}",
-        "judge={updates: 300}",
+        "autoencode={steps: 100}",
+        "diffuse={steps: 100, batch_size: 64}",
+        "generate={num_samples: 20, num_previews: 1, steps: 5}",
+        "evaluate={steps: 300}",
     ]
     spec = load_spec(Path("mld-tide/tide.yaml"), tide, overrides)
     report = run(spec, RunDir(Path("run")), tide)
@@ -175,7 +175,7 @@ def test_the_tutorials_modality_goes_through_the_whole_corridor(tide: Registry) 
 @pytest.mark.slow
 def test_the_tutorials_modality_passes_the_conformance_kit(tide: Registry) -> None:
     code = (
-        "from mld.checks import check_modality; from mld_tide import Tide\n"
+        "from mld.conformance import check_modality; from mld_tide import Tide\n"
         "records = check_modality(Tide, {'latent_dim': 8})\n"
         "print(len(records), [record for record in records if record.failed])"
     )
@@ -204,8 +204,8 @@ def test_the_readmes_suite_is_a_grid(tmp_path: Path) -> None:
     assert len(cells) == 11 * 3 * (3 + 1 + 1)
 
 
-QUICK = ["autoencode={updates: 4}", "judge={updates: 4}", "generate={per_subset: 2, steps: 2}"]
-QUICK += ["diffuse={updates: 4, batch: 16, network: {kind: residual-mlp, width: 32, depth: 1}}"]
+QUICK = ["autoencode={steps: 4}", "evaluate={steps: 4}", "generate={num_samples: 2, steps: 2}"]
+QUICK += ["diffuse={steps: 4, batch_size: 16, network: {kind: residual-mlp, width: 32, depth: 1}}"]
 
 
 @pytest.fixture
@@ -226,7 +226,7 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = next(block for block in blocks(README, "yaml") if "manifest" in block)
     Path("birds.yaml").write_text(own)
     digits = ["data={kind: examples, train: 40, validation: 10, test: 10}", *QUICK]
-    digits.append("generate={per_subset: 2, steps: 2, subsets: [[], [word]]}")
+    digits.append("generate={num_samples: 2, steps: 2, subsets: [[], [word]]}")
     for path, overrides in ((ROOT / "benchmarks/digits.yaml", digits), (Path("birds.yaml"), QUICK)):
         spec = load_spec(path, Registry(), [*overrides, "compute={threads: 1}"])
         run(spec, RunDir(Path("runs") / spec.name), Registry())

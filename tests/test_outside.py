@@ -57,8 +57,8 @@ class Outside:
         """The usable modalities and datasets, each with its distribution and version."""
         told = [
             entry
-            for listing in ("modalities", "datasets")
-            for entry in json.loads(self.mld(listing, "--strict", "--json"))
+            for manifest_rows in ("modalities", "datasets")
+            for entry in json.loads(self.mld(manifest_rows, "--strict", "--json"))
         ]
         return {entry["kind"]: f"{entry['distribution']} {entry['version']}" for entry in told}
 

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from mld.commands import benching, checking, knowing, plugins, running, sampling, specs
-from mld.commands.telling import command as told
+from mld.commands import bench, check, plugins, query, run, sample, spec
+from mld.commands.common import command as told
 
 app = typer.Typer(
     help="Any-to-any generation over your own modalities.",
@@ -22,25 +22,25 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    running.run,
-    sampling.sample,
-    knowing.impute,
-    knowing.score,
-    knowing.information,
-    running.report,
+    run.run,
+    sample.sample,
+    query.impute,
+    query.score,
+    query.information,
+    run.report,
     plugins.modalities,
     plugins.datasets,
     plugins.methods,
-    checking.check,
+    check.check,
 ):
     app.command()(command)
 app.command("new-modality")(plugins.new_modality)
 
-spec_app = typer.Typer(help="Write and check specs.", no_args_is_help=True)
-for command in (specs.check, specs.schema, specs.init):
+spec_app = typer.Typer(help="Write and check spec.", no_args_is_help=True)
+for command in (spec.check, spec.schema, spec.init):
     spec_app.command()(command)
 app.add_typer(spec_app, name="spec")
-app.add_typer(benching.app, name="bench")
+app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:

@@ -15,12 +15,12 @@ from pydantic import JsonValue
 from torch import Generator, Tensor
 from torchaudio.functional import resample
 
-from mld_audio import keypad
+from mld_audio import example_tones
 from mld_audio.augment import varied
 from mld_audio.config import AudioConfig
 from mld_audio.metrics import log_spectral_distance
 from mld_audio.networks import AudioAutoencoder, AudioClassifier
-from mld_audio.picture import spectrogram_picture
+from mld_audio.spectrogram_image import spectrogram_picture
 from mld_audio.spectrum import LogMel
 from mld_core import Metric, Modality, SplitName
 
@@ -123,7 +123,10 @@ class Audio(Modality):
         """
         own = np.random.default_rng([_SPLITS.index(split), *rng.integers(2**32, size=4)])
         return [
-            (keypad.press_key(int(digit), self.config.seconds, own), keypad.SAMPLE_RATE)
+            (
+                example_tones.press_key(int(digit), self.config.seconds, own),
+                example_tones.SAMPLE_RATE,
+            )
             for digit in labels
         ]
 
@@ -152,6 +155,3 @@ def _checked(waveform: Any) -> np.ndarray:
     if not peak <= _LOUDEST_SAMPLE:
         raise ValueError(f"samples reach {peak:g}, and full scale is 1")
     return np.ascontiguousarray(waveform, dtype=np.float32)
-
-
-__all__ = ["Audio", "AudioConfig", "Sound"]

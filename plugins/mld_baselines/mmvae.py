@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic import Field
 
-from mld_baselines.rival import Rival, RivalConfig
+from mld_baselines.method import MultiVAEConfig, MultiVAEMethod
 from mld_core import Method, hookimpl
 
 
-class MixtureConfig(RivalConfig):
+class MixtureConfig(MultiVAEConfig):
     """What a spec may say about a mixture of experts."""
 
     samples: int = Field(
@@ -19,7 +19,7 @@ class MixtureConfig(RivalConfig):
     )
 
 
-class Mmvae(Rival):
+class Mmvae(MultiVAEMethod):
     """A mixture of experts (Shi et al. 2019)."""
 
     kind = "mmvae"

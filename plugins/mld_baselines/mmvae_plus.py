@@ -6,11 +6,11 @@ from typing import Any
 
 from pydantic import Field, PositiveInt
 
-from mld_baselines.rival import Rival, RivalConfig
+from mld_baselines.method import MultiVAEConfig, MultiVAEMethod
 from mld_core import Method, hookimpl
 
 
-class MmvaePlusConfig(RivalConfig):
+class MmvaePlusConfig(MultiVAEConfig):
     """What a spec may say about it."""
 
     latent_dim: PositiveInt = Field(10, description="numbers in the latent that all share")
@@ -20,7 +20,7 @@ class MmvaePlusConfig(RivalConfig):
     )
 
 
-class MmvaePlus(Rival):
+class MmvaePlus(MultiVAEMethod):
     """A mixture of experts with a private latent of each modality (Palumbo et al. 2023)."""
 
     kind = "mmvae-plus"

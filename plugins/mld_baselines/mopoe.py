@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from mld_baselines.rival import Rival, RivalConfig
+from mld_baselines.method import MultiVAEConfig, MultiVAEMethod
 from mld_core import Method, hookimpl
 
 
-class Mopoe(Rival):
+class Mopoe(MultiVAEMethod):
     """A mixture over all subsets of products of experts (Sutter, Daunhawer and Vogt 2021)."""
 
     kind = "mopoe"
-    Config = RivalConfig
+    Config = MultiVAEConfig
     vae = "MoPoE"
-    drawn_by_row = True
+    expert_per_row = True
 
 
 @hookimpl

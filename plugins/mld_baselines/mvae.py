@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from mld_baselines.rival import Rival, RivalConfig
+from mld_baselines.method import MultiVAEConfig, MultiVAEMethod
 from mld_core import Method, hookimpl
 
 
-class Mvae(Rival):
+class Mvae(MultiVAEMethod):
     """A product of experts, trained on all modalities and on each alone (Wu and Goodman 2018)."""
 
     kind = "mvae"
-    Config = RivalConfig
+    Config = MultiVAEConfig
     vae = "MVAE"
 
     def options(self) -> dict[str, Any]:

@@ -6,11 +6,11 @@ from typing import Any
 
 from pydantic import Field
 
-from mld_baselines.rival import Rival, RivalConfig
+from mld_baselines.method import MultiVAEConfig, MultiVAEMethod
 from mld_core import Method, hookimpl
 
 
-class MvtcaeConfig(RivalConfig):
+class MvtcaeConfig(MultiVAEConfig):
     """What a spec may say about it."""
 
     alpha: float = Field(
@@ -22,7 +22,7 @@ class MvtcaeConfig(RivalConfig):
     )
 
 
-class Mvtcae(Rival):
+class Mvtcae(MultiVAEMethod):
     """A product of experts with a total-correlation objective (Hwang et al. 2021)."""
 
     kind = "mvtcae"

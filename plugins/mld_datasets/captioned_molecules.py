@@ -12,8 +12,8 @@ from typing import Literal
 from pydantic import Field
 
 from mld_core import DataError, Dataset, Modality, SpecPath, Split, SplitName, hookimpl
+from mld_datasets.download import Source, content_digest, read_content, resolve_gz
 from mld_datasets.pairing import LimitedConfig
-from mld_datasets.sources import Source, plain_or_packed, read_content, stamped
 
 SOURCE = Source(
     name="ChEBI-20",
@@ -117,7 +117,7 @@ class CaptionedMolecules(Dataset):
 
     def fingerprint(self) -> str:
         """Also of the files' contents."""
-        return stamped(super().fingerprint(), self._files.values())
+        return content_digest(super().fingerprint(), self._files.values())
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def _accepts(fitted: Mapping[str, Modality], row: Row) -> bool:
 def _found(folder: Path) -> dict[SplitName, Path]:
     """The files by split, in the first place that has some."""
     for home in (folder / name for name in _HOMES):
-        files = {name: plain_or_packed(home / f"{name}.txt") for name in SPLITS}
+        files = {name: resolve_gz(home / f"{name}.txt") for name in SPLITS}
         there = {name: path for name, path in files.items() if path.is_file()}
         if there:
             return there

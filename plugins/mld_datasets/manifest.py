@@ -23,8 +23,8 @@ from mld_core import (
     SplitName,
     hookimpl,
 )
-from mld_datasets.splitting import drawn_splits
-from mld_datasets.tables import Fault, Record, Table, read_table
+from mld_datasets.random_split import drawn_splits
+from mld_datasets.table_file import Fault, Record, Table, read_table
 
 RESERVED = ("id", "label", "split")
 SPLITS = ("train", "validation", "test")

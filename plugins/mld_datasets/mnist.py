@@ -7,9 +7,9 @@ from pathlib import Path
 from pydantic import Field
 
 from mld_core import SpecPath, SplitName
+from mld_datasets.download import Source, read_idx, resolve_gz
+from mld_datasets.labelled_images import Pictures, named_pictures
 from mld_datasets.pairing import LimitedConfig
-from mld_datasets.pictures import Pictures, named_pictures
-from mld_datasets.sources import Source, plain_or_packed, read_idx
 
 SOURCE = Source(
     name="MNIST",
@@ -50,7 +50,7 @@ class Mnist:
             raise SOURCE.missing(folder, advice=advice)
         if absent := _lacking(raw):
             raise SOURCE.missing(folder, f"{raw} lacks {', '.join(absent)}", advice)
-        self._paths = {name: plain_or_packed(raw / name) for name in FILES}
+        self._paths = {name: resolve_gz(raw / name) for name in FILES}
 
     @property
     def files(self) -> list[Path]:
@@ -79,7 +79,7 @@ class Mnist:
 
 def _lacking(raw: Path) -> list[str]:
     """Which of the four files are not there."""
-    return [name for name in FILES if not plain_or_packed(raw / name).is_file()]
+    return [name for name in FILES if not resolve_gz(raw / name).is_file()]
 
 
 def _fetch(folder: Path) -> None:

@@ -8,10 +8,10 @@ from types import MappingProxyType
 from pydantic import Field, PositiveInt
 
 from mld_core import Dataset, Modality, Split, SplitName, hookimpl
+from mld_datasets.download import content_digest
+from mld_datasets.labelled_images import CLASSES
 from mld_datasets.mnist import Mnist, MnistConfig
 from mld_datasets.pairing import pair_by_label, split_rng
-from mld_datasets.pictures import CLASSES
-from mld_datasets.sources import stamped
 from mld_datasets.svhn import Svhn
 
 
@@ -73,7 +73,7 @@ class MnistSvhn(Dataset):
 
     def fingerprint(self) -> str:
         """Also of the files' contents."""
-        return stamped(super().fingerprint(), [*self._mnist.files, *self._svhn.files])
+        return content_digest(super().fingerprint(), [*self._mnist.files, *self._svhn.files])
 
 
 @hookimpl

@@ -27,7 +27,7 @@ class LimitedConfig(DatasetConfig):
 
 
 @dataclass(frozen=True)
-class Chosen(Sequence[Any]):
+class IndexedView(Sequence[Any]):
     """Some entries of a sequence, in any order and number, looked up when indexed."""
 
     entries: Sequence[Any]
@@ -69,7 +69,7 @@ def pair_by_label(
     return rng.permutation(np.concatenate(rows))
 
 
-def pair_anew(
+def pair_with_resampling(
     few: Int[np.ndarray, " datum"],
     many: Int[np.ndarray, " partner"] | UInt8[np.ndarray, " partner"],
     pairings: int,

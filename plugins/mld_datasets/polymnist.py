@@ -13,10 +13,10 @@ from jaxtyping import Float, Int, UInt8
 from pydantic import Field
 
 from mld_core import DataError, Dataset, Modality, Split, SplitName, hookimpl
+from mld_datasets.download import Source, content_digest, unreadable
+from mld_datasets.labelled_images import CLASSES
 from mld_datasets.mnist import Mnist, MnistConfig
 from mld_datasets.pairing import draw_distinct, split_rng
-from mld_datasets.pictures import CLASSES
-from mld_datasets.sources import Source, stamped, unreadable
 
 SOURCE = Source(
     name="set of background photos",
@@ -98,7 +98,7 @@ class Polymnist(Dataset):
 
     def fingerprint(self) -> str:
         """Also of the files' contents."""
-        return stamped(super().fingerprint(), [*self._mnist.files, *self._files])
+        return content_digest(super().fingerprint(), [*self._mnist.files, *self._files])
 
 
 @dataclass(frozen=True)

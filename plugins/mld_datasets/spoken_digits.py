@@ -12,11 +12,11 @@ from jaxtyping import Int
 from pydantic import Field
 
 from mld_core import DataError, Dataset, Modality, Split, SplitName, hookimpl
+from mld_datasets.download import content_digest
+from mld_datasets.fsdd import Recordings, read_recordings, recording_files
+from mld_datasets.labelled_images import CLASSES
 from mld_datasets.mnist import Mnist, MnistConfig
-from mld_datasets.pairing import Chosen, pair_anew, split_rng
-from mld_datasets.pictures import CLASSES
-from mld_datasets.recordings import Recordings, read_recordings, recording_files
-from mld_datasets.sources import stamped
+from mld_datasets.pairing import IndexedView, pair_with_resampling, split_rng
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TEST_TAKES = 5
@@ -72,7 +72,7 @@ class SpokenDigits(Dataset):
         own = self._takes(name)
         rng = split_rng(self.seed, name)
         pairings = self.config.pairings if name == "train" else 1
-        pairs = pair_anew(recordings.labels[own], pictures.labels, pairings, rng)
+        pairs = pair_with_resampling(recordings.labels[own], pictures.labels, pairings, rng)
         pairs = pairs[: self.config.limit(name)]
         spoken, shown = own[pairs[:, 0]], pairs[:, 1]
         labels = recordings.labels[spoken].tolist()
@@ -83,7 +83,7 @@ class SpokenDigits(Dataset):
             ],
             items={
                 "digit": pictures.column(shown),
-                "speech": Chosen(recordings.sounds, spoken),
+                "speech": IndexedView(recordings.sounds, spoken),
                 "word": self._words(labels, name, rng),
             },
             labels=labels,
@@ -117,7 +117,7 @@ class SpokenDigits(Dataset):
     def fingerprint(self) -> str:
         """Also of the files' contents."""
         files = [*self._mnist.files, *self._files]
-        return stamped(super().fingerprint(), files)
+        return content_digest(super().fingerprint(), files)
 
 
 @hookimpl

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from mld_core import DataError, SplitName
-from mld_datasets.pictures import Pictures, named_pictures
-from mld_datasets.sources import Source, read_npz, unreadable
+from mld_datasets.download import Source, read_npz, unreadable
+from mld_datasets.labelled_images import Pictures, named_pictures
 
 SOURCE = Source(
     name="SVHN",

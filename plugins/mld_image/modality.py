@@ -14,10 +14,10 @@ from torch import Generator, Tensor
 
 from mld_core import Metric, Modality, ModalityConfig, SplitName
 from mld_image.augment import varied
-from mld_image.digits import draw_digits
+from mld_image.example_digits import draw_digits
+from mld_image.image_io import picture_to_tensor, read_picture, tensor_to_picture
+from mld_image.metrics import BEST_PSNR, psnr, ssim
 from mld_image.networks import ImageAutoencoder, ImageClassifier
-from mld_image.pictures import picture_to_tensor, read_picture, tensor_to_picture
-from mld_image.quality import BEST_PSNR, psnr, ssim
 
 
 class ImageConfig(ModalityConfig):

@@ -17,7 +17,7 @@ import numpy as np
 from rdkit import Chem
 
 from mld_core import SplitName
-from mld_molecule.chemistry import parse
+from mld_molecule.selfies_rdkit import parse
 
 LONGEST = 12
 """Symbols in the SELFIES of an example, at most."""
@@ -161,6 +161,3 @@ def draw(labels: Sequence[int], split: SplitName, rng: np.random.Generator) -> l
         for row, place in zip(rows, order, strict=False):
             drawn[row] = pool[place]
     return drawn
-
-
-__all__ = ["draw", "molecules"]

@@ -14,8 +14,8 @@ from rdkit.Chem import QED, Crippen, Descriptors
 from torch import Tensor
 
 from mld_core import Metric
-from mld_molecule.alphabet import Alphabet
-from mld_molecule.chemistry import REMEMBERED, parse, selfies_smiles
+from mld_molecule.selfies_rdkit import REMEMBERED, parse, selfies_smiles
+from mld_molecule.selfies_vocabulary import Alphabet
 
 Property = Callable[[str], float]
 
@@ -109,6 +109,3 @@ def molecule_metrics(alphabet: Alphabet) -> Mapping[str, Metric]:
         "logp_overlap": Metric(overlap(log_p), "test", "higher", best=1.0),
         "exact_match": Metric(exact_match, "originals", "higher", best=1.0),
     }
-
-
-__all__ = ["molecule_metrics"]

@@ -13,11 +13,11 @@ from pydantic import Field, JsonValue, PositiveInt
 from torch import Tensor
 
 from mld_core import Autoencoder, Classifier, Metric, Modality, ModalityConfig, SplitName
-from mld_molecule.alphabet import EVERYDAY, Alphabet
-from mld_molecule.chemistry import canonical_smiles, draw_svg, selfies_symbols
 from mld_molecule.examples import draw
 from mld_molecule.metrics import molecule_metrics
 from mld_molecule.networks import SymbolAutoencoder, SymbolClassifier
+from mld_molecule.selfies_rdkit import canonical_smiles, draw_svg, selfies_symbols
+from mld_molecule.selfies_vocabulary import BASE_SYMBOLS, Alphabet
 
 
 class MoleculeConfig(ModalityConfig):
@@ -48,7 +48,7 @@ class Molecule(Modality):
         seen = [selfies_symbols(smiles) for smiles in raw]
         if not seen:
             raise ValueError("there are no molecules to learn the SELFIES alphabet from")
-        return {"symbols": sorted({*EVERYDAY}.union(*seen)), "longest": max(map(len, seen))}
+        return {"symbols": sorted({*BASE_SYMBOLS}.union(*seen)), "longest": max(map(len, seen))}
 
     def read(self, source: Path | str) -> str:
         """The canonical SMILES of the first word of a cell, or of a .smi or .txt file."""
@@ -102,6 +102,3 @@ class Molecule(Modality):
         if length is None:
             length = facts["longest"] + max(4, facts["longest"] // 10)
         return Alphabet(tuple(facts["symbols"]), length)
-
-
-__all__ = ["Molecule", "MoleculeConfig"]

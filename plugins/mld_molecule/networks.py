@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mld_core import Autoencoder, Classifier
-from mld_molecule.alphabet import END, Alphabet
+from mld_molecule.selfies_vocabulary import END, Alphabet
 
 Rows = Int[Tensor, "batch length"]
 
@@ -169,6 +169,3 @@ def _direction(z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"
 
 def _perceptron(width: int, out: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, out))
-
-
-__all__ = ["SymbolAutoencoder", "SymbolClassifier"]

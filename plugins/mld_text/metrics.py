@@ -9,7 +9,7 @@ from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 
 from mld_core import Metric
-from mld_text.symbols import to_text
+from mld_text.byte_tokens import to_text
 
 Texts = Int64[Tensor, "_ position"]
 

@@ -12,10 +12,10 @@ from pydantic import Field
 from torch import Tensor
 
 from mld_core import Metric, Modality, ModalityConfig, SplitName
+from mld_text.byte_tokens import cut, to_symbols, to_text
+from mld_text.example_phrases import phrases
 from mld_text.metrics import metrics
 from mld_text.networks import TextAutoencoder, TextClassifier
-from mld_text.phrases import phrases
-from mld_text.symbols import cut, to_symbols, to_text
 
 MAX_BYTES = 1024
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mld_core import Autoencoder, Classifier
-from mld_text.symbols import END, SYMBOLS, up_to_end
+from mld_text.byte_tokens import END, SYMBOLS, up_to_end
 
 CHANNELS = 16
 KERNEL = 5

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from mld.rundir import RunDir
+from mld.storage.run_dir import RunDir
 
 KINDS = {"digit": "image", "tone": "audio", "word": "text", "molecule": "molecule"}
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -179,15 +179,15 @@ def write_events(run: RunDir) -> None:
     jobs = {f"autoencode/{name}": (2000, {}, -30.0) for name in KINDS}
     jobs["diffuse"] = (3000, KINDS, 0.2)
     jobs |= {f"classify/{name}": (1000, {}, 0.02) for name in KINDS}
-    for job, (updates, parts, floor) in jobs.items():
-        for update in range(10, updates + 1, 10):
+    for job, (steps, parts, floor) in jobs.items():
+        for update in range(10, steps + 1, 10):
             loss = floor + 1.9 * np.exp(-update / 150) + 60 * np.exp(-update / 20)
             loss += 0.04 * rng.standard_normal() * (abs(floor) ** 0.5)
             run.log(
                 "train",
                 job=job,
-                update=update,
-                updates=updates,
+                step=update,
+                steps=steps,
                 loss=float(loss),
                 parts={name: float(loss * rng.uniform(0.7, 1.3)) for name in parts},
                 validation=float(loss * 1.04) if update % 200 == 0 else None,
@@ -203,8 +203,8 @@ def write(path: Path, labelled: bool = True, rendered: int = 2) -> RunDir:
         "seed": 0,
         "data": {"kind": "examples", "train": 4000, "validation": 500, "test": 500},
         "modalities": {name: {"kind": kind, "latent_dim": 16} for name, kind in KINDS.items()},
-        "diffuse": {"method": "mld", "roles": "three-role", "updates": 3000, "batch": 512},
-        "generate": {"sampler": "dpm-solver++", "steps": 20, "guidance": 1.0, "per_subset": 500},
+        "diffuse": {"method": "mld", "roles": "three-role", "steps": 3000, "batch_size": 512},
+        "generate": {"sampler": "dpm-solver++", "steps": 20, "guidance": 1.0, "num_samples": 500},
     }
     run.write_text(run.spec, yaml.safe_dump(spec, sort_keys=False))
     provenance = {
@@ -233,5 +233,5 @@ def write(path: Path, labelled: bool = True, rendered: int = 2) -> RunDir:
 
 @pytest.fixture(scope="session")
 def write_run() -> Callable[..., RunDir]:
-    """Writes a finished run folder: (path, labelled=True, rendered=2) -> RunDir."""
+    """Writes a finished run folder: (path, labelled=True, num_previews=2) -> RunDir."""
     return write

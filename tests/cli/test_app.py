@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from mld.app import app
 
-WORLDS = Path(__file__).parent / "worlds"
+WORLDS = Path(__file__).parent / "plugins"
 SPEC = """\
 name: bad
 data: {kind: examples, train: 40, validation: 10, test: 10}
@@ -39,18 +39,18 @@ def small(mld: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> Callab
     monkeypatch.syspath_prepend(str(WORLDS))
     import world
 
-    monkeypatch.setattr("mld_core.registry.Registry", world.registry)
+    monkeypatch.setattr("mld_core.plugins.registry.Registry", world.registry)
     Path("small.yaml").write_text(world.SPEC)
     return mld
 
 
 QUICK = [
     "--set",
-    "autoencode.updates=20",
+    "autoencode.steps=20",
     "--set",
-    "diffuse.updates=20",
+    "diffuse.steps=20",
     "--set",
-    "judge.updates=20",
+    "evaluate.steps=20",
 ]
 
 
@@ -182,16 +182,16 @@ def test_run_sample_and_report(small: Callable[..., Result]) -> None:
     assert len(done.stdout.splitlines()) == 3
     assert "\t" in next(line for line in done.stdout.splitlines() if "right" in line)
     assert small("report", "runs/small").stdout.strip() == str(Path("runs/small/report.html"))
-    done = small("run", "small.yaml", *QUICK, "--set", "judge.updates=21")
+    done = small("run", "small.yaml", *QUICK, "--set", "evaluate.steps=21")
     assert done.exit_code == 6
-    assert "spec.updates: 20 -> 21" in done.stderr
+    assert "spec.steps: 20 -> 21" in done.stderr
 
 
 def test_the_plan_is_printed_and_nothing_is_written(small: Callable[..., Result]) -> None:
     done = small("run", "small.yaml", "--dry-run")
     assert done.exit_code == 0, done.output
     assert "rows: train 400, validation 60, test 60" in done.stdout
-    assert "autoencode/left: 58 parameters, 300 updates of 32 rows" in done.stdout
+    assert "autoencode/left: 58 parameters, 300 steps of 32 rows" in done.stdout
     assert "joint: 60 samples of 40 evaluations" in done.stdout
     assert [path.name for path in Path.cwd().iterdir()] == ["small.yaml"]
 
@@ -201,9 +201,9 @@ def test_the_plan_is_printed_and_nothing_is_written(small: Callable[..., Result]
     [
         (["sample", "."], 6, "no run directory"),
         (["sample", ".", "--given", "digit"], 2, "NAME=DATUM"),
-        (["report", "."], 6, "has not finished stage judge"),
+        (["report", "."], 6, "has not finished stage evaluate"),
         (["run", "small.yaml", "--redo", "dream"], 2, "no stage 'dream'"),
-        (["run", "small.yaml", "--set", "diffuse.updates=-1"], 3, "--set diffuse.updates"),
+        (["run", "small.yaml", "--set", "diffuse.steps=-1"], 3, "--set diffuse.steps"),
         (["fly"], 2, "fly"),
     ],
 )
@@ -222,7 +222,7 @@ def test_our_own_mistakes_show_a_traceback(
     def broken(*args: Any) -> None:
         raise KeyError("ours")
 
-    monkeypatch.setattr("mld.experiment.cache_latents", broken)
+    monkeypatch.setattr("mld.pipeline.run.cache_latents", broken)
     done = small("run", "small.yaml", *QUICK)
     assert done.exit_code == 1
     assert "KeyError: 'ours'" in done.stderr
@@ -248,7 +248,7 @@ def test_ctrl_c_says_how_to_go_on(
     def interrupted(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mld.experiment.cache_latents", interrupted)
+    monkeypatch.setattr("mld.pipeline.run.cache_latents", interrupted)
     done = small("run", "small.yaml", *QUICK)
     assert done.exit_code == 130
     assert "the same command goes on" in done.stderr

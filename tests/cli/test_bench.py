@@ -20,18 +20,18 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from mld.app import app
+from mld.bench.aggregate import lines_of, mean_of
 from mld.bench.cells import Bench, Cell, in_order, make_cells
-from mld.bench.comparing import compare
+from mld.bench.compare import compare
+from mld.bench.eta import RATE, Forecast
 from mld.bench.executors import Executor, Job, RayExecutor
-from mld.bench.forecast import RATE, Forecast
 from mld.bench.grid import grid
 from mld.bench.leaderboard import write_leaderboard
-from mld.bench.results import lines_of, mean_of
-from mld.bench.running import Course, run_cells
+from mld.bench.runner import Course, run_cells
 from mld.bench.suite import load_suite
-from mld.rundir import RunDir
-from mld.spec import load_spec
-from mld_core import ArtefactError, Registry, SpecError
+from mld.config.spec import load_spec
+from mld.storage.run_dir import RunDir
+from mld_core import Registry, RunDirError, SpecError
 
 BASE = """
 name: base
@@ -40,10 +40,10 @@ modalities:
   a: {kind: text, latent_dim: 4, max_bytes: 32}
   b: {kind: text, latent_dim: 4, max_bytes: 32}
   c: {kind: text, latent_dim: 4, max_bytes: 32}
-autoencode: {updates: 5, overrides: {b: {updates: 6}, c: {updates: 7}}}
-diffuse: {updates: 5, batch: 16, network: {kind: residual-mlp, width: 16, depth: 1}}
-generate: {steps: 3, per_subset: 20, rendered: 0, subsets: [[], [a], [b, c]]}
-judge: {updates: 5}
+autoencode: {steps: 5, overrides: {b: {steps: 6}, c: {steps: 7}}}
+diffuse: {steps: 5, batch_size: 16, network: {kind: residual-mlp, width: 16, depth: 1}}
+generate: {steps: 3, num_samples: 20, num_previews: 0, subsets: [[], [a], [b, c]]}
+evaluate: {steps: 5}
 """
 IMAGE = "a: {kind: image, latent_dim: 4, size: 16, channels: 1}"
 SUITE = """
@@ -84,7 +84,7 @@ def finish(write_run: Callable[..., RunDir]) -> Callable[[Bench, Cell, float], N
         scores["joint_coherence"]["value"] = coherence
         run_dir.write_json(run_dir.metrics, scores)
         run_dir.finish("diffuse", {}, [], 12.5, {"parameters": 1000})
-        for stage in ("data", "autoencode", "latents", "generate", "judge", "report"):
+        for stage in ("data", "autoencode", "latents", "generate", "evaluate", "report"):
             run_dir.finish(stage, {}, [], 1.0)
 
     return finish
@@ -144,12 +144,12 @@ def test_the_grid_is_the_product_of_its_axes(suite_file: Callable[..., Path]) ->
         "data": {"kind": "examples", "train": 60, "validation": 20, "test": 20}
         | {"missing": {"rate": 0.5}},
         "modalities": {name: {"kind": "text", "latent_dim": 4, "max_bytes": 32} for name in "ab"},
-        "autoencode": {"updates": 5, "overrides": {"b": {"updates": 6}}},
-        "diffuse": {"updates": 5, "batch": 16}
+        "autoencode": {"steps": 5, "overrides": {"b": {"steps": 6}}},
+        "diffuse": {"steps": 5, "batch_size": 16}
         | {"network": {"kind": "residual-mlp", "width": 16, "depth": 1}},
-        "generate": {"steps": 2, "per_subset": 20, "rendered": 0, "subsets": [[], ["a"]]}
+        "generate": {"steps": 2, "num_samples": 20, "num_previews": 0, "subsets": [[], ["a"]]}
         | {"guidance": {"conditional": 1, "joint": 2}},
-        "judge": {"updates": 5},
+        "evaluate": {"steps": 5},
         "seed": 0,
         "compute": {"threads": 1},
     }
@@ -158,10 +158,10 @@ def test_the_grid_is_the_product_of_its_axes(suite_file: Callable[..., Path]) ->
 def test_the_command_lines_settings_win_over_what_the_suite_sets_in_every_cell(
     suite_file: Callable[..., Path],
 ) -> None:
-    path = suite_file(f"{SUITE}set: {{diffuse.updates: 9, judge: {{updates: 8}}}}\n")
-    cells = list(grid(load_suite(path, ["diffuse.updates=3", "judge.updates=4"])))
-    assert {document.value["diffuse"]["updates"] for _, document in cells} == {3}
-    assert {document.value["judge"]["updates"] for _, document in cells} == {4}
+    path = suite_file(f"{SUITE}set: {{diffuse.steps: 9, evaluate: {{steps: 8}}}}\n")
+    cells = list(grid(load_suite(path, ["diffuse.steps=3", "evaluate.steps=4"])))
+    assert {document.value["diffuse"]["steps"] for _, document in cells} == {3}
+    assert {document.value["evaluate"]["steps"] for _, document in cells} == {4}
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_what_a_method_settles_is_not_varied_for_it(suite_file: Callable[..., Pa
     methods = """
   mld: {}
   own: {generate: {sampler: heun, steps: 3}}
-  rival: {diffuse: {method: other, updates: 7}}"""
+  rival: {diffuse: {method: other, steps: 7}}"""
     axes = "samplers: [{sampler: ddim, steps: 2}, {steps: 3}]\nguidance: [0, 1]"
     cells = list(grid(load_suite(suite_file(with_methods(methods, axes)))))
     assert [at.variant for at, _ in cells] == [
@@ -220,7 +220,7 @@ def test_what_a_method_settles_is_not_varied_for_it(suite_file: Callable[..., Pa
         "rival",
     ]
     assert cells[4][1].value["generate"] == {"sampler": "heun", "steps": 3, "guidance": 0}
-    assert cells[6][1].value["diffuse"] == {"method": "other", "updates": 7}
+    assert cells[6][1].value["diffuse"] == {"method": "other", "steps": 7}
 
 
 def test_a_rate_or_a_part_of_guidance_of_its_own_is_not_varied_either(
@@ -324,7 +324,7 @@ def test_a_cells_spec_is_whole_and_its_key_stays(
     path.write_text(cells[0].spec)
     spec = load_spec(path, Registry())
     assert list(spec.modalities) == ["a", "b"]
-    assert spec.autoencode.of("b").updates == 6
+    assert spec.autoencode.of("b").steps == 6
     assert [cell.key for cell in make_cells(load_suite(suite_file()), Registry())] == [
         cell.key for cell in cells
     ]
@@ -398,7 +398,7 @@ def test_wrong_subsets_are_left_to_the_specs_own_check(
 
 def test_a_base_spec_without_two_modalities_has_no_set(suite_file: Callable[..., Path]) -> None:
     lines = [line for line in BASE.splitlines() if line[:4] not in ("  b:", "  c:")]
-    base = "\n".join(lines).replace(", overrides: {b: {updates: 6}, c: {updates: 7}}", "")
+    base = "\n".join(lines).replace(", overrides: {b: {steps: 6}, c: {steps: 7}}", "")
     path = suite_file(SUITE.replace("[[a, b]]", "all"), base.replace("[], [a], [b, c]", "[]"))
     with pytest.raises(SpecError, match=r"suite.yaml:4: modalities: no set of two: .* a alone"):
         make_cells(load_suite(path), Registry())
@@ -412,12 +412,10 @@ def test_where_no_cell_can_be_every_complaint_is_told_once(
 ) -> None:
     every = SUITE.replace("  mld: {}\n", "").replace("roles: paper", "roles: papr")
     with pytest.raises(SpecError) as raised:
-        make_cells(
-            load_suite(suite_file(every, BASE.replace("updates: 6", "updates: 0"))), Registry()
-        )
+        make_cells(load_suite(suite_file(every, BASE.replace("steps: 6", "steps: 0"))), Registry())
     lines = [line.rpartition("/")[2] for line in str(raised.value).splitlines()]
     assert sorted(lines) == [
-        "base.yaml:8: autoencode.overrides.b.updates: must be above 0, not 0",
+        "base.yaml:8: autoencode.overrides.b.steps: must be above 0, not 0",
         "suite.yaml:6: diffuse.roles: must be one of 'three-role', 'paper', 'independent' or "
         "'joint', not 'papr'; did you mean 'paper'?",
     ]
@@ -449,7 +447,7 @@ def test_what_is_done_is_not_run_again(
     [
         (5, "error: 2 are bad:\n  row 1: torn\n  row 2\n", "2 are bad: row 1: torn"),
         (1, "RuntimeError: no luck\nThis is a mistake of mld.\n", "RuntimeError: no luck"),
-        (-9, "diffuse: 10 of 20 updates\n", "ended by SIGKILL"),
+        (-9, "diffuse: 10 of 20 steps\n", "ended by SIGKILL"),
         (3, "", "it said nothing"),
     ],
 )  # fmt: skip
@@ -534,15 +532,15 @@ def test_methods_that_come_to_the_same_are_one_run(
 def test_two_suites_in_one_folder_are_refused_unless_they_are_shards(tmp_path: Path) -> None:
     bench = Bench(tmp_path / "out")
     with bench.held("1/2"), bench.held("2/2"):
-        with pytest.raises(ArtefactError, match="1-of-2 is in use by process"), bench.held("1/2"):
+        with pytest.raises(RunDirError, match="1-of-2 is in use by process"), bench.held("1/2"):
             pass
         for other in ("", "1/3"):
             told = "of-2 is in use by process"
-            with pytest.raises(ArtefactError, match=told), bench.held(other):
+            with pytest.raises(RunDirError, match=told), bench.held(other):
                 pass
     with bench.held(""):
         for shard in ("", "1/2"):
-            with pytest.raises(ArtefactError, match="out is in use by"), bench.held(shard):
+            with pytest.raises(RunDirError, match="out is in use by"), bench.held(shard):
                 pass
 
 
@@ -699,7 +697,7 @@ def test_two_suites_are_compared_cell_by_cell(
     found = compare(finished, other)
     assert [row["variant"] for row in found] == ["mld", "paper"]
     assert found[0]["joint_coherence"]["value"] == pytest.approx(0.05)
-    with pytest.raises(ArtefactError, match="holds no suite"):
+    with pytest.raises(RunDirError, match="holds no suite"):
         compare(finished, Bench(tmp_path / "nothing"))
     told = CliRunner().invoke(
         app, ["bench", "compare", str(finished.path), str(other.path), "--json"]

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
+from mld.bench.aggregate import Line, lines_of
 from mld.bench.cells import Bench, Cell
-from mld.bench.drawn import charts_of
+from mld.bench.figures import charts_of
 from mld.bench.grid import grid
 from mld.bench.leaderboard import write_leaderboard
-from mld.bench.plots import Series, Spot, scatter_chart
-from mld.bench.results import Line, lines_of
 from mld.bench.suite import SuiteSpec, load_suite
 from mld.bench.tables import NOTHING, difference_table, groups_of, main_table, overall_table
-from mld.rundir import STAGES
+from mld.reporting.plots import Series, Spot, scatter_chart
+from mld.storage.run_dir import STAGES
 
 BASE = """
 name: base

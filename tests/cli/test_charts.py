@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from mld.charts import Dot, dot_track, line_chart
+from mld.reporting.charts import Dot, dot_track, line_chart
 
 
 def test_dots_stand_where_their_values_are() -> None:

@@ -11,10 +11,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mld.app import app
-from mld.checks import CHECKS
+from mld.conformance import CHECKS
 from mld_core import Registry
 
-WORLDS = Path(__file__).parent / "worlds"
+WORLDS = Path(__file__).parent / "plugins"
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def mld(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """The command line, where the tiny plugins are installed."""
     monkeypatch.syspath_prepend(str(WORLDS))
     points = [EntryPoint(kind, f"mld_{kind}", "mld") for kind in ("tiny", "rows")]
-    monkeypatch.setattr("mld_core.registry.Registry", lambda: Registry(points))
+    monkeypatch.setattr("mld_core.plugins.registry.Registry", lambda: Registry(points))
     return lambda *words: CliRunner().invoke(app, list(words))
 
 

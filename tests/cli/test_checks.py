@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
-WORLDS = Path(__file__).parent / "worlds"
+WORLDS = Path(__file__).parent / "plugins"
 sys.path.insert(0, str(WORLDS))
 import broken_datasets  # noqa: E402
 import broken_modalities  # noqa: E402
 from mld_tiny import Rows, Tiny, TinyWords  # noqa: E402
 
-from mld.checks import (  # noqa: E402
+from mld.conformance import (  # noqa: E402
     CHECKS,
     check_dataset,
     check_modality,
     conformance,
     counted,
-    hygiene,
 )
-from mld.checks.running import Kit, dataset_subject, modality_subject  # noqa: E402
+from mld.conformance.checks import side_effects  # noqa: E402
+from mld.conformance.runner import Kit, dataset_subject, modality_subject  # noqa: E402
 from mld_core import SpecError  # noqa: E402
 
 PROCESSES = {"imports-quickly", "imports-quietly", "works-quietly", "needs-no-network"}
@@ -42,8 +42,8 @@ ALL = "..."
 @pytest.fixture(autouse=True)
 def _short_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is slow to import here sleeps for 0.4 s."""
-    monkeypatch.setattr(hygiene, "BUDGET", 0.3)
-    monkeypatch.setattr(hygiene, "ATTEMPTS", 1)
+    monkeypatch.setattr(side_effects, "BUDGET", 0.3)
+    monkeypatch.setattr(side_effects, "ATTEMPTS", 1)
 
 
 def test_a_modality_without_fault_passes() -> None:

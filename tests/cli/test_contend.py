@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 import torch
 
-from mld.experiment import run
-from mld.plan import plan
-from mld.rundir import RunDir
-from mld.spec import dump_spec, load_spec
-from mld.using import Run, load
+from mld.config.spec import dump_spec, load_spec
+from mld.inference.trained_run import Run, load
+from mld.pipeline.plan import plan
+from mld.pipeline.run import run
+from mld.storage.run_dir import RunDir
 from mld_core import PluginError, Registry, SpecError
 
-WORLDS = Path(__file__).parent / "worlds"
-RELAY = "diffuse={method: relay, updates: 300, batch: 32, learning_rate: 0.01}"
-SMALL = ["diffuse.updates=60", "autoencode.updates=60", "judge.updates=30", "generate.guidance=0"]
+WORLDS = Path(__file__).parent / "plugins"
+RELAY = "diffuse={method: relay, steps: 300, batch_size: 32, learning_rate: 0.01}"
+SMALL = ["diffuse.steps=60", "autoencode.steps=60", "evaluate.steps=30", "generate.guidance=0"]
 Told = Callable[..., Any]
 
 
@@ -103,7 +103,7 @@ def test_its_spec_comes_back_whole(told: Told, registry: Registry, tmp_path: Pat
         ("diffuse.noise=-1", SpecError, "diffuse.noise: must be at least 0, not -1"),
         ("diffuse.nois=1", SpecError, "diffuse.nois: unknown field; did you mean 'noise'"),
         ("diffuse.noise=x", SpecError, r"^--set diffuse.noise: must be a number, not 'x'$"),
-        ("diffuse.updates=0", SpecError, "diffuse.updates: must be above 0, not 0"),
+        ("diffuse.steps=0", SpecError, "diffuse.steps: must be above 0, not 0"),
         ("diffuse.fail=modalities", SpecError, "method: relay: takes no such modalities"),
         ("diffuse.fail=loss", PluginError, "method 'relay': loss failed: KeyError"),
         ("diffuse.fail=sample", PluginError, "method 'relay': sample gave no 60 rows of 'left'"),
@@ -147,7 +147,7 @@ def test_variants_go_through_the_corridor(
 def test_a_trained_score_network_is_found_in_the_store(
     told: Told, registry: Registry, tmp_path: Path
 ) -> None:
-    overrides = [*SMALL, "diffuse.updates=61"]
+    overrides = [*SMALL, "diffuse.steps=61"]
     first, second = RunDir(tmp_path / "first"), RunDir(tmp_path / "second")
     run(told(*overrides), first, registry)
     run(told(*overrides, "generate.steps=5"), second, registry)
@@ -162,7 +162,7 @@ def test_a_trained_score_network_is_found_in_the_store(
         "{rate: {left: 0.9}}",
         "{rate: 0.66}",
         "{rate: {third: 0.97}}",
-        "{rate: 0.5, mechanism: label}",
+        "{rate: 0.5, mechanism: by-label}",
     ],
 )
 def test_rows_with_gaps_train_without_nan(
@@ -170,7 +170,7 @@ def test_rows_with_gaps_train_without_nan(
 ) -> None:
     """A modality in a tenth of the rows, rows with one modality, one absent from whole batches."""
     run_dir = RunDir(tmp_path / "run")
-    run(told(*SMALL, "diffuse.batch=16", f"data.missing={missing}"), run_dir, registry)
+    run(told(*SMALL, "diffuse.batch_size=16", f"data.missing={missing}"), run_dir, registry)
     losses = [event["loss"] for event in run_dir.read_events() if event["event"] == "train"]
     assert losses
     assert all(loss == loss for loss in losses)

@@ -7,9 +7,10 @@ import pytest
 import torch
 from pydantic import Field
 
-from mld import columns
-from mld.data import fit_modalities, load_data, load_modalities, open_dataset
-from mld.spec import KindSpec, Spec
+from mld.config.plugin_sections import KindSpec
+from mld.config.spec import Spec
+from mld.data import columns
+from mld.data.loading import fit_modalities, load_data, load_modalities, open_dataset
 from mld_core import (
     DataError,
     Dataset,
@@ -135,7 +136,7 @@ def registry():
     )
 
 
-def spec_of(train, names=("left", "right"), most=100, **rows) -> Spec:
+def parse_spec(train, names=("left", "right"), most=100, **rows) -> Spec:
     numbers = KindSpec(kind="numbers", config=NumbersConfig(latent_dim=1, most=most))
     return Spec(
         name="test",
@@ -147,7 +148,7 @@ def spec_of(train, names=("left", "right"), most=100, **rows) -> Spec:
 @pytest.fixture
 def data_of(registry):
     def data_of(train, **rows):
-        spec = spec_of(train, **rows)
+        spec = parse_spec(train, **rows)
         dataset = open_dataset(spec, registry)
         return load_data(dataset, load_modalities(spec, registry, {}))
 
@@ -182,7 +183,7 @@ def test_a_split_without_a_modality_has_zeros_of_its_form(data_of):
 
 
 def test_nothing_is_read_before_it_is_wanted(registry):
-    spec = spec_of(TRAIN)
+    spec = parse_spec(TRAIN)
     dataset = open_dataset(spec, registry)
     data = load_data(dataset, load_modalities(spec, registry, {}))
     assert data.classes == ("a", "b")
@@ -192,7 +193,7 @@ def test_nothing_is_read_before_it_is_wanted(registry):
 
 
 def test_columns_stand_in_the_specs_order(registry):
-    spec = spec_of(TRAIN, names=("right", "left"))
+    spec = parse_spec(TRAIN, names=("right", "left"))
     dataset = open_dataset(spec, registry)
     rows = load_data(dataset, load_modalities(spec, registry, {})).train
     assert list(rows.items) == ["right", "left"]
@@ -200,7 +201,7 @@ def test_columns_stand_in_the_specs_order(registry):
 
 
 def test_facts_come_from_the_training_split_and_come_back(registry):
-    spec = spec_of(TRAIN, validation=[([50.0], [60.0])])
+    spec = parse_spec(TRAIN, validation=[([50.0], [60.0])])
     fitted = fit_modalities(spec, open_dataset(spec, registry), registry)
     assert fitted["left"].facts == {"greatest": 5.0, "seen": [2]}
     assert fitted["right"].facts == {"greatest": 6.0, "seen": [2]}
@@ -210,7 +211,7 @@ def test_facts_come_from_the_training_split_and_come_back(registry):
 
 def test_columns_must_be_those_of_the_dataset(registry):
     with pytest.raises(SpecError) as caught:
-        open_dataset(spec_of(TRAIN, names=("lefd", "left", "sound")), registry)
+        open_dataset(parse_spec(TRAIN, names=("lefd", "left", "sound")), registry)
     assert str(caught.value) == (
         "modalities.lefd: dataset 'rows' has no column 'lefd' (columns: left, right, sound); "
         "did you mean 'left'?\n"
@@ -220,7 +221,7 @@ def test_columns_must_be_those_of_the_dataset(registry):
 
 def test_a_modality_may_refuse_its_settings(registry):
     with pytest.raises(SpecError) as caught:
-        open_dataset(spec_of(TRAIN, most=0), registry)
+        open_dataset(parse_spec(TRAIN, most=0), registry)
     assert str(caught.value) == "modalities.left: most must leave room for a number"
 
 
@@ -327,7 +328,7 @@ def test_broken_labels_are_named(data_of, labels, expected):
 
 def test_a_dataset_that_cannot_be_opened(registry):
     with pytest.raises(DataError) as caught:
-        open_dataset(spec_of(TRAIN, refuse="__init__"), registry)
+        open_dataset(parse_spec(TRAIN, refuse="__init__"), registry)
     assert str(caught.value) == "dataset 'rows': table.csv is not there"
 
 
@@ -353,7 +354,7 @@ def test_a_dataset_that_cannot_be_opened(registry):
     ],
 )
 def test_what_goes_wrong_in_fitting(registry, most, train, error, expected):
-    spec = spec_of(train, most=most)
+    spec = parse_spec(train, most=most)
     with pytest.raises(error) as caught:
         fit_modalities(spec, open_dataset(spec, registry), registry)
     assert str(caught.value) == expected

@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 import torch
 
-from mld.experiment import report, run
-from mld.rundir import STAGES, RunDir
-from mld.sections import GuidanceSpec
-from mld.spec import Spec, load_spec
-from mld.using import load
-from mld_core import ArtefactError, DataError, NumericalError, Registry, SpecError
+from mld.config.sections import GuidanceSpec
+from mld.config.spec import Spec, load_spec
+from mld.inference.trained_run import load
+from mld.pipeline.run import report, run
+from mld.storage.run_dir import STAGES, RunDir
+from mld_core import DataError, NumericalError, Registry, RunDirError, SpecError
 
-WORLDS = Path(__file__).parent / "worlds"
+WORLDS = Path(__file__).parent / "plugins"
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_the_run_has_everything_a_run_should_have(done: Path) -> None:
 def test_the_second_run_recomputes_nothing(
     copy: RunDir, told: Callable[..., Spec], registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mld import loop
+    from mld.training import train as loop
 
     def forbidden(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("a finished run trains nothing")
@@ -144,7 +144,7 @@ def test_the_store_spares_the_second_experiment_its_autoencoders(
 ) -> None:
     monkeypatch.setenv("MLD_STORE", str(done.parent / "store"))
     other = RunDir(tmp_path / "other")
-    run(told("diffuse.updates=30", "generate.per_subset=5"), other, registry)
+    run(told("diffuse.steps=30", "generate.num_samples=5"), other, registry)
     jobs = {event["job"] for event in other.read_events() if event["event"] == "train"}
     assert jobs == {"diffuse"}
     shared = {event["job"] for event in other.read_events() if event["event"] == "store"}
@@ -157,11 +157,11 @@ def test_another_spec_under_the_same_name_is_refused_and_changes_nothing(
     copy: RunDir, told: Callable[..., Spec], registry: Registry
 ) -> None:
     before = copy.spec.read_text()
-    with pytest.raises(ArtefactError) as caught:
-        run(told("diffuse.updates=501"), copy, registry)
+    with pytest.raises(RunDirError) as caught:
+        run(told("diffuse.steps=501"), copy, registry)
     message = str(caught.value)
     assert "stage diffuse" in message
-    assert "spec.updates: 500 -> 501" in message
+    assert "spec.steps: 500 -> 501" in message
     assert "--redo diffuse" in message
     assert copy.spec.read_text() == before
 
@@ -173,7 +173,7 @@ def test_redo_recomputes_a_stage_and_those_after_it(
     after = states(copy)
     assert [stage for stage, state in after.items() if state == "finished"] == [
         "generate",
-        "judge",
+        "evaluate",
         "report",
     ]
     assert json.loads(copy.metrics.read_text())["nfe"]["joint"] == 20
@@ -200,7 +200,7 @@ def test_a_spoilt_byte_is_noticed_and_named(
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(ArtefactError, match=f"{name}.*--redo"):
+    with pytest.raises(RunDirError, match=f"{name}.*--redo"):
         run(told(), copy, registry)
 
 
@@ -225,7 +225,7 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bits(
 
     def reached() -> bool:
         events = RunDir(out).read_events()
-        return any(own.get("job") == job and own.get("update", 0) >= update for own in events)
+        return any(own.get("job") == job and own.get("step", 0) >= update for own in events)
 
     while not reached():
         assert process.poll() is None
@@ -310,12 +310,10 @@ def test_a_request_that_does_not_fit_is_refused(
 def test_a_folder_that_is_no_finished_run_is_refused(
     copy: RunDir, registry: Registry, tmp_path: Path
 ) -> None:
-    with pytest.raises(ArtefactError, match=r"no spec\.yaml"):
+    with pytest.raises(RunDirError, match=r"no spec\.yaml"):
         load(tmp_path, registry)
     copy.redo("diffuse")
-    with pytest.raises(
-        ArtefactError, match="has not finished stage diffuse: carry on with `mld run"
-    ):
+    with pytest.raises(RunDirError, match="has not finished stage diffuse: carry on with `mld run"):
         load(copy.path, registry)
 
 
@@ -323,7 +321,7 @@ def test_a_spoilt_network_is_not_loaded(copy: RunDir, registry: Registry) -> Non
     data = bytearray(copy.ema.read_bytes())
     data[-1] ^= 1
     copy.ema.write_bytes(data)
-    with pytest.raises(ArtefactError, match=r"ema\.safetensors"):
+    with pytest.raises(RunDirError, match=r"ema\.safetensors"):
         load(copy.path, registry)
 
 
@@ -355,10 +353,10 @@ def manifest(folder: Path, labelled: bool, gaps: bool) -> Path:
         "name: own\n"
         "data: {kind: manifest, path: rows.csv}\n"
         "modalities: {left: {kind: points, latent_dim: 4}, right: {kind: marks, latent_dim: 4}}\n"
-        "autoencode: {updates: 60, batch: 32, learning_rate: 0.01}\n"
-        "diffuse: {network: {width: 32, depth: 1, kind: residual-mlp}, updates: 60, batch: 32}\n"
-        "generate: {per_subset: 20, rendered: 2, steps: 5}\n"
-        "judge: {updates: 30, batch: 32}\n"
+        "autoencode: {steps: 60, batch_size: 32, learning_rate: 0.01}\n"
+        "diffuse: {network: {width: 32, depth: 1, kind: residual-mlp}, steps: 60, batch_size: 32}\n"
+        "generate: {num_samples: 20, num_previews: 2, steps: 5}\n"
+        "evaluate: {steps: 30, batch_size: 32}\n"
         "compute: {threads: 1}\n"
     )
     return folder / "own.yaml"
@@ -407,7 +405,7 @@ def test_bad_data_leave_no_trace(tmp_path: Path, registry: Registry) -> None:
 def test_nan_in_training_stops_with_its_place_and_keeps_the_checkpoint(
     told: Callable[..., Spec], registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mld.diffuse import Denoising
+    from mld.pipeline.diffuse import Denoising
 
     plain = Denoising.forward
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-WORLDS = Path(__file__).parent / "worlds"
+WORLDS = Path(__file__).parent / "plugins"
 HOSTILE = {
     "raises": "raise RuntimeError('no luck')",
     "exits": "import sys; sys.exit(0)",
@@ -21,10 +21,10 @@ SPEC = """
 name: small
 data: {kind: examples, train: 40, validation: 10, test: 10}
 modalities: {a: {kind: points, latent_dim: 2}, b: {kind: points, latent_dim: 2}}
-autoencode: {updates: 5, batch: 8}
-diffuse: {network: {kind: residual-mlp, width: 8, depth: 1}, updates: 5, batch: 8}
-generate: {per_subset: 4, rendered: 1, steps: 2}
-judge: {updates: 5, batch: 8}
+autoencode: {steps: 5, batch_size: 8}
+diffuse: {network: {kind: residual-mlp, width: 8, depth: 1}, steps: 5, batch_size: 8}
+generate: {num_samples: 4, num_previews: 1, steps: 2}
+evaluate: {steps: 5, batch_size: 8}
 compute: {threads: 1}
 """
 

@@ -14,15 +14,15 @@ import torch
 from typer.testing import CliRunner, Result
 
 from mld.app import app
-from mld.experiment import run
-from mld.impute import Imputer, read_filled
-from mld.rundir import RunDir
-from mld.spec import load_spec
-from mld.using import Run, load
-from mld_core import ArtefactError, DataError, Registry, SpecError
-from mld_core.likelihood import log_scale
+from mld.config.spec import load_spec
+from mld.inference.impute import Imputer, read_filled
+from mld.inference.trained_run import Run, load
+from mld.pipeline.run import run
+from mld.storage.run_dir import RunDir
+from mld_core import DataError, Registry, RunDirError, SpecError
+from mld_core.information.likelihood import log_scale
 
-WORLDS = Path(__file__).parent / "worlds"
+WORLDS = Path(__file__).parent / "plugins"
 NAMES = ("left", "right", "third")
 
 
@@ -44,7 +44,7 @@ def trained(world: Any, registry: Registry, folder: Path, *overrides: str) -> Pa
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLD_STORE", str(folder / "store"))
         (folder / "small.yaml").write_text(world.SPEC)
-        spec = load_spec(folder / "small.yaml", registry, ["generate.per_subset=5", *overrides])
+        spec = load_spec(folder / "small.yaml", registry, ["generate.num_samples=5", *overrides])
         run(spec, RunDir(folder / "small"), registry)
     return folder / "small"
 
@@ -100,7 +100,7 @@ def manifest(folder: Path, gaps: bool = False, wrong: int = 0, name: str = "rows
 def mld(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run the command line in an empty folder, where the small modalities are installed."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("mld_core.registry.Registry", lambda: registry)
+    monkeypatch.setattr("mld_core.plugins.registry.Registry", lambda: registry)
     return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
 
 
@@ -111,7 +111,9 @@ def test_rows_that_do_not_belong_together_come_first(loaded: Run, tmp_path: Path
     assert scores[0].pairs["left", "right"][0] < 0 < scores[0].pairs["left", "third"][0]
     assert scores[-1].overall is not None
     assert scores[-1].overall[0] > 1
-    assert all(own.by_pair is not None and own.by_pair[0] < 0 for own in scores[:4])
+    assert all(
+        own.mean_pairwise_pmi is not None and own.mean_pairwise_pmi[0] < 0 for own in scores[:4]
+    )
     assert all(error > 0 for own in scores for _, error in own.pairs.values())
 
 
@@ -120,10 +122,10 @@ def test_rows_with_gaps_are_scored_by_what_they_have(loaded: Run, tmp_path: Path
     path = manifest(tmp_path / "m", gaps=True)
     scores = {own.id: own for own in loaded.score(path)}
     assert "r0" not in scores
-    listing = loaded.listing(path)
-    for place, own in enumerate(listing.ids):
+    manifest_rows = loaded.manifest_rows(path)
+    for place, own in enumerate(manifest_rows.ids):
         if own in scores:
-            assert len(scores[own].typicality) == int(listing.present[place].sum())
+            assert len(scores[own].typicality) == int(manifest_rows.present[place].sum())
     single = next(own for own in scores.values() if len(own.typicality) == 1)
     assert single.overall is None
     assert not single.pairs
@@ -159,7 +161,7 @@ def test_imputing_fills_every_gap_and_keeps_what_was_given(
 ) -> None:
     path = manifest(tmp_path / "m", gaps=True, name=name)
     filled = loaded.impute(path, tmp_path / "out", 3)
-    before, after = loaded.listing(path), loaded.listing(filled)
+    before, after = loaded.manifest_rows(path), loaded.manifest_rows(filled)
     assert after.ids == before.ids
     assert bool(after.present.all())
     for old, new in zip(before.cells, after.cells, strict=True):
@@ -203,9 +205,9 @@ def test_a_stopped_imputation_goes_on(
     calls.clear()
     loaded.impute(path, tmp_path / "out", 2)
     assert not calls
-    with pytest.raises(ArtefactError, match="another manifest, run or setting"):
+    with pytest.raises(RunDirError, match="another manifest, run or setting"):
         loaded.impute(path, tmp_path / "out", 3)
-    with pytest.raises(ArtefactError, match="not empty"):
+    with pytest.raises(RunDirError, match="not empty"):
         loaded.impute(path, tmp_path / "m" / "deep")
     with pytest.raises(DataError, match="own folder"):
         loaded.impute(path, tmp_path / "m")
@@ -230,15 +232,15 @@ def test_a_path_that_leaves_the_folder_still_leads_to_its_file(loaded: Run, tmp_
     filled = loaded.impute(tmp_path / "m" / "deep" / "list.csv", tmp_path / "out")
     left = filled.read_text().splitlines()[1].split(",")[0]
     assert Path(left) == path.parent / "3.txt"
-    assert bool(loaded.listing(filled).present.all())
+    assert bool(loaded.manifest_rows(filled).present.all())
 
 
 def test_log_densities_by_the_flow_and_by_errors(loaded: Run, tmp_path: Path) -> None:
     """Of any modalities, given any others; the errors are those that scores are made of."""
     path = manifest(tmp_path / "m", gaps=True)
-    listing, scores = loaded.listing(path), loaded.score(path, seed=3)
+    manifest_rows, scores = loaded.manifest_rows(path), loaded.score(path, seed=3)
     errors = loaded.log_density(path, ["left"], by="errors", seed=3)
-    has = listing.present[:, 0]
+    has = manifest_rows.present[:, 0]
     assert torch.equal(errors.standardised.isfinite(), has)
     told = torch.full((40,), torch.nan)
     for own in scores:
@@ -247,7 +249,7 @@ def test_log_densities_by_the_flow_and_by_errors(loaded: Run, tmp_path: Path) ->
     torch.testing.assert_close(errors.standardised[has], told[has], atol=1e-3, rtol=1e-3)
     flow = loaded.log_density(path, ["right"], ["left"])
     errors = loaded.log_density(path, ["right"], ["left"], by="errors")
-    known = listing.present[:, :2].all(1)
+    known = manifest_rows.present[:, :2].all(1)
     assert torch.equal(flow.raw.isfinite(), known)
     off = (errors.raw - flow.raw)[known].abs()
     assert float(off.median()) < 3 * float(errors.standard_error[known].mean())
@@ -308,7 +310,7 @@ def test_a_run_without_marginals_says_so(
     world: Any, registry: Registry, mld: Any, tmp_path: Path
 ) -> None:
     (tmp_path / "p").mkdir()
-    overrides = ["diffuse.roles=paper", "generate.guidance=0", "diffuse.updates=20"]
+    overrides = ["diffuse.roles=paper", "generate.guidance=0", "diffuse.steps=20"]
     folder = trained(world, registry, tmp_path / "p", *overrides)
     path = manifest(tmp_path / "m", gaps=True)
     for words in (("score", folder, path), ("information", folder)):

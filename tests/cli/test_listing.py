@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mld.artefact import append_line, read_lines
-from mld.listing import _table, write_table
+from mld.inference.manifest import _table, write_table
+from mld.storage.files import append_line, read_lines
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])

@@ -15,19 +15,19 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from mld import loop
-from mld.compute import Compute, resolve, using
-from mld.loop import Objective, Settings, Trained, train
-from mld.progress import progress
-from mld.rundir import RunDir
-from mld.seeds import derive
-from mld.training import learning_rate
-from mld_core.ema import EMA
-from mld_core.errors import ArtefactError, NumericalError, SpecError
+from mld.runtime.compute import Compute, resolve, using
+from mld.runtime.progress import progress
+from mld.runtime.seeds import derive
+from mld.storage.run_dir import RunDir
+from mld.training import train as loop
+from mld.training.loop import learning_rate
+from mld.training.train import Objective, Settings, Trained, train
+from mld_core.diffusion.ema import EMA
+from mld_core.errors import NumericalError, RunDirError, SpecError
 
 JOB = "autoencode/digit"
 ONE = Compute("cpu", 1, "32-true", 1)
-SETTINGS = Settings(updates=30, batch=16, learning_rate=0.01, ema=0.9, seed=3)
+SETTINGS = Settings(steps=30, batch_size=16, learning_rate=0.01, ema=0.9, seed=3)
 
 
 class Regression(Objective):
@@ -79,7 +79,7 @@ class Leaning(Regression):
         super().__init__()
         DRAWN.clear()
 
-    def chances(self, rows: Mapping[str, Tensor]) -> Tensor:
+    def sampling_weights(self, rows: Mapping[str, Tensor]) -> Tensor:
         count = len(rows["x"])
         return torch.where(torch.arange(count) < count // 2, 1.0, 3.0).index_fill(
             0, torch.tensor([count - 1]), 0.0
@@ -139,7 +139,7 @@ def test_seeds_depend_on_every_part_and_its_type() -> None:
 
 
 def test_it_is_adam_with_warm_up_cosine_clipping_and_an_average(tmp_path: Path) -> None:
-    settings = replace(SETTINGS, updates=60)
+    settings = replace(SETTINGS, steps=60)
     told = fit(tmp_path, Regression(dropout=0.0), settings)
     objective, data = Regression(dropout=0.0), rows()
     adam = torch.optim.Adam(objective.parameters(), betas=(0.9, 0.999), fused=True)
@@ -166,13 +166,13 @@ def test_it_is_adam_with_warm_up_cosine_clipping_and_an_average(tmp_path: Path) 
 
 
 def test_the_learning_rate_rises_over_two_per_cent_and_falls_to_one() -> None:
-    settings = replace(SETTINGS, updates=1000, learning_rate=1.0)
+    settings = replace(SETTINGS, steps=1000, learning_rate=1.0)
     rates = [learning_rate(settings, update) for update in range(1000)]
     assert rates[:20] == pytest.approx([(update + 1) / 20 for update in range(20)])
     assert rates[20] == 1.0
     assert rates[999] == pytest.approx(0.01)
     assert rates[20:] == sorted(rates[20:], reverse=True)
-    assert learning_rate(replace(settings, updates=1), 0) == 1.0
+    assert learning_rate(replace(settings, steps=1), 0) == 1.0
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -188,15 +188,15 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(
     parts = fit(tmp_path / "parts", compute=compute)
     assert same(whole, parts)
     assert all(tensor.dtype != torch.bfloat16 for tensor in parts.weights.values())
-    updates = [event["update"] for event in trained_events(tmp_path / "parts")]
-    assert updates == list(range(1, 31))
+    steps = [event["step"] for event in trained_events(tmp_path / "parts")]
+    assert steps == list(range(1, 31))
 
 
 def test_rows_are_drawn_in_proportion_to_their_chances(tmp_path: Path) -> None:
-    fit(tmp_path, Leaning(), replace(SETTINGS, updates=300))
+    fit(tmp_path, Leaning(), replace(SETTINGS, steps=300))
     drawn, x = torch.cat(DRAWN), rows()["x"]
     counts = (drawn[:, None] == x).all(2).sum(0)
-    assert counts.sum() == len(drawn) == 300 * SETTINGS.batch
+    assert counts.sum() == len(drawn) == 300 * SETTINGS.batch_size
     assert counts[-1] == 0
     assert counts[:100].sum() / len(drawn) == pytest.approx(100 / 397, abs=0.02)
     assert int(counts[:-1].min()) > 0
@@ -262,7 +262,7 @@ def test_a_corrupt_checkpoint_is_named(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))
-    with pytest.raises(ArtefactError, match=r"autoencode\.digit\.safetensors is corrupt.*--redo"):
+    with pytest.raises(RunDirError, match=r"autoencode\.digit\.safetensors is corrupt.*--redo"):
         fit(tmp_path)
 
 
@@ -340,17 +340,17 @@ def test_events_tell_losses_parts_and_a_validation_that_shows_the_weights_alone(
             shift = 0.1 * torch.rand(())
             return loss + shift, {name: part + shift for name, part in parts.items()}
 
-    still = replace(SETTINGS, updates=120, learning_rate=0.0, ema=None)
+    still = replace(SETTINGS, steps=120, learning_rate=0.0, ema=None)
     fit(tmp_path / "still", Frozen(), still)
     events = trained_events(tmp_path / "still")
-    assert [event["update"] for event in events] == list(range(2, 121, 2))
+    assert [event["step"] for event in events] == list(range(2, 121, 2))
     assert len({event["validation"] for event in events}) == 1
     assert len({event["loss"] for event in events}) == len(events)
     for event in events:
-        assert (event["job"], event["updates"]) == (JOB, 120)
+        assert (event["job"], event["steps"]) == (JOB, 120)
         assert sum(event["parts"].values()) / 2 == pytest.approx(event["loss"], rel=1e-5)
         assert event["rate"] > 0
-    fit(tmp_path / "learning", settings=replace(SETTINGS, updates=120))
+    fit(tmp_path / "learning", settings=replace(SETTINGS, steps=120))
     curve = [event["validation"] for event in trained_events(tmp_path / "learning")]
     assert curve[-1] < 0.5 * curve[0]
 
@@ -372,7 +372,7 @@ def test_stderr_tells_every_tenth(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert captured.out == ""
     lines = captured.err.splitlines()
     assert [line.partition(",")[0] for line in lines] == [
-        f"autoencode/digit: {done} of 30 updates" for done in range(3, 31, 3)
+        f"autoencode/digit: {done} of 30 steps" for done in range(3, 31, 3)
     ]
 
 
@@ -446,7 +446,7 @@ def test_two_processes_learn_as_one_does_and_stop_together(tmp_path: Path) -> No
         "NumericalError after a checkpoint",
     ], done.stderr
     assert "the loss of right (nan) is not finite" in done.stderr
-    settings, two = replace(SETTINGS, updates=200), replace(ONE, devices=2)
+    settings, two = replace(SETTINGS, steps=200), replace(ONE, devices=2)
     one = fit(tmp_path / "one", settings=settings)
     whole = fit(tmp_path / "whole", settings=settings, compute=two)
     parts = fit(tmp_path / "parts", settings=settings, compute=two)
@@ -487,7 +487,7 @@ def killed(path: Path) -> None:
 
 def two(path: Path) -> None:
     """Train on two processes: whole, stopped from within and from without, and with a NaN."""
-    settings, compute = replace(SETTINGS, updates=200), replace(ONE, devices=2)
+    settings, compute = replace(SETTINGS, steps=200), replace(ONE, devices=2)
     fit(path / "whole", None, settings, compute)
     stops = [
         Signalled(60, signal.SIGINT),

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from mld.diffuse import Denoising
-from mld.kinds import MissingSpec
-from mld.missing import Thinned
-from mld.sections import DiffuseSpec
+from mld.config.plugin_sections import MissingSpec
+from mld.config.sections import DiffuseSpec
+from mld.data.missingness import DatasetWithMissingCells
+from mld.pipeline.diffuse import Denoising
 from mld_core import DataError, Dataset, DatasetConfig, Split
-from mld_core.layout import LatentLayout
-from mld_core.schedule import VPSchedule
+from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.schedule import VPSchedule
 
 ROWS = 4000
 
@@ -33,7 +33,9 @@ class Ten(Dataset):
 
 
 def thinned(seed: int = 0, **missing: Any) -> Dataset:
-    return Thinned(Ten(DatasetConfig(), {}, seed), MissingSpec.model_validate(missing))
+    return DatasetWithMissingCells(
+        Ten(DatasetConfig(), {}, seed), MissingSpec.model_validate(missing)
+    )
 
 
 def gaps(dataset: Dataset, column: str, split: Any = "train") -> torch.Tensor:
@@ -62,7 +64,7 @@ def test_draws_follow_the_seed_and_the_name() -> None:
 
 
 def test_missing_by_label_rises_with_the_class_and_keeps_the_mean() -> None:
-    missing = gaps(thinned(rate=0.4, mechanism="label"), "left").double().reshape(-1, 10)
+    missing = gaps(thinned(rate=0.4, mechanism="by-label"), "left").double().reshape(-1, 10)
     assert missing.mean(0).tolist() == pytest.approx([0.8 * c / 9 for c in range(10)], abs=0.1)
     assert float(missing.mean()) == pytest.approx(0.4, abs=0.03)
 
@@ -70,7 +72,7 @@ def test_missing_by_label_rises_with_the_class_and_keeps_the_mean() -> None:
 def test_missing_by_label_needs_labels() -> None:
     unlabelled = type("Unlabelled", (Ten,), {"classes": ()})(DatasetConfig(), {}, 0)
     with pytest.raises(DataError, match="needs labels, and dataset 'ten' has none"):
-        Thinned(unlabelled, MissingSpec(rate=0.1, mechanism="label"))
+        DatasetWithMissingCells(unlabelled, MissingSpec(rate=0.1, mechanism="by-label"))
 
 
 def test_the_fingerprint_tells_what_is_left_out() -> None:
@@ -83,8 +85,8 @@ def test_incomplete_rows_are_drawn_by_what_they_teach_and_whole_ones_evenly() ->
     layout = LatentLayout({"left": 1, "right": 1})
     objective = Denoising(DiffuseSpec(), layout, VPSchedule(), torch.nn.Identity())
     whole = torch.ones(3, 2, dtype=torch.bool)
-    assert objective.chances({"present": whole}) is None
+    assert objective.sampling_weights({"present": whole}) is None
     present = torch.tensor([[True, False], [True, True], [False, True]])
-    chances = objective.chances({"present": present})
-    assert chances is not None
-    assert chances.tolist() == [1, 5, 1]
+    sampling_weights = objective.sampling_weights({"present": present})
+    assert sampling_weights is not None
+    assert sampling_weights.tolist() == [1, 5, 1]

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
-from mld.artefact import file_digest
-from mld.pages import exhibits_of
-from mld.report import write_report
-from mld.rundir import RunDir
-from mld_core.errors import ArtefactError
+from mld.reporting.html import exhibits_of
+from mld.reporting.run_report import write_report
+from mld.storage.digests import file_digest
+from mld.storage.run_dir import RunDir
+from mld_core.errors import RunDirError
 
 WriteRun = Callable[..., RunDir]
 NASTY = "<script>alert('x')</script> & \"seven\" {{ 7 }}"
@@ -252,7 +252,7 @@ def test_what_the_store_gave_is_named(copy: RunDir) -> None:
 
 def test_a_missing_sample_names_the_stage_that_makes_it(copy: RunDir) -> None:
     (copy.samples("joint") / "digit/0001.png").unlink()
-    with pytest.raises(ArtefactError, match=r"0001\.png is missing.*--redo generate"):
+    with pytest.raises(RunDirError, match=r"0001\.png is missing.*--redo generate"):
         write_report(copy)
 
 
@@ -273,9 +273,9 @@ def test_a_redone_stage_takes_its_warnings_back_and_a_resumed_one_does_not(copy:
 
 def test_a_resumed_training_is_one_curve(copy: RunDir) -> None:
     copy.events.unlink()
-    fields = {"job": "diffuse", "updates": 100, "parts": {}, "validation": None}
+    fields = {"job": "diffuse", "steps": 100, "parts": {}, "validation": None}
     for update, loss in ((20, 3.0), (40, 2.0), (60, 9.0), (40, 2.0), (60, 1.5)):
-        copy.log("train", update=update, loss=loss, **fields)
+        copy.log("train", step=update, loss=loss, **fields)
     text = text_of(copy)
     (line,) = re.findall(r'<polyline class="train" points="([^"]*)"', text)
     assert len(line.split()) == 3

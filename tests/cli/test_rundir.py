@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from mld.artefact import written
-from mld.rundir import STAGES, RunDir, digest
-from mld_core.errors import ArtefactError
+from mld.storage.digests import digest
+from mld.storage.files import atomic_write
+from mld.storage.run_dir import STAGES, RunDir
+from mld_core.errors import RunDirError
 
-MADE_FROM = {"spec": {"updates": 10, "network": {"width": 512}}, "inputs": ["abc"]}
+MADE_FROM = {"spec": {"steps": 10, "network": {"width": 512}}, "inputs": ["abc"]}
 
 
 @pytest.fixture
@@ -45,9 +46,7 @@ def test_a_run_directory_makes_nothing_until_something_is_written(run_dir: RunDi
 
 
 def test_importing_it_loads_neither_torch_nor_fabric() -> None:
-    told = (
-        "import sys, mld.rundir, mld.store; print({'torch', 'lightning_fabric'} & {*sys.modules})"
-    )
+    told = "import sys, mld.storage.run_dir, mld.storage.weight_store; print({'torch', 'lightning_fabric'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -65,19 +64,19 @@ def test_what_follows_can_demand_a_stage(finished: RunDir) -> None:
     finished.demand("diffuse")
     finished.demand_same("diffuse", MADE_FROM)
     with pytest.raises(
-        ArtefactError, match="has not finished stage judge: carry on with `mld run`"
+        RunDirError, match="has not finished stage evaluate: carry on with `mld run`"
     ):
-        finished.demand("judge")
+        finished.demand("evaluate")
 
 
 def test_a_changed_spec_is_told_key_by_key(finished: RunDir) -> None:
-    changed = {"spec": {"updates": 20, "network": {"width": 512}, "ema": None}, "inputs": ["abc"]}
-    with pytest.raises(ArtefactError) as error:
+    changed = {"spec": {"steps": 20, "network": {"width": 512}, "ema": None}, "inputs": ["abc"]}
+    with pytest.raises(RunDirError) as error:
         finished.finished("diffuse", changed)
     assert str(error.value) == (
         f"stage diffuse of {finished.path} was made by another spec:\n"
         "  spec.ema: nothing -> null\n"
-        "  spec.updates: 10 -> 20\n"
+        "  spec.steps: 10 -> 20\n"
         "recompute it and all after it with `mld run SPEC --redo diffuse`, or choose another "
         "folder with --out"
     )
@@ -89,11 +88,11 @@ def test_every_corrupted_byte_is_noticed(finished: RunDir, name: str) -> None:
     intact = path.read_bytes()
     for at in range(0, len(intact), 7):
         flip_bit(path, at)
-        with pytest.raises(ArtefactError, match=rf"{name} is not as .*--redo diffuse"):
+        with pytest.raises(RunDirError, match=rf"{name} is not as .*--redo diffuse"):
             finished.finished("diffuse", MADE_FROM)
         path.write_bytes(intact)
     path.unlink()
-    with pytest.raises(ArtefactError, match=rf"{name} is missing: .*--redo diffuse"):
+    with pytest.raises(RunDirError, match=rf"{name} is missing: .*--redo diffuse"):
         finished.finished("diffuse", MADE_FROM)
 
 
@@ -104,10 +103,10 @@ def test_every_corrupted_byte_of_a_marker_is_noticed(finished: RunDir) -> None:
         flip_bit(path, at)
         if path.read_bytes().split() == intact.split():
             continue  # a space for a line end changes nothing
-        with pytest.raises(ArtefactError, match=r"diffuse\.json is corrupt.*--redo diffuse"):
+        with pytest.raises(RunDirError, match=r"diffuse\.json is corrupt.*--redo diffuse"):
             finished.facts_of("diffuse")
     path.write_bytes(intact[:40])
-    with pytest.raises(ArtefactError, match=r"diffuse\.json is corrupt"):
+    with pytest.raises(RunDirError, match=r"diffuse\.json is corrupt"):
         finished.finished("diffuse", MADE_FROM)
 
 
@@ -133,26 +132,26 @@ def test_tensors_come_back_as_they_were(run_dir: RunDir) -> None:
 
 def test_a_tensor_file_notices_by_itself_what_befalls_it(run_dir: RunDir) -> None:
     path = run_dir.autoencoder("digit")
-    run_dir.write_tensors(path, {"weight": torch.randn(8)}, {"update": "12"})
+    run_dir.write_tensors(path, {"weight": torch.randn(8)}, {"step": "12"})
     intact = path.read_bytes()
     for at in range(0, len(intact), 3):
         flip_bit(path, at)
-        with pytest.raises(ArtefactError, match=r"digit\.safetensors is corrupt.*autoencode`"):
+        with pytest.raises(RunDirError, match=r"digit\.safetensors is corrupt.*autoencode`"):
             run_dir.read_tensors(path)
         path.write_bytes(intact)
     path.write_bytes(intact[:-1])
-    with pytest.raises(ArtefactError, match="is corrupt"):
+    with pytest.raises(RunDirError, match="is corrupt"):
         run_dir.read_tensors(path)
     path.unlink()
-    with pytest.raises(ArtefactError, match=r"is missing: .*--redo autoencode"):
+    with pytest.raises(RunDirError, match=r"is missing: .*--redo autoencode"):
         run_dir.read_tensors(path)
 
 
 def test_json_errors_name_the_stage_to_redo(run_dir: RunDir) -> None:
-    with pytest.raises(ArtefactError, match=r"digit\.json is missing: .*--redo data"):
+    with pytest.raises(RunDirError, match=r"digit\.json is missing: .*--redo data"):
         run_dir.read_json(run_dir.facts("digit"))
     run_dir.write_text(run_dir.metrics, '{"value": ')
-    with pytest.raises(ArtefactError, match=r"metrics\.json is corrupt: .*--redo judge"):
+    with pytest.raises(RunDirError, match=r"metrics\.json is corrupt: .*--redo evaluate"):
         run_dir.read_json(run_dir.metrics)
     with pytest.raises(ValueError, match="JSON compliant"):
         run_dir.write_json(run_dir.metrics, {"value": float("nan")})
@@ -163,7 +162,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
     path.write_text("old")
 
     def fail_half_way() -> None:
-        with written(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text("ne")
             raise KeyboardInterrupt
 
@@ -187,14 +186,14 @@ def test_redo_forgets_a_stage_and_all_after_it(run_dir: RunDir) -> None:
 
 def test_a_second_process_is_kept_out(run_dir: RunDir) -> None:
     told = (
-        "import sys; from pathlib import Path; from mld.rundir import RunDir\n"
+        "import sys; from pathlib import Path; from mld.storage.run_dir import RunDir\n"
         "with RunDir(Path(sys.argv[1])).lock(): pass"
     )
     command = [sys.executable, "-c", told, str(run_dir.path)]
     with run_dir.lock():
         second = subprocess.run(command, capture_output=True, text=True, check=False)
     who = f"{run_dir.path} is in use by process {os.getpid()} on "
-    assert f"mld_core.errors.ArtefactError: {who}" in second.stderr
+    assert f"mld_core.errors.RunDirError: {who}" in second.stderr
     subprocess.run(command, check=True)
     with run_dir.lock():
         pass

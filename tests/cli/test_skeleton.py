@@ -13,10 +13,10 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from mld.app import app
-from mld.experiment import run
-from mld.rundir import RunDir
-from mld.spec import load_spec
-from mld.using import load
+from mld.config.spec import load_spec
+from mld.inference.trained_run import load
+from mld.pipeline.run import run
+from mld.storage.run_dir import RunDir
 from mld_core import Registry
 
 FILES = {
@@ -30,10 +30,10 @@ FILES = {
 }
 SMALL = [
     "data={kind: examples, train: 200, validation: 20, test: 20}",
-    "autoencode={updates: 50}",
-    "diffuse={updates: 50, batch: 64, network: {kind: residual-mlp, width: 32, depth: 1}}",
-    "generate={per_subset: 10, rendered: 1, steps: 4}",
-    "judge={updates: 50}",
+    "autoencode={steps: 50}",
+    "diffuse={steps: 50, batch_size: 64, network: {kind: residual-mlp, width: 32, depth: 1}}",
+    "generate={num_samples: 10, num_previews: 1, steps: 4}",
+    "evaluate={steps: 50}",
 ]
 
 

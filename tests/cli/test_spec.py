@@ -10,17 +10,11 @@ import pytest
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from mld.spec import (
-    AutoencodeSpec,
-    DiffuseSpec,
-    KindSpec,
-    Spec,
-    TrainingSpec,
-    dump_spec,
-    load_spec,
-    spec_schema,
-    starter_spec,
-)
+from mld.config.json_schema import spec_schema
+from mld.config.plugin_sections import KindSpec
+from mld.config.sections import AutoencodeSpec, DiffuseSpec, TrainingSpec
+from mld.config.spec import Spec, dump_spec, load_spec
+from mld.config.starter import starter_spec
 from mld_core import (
     Dataset,
     DatasetConfig,
@@ -124,16 +118,16 @@ def test_defaults_and_plugin_settings(load):
     assert spec.modalities["right"] == KindSpec(
         kind="dots", config=DotsConfig(latent_dim=4, size=9)
     )
-    assert spec.autoencode == AutoencodeSpec(updates=2000, batch=128, learning_rate=1e-3)
+    assert spec.autoencode == AutoencodeSpec(steps=2000, batch_size=128, learning_rate=1e-3)
     assert spec.diffuse.network.kind == "residual-mlp"
     assert spec.diffuse.p_conditional is None
     assert spec.generate.guidance == 1.0
 
 
 def test_overrides_of_one_modality(load):
-    spec = load(GOOD + "autoencode: {batch: 7, overrides: {left: {updates: 5}}}")
-    assert spec.autoencode.of("left") == TrainingSpec(updates=5, batch=7, learning_rate=1e-3)
-    assert spec.autoencode.of("right") == TrainingSpec(updates=2000, batch=7, learning_rate=1e-3)
+    spec = load(GOOD + "autoencode: {batch_size: 7, overrides: {left: {steps: 5}}}")
+    assert spec.autoencode.of("left") == TrainingSpec(steps=5, batch_size=7, learning_rate=1e-3)
+    assert spec.autoencode.of("right") == TrainingSpec(steps=2000, batch_size=7, learning_rate=1e-3)
 
 
 def test_yaml_of_version_1_2(load):
@@ -148,7 +142,7 @@ diffuse: {learning_rate: 1e-3, ema: 5E-1, beta_max: 2e1}
     assert spec.data.config.path.name == "on"
     assert list(spec.modalities) == ["yes", "7"]
     assert spec.modalities["yes"].config.latent_dim == 10
-    numbers = spec.diffuse.learning_rate, spec.diffuse.ema, spec.diffuse.beta_max
+    numbers = spec.diffuse.learning_rate, spec.diffuse.ema_decay, spec.diffuse.beta_max
     assert numbers == (0.001, 0.5, 20.0)
 
 
@@ -167,8 +161,8 @@ def test_paper_has_its_own_default(load):
         "",
         "diffuse: {roles: paper, network: {kind: unet-mlp}}\ngenerate: {guidance: 0}",
         "generate: {guidance: {conditional: 2, joint: 0.5}, subsets: [[], [left]]}",
-        "autoencode: {overrides: {left: {updates: 9}}}\ncompute: {threads: 2, devices: 1}",
-        "judge: {learning_rate: 1e-5}",
+        "autoencode: {overrides: {left: {steps: 9}}}\ncompute: {threads: 2, devices: 1}",
+        "evaluate: {learning_rate: 1e-5}",
     ],
 )
 @pytest.mark.parametrize("name", ["digits", "no", "1e3", "007", "null"])
@@ -195,7 +189,7 @@ modalities:
   c: {latent_dim: 3}
   d: {kind: dots}
   e: dots
-autoencode: {batch: many, overrides: {lefd: {updates: 3}, left: {updatse: 3}}}
+autoencode: {batch: many, overrides: {lefd: {steps: 3}, left: {updatse: 3}}}
 diffuse:
   updats: 3
   roles: papr
@@ -205,9 +199,9 @@ diffuse:
   ema: no
 generate: {sampler: heum, steps: 1.5, steps: 3, guidance: lots,
   subsets: [[lefd], [left, left], [3]]}
-judge:
+evaluate:
 compute: {devices: two, threads: 0, precision: on}
-judge: {updates: true}
+evaluate: {steps: true}
 """
     name = "a modality's name is made of letters, digits, '_' and '-', and is not 'joint'"
     known = "(modalities: left, right, joint, a+b, c, d, e)"
@@ -229,28 +223,28 @@ needs the module a_module_that_is_not_there, which is not there: reinstall the p
 digits.yaml:10: modalities.c.kind: missing (installed kinds: broken, dots, table)
 digits.yaml:11: modalities.d.latent_dim: missing (numbers in the latent of one item)
 digits.yaml:12: modalities.e: must be a mapping, not 'dots'
-digits.yaml:13: autoencode.batch: must be a whole number, not 'many'
+digits.yaml:13: autoencode.batch_size: must be a whole number, not 'many'
 digits.yaml:13: autoencode.overrides.lefd: no modality 'lefd' {known}; did you mean 'left'?
-digits.yaml:13: autoencode.overrides.left.updatse: unknown field; did you mean 'updates'?
-digits.yaml:15: diffuse.updats: unknown field; did you mean 'updates'?
+digits.yaml:13: autoencode.overrides.left.updatse: unknown field; did you mean 'steps'?
+digits.yaml:15: diffuse.updats: unknown field; did you mean 'steps'?
 digits.yaml:16: diffuse.roles: must be one of 'three-role', 'paper', 'independent' or 'joint', \
 not 'papr'; did you mean 'paper'?
 digits.yaml:17: diffuse.network.kind: must be one of 'residual-mlp', 'unet-mlp', \
 'per-subset', not 'residul-mlp'; did you mean 'residual-mlp'?
 digits.yaml:19: diffuse.beta_max: must be above beta_min (0.1), not 0.01
-digits.yaml:20: diffuse.ema: must be a number, not 'no'
+digits.yaml:20: diffuse.ema_decay: must be a number, not 'no'
 digits.yaml:21: generate.sampler: must be one of 'dpm-solver++', 'sde-dpm-solver++', 'ddim', \
 'heun', 'euler-maruyama', 'repaint' or 'inpaint', not 'heum'; did you mean 'heun'?
 digits.yaml:21: generate.steps: must be a whole number, not 1.5
 digits.yaml:21: generate.steps: given twice; the first is at digits.yaml:21
 digits.yaml:21: generate.guidance: must be a number or {{conditional: a, joint: b}}, not 'lots'
 digits.yaml:22: generate.subsets[2][0]: must be text, not 3
-digits.yaml:23: judge: must be a mapping, not nothing
+digits.yaml:23: evaluate: must be a mapping, not nothing
 digits.yaml:24: compute.devices: must be auto or a whole number, not 'two'
 digits.yaml:24: compute.threads: must be at least 1, not 0
 digits.yaml:24: compute.precision: must be one of 'auto', '32-true', 'bf16-mixed' or \
 '16-mixed', not 'on'
-digits.yaml:25: judge: given twice; the first is at digits.yaml:23"""
+digits.yaml:25: evaluate: given twice; the first is at digits.yaml:23"""
     assert complaints(text) == expected.splitlines()
 
 
@@ -314,13 +308,13 @@ digits.yaml:25: judge: given twice; the first is at digits.yaml:23"""
             "diffuse: {network: {kind: unet-mlp, width: []}}",
             "diffuse.network.width: must be a whole number, not a list",
         ),
-        ("diffuse: {ema: 1}", "diffuse.ema: must be below 1, not 1"),
+        ("diffuse: {ema: 1}", "diffuse.ema_decay: must be below 1, not 1"),
         ("diffuse: {learning_rate: .inf}", "diffuse.learning_rate: must be finite, not inf"),
-        ("judge: {updates: true}", "judge.updates: must be a whole number, not true"),
-        ("judge: {updates: '5'}", "judge.updates: must be a whole number, not '5'"),
-        ("judge: [1]", "judge: must be a mapping, not a list"),
-        ("judge: !odd {updates: 5}", "judge: the tag '!odd' has no meaning here; remove it"),
-        ("judge: {[1]: 5}", "judge: a name must be a word, not a list or a mapping"),
+        ("evaluate: {steps: true}", "evaluate.steps: must be a whole number, not true"),
+        ("evaluate: {steps: '5'}", "evaluate.steps: must be a whole number, not '5'"),
+        ("evaluate: [1]", "evaluate: must be a mapping, not a list"),
+        ("evaluate: !odd {steps: 5}", "judge: the tag '!odd' has no meaning here; remove it"),
+        ("evaluate: {[1]: 5}", "judge: a name must be a word, not a list or a mapping"),
     ],
 )  # fmt: skip
 def test_one_complaint(complaints, rest, expected):
@@ -329,7 +323,9 @@ def test_one_complaint(complaints, rest, expected):
 
 
 def test_no_complaint_about_a_default_that_stands_in_for_a_mistake(complaints):
-    assert complaints(GOOD + "diffuse: {beta_min: x, beta_max: 0.05, roles: papr, ema: 0}") == [
+    assert complaints(
+        GOOD + "diffuse: {beta_min: x, beta_max: 0.05, roles: papr, ema_decay: 0}"
+    ) == [
         "digits.yaml:6: diffuse.beta_min: must be a number, not 'x'",
         "digits.yaml:6: diffuse.roles: must be one of 'three-role', 'paper', 'independent' "
         "or 'joint', not 'papr'; did you mean 'paper'?",
@@ -340,13 +336,13 @@ def test_no_complaint_about_a_default_that_stands_in_for_a_mistake(complaints):
 
 
 def test_values_that_yaml_cannot_give(complaints):
-    assert complaints(GOOD + "judge: {updates: !!int five}") == [
-        "digits.yaml:6: judge.updates: 'five' cannot be read as int",
-        "digits.yaml:6: judge.updates: must be a whole number, not 'five'",
+    assert complaints(GOOD + "evaluate: {steps: !!int five}") == [
+        "digits.yaml:6: evaluate.steps: 'five' cannot be read as int",
+        "digits.yaml:6: evaluate.steps: must be a whole number, not 'five'",
     ]
-    assert complaints(GOOD + "judge: &a {updates: *a}") == [
-        "digits.yaml:6: judge.updates: an alias that contains itself",
-        "digits.yaml:6: judge.updates: must be a whole number, not nothing",
+    assert complaints(GOOD + "evaluate: &a {steps: *a}") == [
+        "digits.yaml:6: evaluate.steps: an alias that contains itself",
+        "digits.yaml:6: evaluate.steps: must be a whole number, not nothing",
     ]
 
 
@@ -362,15 +358,15 @@ def test_a_plugins_own_validator(complaints, load):
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("diffuse.updats=3", "--set diffuse.updats: unknown field; did you mean 'updates'?"),
+        ("diffuse.updats=3", "--set diffuse.updats: unknown field; did you mean 'steps'?"),
         ("diffuse={updats: 3}", "--set diffuse: diffuse.updats: unknown field; "
-         "did you mean 'updates'?"),
-        ("judge.updates=", "--set judge.updates: must be a whole number, not nothing"),
-        ("judge.updates=[", "--set judge.updates: not YAML: expected the node content, "
+         "did you mean 'steps'?"),
+        ("evaluate.steps=", "--set evaluate.steps: must be a whole number, not nothing"),
+        ("evaluate.steps=[", "--set evaluate.steps: not YAML: expected the node content, "
          "but found '<stream end>' (while parsing a flow node)"),
         ("seed.x=3", "--set seed.x: seed holds no named values, so none can be set"),
-        ("seed", "--set seed: an override is written path=value, as in diffuse.updates=500"),
-        ("a..b=1", "--set a..b: an override is written path=value, as in diffuse.updates=500"),
+        ("seed", "--set seed: an override is written path=value, as in diffuse.steps=500"),
+        ("a..b=1", "--set a..b: an override is written path=value, as in diffuse.steps=500"),
         ("modalities.left.latent_dim=0", "--set modalities.left.latent_dim: must be above 0, "
          "not 0"),
     ],
@@ -380,10 +376,10 @@ def test_overrides_say_set(complaints, override, expected):
 
 
 def test_overrides_are_yaml_and_come_before_validation(load):
-    broken = GOOD + "judge: {updates: none}\n"
-    overrides = ["judge.updates=7", "diffuse.learning_rate=1e-4", "generate.subsets=[[left]]"]
+    broken = GOOD + "evaluate: {steps: none}\n"
+    overrides = ["evaluate.steps=7", "diffuse.learning_rate=1e-4", "generate.subsets=[[left]]"]
     spec = load(broken, *overrides)
-    assert (spec.judge.updates, spec.diffuse.learning_rate) == (7, 1e-4)
+    assert (spec.evaluate.steps, spec.diffuse.learning_rate) == (7, 1e-4)
     assert spec.generate.subsets == [["left"]]
 
 
@@ -500,7 +496,7 @@ def test_starter_spec_is_a_spec_with_the_defaults(load):
 
 
 def test_importing_the_spec_loads_no_torch():
-    script = "import sys, mld.spec; sys.exit('torch' in sys.modules)"
+    script = "import sys, mld.config.spec; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mld.apprentice import learn_all
-from mld.store import Store
-from mld_core.errors import ArtefactError
+from mld.storage.weight_store import Store
+from mld.training.modality_networks import train_all
+from mld_core.errors import RunDirError
 
 KEY = {"kind": "image", "config": {"size": 16}, "seed": 0}
 
@@ -21,9 +21,9 @@ def test_weights_are_found_under_their_own_key_alone(tmp_path: Path) -> None:
     weights = {"weight": torch.randn(3, 2)}
     with store.entry(KEY) as entry:
         assert not entry.found
-        with pytest.raises(ArtefactError, match="nothing at"):
+        with pytest.raises(RunDirError, match="nothing at"):
             entry.read()
-        entry.write(weights, {"updates": "10"})
+        entry.write(weights, {"steps": "10"})
         assert entry.found
     with Store(tmp_path).entry(dict(reversed(KEY.items()))) as entry:
         assert entry.found
@@ -50,7 +50,7 @@ def test_a_corrupt_entry_is_removed_with_a_warning(tmp_path: Path) -> None:
 
 def test_the_same_key_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
     told = (
-        "import sys; from pathlib import Path; from mld.store import Store\n"
+        "import sys; from pathlib import Path; from mld.storage.weight_store import Store\n"
         "key = {'a': int(sys.argv[2])}\n"
         "with Store(Path(sys.argv[1])).entry(key) as entry: print(entry.found)"
     )
@@ -77,7 +77,7 @@ def test_the_default_store_is_where_the_environment_says(monkeypatch: pytest.Mon
 def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(ArtefactError, match=r"cannot be written .* set MLD_STORE"),
+        pytest.raises(RunDirError, match=r"cannot be written .* set MLD_STORE"),
         Store(tmp_path / "file").entry(KEY),
     ):
         pass
@@ -102,6 +102,6 @@ def test_what_another_run_trains_is_left_for_later(tmp_path: Path) -> None:
     others = ExitStack()
     others.enter_context(store.entry({"name": "a"}))
     others.enter_context(store.entry({"name": "b"}))
-    learn_all([Own("a"), Own("b"), Own("c"), Own("d")], workplace=None)  # type: ignore[list-item, arg-type]
+    train_all([Own("a"), Own("b"), Own("c"), Own("d")], context=None)  # type: ignore[list-item, arg-type]
     assert taken == ["c", "a", "b", "d"]
     assert not store.is_held({"name": "never seen"})

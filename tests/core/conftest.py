@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mld_core.conditional import ScoreModel
-from mld_core.layout import LatentLayout
-from mld_core.roles import Role
-from mld_core.schedule import VPSchedule
-from mld_core.standardise import Standardiser
+from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.roles import Role
+from mld_core.diffusion.sampling import ScoreModel
+from mld_core.diffusion.schedule import VPSchedule
+from mld_core.diffusion.standardiser import Standardiser
 
 
 @dataclass

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from mld_core.conditional import sample_latents
-from mld_core.guidance import Guidance
-from mld_core.standardise import Standardiser
+from mld_core.diffusion.guidance import Guidance
+from mld_core.diffusion.sampling import sample_latents
+from mld_core.diffusion.standardiser import Standardiser
 
 NONE = Guidance(0.0, 0.0)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mld_core.ema import EMA
+from mld_core.diffusion.ema import EMA
 
 
 def test_the_average_follows_its_recurrence_with_warm_up() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mld_core.frechet import frechet_distance
+from mld_core.evaluation.frechet import frechet_distance
 
 
 def cloud(mean: torch.Tensor, covariance: torch.Tensor, n: int = 200) -> torch.Tensor:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mld_core.guidance import Guidance, GuidedNoise
-from mld_core.multitime import multi_time_vector
-from mld_core.roles import Role
+from mld_core.diffusion.guidance import Guidance, GuidedNoise
+from mld_core.diffusion.multi_time import multi_time_vector
+from mld_core.diffusion.roles import Role
 
 G, O, A = int(Role.GENERATED), int(Role.OBSERVED), int(Role.ABSENT)  # noqa: E741
 PATTERNS = [[G, G, G], [G, O, G], [O, A, G], [A, G, A], [G, A, G], [O, O, G], [O, A, A]]

@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mld_core.information import surprisal
-from mld_core.layout import LatentLayout
-from mld_core.measures import (
+from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.roles import Role
+from mld_core.diffusion.standardiser import Standardiser
+from mld_core.information.estimator import surprisal
+from mld_core.information.measures import (
     Density,
     Measure,
     dual_total_correlation,
@@ -22,8 +24,6 @@ from mld_core.measures import (
     o_information,
     total_correlation,
 )
-from mld_core.roles import Role
-from mld_core.standardise import Standardiser
 
 ROWS = 1000
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from mld_core.information import surprisal
-from mld_core.measures import joint_mutual_information, mutual_information
+from mld_core.information.estimator import surprisal
+from mld_core.information.measures import joint_mutual_information, mutual_information
 
 SCRIPT = Path(__file__).parent.parent.parent / "benchmarks" / "known_information.py"
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mld_core.layout import LatentLayout
+from mld_core.diffusion.latent_layout import LatentLayout
 
 LAYOUT = LatentLayout({"b": 2, "a": 1, "c": 3})
 

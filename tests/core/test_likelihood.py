@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from mld_core.information import surprisal
-from mld_core.layout import LatentLayout
-from mld_core.likelihood import log_density, log_density_by_errors
-from mld_core.measures import Density, entropy
-from mld_core.standardise import Standardiser
+from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.standardiser import Standardiser
+from mld_core.information.estimator import surprisal
+from mld_core.information.likelihood import log_density, log_density_by_errors
+from mld_core.information.measures import Density, entropy
 
 
 def standard(world: Any) -> Any:

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from mld_core.layout import LatentLayout
-from mld_core.multitime import diffuse, draw_times, masked_loss, multi_time_vector
-from mld_core.roles import Role
-from mld_core.schedule import T_MIN, VPSchedule
+from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.multi_time import diffuse, draw_times, masked_loss, multi_time_vector
+from mld_core.diffusion.roles import Role
+from mld_core.diffusion.schedule import T_MIN, VPSchedule
 
 G, O, A = int(Role.GENERATED), int(Role.OBSERVED), int(Role.ABSENT)  # noqa: E741
 LAYOUT = LatentLayout({"a": 2, "b": 1, "c": 3})

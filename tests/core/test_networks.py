@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from mld_core.layout import LatentLayout
-from mld_core.multitime import multi_time_vector
-from mld_core.networks import NETWORKS, UNetMLP
-from mld_core.roles import Role
-from mld_core.schedule import VPSchedule
+from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.multi_time import multi_time_vector
+from mld_core.diffusion.networks import NETWORKS, UNetMLP
+from mld_core.diffusion.roles import Role
+from mld_core.diffusion.schedule import VPSchedule
 
 LAYOUT = LatentLayout({"a": 2, "b": 1, "c": 3})
 G, O, A = int(Role.GENERATED), int(Role.OBSERVED), int(Role.ABSENT)  # noqa: E741

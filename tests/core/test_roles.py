@@ -5,18 +5,18 @@ from itertools import combinations, product
 import pytest
 import torch
 
-from mld_core.roles import (
-    MOST_OFTEN,
+from mld_core.diffusion.roles import (
+    MAX_OVERSAMPLING,
     P_CONDITIONAL,
     P_JOINT,
-    P_JOINT_WITH_GAPS,
+    P_JOINT_INCOMPLETE,
     Role,
     conditioning_subsets,
     draw_joint_roles,
     draw_paper_roles,
     draw_three_roles,
-    lessons,
     roles_for,
+    row_sampling_weights,
 )
 
 G, O, A = int(Role.GENERATED), int(Role.OBSERVED), int(Role.ABSENT)  # noqa: E741
@@ -65,9 +65,9 @@ def test_a_batch_with_gaps_draws_all_but_its_joint_rows_among_three_roles() -> N
     present[::2, 2] = False
     roles = draw_three_roles(present, generator())[::2, :2]
     both = (roles == G).all(1).float().mean().item()
-    assert both == pytest.approx(P_JOINT_WITH_GAPS + (1 - P_JOINT_WITH_GAPS) / 3, abs=0.012)
+    assert both == pytest.approx(P_JOINT_INCOMPLETE + (1 - P_JOINT_INCOMPLETE) / 3, abs=0.012)
     lacking = (roles == A).any(1).float().mean().item()
-    assert lacking == pytest.approx((1 - P_JOINT_WITH_GAPS) / 3, abs=0.012)
+    assert lacking == pytest.approx((1 - P_JOINT_INCOMPLETE) / 3, abs=0.012)
 
 
 def test_three_roles_respect_what_is_missing_and_differ_within_a_batch() -> None:
@@ -104,16 +104,16 @@ def test_lessons_are_the_assignments_that_generate_something() -> None:
     for recorded in range(1, 6):
         assignments = [roles for roles in product(Role, repeat=recorded) if G in roles]
         present = torch.arange(6)[None] < recorded
-        assert lessons(present).tolist() == [len(assignments)]
+        assert row_sampling_weights(present).tolist() == [len(assignments)]
 
 
 def test_a_rare_whole_row_is_not_drawn_without_end() -> None:
     present = torch.zeros(100, 4, dtype=torch.bool)
     present[:, 0] = True
     present[0] = True
-    drawn = lessons(present)
+    drawn = row_sampling_weights(present)
     assert drawn[1:].tolist() == [1] * 99
-    assert drawn[0].item() == pytest.approx(MOST_OFTEN * (65 + 99) / 100)
+    assert drawn[0].item() == pytest.approx(MAX_OVERSAMPLING * (65 + 99) / 100)
 
 
 def test_paper_roles_refuse_incomplete_rows() -> None:

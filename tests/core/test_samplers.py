@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mld_core.reverse import ReverseProcess, RowNoise
-from mld_core.roles import Role
-from mld_core.samplers import SAMPLERS, time_grid, uniform_grid
-from mld_core.schedule import VPSchedule
+from mld_core.diffusion.reverse_process import ReverseProcess, RowNoise
+from mld_core.diffusion.roles import Role
+from mld_core.diffusion.samplers import SAMPLERS, time_grid, uniform_grid
+from mld_core.diffusion.schedule import VPSchedule
 
 G, O, A = int(Role.GENERATED), int(Role.OBSERVED), int(Role.ABSENT)  # noqa: E741
 N = 3000

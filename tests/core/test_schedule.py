@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mld_core.schedule import T_MIN, VPSchedule
+from mld_core.diffusion.schedule import T_MIN, VPSchedule
 
 TIMES = torch.tensor([T_MIN, 1e-4, 0.01, 0.1, 0.3, 0.7, 1.0], dtype=torch.float64)
 

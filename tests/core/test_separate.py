@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mld_core.layout import LatentLayout
-from mld_core.roles import Role, draw_paper_roles
-from mld_core.schedule import VPSchedule
-from mld_core.separate import PerSubsetMLPs
+from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.per_subset import PerSubsetMLPs
+from mld_core.diffusion.roles import Role, draw_paper_roles
+from mld_core.diffusion.schedule import VPSchedule
 
 LAYOUT = LatentLayout({"a": 2, "b": 1, "c": 3})
 G, O = int(Role.GENERATED), int(Role.OBSERVED)  # noqa: E741

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mld_core.layout import LatentLayout
-from mld_core.standardise import Standardiser
+from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.standardiser import Standardiser
 
 LAYOUT = LatentLayout({"a": 2, "b": 3})
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from mld_audio import Audio, AudioConfig
-from mld_audio.keypad import SAMPLE_RATE, frequencies, press_key
+from mld_audio.example_tones import SAMPLE_RATE, frequencies, press_key
 from mld_core import Registry
 
 CONFIGS = {
@@ -387,12 +387,12 @@ def test_the_loss_is_a_likelihood_in_nats(audio: Audio):
     torch.testing.assert_close(difference, nats.expand(2) * 64 * 32)
 
 
-def train(network: nn.Module, loss, x: Tensor, y: Tensor, updates: int) -> nn.Module:
+def train(network: nn.Module, loss, x: Tensor, y: Tensor, steps: int) -> nn.Module:
     """Adam at 1e-3 with cosine decay, batches of 128; eval mode afterwards."""
     optimiser = torch.optim.Adam(network.parameters(), 1e-3)
-    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, updates)
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(updates):
+    for _ in range(steps):
         rows = torch.randint(len(x), (128,), generator=generator)
         optimiser.zero_grad()
         loss(network, x[rows], y[rows], generator).mean().backward()

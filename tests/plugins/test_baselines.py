@@ -92,10 +92,10 @@ def all_present(n: int, modalities: int = 2) -> Tensor:
     return torch.ones(n, modalities, dtype=torch.bool)
 
 
-def losses(model: JointModel, updates: int) -> list[float]:
+def losses(model: JointModel, steps: int) -> list[float]:
     optimiser = torch.optim.Adam(model.parameters(), 1e-2)
     told = []
-    for _ in range(updates):
+    for _ in range(steps):
         items, _labels = rows(64)
         loss = model.loss(items, all_present(64))
         optimiser.zero_grad()
@@ -393,7 +393,7 @@ def test_the_package_is_imported_for_a_model_alone_and_is_quiet() -> None:
         "import sys, warnings; warnings.simplefilter('error')\n"
         "import mld_baselines.mvae\n"
         "assert 'multivae' not in sys.modules\n"
-        "import mld_baselines.joint, logging\n"
+        "import mld_baselines.model, logging\n"
         "logging.getLogger('multivae.models.base.base_ae_model').info('loud')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from mld.checks import check_dataset
+from mld.conformance import check_dataset
 from mld_core import DataError
 from mld_datasets.captioned_molecules import CaptionedMolecules, CaptionedMoleculesConfig
 from mld_molecule.modality import Molecule, MoleculeConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mld.checks import check_dataset, conformance, dataset_conformance
+from mld.conformance import check_dataset, conformance, dataset_conformance
 
 test_image = conformance("image", latent_dim=16, size=16, channels=1)
 test_audio = conformance("audio", with_="text")

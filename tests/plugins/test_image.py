@@ -25,11 +25,11 @@ def digits(split: str, rows: int, seed: int = 0, size: int = 16) -> tuple[Tensor
     return torch.stack([modality(size=size).preprocess(one) for one in raw]), torch.tensor(labels)
 
 
-def train(network: nn.Module, loss_of, rows: int, updates: int) -> None:
+def train(network: nn.Module, loss_of, rows: int, steps: int) -> None:
     generator = Generator().manual_seed(0)
     adam = torch.optim.Adam(network.parameters(), 2e-3, fused=True)
     network.train()
-    for _ in range(updates):
+    for _ in range(steps):
         chosen = torch.randint(rows, (128,), generator=generator)
         adam.zero_grad()
         loss_of(chosen, generator).backward()
@@ -165,7 +165,7 @@ def test_the_loss_is_a_laplace_log_likelihood_up_to_a_constant():
 def test_splits_share_no_digit_and_together_hold_them_all():
     from sklearn.datasets import load_digits
 
-    from mld_image.digits import _scans
+    from mld_image.example_digits import _scans
 
     found = []
     for split in ("train", "validation", "test"):

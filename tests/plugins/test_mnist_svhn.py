@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from mld.checks import check_dataset
+from mld.conformance import check_dataset
 from mld_core import DataError
 from mld_datasets.mnist_svhn import MnistSvhn, MnistSvhnConfig
 from mld_datasets.pairing import pair_by_label

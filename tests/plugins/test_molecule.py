@@ -18,12 +18,12 @@ from torch.nn import functional
 
 from mld_core import Registry
 from mld_molecule import Molecule
-from mld_molecule.alphabet import END, EVERYDAY, Alphabet
-from mld_molecule.chemistry import nearest_smiles, parse, selfies_smiles, selfies_symbols
 from mld_molecule.examples import LONGEST, molecules, molecules_of
 from mld_molecule.metrics import distribution_overlap
 from mld_molecule.modality import MoleculeConfig
 from mld_molecule.networks import COUNT_STD, NOISE
+from mld_molecule.selfies_rdkit import nearest_smiles, parse, selfies_smiles, selfies_symbols
+from mld_molecule.selfies_vocabulary import BASE_SYMBOLS, END, Alphabet
 
 SPLITS = ("train", "validation", "test")
 
@@ -47,12 +47,12 @@ def carbons(smiles: str) -> int:
     return sum(atom.GetSymbol() == "C" for atom in parse(smiles).GetAtoms())
 
 
-def trained(module, loss, rows: Tensor, labels: Tensor, updates: int):
-    """The module after `updates` of Adam with a cosine decay, in eval mode."""
+def trained(module, loss, rows: Tensor, labels: Tensor, steps: int):
+    """The module after `steps` of Adam with a cosine decay, in eval mode."""
     optimiser = torch.optim.Adam(module.parameters(), lr=1e-3)
-    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, updates)
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(updates):
+    for _ in range(steps):
         chosen = torch.randint(len(rows), (128,), generator=generator)
         optimiser.zero_grad()
         loss(rows[chosen], labels[chosen]).backward()
@@ -154,7 +154,7 @@ def test_examples_round_trip() -> None:
 def test_facts_are_the_symbols_and_the_longest_length() -> None:
     facts = Molecule.fit(MoleculeConfig(latent_dim=4), ["C[Se]C", "CCO"])
     assert facts["longest"] == 3
-    assert set(facts["symbols"]) == {*EVERYDAY, "[Se]"}
+    assert set(facts["symbols"]) == {*BASE_SYMBOLS, "[Se]"}
     with pytest.raises(ValueError, match="no molecules"):
         Molecule.fit(MoleculeConfig(latent_dim=4), [])
 
@@ -196,7 +196,17 @@ def test_every_latent_decodes_to_a_molecule(molecule: Molecule) -> None:
 
 def test_every_row_with_a_first_atom_is_a_molecule() -> None:
     """Even over symbols whose valence SELFIES does not bound, and those that stand for nothing."""
-    symbols = (*EVERYDAY, "[Se]", "[S-1]", "[I+1]", "[CH0]", ".", "[nop]", "[=Ring3]", "[C@@H1]")
+    symbols = (
+        *BASE_SYMBOLS,
+        "[Se]",
+        "[S-1]",
+        "[I+1]",
+        "[CH0]",
+        ".",
+        "[nop]",
+        "[=Ring3]",
+        "[C@@H1]",
+    )
     alphabet = Alphabet(symbols, length=24)
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(len(symbols) + 1, (1000, 24), generator=generator)
@@ -450,7 +460,7 @@ def test_examples_are_short_words_of_everyday_symbols() -> None:
         for smiles in molecules(label)[::4]:
             symbols = selfies_symbols(smiles)
             assert len(symbols) <= LONGEST
-            assert set(symbols) <= set(EVERYDAY)
+            assert set(symbols) <= set(BASE_SYMBOLS)
             assert parse(smiles) is not None
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mld.checks import check_dataset
+from mld.conformance import check_dataset
 from mld_core import DataError
 from mld_datasets.pairing import draw_distinct
 from mld_datasets.polymnist import Polymnist, PolymnistConfig

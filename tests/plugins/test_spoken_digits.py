@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from mld.checks import check_dataset
+from mld.conformance import check_dataset
 from mld_audio import Audio, AudioConfig
 from mld_core import DataError
-from mld_datasets.pairing import pair_anew
+from mld_datasets.pairing import pair_with_resampling
 from mld_datasets.spoken_digits import WORDS, SpokenDigits, SpokenDigitsConfig
 from mld_text.modality import Text, TextConfig
 
@@ -67,7 +67,7 @@ def packed(write_mnist):
 
 def test_each_datum_meets_new_partners():
     few, many = np.array([0, 1, 0, 2]), np.array([0, 1, 1, 0, 0, 0, 3])
-    pairs = pair_anew(few, many, 2, np.random.default_rng(0))
+    pairs = pair_with_resampling(few, many, 2, np.random.default_rng(0))
     assert (few[pairs[:, 0]] == many[pairs[:, 1]]).all()
     assert np.bincount(pairs[:, 0]).tolist() == [2, 2, 2]
     assert sorted(pairs[:, 1].tolist()) == [0, 1, 2, 3, 4, 5]

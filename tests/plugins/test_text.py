@@ -9,8 +9,8 @@ import torch
 import mld_text.metrics
 from mld_core import ModalityConfig, Registry
 from mld_text import Text, TextConfig
-from mld_text.phrases import WORDS, phrasings
-from mld_text.symbols import SYMBOLS, to_symbols, to_text, up_to_end
+from mld_text.byte_tokens import SYMBOLS, to_symbols, to_text, up_to_end
+from mld_text.example_phrases import WORDS, phrasings
 
 SPLITS = ("train", "validation", "test")
 ALL_LANGUAGES = [

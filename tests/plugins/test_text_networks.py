@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional
 
 from mld_text import Text, TextConfig
+from mld_text.byte_tokens import END, SYMBOLS, to_symbols, to_text, up_to_end
 from mld_text.metrics import exact_match
-from mld_text.symbols import END, SYMBOLS, to_symbols, to_text, up_to_end
 
 
 def text(**config: object) -> Text:
@@ -104,12 +104,12 @@ def test_works_under_bf16_autocast():
 
 
 def fitted(
-    network: torch.nn.Module, loss, rows: int, updates: int, rate: float = 1e-3
+    network: torch.nn.Module, loss, rows: int, steps: int, rate: float = 1e-3
 ) -> torch.nn.Module:
-    """The network after updates of Adam with a cosine decay; loss takes the rows of a batch."""
+    """The network after steps of Adam with a cosine decay; loss takes the rows of a batch."""
     optimiser = torch.optim.Adam(network.parameters(), lr=rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, updates)
-    for _ in range(updates):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for _ in range(steps):
         optimiser.zero_grad()
         loss(torch.randint(0, rows, (min(rows, 128),))).mean().backward()
         optimiser.step()

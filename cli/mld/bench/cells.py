@@ -15,18 +15,19 @@ from typing import Any, Literal
 import yaml
 from pydantic import JsonValue
 
-from mld import artefact
 from mld.bench.grid import grid
 from mld.bench.suite import Coordinates, Suite
-from mld.data import open_dataset
-from mld.rundir import RunDir, digest
-from mld.sections import MethodSpec
-from mld.spec import Spec, dump_spec, spec_of
-from mld_core import ArtefactError, ExitCode, MLDError, Registry
+from mld.config.sections import MethodSpec
+from mld.config.spec import Spec, dump_spec, parse_spec
+from mld.data.loading import open_dataset
+from mld.storage import files, locks
+from mld.storage.digests import digest
+from mld.storage.run_dir import RunDir
+from mld_core import ExitCode, MLDError, Registry, RunDirError
 
 State = Literal["done", "failed", "open"]
 
-_SAMPLING = ("name", "generate", "judge")
+_SAMPLING = ("name", "generate", "evaluate")
 """The sections of a spec that training does not read."""
 
 
@@ -97,16 +98,16 @@ class Bench:
     def held(self, shard: str) -> Iterator[None]:
         """Keep other suites out, all but other shards of as many.
 
-        ArtefactError, naming it, if another is in there.
+        RunDirError, naming it, if another is in there.
         """
         own = self._shards / shard.replace("/", "-of-") if shard else self.path
         alike = f"-of-{shard.partition('/')[2]}"
-        with artefact.locked(own):
+        with locks.locked(own):
             others = [path for path in self._shards.glob("*") if not path.name.endswith(alike)]
             for other in [self.path, *others] if shard else others:
                 # Shards that start together look at the same lock: each lets go at once.
-                if who := artefact.in_use(other, patience=1):
-                    raise ArtefactError(
+                if who := locks.lock_holder(other, patience=1):
+                    raise RunDirError(
                         f"{other} is in use by {who}: wait until it ends, or choose another "
                         "folder with --out"
                     )
@@ -130,7 +131,7 @@ class Bench:
         for cell in cells:
             told.append({"key": cell.key, "fault": cell.fault, **_plain(cell.at)})
             if cell.spec and not self.spec(cell).is_file():
-                with artefact.written(self.spec(cell)) as partial:
+                with files.atomic_write(self.spec(cell)) as partial:
                     partial.write_text(cell.spec, encoding="utf-8")
         RunDir(self.path).write_json(self.cells, told)
 
@@ -140,9 +141,9 @@ class Bench:
         return list(dict.fromkeys(cell.at.seed for cell in known))
 
     def read_cells(self) -> list[Cell]:
-        """The cells of a folder that a suite has run in. ArtefactError if none has."""
+        """The cells of a folder that a suite has run in. RunDirError if none has."""
         if not self.cells.is_file():
-            raise ArtefactError(f"{self.path} holds no suite: it has no {self.cells.name}")
+            raise RunDirError(f"{self.path} holds no suite: it has no {self.cells.name}")
         return [
             Cell(
                 Coordinates.model_validate(
@@ -152,7 +153,7 @@ class Bench:
                 told["key"],
                 told["fault"],
             )
-            for told in artefact.load_json(self.cells)
+            for told in files.load_json(self.cells)
         ]
 
     def fail(self, cell: Cell, code: int) -> None:
@@ -166,7 +167,7 @@ class Bench:
         """Why a cell has failed, in a line."""
         if cell.fault:
             return cell.fault.partition("\n")[0]
-        told = artefact.load_json(self._failure(cell))
+        told = files.load_json(self._failure(cell))
         return f"{told['reason']} (exit code {told['exit_code']})"
 
     def failures(self, cells: Iterable[Cell]) -> list[tuple[str, str]]:
@@ -222,12 +223,12 @@ def make_cells(suite: Suite, registry: Registry) -> list[Cell]:
     faults: list[MLDError] = []
     for at, document in grid(suite):
         try:
-            cells.append(_freeze(at, spec_of(document, registry, suite.folder), registry))
+            cells.append(_freeze(at, parse_spec(document, registry, suite.folder), registry))
         except MLDError as error:
             faults.append(error)
             cells.append(Cell(at, "", digest(_plain(at))[:16], str(error)))
     if not cells:
-        known = ", ".join(spec_of(suite.base, registry, suite.folder).modalities)
+        known = ", ".join(parse_spec(suite.base, registry, suite.folder).modalities)
         told = f"no set of two: the base spec has {known} alone"
         suite.document.complain(("modalities",), told)
         suite.document.refuse([])
@@ -286,15 +287,3 @@ def _kinds(spec: Spec) -> set[str]:
 
 def _plain(at: Coordinates) -> dict[str, Any]:
     return at.model_dump(mode="json")
-
-
-__all__ = [
-    "Bench",
-    "Cell",
-    "State",
-    "distinct",
-    "in_order",
-    "make_cells",
-    "told_together",
-    "want_gpus",
-]

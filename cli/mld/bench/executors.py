@@ -184,6 +184,3 @@ def _gpus() -> list[str]:
         return list(takewhile(lambda name: name not in ("", "-1"), told.split(",")))
     listed = Path("/proc/driver/nvidia/gpus")
     return [str(index) for index, _ in enumerate(listed.iterdir())] if listed.is_dir() else []
-
-
-__all__ = ["Executor", "Job", "LocalExecutor", "RayExecutor"]

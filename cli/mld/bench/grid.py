@@ -11,8 +11,8 @@ from itertools import combinations, product
 from typing import Any
 
 from mld.bench.suite import Coordinates, Overrides, Suite, paths, put_all, settles
-from mld.complaints import did_you_mean
-from mld.yaml_source import Document, Dotted
+from mld.config.validation_errors import did_you_mean
+from mld.config.yaml_document import Document, KeyPath
 
 
 def grid(suite: Suite) -> Iterator[tuple[Coordinates, Document]]:
@@ -44,7 +44,7 @@ def grid(suite: Suite) -> Iterator[tuple[Coordinates, Document]]:
                 yield at, cell
 
 
-def _sets(suite: Suite) -> list[tuple[Dotted, tuple[str, ...]]]:
+def _sets(suite: Suite) -> list[tuple[KeyPath, tuple[str, ...]]]:
     """The sets of modalities, the largest first, and where each was told."""
     names = tuple(_mapping(_mapping(suite.base.value).get("modalities")))
     told = suite.told.modalities
@@ -75,12 +75,12 @@ def _sampled(suite: Suite, start: Document, own: Overrides) -> list[tuple[str, i
     return list(product(samplers or [""], list(strengths) or [None]))
 
 
-def _sampling(suite: Suite, sampler: str) -> tuple[Dotted, Overrides]:
+def _sampling(suite: Suite, sampler: str) -> tuple[KeyPath, Overrides]:
     place, own = suite.told.sampling()[sampler]
     return ("samplers", place), own
 
 
-def _put(cell: Document, suite: Suite, at: Dotted, name: str, value: Any) -> None:
+def _put(cell: Document, suite: Suite, at: KeyPath, name: str, value: Any) -> None:
     cell.put(name, Document(value, {(): suite.document.place(at)}))
 
 
@@ -92,7 +92,7 @@ def _miss(cell: Document, suite: Suite, rate: float | None) -> None:
         _mapping(_mapping(cell.value).get("data")).pop("missing", None)
 
 
-def _select(cell: Document, suite: Suite, at: Dotted, names: tuple[str, ...]) -> None:
+def _select(cell: Document, suite: Suite, at: KeyPath, names: tuple[str, ...]) -> None:
     """Leave the other modalities out, wherever the document names them."""
     whole = _mapping(cell.value)
     known = _mapping(whole.get("modalities"))
@@ -120,7 +120,7 @@ def _select(cell: Document, suite: Suite, at: Dotted, names: tuple[str, ...]) ->
 
 
 def _complain(
-    cell: Document, suite: Suite, at: Dotted, names: tuple[str, ...], known: Iterable[str]
+    cell: Document, suite: Suite, at: KeyPath, names: tuple[str, ...], known: Iterable[str]
 ) -> None:
     """Say which modalities of a set the base spec has not, where the suite names them."""
     blamed = Document(None, suite.document.places)
@@ -141,6 +141,3 @@ def _are_lists_of_words(told: Any) -> bool:
 def _mapping(value: Any) -> dict[str, Any]:
     """A value where it is a mapping; an empty one in the place of anything else."""
     return value if isinstance(value, dict) else {}
-
-
-__all__ = ["grid"]

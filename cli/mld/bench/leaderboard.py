@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mld import artefact
+from mld.bench.aggregate import lines_of, write_csv
 from mld.bench.cells import Bench, Cell, distinct
-from mld.bench.page import page_of
-from mld.bench.results import lines_of, write_csv
+from mld.bench.html import page_of
 from mld.bench.suite import SuiteSpec
 from mld.bench.tables import (
     COMPARING,
@@ -22,6 +21,7 @@ from mld.bench.tables import (
     one_to_one_table,
     overall_table,
 )
+from mld.storage import files
 
 
 def write_leaderboard(bench: Bench, told: SuiteSpec, cells: Sequence[Cell]) -> list[Path]:
@@ -36,7 +36,7 @@ def write_leaderboard(bench: Bench, told: SuiteSpec, cells: Sequence[Cell]) -> l
         "leaderboard.html": page_of(bench, told, lede, groups, failed),
     }
     for name, text in texts.items():
-        with artefact.written(bench.path / name) as partial:
+        with files.atomic_write(bench.path / name) as partial:
             partial.write_text(text, encoding="utf-8")
     return [bench.results, *(bench.path / name for name in texts)]
 
@@ -94,6 +94,3 @@ def _cell(entry: Entry) -> str:
 
 def _escaped(told: str) -> str:
     return told.replace("|", "\\|")
-
-
-__all__ = ["markdown", "write_leaderboard"]

@@ -18,6 +18,3 @@ def leash(parent: int) -> None:
     ctypes.CDLL(None).prctl(_OF_PARENTS_DEATH, signal.SIGKILL)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
-
-
-__all__ = ["leash"]

@@ -9,11 +9,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Tag, ValidationError, model_validator
 
-from mld.complaints import Finding, Findings, did_you_mean, either, explain
-from mld.contradictions import name_fault
-from mld.kinds import Rate, Section
-from mld.sections import GuidanceSpec, Real, Strength, Whole
-from mld.yaml_source import Document, Dotted
+from mld.config.cross_checks import name_fault
+from mld.config.plugin_sections import Rate, Section
+from mld.config.sections import GuidanceSpec, Real, Strength, Whole
+from mld.config.validation_errors import (
+    ConfigErrors,
+    FieldError,
+    did_you_mean,
+    either,
+    format_validation_errors,
+)
+from mld.config.yaml_document import Document, KeyPath
 from mld_core import SpecError
 
 Overrides = dict[str, Any]
@@ -39,7 +45,7 @@ def _a_word_or_lists(told: Any) -> Any:
     if isinstance(told, list) or told in ("base", "all"):
         return told
     wanted = "must be base, all, or a list of lists of modalities"
-    raise Findings([((), f"{wanted}, not {told!r}{did_you_mean(told, ('base', 'all'))}")])
+    raise ConfigErrors([((), f"{wanted}, not {told!r}{did_you_mean(told, ('base', 'all'))}")])
 
 
 class SuiteSpec(Section):
@@ -70,10 +76,10 @@ class SuiteSpec(Section):
     @model_validator(mode="after")
     def _agrees(self) -> SuiteSpec:
         if found := list(self._faults()):
-            raise Findings(found)
+            raise ConfigErrors(found)
         return self
 
-    def _faults(self) -> Iterator[Finding]:
+    def _faults(self) -> Iterator[FieldError]:
         """What is wrong between values that are right by themselves."""
         if fault := name_fault(self.name):
             yield ("name",), fault
@@ -94,7 +100,7 @@ class SuiteSpec(Section):
                 if field := _AXES.get(".".join(path)):
                     yield (*place, *path), f"is what the suite's `{field}` sets: write it there"
 
-    def _guided_twice(self) -> Iterator[Finding]:
+    def _guided_twice(self) -> Iterator[FieldError]:
         """Samplers with a strength of their own, beside an axis of strengths."""
         for place, own in self.sampling().values():
             if settles(own, "guidance"):
@@ -137,7 +143,7 @@ def _puts(own: Iterable[str], name: str) -> bool:
     return any(f"{name}.".startswith(f"{path}.") for path in own)
 
 
-def put_all(cell: Document, told: Document, at: Dotted, own: Overrides, within: str = "") -> None:
+def put_all(cell: Document, told: Document, at: KeyPath, own: Overrides, within: str = "") -> None:
     """Set in a spec what a suite tells at a place of its document."""
     for name in own:
         cell.put(f"{within}{name}", told.part((*at, name)))
@@ -222,11 +228,11 @@ def load_suite(source: Path, overrides: Sequence[str] = (), seeds: Sequence[int]
     One SpecError says everything that is wrong, by line.
     """
     document = Document.read(source, [f"seeds={list(seeds)}"] if seeds else [])
-    found: list[Finding] = []
+    found: list[FieldError] = []
     try:
         told = SuiteSpec.model_validate(document.value)
     except ValidationError as error:
-        found = list(explain(error, SuiteSpec, document.value))
+        found = list(format_validation_errors(error, SuiteSpec, document.value))
     document.refuse(found)
     if isinstance(told.spec, dict):
         base, folder = document.part(("spec",)), source.resolve().parent
@@ -241,16 +247,3 @@ def load_suite(source: Path, overrides: Sequence[str] = (), seeds: Sequence[int]
     base.assign(overrides)
     base.refuse([])
     return Suite(told, document, base, folder)
-
-
-__all__ = [
-    "Coordinates",
-    "Overrides",
-    "Published",
-    "Suite",
-    "SuiteSpec",
-    "load_suite",
-    "paths",
-    "put_all",
-    "settles",
-]

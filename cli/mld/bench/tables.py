@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from mld.bench.results import Figure, Line, mean_less
+from mld.bench.aggregate import Figure, Line, mean_less
 from mld.bench.suite import Published, SuiteSpec
-from mld.pages import number
+from mld.reporting.html import number
 
 MAIN = ("joint_coherence", "conditional_coherence", "joint_frechet", "conditional_frechet")
 """What variants are compared by in a few words."""
@@ -263,23 +263,3 @@ def difference(figure: Figure | None, of: str) -> Entry:
     note = f"{figure.low:+.3f} to {figure.high:+.3f}".replace("-", "−")
     hint = f"95 % interval, paired over {figure.n} {of}{'s' if figure.n > 1 else ''}"
     return Entry(told, figure.low > 0 or figure.high < 0, note, hint)
-
-
-__all__ = [
-    "COMPARING",
-    "COSTS",
-    "MAIN",
-    "READING",
-    "TITLES",
-    "Entry",
-    "Group",
-    "Row",
-    "Table",
-    "difference_table",
-    "groups_of",
-    "leader",
-    "main_table",
-    "one_to_one_table",
-    "overall_table",
-    "read",
-]

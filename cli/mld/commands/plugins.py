@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mld.commands.telling import AsJson, command
+from mld.commands.common import AsJson, command
 from mld_core.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def new_modality(
     into: Annotated[Path, typer.Option(help="Where the new folder mld-NAME goes.")] = Path(),
 ) -> None:
     """Write a modality of your own: a package that works as it stands, to be edited."""
-    from mld.skeleton import write_distribution
+    from mld.scaffold.new_modality import write_distribution
     from mld_core import Registry
 
     try:

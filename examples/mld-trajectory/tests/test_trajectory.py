@@ -10,7 +10,7 @@ import pytest
 from mld_mnist_strokes import MnistStrokes, MnistStrokesConfig
 from mld_trajectory import Trajectory, TrajectoryConfig
 
-from mld.checks import conformance
+from mld.conformance import conformance
 
 test_conformance = conformance("trajectory", latent_dim=16)
 

@@ -1,0 +1,1 @@
+"""The spec: its sections, how it is read, and every error of it."""

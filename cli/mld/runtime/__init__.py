@@ -1,0 +1,1 @@
+"""Devices, seeds, progress, and the context of a run."""

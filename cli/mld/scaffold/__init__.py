@@ -1,0 +1,1 @@
+"""`mld new-modality`: a package with a modality, ready to be edited."""

@@ -1,0 +1,1 @@
+"""Files, digests, locks, run directories and the weight store."""

@@ -1,0 +1,141 @@
+"""One file written whole, or not at all, and read back only if it is what was written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mld.storage.digests import digest
+from mld_core.errors import RunDirError
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+    from torch import Tensor
+
+
+def load_json(path: Path) -> Any:
+    """The value in a JSON file. RunDirError if it is missing or torn."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunDirError(f"{path} is missing") from None
+    except ValueError as error:
+        raise RunDirError(f"{path} is corrupt: {error}") from error
+
+
+def with_checksum(value: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """A value that carries its own sha256, for `load_checked` to check."""
+    return {**value, "sha256": digest(value)}
+
+
+def load_checked(path: Path) -> dict[str, Any]:
+    """The value in a JSON file that was sealed. RunDirError if it is missing or has changed."""
+    value = load_json(path)
+    told = value.pop("sha256", None) if isinstance(value, dict) else None
+    if told is None or told != digest(value):
+        raise RunDirError(f"{path} is corrupt: its contents do not match their sha256")
+    return value
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """A name to write under; it becomes `path` once the block ends well, and else disappears.
+
+    Whatever moment the process dies at, `path` is the old file or the new one. Only one process
+    may write a given path at a time: hold the folder's lock.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        _sync(partial)
+        partial.replace(path)
+        # A rename lasts only once the folder is on disk; some systems cannot open one.
+        with suppress(PermissionError):
+            _sync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def append_line(path: Path, value: Mapping[str, JsonValue]) -> None:
+    """Add one line of JSON to a file."""
+    line = json.dumps(value, allow_nan=False).encode() + b"\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            # A process killed while it wrote leaves half a line.
+            line = line if file.read(1) == b"\n" else b"\n" + line
+        file.write(line)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The values of a file of JSON lines, without the half lines of killed processes."""
+    if not path.is_file():
+        return []
+    found = []
+    # Not splitlines: JSON may hold other line separators as they are.
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file that carries the sha256 of its own contents."""
+    import torch
+    from safetensors.torch import save_file
+
+    # Cloned because safetensors refuses names that share memory, such as tied weights.
+    own = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    with atomic_write(path) as partial:
+        save_file(own, partial, {**metadata, "sha256": _content_digest(own, metadata)})
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and metadata of a file that `save_tensors` wrote.
+
+    RunDirError if it is missing, torn, or differs by a single bit from what was written.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise RunDirError(f"{path} is missing")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, UnicodeDecodeError) as error:
+        raise RunDirError(f"{path} is corrupt: {error}") from error
+    told = metadata.pop("sha256", None)
+    if told != _content_digest(tensors, metadata):
+        raise RunDirError(f"{path} is corrupt: its contents do not match their sha256")
+    return tensors, metadata
+
+
+def _content_digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    import torch
+
+    told = hashlib.sha256(digest(dict(metadata)).encode())
+    for name, tensor in sorted(tensors.items()):
+        told.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        told.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return told.hexdigest()

@@ -1,0 +1,55 @@
+"""Locks that keep every other process out of a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mld_core.errors import RunDirError
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep every other process out of a folder. RunDirError, naming it, if one is in there."""
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    holder = folder / ".lock.json"
+    try:
+        lock = FileLock(folder / ".lock").acquire(blocking=False)
+    except Timeout:
+        raise RunDirError(
+            f"{folder} is in use by {_who(holder)}: wait until it ends, or choose another folder "
+            "with --out"
+        ) from None
+    with lock:
+        holder.write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}))
+        try:
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+
+
+def lock_holder(folder: Path, patience: float = 0) -> str:
+    """Which process holds a folder's lock; "" if none does, or it lets go within some seconds."""
+    from filelock import FileLock, Timeout
+
+    if not (folder / ".lock").exists():
+        return ""
+    try:
+        with FileLock(folder / ".lock").acquire(timeout=patience):
+            return ""
+    except Timeout:
+        return _who(folder / ".lock.json")
+
+
+def _who(holder: Path) -> str:
+    try:
+        told = json.loads(holder.read_text(encoding="utf-8"))
+        return f"process {told['pid']} on {told['host']}"
+    except (OSError, ValueError):
+        return "another process"

@@ -1,0 +1,1 @@
+"""What a plugin supplies: a modality, a dataset or a method."""

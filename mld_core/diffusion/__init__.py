@@ -1,0 +1,1 @@
+"""Multi-time diffusion over the joint latent: training loss, networks, samplers."""

@@ -1,0 +1,64 @@
+"""Where each modality sits in the joint latent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int64, Shaped
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LatentLayout:
+    """The order and the widths of the latents that make up the joint latent.
+
+    The order is that of `dims` and of nothing else: a mapping handed to `concatenate` may come in
+    any order. (The official code follows the dict it is given, and so may permute silently.)
+
+    Args:
+        dims: modality name to latent width, at least one, each positive.
+    """
+
+    dims: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        if not self.dims or min(self.dims.values()) < 1:
+            raise ValueError(f"a layout needs modalities of positive width, not {dict(self.dims)}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The modalities in order."""
+        return tuple(self.dims)
+
+    @property
+    def joint(self) -> int:
+        """The width of the joint latent."""
+        return sum(self.dims.values())
+
+    @cached_property
+    def owner(self) -> Int64[Tensor, " joint"]:
+        """The modality's index at each coordinate of the joint latent."""
+        widths = torch.tensor(list(self.dims.values()))
+        return torch.repeat_interleave(torch.arange(len(self.dims)), widths)
+
+    def concatenate(
+        self, latents: Mapping[str, Float[Tensor, "batch _"]]
+    ) -> Float[Tensor, "batch joint"]:
+        """All latents side by side. ValueError if a modality is missing, foreign or misshapen."""
+        if latents.keys() != self.dims.keys():
+            raise ValueError(f"expected latents of {list(self.dims)}, got {list(latents)}")
+        for name, width in self.dims.items():
+            if latents[name].shape[-1] != width:
+                raise ValueError(f"{name} is {latents[name].shape[-1]} wide, expected {width}")
+        return torch.cat([latents[name] for name in self.dims], dim=-1)
+
+    def split(self, z: Float[Tensor, "batch joint"]) -> dict[str, Float[Tensor, "batch _"]]:
+        """The latent of each modality, as views."""
+        return dict(zip(self.dims, z.split(list(self.dims.values()), dim=-1), strict=True))
+
+    def expand(self, values: Shaped[Tensor, "batch modality"]) -> Shaped[Tensor, "batch joint"]:
+        """One value per modality, repeated over that modality's coordinates."""
+        return values[:, self.owner.to(values.device)]

@@ -1,0 +1,99 @@
+"""The reverse process that every sampler follows: the network bound to its roles, and the noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Generator, Tensor
+
+from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.multi_time import multi_time_vector
+from mld_core.diffusion.networks import PredictNoise
+from mld_core.diffusion.roles import Role
+from mld_core.diffusion.schedule import VPSchedule
+
+
+class RowNoise:
+    """Standard normal draws with one stream per row, so that a sample ignores its batch.
+
+    Args:
+        seeds: one per row.
+        width: numbers per row and draw.
+        device: where the draws go; they are made on the CPU, so they are the same everywhere.
+    """
+
+    AHEAD = 32
+
+    def __init__(self, seeds: Sequence[int], width: int, device: torch.device) -> None:
+        self._generators = [Generator().manual_seed(seed) for seed in seeds]
+        self._shape = (self.AHEAD, width)
+        self._device = device
+        self._draws = self._stream()
+
+    def __call__(self) -> Float[Tensor, "batch joint"]:
+        """The next draw."""
+        return next(self._draws)
+
+    def _stream(self) -> Iterator[Tensor]:
+        while True:
+            rows = [torch.randn(self._shape, generator=own) for own in self._generators]
+            yield from torch.stack(rows, dim=1).to(self._device)
+
+
+@dataclass(frozen=True)
+class ReverseProcess:
+    """What a sampler needs to know: the network bound to its roles, on a schedule.
+
+    Args:
+        predict_noise: the network, guided or not.
+        roles: of each row.
+        layout: of the joint latent.
+        schedule: of the noise.
+    """
+
+    predict_noise: PredictNoise
+    roles: Int64[Tensor, "batch modality"]
+    layout: LatentLayout
+    schedule: VPSchedule
+
+    @property
+    def generated(self) -> Bool[Tensor, "batch joint"]:
+        """True at the coordinates that move."""
+        return self.layout.expand(self.roles == Role.GENERATED)
+
+    def noise_at(self, z: Float[Tensor, "batch joint"], t: float) -> Float[Tensor, "batch joint"]:
+        """The predicted noise of z at time t."""
+        times = multi_time_vector(torch.full((len(z), 1), t, device=z.device), self.roles)
+        return self.predict_noise(z, times, self.roles)
+
+    def scales(self, t: float) -> tuple[float, float, float]:
+        """alpha, sigma and half log-SNR at t, as float64 numbers; (1, 0, inf) at t = 0."""
+        if t == 0:
+            return 1.0, 0.0, math.inf
+        at = torch.tensor(t, dtype=torch.float64)
+        schedule = self.schedule
+        half = schedule.log_snr(at).item() / 2
+        return schedule.alpha(at).item(), schedule.sigma(at).item(), half
+
+
+Sampler = Callable[
+    [ReverseProcess, Float[Tensor, "batch joint"], Sequence[float], RowNoise],
+    Float[Tensor, "batch joint"],
+]
+"""(process, z at the grid's first time, falling grid of times, noise) to z at its last time."""
+
+
+def reverse_sde_step(
+    process: ReverseProcess, z: Tensor, t: float, s: float, noise: RowNoise
+) -> Tensor:
+    """z − (f − g² score) dt + g √dt noise, with f = −½ beta z and g² = beta."""
+    dt = t - s
+    beta = process.schedule.beta(torch.tensor(t)).item()
+    at = torch.full((len(z), 1), t, device=z.device)
+    score = process.schedule.score_from_noise(process.noise_at(z, t), at)
+    moved = z + dt * beta * (z / 2 + score)
+    return moved + math.sqrt(beta * dt) * noise() if s > 0 else moved

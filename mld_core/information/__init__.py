@@ -1,0 +1,1 @@
+"""Log-densities and information measures of a trained network."""
