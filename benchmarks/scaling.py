@@ -39,7 +39,7 @@ def measure(modalities: int) -> dict[str, float]:
     adam = torch.optim.Adam(objective.parameters(), 1e-3)
     generator = torch.Generator().manual_seed(0)
     rows = {
-        "z": torch.randn(BATCH, layout.joint),
+        "z": torch.randn(BATCH, layout.joint_dim),
         "present": torch.ones(BATCH, modalities, dtype=torch.bool),
     }
 
@@ -53,7 +53,7 @@ def measure(modalities: int) -> dict[str, float]:
         sample_latents(model, {}, layout.names, range(SAMPLES), guidance=told)
 
     found = {"update_ms": 1000 * _seconds(update, UPDATES)}
-    wide = torch.zeros(layout.joint)
+    wide = torch.zeros(layout.joint_dim)
     plain = Standardiser(wide, wide + 1, wide.bool())
     cpu = torch.device("cpu")
     model = ScoreModel(network.eval(), layout, schedule, plain, "three-role", cpu)

@@ -74,7 +74,7 @@ def plugin_call(
     """Guard around a call of a plugin's code: an exception becomes a PluginError.
 
     Args:
-        description: what was called, as in "kind 'image': write"; the message begins with it.
+        description: what was called, as in "kind 'tide': write"; the message begins with it.
         passes: exceptions that the plugin may raise, which are left as they are.
     """
     try:

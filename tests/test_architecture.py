@@ -41,6 +41,7 @@ def test_imports_point_down() -> None:
         "import mld",
         "from mld_core import SpecError, ExitCode",
         "import mld.config.spec",
+        "import mld_core.diffusion.limits, mld_core.diffusion.role_schemes",
     ],
 )
 def test_torch_is_not_loaded_before_it_is_needed(code: str) -> None:

@@ -34,12 +34,12 @@ class LatentLayout:
         return tuple(self.dims)
 
     @property
-    def joint(self) -> int:
+    def joint_dim(self) -> int:
         """The width of the joint latent."""
         return sum(self.dims.values())
 
     @cached_property
-    def owner(self) -> Int64[Tensor, " joint"]:
+    def modality_index(self) -> Int64[Tensor, " joint"]:
         """The modality's index at each coordinate of the joint latent."""
         widths = torch.tensor(list(self.dims.values()))
         return torch.repeat_interleave(torch.arange(len(self.dims)), widths)
@@ -61,4 +61,4 @@ class LatentLayout:
 
     def expand(self, values: Shaped[Tensor, "batch modality"]) -> Shaped[Tensor, "batch joint"]:
         """One value per modality, repeated over that modality's coordinates."""
-        return values[:, self.owner.to(values.device)]
+        return values[:, self.modality_index.to(values.device)]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot, silu
 
 from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.limits import UNET_GROUPS, check_unet_width
 from mld_core.diffusion.roles import Role
 from mld_core.diffusion.schedule import T_MIN, VPSchedule
 
@@ -143,15 +144,15 @@ class ResidualMLP(nn.Module):
         self.schedule = schedule
         embedding = max(width // 4, 32)
         self.embed = MultiTimeEmbedding(layout, schedule, embedding, reads_roles)
-        self.enter = nn.Linear(layout.joint, width)
+        self.in_proj = nn.Linear(layout.joint_dim, width)
         self.stems = nn.ModuleDict(
             {name: Stem(dim, embedding, width) for name, dim in layout.dims.items()}
         )
         self.blocks = nn.ModuleList(AdaLNBlock(width, embedding, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
-        self.leave = nn.Linear(width, layout.joint)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        self.out_proj = nn.Linear(width, layout.joint_dim)
+        nn.init.zeros_(self.out_proj.weight)
+        nn.init.zeros_(self.out_proj.bias)
 
     def forward(
         self,
@@ -161,12 +162,12 @@ class ResidualMLP(nn.Module):
     ) -> Float[Tensor, "batch joint"]:
         """The noise in z, float32."""
         embedding = self.embed(times, roles)
-        h = self.enter(z)
+        h = self.in_proj(z)
         for name, latent in self.layout.split(z).items():
             h = h + self.stems[name](latent, embedding)
         for block in self.blocks:
             h = block(h, embedding)
-        velocity = self.leave(self.norm(h)).float()
+        velocity = self.out_proj(self.norm(h)).float()
         return self.schedule.noise_from_velocity(velocity, z, self.layout.expand(times))
 
 
@@ -215,23 +216,24 @@ class UNetMLP(nn.Module):
         super().__init__()
         self.layout = layout
         self.schedule = schedule
-        groups, embedding = 8, width
+        check_unet_width(width)
+        groups, embedding = UNET_GROUPS, width
         self.embed = MultiTimeEmbedding(layout, schedule, embedding, reads_roles)
-        self.enter = nn.Linear(layout.joint, width)
+        self.in_proj = nn.Linear(layout.joint_dim, width)
 
         def block(inward: int) -> ResBlock:
             return ResBlock(inward, width, embedding, groups)
 
         self.down = nn.ModuleList(block(width) for _ in range(depth))
-        self.narrow = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.down_proj = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
         self.middle = nn.ModuleList(block(width) for _ in range(2))
         self.up = nn.ModuleList(block(2 * width) for _ in range(depth))
-        self.widen = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.up_proj = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
         self.last = block(2 * width)
-        last = nn.Linear(width, layout.joint)
+        last = nn.Linear(width, layout.joint_dim)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
-        self.leave = nn.Sequential(nn.GroupNorm(groups, width), nn.SiLU(), last)
+        self.out_proj = nn.Sequential(nn.GroupNorm(groups, width), nn.SiLU(), last)
 
     def forward(
         self,
@@ -241,17 +243,17 @@ class UNetMLP(nn.Module):
     ) -> Float[Tensor, "batch joint"]:
         """The noise in z, float32."""
         embedding = self.embed(times, roles)
-        h = entered = self.enter(z)
+        h = entered = self.in_proj(z)
         skips = []
-        for block, narrow in zip(self.down, self.narrow, strict=True):
+        for block, down_proj in zip(self.down, self.down_proj, strict=True):
             h = block(h, embedding)
             skips.append(h)
-            h = narrow(h)
+            h = down_proj(h)
         for block in self.middle:
             h = block(h, embedding)
-        for block, widen in zip(self.up, self.widen, strict=True):
-            h = widen(block(torch.cat([h, skips.pop()], dim=1), embedding))
-        velocity = self.leave(self.last(torch.cat([h, entered], dim=1), embedding)).float()
+        for block, up_proj in zip(self.up, self.up_proj, strict=True):
+            h = up_proj(block(torch.cat([h, skips.pop()], dim=1), embedding))
+        velocity = self.out_proj(self.last(torch.cat([h, entered], dim=1), embedding)).float()
         return self.schedule.noise_from_velocity(velocity, z, self.layout.expand(times))
 
 

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.limits import check_per_subset
 from mld_core.diffusion.networks import ResidualMLP
 from mld_core.diffusion.roles import Role, conditioning_subsets
 from mld_core.diffusion.schedule import VPSchedule
@@ -36,11 +37,7 @@ class PerSubsetMLPs(nn.Module):
     ) -> None:
         super().__init__()
         names = layout.names
-        if len(names) > 4:
-            raise ValueError(
-                f"a network for each observed subset of {len(names)} modalities would be "
-                f"{2 ** len(names) - 1} networks: at most four modalities are taken"
-            )
+        check_per_subset(len(names))
         self.names = names
         self.networks = nn.ModuleDict(
             {

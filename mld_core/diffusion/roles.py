@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import IntEnum
 from itertools import combinations
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Generator, Tensor
+
+from mld_core.diffusion.role_schemes import RoleScheme, has_marginals
 
 
 class Role(IntEnum):
@@ -24,9 +25,6 @@ class Role(IntEnum):
     OBSERVED = 1
     ABSENT = 2
 
-
-RoleScheme = Literal["three-role", "paper", "independent", "joint"]
-"""How training draws roles; a network can only be asked for what its scheme taught it."""
 
 P_JOINT = 0.4
 """Three-role: the share of rows in which everything is generated, in batches that lack no cell."""
@@ -146,7 +144,7 @@ def roles_for(
 
     Two schemes know no ABSENT in complete rows: what is neither given nor wanted is generated too.
     """
-    idle = Role.GENERATED if scheme in ("paper", "joint") else Role.ABSENT
+    idle = Role.ABSENT if has_marginals(scheme) else Role.GENERATED
     return torch.tensor(
         [
             int(Role.OBSERVED if name in observed else Role.GENERATED if name in wanted else idle)

@@ -13,7 +13,8 @@ from mld_core.diffusion.guidance import Guidance, GuidedNoise
 from mld_core.diffusion.latent_layout import LatentLayout
 from mld_core.diffusion.networks import PredictNoise
 from mld_core.diffusion.reverse_process import ReverseProcess, RowNoise
-from mld_core.diffusion.roles import Role, RoleScheme, roles_for
+from mld_core.diffusion.role_schemes import RoleScheme, has_marginals
+from mld_core.diffusion.roles import Role, roles_for
 from mld_core.diffusion.samplers import SAMPLERS
 from mld_core.diffusion.schedule import VPSchedule
 from mld_core.diffusion.standardiser import Standardiser
@@ -38,6 +39,11 @@ class ScoreModel:
     standardiser: Standardiser
     scheme: RoleScheme
     device: torch.device
+
+    @property
+    def has_marginals(self) -> bool:
+        """Whether the network predicts each modality with others marginalised out."""
+        return has_marginals(self.scheme)
 
 
 @dataclass(frozen=True)
@@ -94,11 +100,11 @@ def sample_latents(
         steps: of the solver.
         guidance: must be 0 for a model of the paper's or the joint scheme, without marginals.
     """
-    _demand_sense(model, observed, wanted, seeds, sampler, guidance)
+    _check_request(model, observed, wanted, seeds, sampler, guidance)
     layout, n = model.layout, len(seeds)
     roles = roles_for(layout.names, list(observed), wanted, model.scheme)
     roles = roles.to(model.device).expand(n, -1)
-    noise = RowNoise(seeds, layout.joint, model.device)
+    noise = RowNoise(seeds, layout.joint_dim, model.device)
 
     start = noise()
     blank = noise() if model.scheme == "independent" else torch.zeros_like(start)
@@ -132,7 +138,7 @@ def _fill(
     )
 
 
-def _demand_sense(
+def _check_request(
     model: ScoreModel,
     observed: Mapping[str, Tensor],
     wanted: Sequence[str],
@@ -150,7 +156,7 @@ def _demand_sense(
     uneven = [name for name, latent in observed.items() if len(latent) != len(seeds)]
     if uneven:
         raise ValueError(f"need one observed row per seed, {len(seeds)}; uneven: {uneven}")
-    if model.scheme in ("paper", "joint") and (guidance.conditional or guidance.joint):
+    if not model.has_marginals and (guidance.conditional or guidance.joint):
         told = f"roles: {model.scheme} teaches no marginals, which guidance needs: set it to 0"
         raise ValueError(told)
     if model.scheme == "joint" and observed and sampler != "inpaint":

@@ -13,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from mld_core.diffusion.limits import check_betas
+
 T_MIN = 1e-5
 """The smallest time at which anything is diffused; closer to 0 the noise drowns in rounding."""
 
@@ -32,8 +34,7 @@ class VPSchedule:
     beta_max: float = 20.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.beta_min <= self.beta_max:
-            raise ValueError(f"need 0 < beta_min <= beta_max, got {self.beta_min}, {self.beta_max}")
+        check_betas(self.beta_min, self.beta_max)
 
     def beta(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """The rate of noising: dz = −½ beta z dt + sqrt(beta) dW."""

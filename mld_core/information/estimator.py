@@ -32,6 +32,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import one_hot
 
 from mld_core.diffusion.multi_time import multi_time_vector
+from mld_core.diffusion.role_schemes import NO_MARGINALS_MESSAGE
 from mld_core.diffusion.roles import Role, roles_for
 from mld_core.diffusion.sampling import ScoreModel
 from mld_core.diffusion.schedule import T_MIN
@@ -40,19 +41,17 @@ from mld_core.information.measures import Density, Measure, weighted_sum
 NODES = 128
 """Noise levels of an integral, a power of two."""
 
-CALL = 16384
+ROWS_PER_CALL = 16384
 """Rows through the network at once, about."""
 
-TRIALS = 128
+CALIBRATION_ROWS = 128
 """Held-out rows that recalibrate a noise level, at most; drawn anew for each."""
 
-TINY = 1e-12
+EPS = 1e-12
 """The smallest variance that a weight is made of."""
 
-PRIOR = 4.0
+RIDGE = 4.0
 """How firmly calibration holds on to the network's own prediction: a spread of ½ about 1."""
-
-MARGINALS = "roles: {} teaches no marginals, which this needs: train with roles: three-role"
 
 
 @dataclass(frozen=True)
@@ -103,9 +102,9 @@ class Surprisal:
         predicts badly also scatters.
         """
         variances = [float(self.rows(form)[0].var(correction=0)) for form in forms]
-        total = sum(1 / max(own, TINY) for own in variances)
+        total = sum(1 / max(own, EPS) for own in variances)
         pairs = zip(variances, forms, strict=True)
-        measure = weighted_sum(*((1 / max(own, TINY) / total, form) for own, form in pairs))
+        measure = weighted_sum(*((1 / max(own, EPS) / total, form) for own, form in pairs))
         levels, base = self._integrand(measure), self._base(measure)
         if len(base) < 2:
             raise ValueError(f"a mean with its standard error needs two rows, not {len(base)}")
@@ -135,7 +134,7 @@ def surprisal(
     shared: bool,
     held_out: Mapping[str, Float[Tensor, "_ _"]] | None = None,
     nodes: int = NODES,
-    told: Callable[[int], None] = lambda done: None,
+    on_progress: Callable[[int], None] = lambda done: None,
 ) -> Surprisal:
     """What `measures` need of rows, from `nodes` noise levels.
 
@@ -152,7 +151,7 @@ def surprisal(
         held_out: raw latents of rows that the network was not trained on, of every modality, to
             recalibrate its predictions on; not for a scheme without marginals.
         nodes: a power of two, at least 16.
-        told: hears how many levels are done.
+        on_progress: called with the number of levels done.
     """
     densities = list(dict.fromkeys(density for measure in measures for density in measure))
     for density in densities:
@@ -168,13 +167,13 @@ def surprisal(
     ends = model.schedule.log_snr(torch.tensor([1.0, T_MIN], dtype=torch.float64))
     low, high = ends.tolist()
     levels = low + (high - low) * (torch.arange(nodes, dtype=torch.float64) + 0.5) / nodes
-    size = max(1, CALL // (2 * (len(densities) + roles.shape[1])))
+    size = max(1, ROWS_PER_CALL // (2 * (len(densities) + roles.shape[1])))
     errors = torch.empty(nodes, len(densities), len(z), dtype=z.dtype)
     generator, trials = (Generator().manual_seed(own) for own in (seed, seed + 1))
     for node, level in enumerate(model.schedule.time_at_log_snr(levels)):
         t, weights = level.to(z), torch.eye(1, 2).to(z)
         if trial is not None:
-            own = trial[torch.randperm(len(trial), generator=trials)[:TRIALS]]
+            own = trial[torch.randperm(len(trial), generator=trials)[:CALIBRATION_ROWS]]
             noise = torch.randn((len(own), 2, z.shape[1]), generator=trials).to(z)
             parts = zip(own.split(size), noise.split(size), strict=True)
             seen = [_products(model, own, draw, t, roles, True).sum(2) for own, draw in parts]
@@ -185,7 +184,7 @@ def surprisal(
             part = slice(first, first + size)
             products = _products(model, z[part], draws[part], t, roles, trial is not None)
             errors[node, :, part] = _errors(products, weights).cpu()
-        told(node + 1)
+        on_progress(node + 1)
     mask = model.layout.expand(roles == Role.GENERATED).to(z)
     base = mask @ (z.square() + math.log(2 * math.pi)).T / 2
     return Surprisal(
@@ -229,7 +228,7 @@ def _products(
     q = p[count:].sum(0)
     p, u = p[:count], eps - normal
     inside = layout.expand(roles == Role.GENERATED)[:, None]
-    owners = one_hot(layout.owner, singles).to(z)
+    owners = one_hot(layout.modality_index, singles).to(z)
     pairs = (u * p, u * q * inside, p * p, p * q, q * q * inside)
     summed = torch.stack([pair @ owners for pair in pairs])
     return (summed[:, :, : len(z)] + summed[:, :, len(z) :]) / 2
@@ -241,7 +240,7 @@ def _calibrated(
     """c and d, from sums over held-out rows: least squares, drawn gently to (1, 0)."""
     up, uq, pp, pq, qq = products
     left = torch.stack([torch.stack([pp, pq], -1), torch.stack([pq, qq], -1)], -2)
-    prior = PRIOR * torch.eye(2).to(left)
+    prior = RIDGE * torch.eye(2).to(left)
     right = torch.stack([up, uq], -1) + prior[0]
     solved: Tensor = torch.linalg.solve(left + prior, right)
     return solved[:, None]
@@ -284,5 +283,5 @@ def check_known(model: ScoreModel, density: Density, latents: Mapping[str, Tenso
     if lacking:
         raise ValueError(f"no latents of {', '.join(lacking)}")
     partly = len(names) < len(model.layout.names) or (model.scheme == "joint" and density.given)
-    if model.scheme in ("paper", "joint") and partly:
-        raise ValueError(MARGINALS.format(model.scheme))
+    if not model.has_marginals and partly:
+        raise ValueError(NO_MARGINALS_MESSAGE.format(scheme=model.scheme))

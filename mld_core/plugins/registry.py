@@ -25,7 +25,7 @@ from mld_core.contracts.method import Method, MethodConfig
 from mld_core.contracts.modality import Modality, ModalityConfig
 from mld_core.errors import SpecError
 from mld_core.plugins import hookspecs
-from mld_core.plugins.selection import Choice, home, near, release
+from mld_core.plugins.selection import Selection, did_you_mean, distribution_of, origin
 
 GROUP = "mld"
 Contract = type[Modality] | type[Dataset] | type[Method]
@@ -37,32 +37,32 @@ Stage = Literal["claim", "import", "hooks", "contract"]
 class Entry:
     """One plugin as installed, and, once it has been tried, what came of it.
 
-    Where the plugin cannot be used, `provides` is None and `problem` says why. `stage` is how far
-    it came: "blocked" by the user; "claim", another plugin has the same kind; "import"; "hooks",
-    asked for its classes; "contract", its class was looked at. It is "" for a good plugin.
+    Where the plugin cannot be used, `plugin_class` is None and `problem` says why. `stage` is how
+    far it came: "blocked" by the user; "claim", another plugin has the same kind; "import";
+    "hooks", asked for its classes; "contract", its class was looked at. It is "" for a good plugin.
     """
 
     kind: str
     distribution: str
     version: str
     module: str
-    provides: Contract | None = None
+    plugin_class: Contract | None = None
     stage: Literal["", "blocked"] | Stage = ""
     problem: str = ""
 
     @property
     def role(self) -> Role | Literal["broken", "blocked"]:
         """What the plugin supplies, or why it supplies nothing."""
-        if self.provides is None:
+        if self.plugin_class is None:
             return "blocked" if self.stage == "blocked" else "broken"
-        return _role_of(self.provides)
+        return _role_of(self.plugin_class)
 
     @property
     def summary(self) -> str:
         """The first line of the class's docstring, or the problem."""
-        if self.provides is None:
+        if self.plugin_class is None:
             return self.problem
-        return (inspect.getdoc(self.provides) or "").partition("\n")[0]
+        return (inspect.getdoc(self.plugin_class) or "").partition("\n")[0]
 
 
 class Registry:
@@ -75,18 +75,18 @@ class Registry:
         found: dict[str, list[EntryPoint]] = {}
         for point in entry_points(group=GROUP) if points is None else points:
             known = found.setdefault(point.name, [])
-            if all(home(point) != home(other) for other in known):
+            if all(origin(point) != origin(other) for other in known):
                 known.append(point)
-        choice = Choice([point for known in found.values() for point in known])
+        choice = Selection([point for known in found.values() for point in known])
         self._points: dict[str, list[EntryPoint]] = {}
         self._entries: dict[str, list[Entry]] = {}
         for kind, known in found.items():
-            if free := [point for point in known if not choice.blocker(point)]:
+            if free := [point for point in known if not choice.blocked_by(point)]:
                 self._points[kind] = free
             else:
-                told = f"blocked by {choice.blocker(known[0])}"
+                told = f"blocked by {choice.blocked_by(known[0])}"
                 self._entries[kind] = [
-                    replace(_untried(point), stage="blocked", problem=told) for point in known
+                    replace(_unloaded(point), stage="blocked", problem=told) for point in known
                 ]
 
     @property
@@ -96,82 +96,82 @@ class Registry:
 
     def installed(self) -> dict[str, str]:
         """The distribution and version behind each kind, without importing anything."""
-        return {kind: " and ".join(map(_told, self._points[kind])) for kind in self.kinds}
+        return {kind: " and ".join(map(_describe, self._points[kind])) for kind in self.kinds}
 
     def entry(self, kind: str) -> Entry:
         """The plugin behind a kind, tried now if it was not before. KeyError if there is none."""
-        return self._tried(kind)[0]
+        return self._loaded(kind)[0]
 
     def entries(self) -> list[Entry]:
         """All plugins, each tried: importing them all may take seconds."""
         kinds = sorted({*self._points, *self._entries})
-        return [entry for kind in kinds for entry in self._tried(kind)]
+        return [entry for kind in kinds for entry in self._loaded(kind)]
 
     def modality(self, kind: str) -> type[Modality]:
         """The modality class of a kind. SpecError if there is none, or it cannot be used."""
-        provides = self._wanted(kind, "modality")
-        assert issubclass(provides, Modality)
-        return provides
+        plugin_class = self._require(kind, "modality")
+        assert issubclass(plugin_class, Modality)
+        return plugin_class
 
     def dataset(self, kind: str) -> type[Dataset]:
         """The dataset class of a kind. SpecError if there is none, or it cannot be used."""
-        provides = self._wanted(kind, "dataset")
-        assert issubclass(provides, Dataset)
-        return provides
+        plugin_class = self._require(kind, "dataset")
+        assert issubclass(plugin_class, Dataset)
+        return plugin_class
 
     def method(self, kind: str) -> type[Method]:
         """The method class of a kind. SpecError if there is none, or it cannot be used."""
-        provides = self._wanted(kind, "method")
-        assert issubclass(provides, Method)
-        return provides
+        plugin_class = self._require(kind, "method")
+        assert issubclass(plugin_class, Method)
+        return plugin_class
 
-    def _tried(self, kind: str) -> list[Entry]:
+    def _loaded(self, kind: str) -> list[Entry]:
         if kind not in self._entries:
-            self._entries[kind] = _try(self._points[kind])
+            self._entries[kind] = _load_entries(self._points[kind])
         return self._entries[kind]
 
-    def _wanted(self, kind: str, role: Role) -> Contract:
+    def _require(self, kind: str, role: Role) -> Contract:
         if kind not in self._points and kind not in self._entries:
             known = ", ".join(self.kinds) or "none"
             raise SpecError(
                 f"no plugin of kind {kind!r} is installed (installed: {known})"
-                f"{near(kind, self.kinds)}"
+                f"{did_you_mean(kind, self.kinds)}"
             )
         entry = self.entry(kind)
-        if entry.provides is None:
+        if entry.plugin_class is None:
             told = f"{entry.distribution} {entry.version}"
             raise SpecError(f"kind {kind!r} ({told}) cannot be used: {entry.problem}")
         if entry.role != role:
             raise SpecError(f"kind {kind!r} is a {entry.role}, and a {role} is wanted here")
-        return entry.provides
+        return entry.plugin_class
 
 
-def _told(point: EntryPoint) -> str:
-    return " ".join(release(point)) if point.dist else "?"
+def _describe(point: EntryPoint) -> str:
+    return " ".join(distribution_of(point)) if point.dist else "?"
 
 
-def _untried(point: EntryPoint) -> Entry:
-    return Entry(point.name, *release(point), point.value)
+def _unloaded(point: EntryPoint) -> Entry:
+    return Entry(point.name, *distribution_of(point), point.value)
 
 
-class _Refused(Exception):
+class PluginLoadError(Exception):
     """Why a plugin cannot be used, and how far it came."""
 
     def __init__(self, stage: Stage, reason: str) -> None:
         self.stage, self.reason = stage, reason
 
 
-def _try(points: list[EntryPoint]) -> list[Entry]:
+def _load_entries(points: list[EntryPoint]) -> list[Entry]:
     """Import a kind's plugin and see what it registers; a failure becomes its problem."""
     if len(points) > 1:
-        homes = " and ".join(sorted(" ".join(home(point)) for point in points))
+        homes = " and ".join(sorted(" ".join(origin(point)) for point in points))
         told = f"claimed twice, by {homes}: uninstall one, or block it with --no-plugin"
-        return [replace(_untried(point), stage="claim", problem=told) for point in points]
+        return [replace(_unloaded(point), stage="claim", problem=told) for point in points]
     (point,) = points
-    entry = _untried(point)
+    entry = _unloaded(point)
     try:
-        return [replace(entry, provides=_registered(point))]
-    except _Refused as refused:
+        return [replace(entry, plugin_class=_registered(point))]
+    except PluginLoadError as refused:
         return [replace(entry, stage=refused.stage, problem=refused.reason)]
 
 
@@ -180,7 +180,7 @@ def _registered(point: EntryPoint) -> Contract:
     plugin = _imported(point)
     version = getattr(plugin, "MLD_API", hookspecs.MLD_API)
     if version != hookspecs.MLD_API:
-        raise _Refused(
+        raise PluginLoadError(
             "contract",
             f"is written for version {version} of the plugin contract, and this mld has version "
             f"{hookspecs.MLD_API}: install versions of both that agree",
@@ -197,7 +197,7 @@ def _registered(point: EntryPoint) -> Contract:
     if len(classes) != 1:
         hint = "" if classes else " (are its hooks marked @hookimpl?)"
         told = f"registers {len(classes)} classes; one entry point stands for one kind{hint}"
-        raise _Refused("contract", told)
+        raise PluginLoadError("contract", told)
     with _guarded("contract", "looking at its class"):
         return _checked(classes[0], point.name)
 
@@ -206,7 +206,7 @@ def _imported(point: EntryPoint) -> ModuleType:
     try:
         with _guarded("import", "importing"):
             return point.load()  # type: ignore[no-any-return]
-    except _Refused as refused:
+    except PluginLoadError as refused:
         missing = refused.__cause__
         if not isinstance(missing, ModuleNotFoundError) or not missing.name:
             raise
@@ -215,7 +215,7 @@ def _imported(point: EntryPoint) -> ModuleType:
             told = f"needs the module {missing.name}, which is not there: reinstall the plugin"
         else:
             told = f"needs {missing.name}: {_pip_line(point, library)}"
-        raise _Refused("import", told) from missing
+        raise PluginLoadError("import", told) from missing
 
 
 @contextmanager
@@ -224,10 +224,10 @@ def _guarded(stage: Stage, doing: str) -> Iterator[None]:
     try:
         with redirect_stdout(sys.stderr):
             yield
-    except (_Refused, KeyboardInterrupt):
+    except (PluginLoadError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        raise _Refused(stage, f"{doing} failed: {type(error).__name__}: {error}") from error
+        raise PluginLoadError(stage, f"{doing} failed: {type(error).__name__}: {error}") from error
 
 
 def _pip_line(point: EntryPoint, library: str) -> str:
@@ -245,22 +245,26 @@ def _pip_line(point: EntryPoint, library: str) -> str:
 def _checked(provided: object, kind: str) -> Contract:
     if not (isinstance(provided, type) and issubclass(provided, Modality | Dataset | Method)):
         told = f"registers {provided!r}, which is no Modality, Dataset or Method"
-        raise _Refused("contract", told)
+        raise PluginLoadError("contract", told)
     for name in ("kind", "Config"):
         if not hasattr(provided, name):
-            raise _Refused("contract", f"{provided.__name__} has no class attribute {name!r}")
+            raise PluginLoadError(
+                "contract", f"{provided.__name__} has no class attribute {name!r}"
+            )
     if provided.kind != kind:
         told = f"{provided.__name__} is of kind {provided.kind!r}, not {kind!r}"
-        raise _Refused("contract", told)
+        raise PluginLoadError("contract", told)
     base = {"modality": ModalityConfig, "dataset": DatasetConfig, "method": MethodConfig}[
         _role_of(provided)
     ]
     if not (isinstance(provided.Config, type) and issubclass(provided.Config, base)):
         told = f"{provided.__name__}.Config must be a subclass of {base.__name__}"
-        raise _Refused("contract", told)
+        raise PluginLoadError("contract", told)
     abstract = sorted(provided.__abstractmethods__)
     if abstract:
-        raise _Refused("contract", f"{provided.__name__} leaves abstract: {', '.join(abstract)}")
+        raise PluginLoadError(
+            "contract", f"{provided.__name__} leaves abstract: {', '.join(abstract)}"
+        )
     return provided
 
 

@@ -17,7 +17,7 @@ from mld_core.errors import PluginError
 _ONLY, _NONE = "MLD_PLUGINS", "MLD_NO_PLUGINS or --no-plugin"
 
 
-class Choice:
+class Selection:
     """The user's choice among installed plugins. PluginError if it names one that is not."""
 
     def __init__(self, points: list[EntryPoint]) -> None:
@@ -29,10 +29,10 @@ class Choice:
                 known = ", ".join(sorted(names)) or "none"
                 raise PluginError(
                     f"{source} names {name!r}, which is no installed kind or distribution "
-                    f"(installed: {known}){near(name, names)}"
+                    f"(installed: {known}){did_you_mean(name, names)}"
                 )
 
-    def blocker(self, point: EntryPoint) -> str:
+    def blocked_by(self, point: EntryPoint) -> str:
         """What keeps a plugin out; "" if nothing does."""
         if self._none & {*_names(point), "1"}:
             return _NONE
@@ -45,22 +45,22 @@ def _listed(variable: str) -> set[str]:
 
 def _names(point: EntryPoint) -> set[str]:
     """What a user may call a plugin: its kind, and its distribution as written or normalised."""
-    distribution = home(point)[0]
+    distribution = origin(point)[0]
     return {point.name, distribution, re.sub(r"[-_.]+", "-", distribution).lower()}
 
 
-def near(word: str, words: Iterable[str]) -> str:
+def did_you_mean(word: str, words: Iterable[str]) -> str:
     """The end of a message about an unknown word: the nearest known one, if any is near."""
     nearest = difflib.get_close_matches(word, list(words), n=1)
     return f"; did you mean {nearest[0]!r}?" if nearest else ""
 
 
-def home(point: EntryPoint) -> tuple[str, str]:
+def origin(point: EntryPoint) -> tuple[str, str]:
     """The distribution that an entry point comes from, and the module that it names."""
-    return release(point)[0], point.value
+    return distribution_of(point)[0], point.value
 
 
-def release(point: EntryPoint) -> tuple[str, str]:
+def distribution_of(point: EntryPoint) -> tuple[str, str]:
     """The distribution that an entry point comes from, and its version; "?" is one unknown.
 
     An uninstallation that was cut short leaves entry points without the metadata that name it.

@@ -316,7 +316,7 @@ def test_a_run_without_marginals_says_so(
     for words in (("score", folder, path), ("information", folder)):
         told = mld(*words)
         assert told.exit_code == 3, told.output
-        assert "teaches no marginals" in told.stderr
+        assert "has no marginals" in told.stderr
         assert "roles: three-role" in told.stderr
         assert told.stderr.count("\n") == 1
     filled = mld("impute", folder, path, "--out", "out")

@@ -46,7 +46,10 @@ def test_a_run_directory_makes_nothing_until_something_is_written(run_dir: RunDi
 
 
 def test_importing_it_loads_neither_torch_nor_fabric() -> None:
-    told = "import sys, mld.storage.run_dir, mld.storage.weight_store; print({'torch', 'lightning_fabric'} & {*sys.modules})"
+    told = (
+        "import sys, mld.storage.run_dir, mld.storage.weight_store; "
+        "print({'torch', 'lightning_fabric'} & {*sys.modules})"
+    )
     done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

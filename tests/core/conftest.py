@@ -59,7 +59,7 @@ class GaussianWorld:
     def rows(self, count: int) -> dict[str, Tensor]:
         """Latents whose sample mean and covariance are the world's, so that means are exact."""
         generator = torch.Generator().manual_seed(3)
-        z = torch.randn(count, self.layout.joint, generator=generator, dtype=torch.float64)
+        z = torch.randn(count, self.layout.joint_dim, generator=generator, dtype=torch.float64)
         z = z - z.mean(0)
         z = torch.linalg.solve_triangular(
             torch.linalg.cholesky(torch.cov(z.T, correction=0)), z.T, upper=False
@@ -84,7 +84,7 @@ class GaussianWorld:
         return replace(self.model(), predict_noise=self.predict_noise)
 
     def model(self) -> ScoreModel:
-        width = self.layout.joint
+        width = self.layout.joint_dim
         plain = Standardiser(torch.zeros(width), torch.ones(width), torch.zeros(width).bool())
 
         def in_double(z: Tensor, times: Tensor, roles: Tensor) -> Tensor:

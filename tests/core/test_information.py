@@ -31,7 +31,7 @@ ROWS = 1000
 def h(world: Any, *names: str) -> float:
     """The joint entropy of some modalities, from the log-determinant; 0 of none."""
     own = torch.tensor([world.layout.names.index(name) for name in names])
-    at = torch.isin(world.layout.owner, own)
+    at = torch.isin(world.layout.modality_index, own)
     cov = world.covariance[at][:, at]
     return float(torch.logdet(cov) + len(cov) * math.log(2 * math.pi * math.e)) / 2 if names else 0
 
@@ -287,7 +287,7 @@ def test_requests_that_make_no_sense_are_refused(world: Any) -> None:
     with pytest.raises(ValueError, match="two rows"):
         found.estimate(entropy("a"))
     for scheme, asked in (("paper", entropy("a")), ("joint", entropy("a", "bc"))):
-        with pytest.raises(ValueError, match=rf"{scheme} teaches no marginals.*roles: three-role"):
+        with pytest.raises(ValueError, match=rf"{scheme} has no marginals.*roles: three-role"):
             surprisal(replace(model, scheme=scheme), rows, [asked], 0, True)
     paper = replace(model, scheme="paper")
     surprisal(paper, rows, [dual_total_correlation("abc")], 0, True)

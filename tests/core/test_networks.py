@@ -82,6 +82,11 @@ def test_output_is_float32_and_finite_under_bf16_at_both_ends_of_time(network: n
             assert bool(out.isfinite().all())
 
 
+def test_unet_width_must_be_a_multiple_of_its_groups() -> None:
+    with pytest.raises(ValueError, match="width must be a multiple of 8, not 12"):
+        UNetMLP(LAYOUT, VPSchedule(), width=12, depth=1)
+
+
 def test_the_papers_network_has_the_released_size() -> None:
     # MNIST-SVHN as released: 16 + 64 latents, width 256: 2.35 M parameters with raw times.
     layout = LatentLayout({"mnist": 16, "svhn": 64})

@@ -35,7 +35,7 @@ def process_of(world: Any, roles: list[int], rows: int) -> ReverseProcess:
 
 def draw(world: Any, name: str, roles: list[int], given: Tensor, steps: int) -> Tensor:
     """Samples in float64, one seed a row."""
-    noise = RowNoise(range(len(given)), world.layout.joint, torch.device("cpu"))
+    noise = RowNoise(range(len(given)), world.layout.joint_dim, torch.device("cpu"))
     process = process_of(world, roles, len(given))
     start = torch.where(process.generated, noise().double(), given)
     method = SAMPLERS[name]
@@ -159,7 +159,7 @@ def test_in_painting_comes_near_the_conditional_of_a_joint_model(world: Any) -> 
     given = (world.mean + 2 * world.covariance.diagonal().sqrt()).expand(1000, -1)
     pattern = torch.tensor([[G, O, G]]).expand(1000, -1)
     process = ReverseProcess(predict_noise, pattern, world.layout, world.schedule)
-    noise = RowNoise(range(1000), world.layout.joint, torch.device("cpu"))
+    noise = RowNoise(range(1000), world.layout.joint_dim, torch.device("cpu"))
     start = torch.where(process.generated, noise().double(), given)
     z = SAMPLERS["inpaint"].sample(process, start, uniform_grid(world.schedule, 100), noise)
     g, mean, _ = world.conditional(torch.tensor([G, O, G]), given)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from mld_core.diffusion.limits import MAX_BETA_SUM
 from mld_core.diffusion.schedule import T_MIN, VPSchedule
 
 TIMES = torch.tensor([T_MIN, 1e-4, 0.01, 0.1, 0.3, 0.7, 1.0], dtype=torch.float64)
@@ -71,3 +72,12 @@ def test_score_and_noise_are_inverse_and_the_score_is_the_gradient() -> None:
 def test_impossible_betas_are_refused(betas: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="0 < beta_min <= beta_max"):
         VPSchedule(*betas)
+
+
+def test_beta_sum_limit_keeps_float32_finite() -> None:
+    one = torch.tensor(1.0)
+    schedule = VPSchedule(0.1, MAX_BETA_SUM - 0.1)
+    assert bool(schedule.log_snr(one).isfinite())
+    assert bool((1 / schedule.alpha(one)).square().isfinite())
+    with pytest.raises(ValueError, match=r"beta_min \+ beta_max <= 160, got 0.1 \+ 160.0"):
+        VPSchedule(0.1, MAX_BETA_SUM)

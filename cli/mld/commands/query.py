@@ -76,7 +76,7 @@ def impute(
     loaded = open_run(run)
     manifest_rows = loaded.manifest_rows(manifest)
     scheme = loaded.model.scheme
-    if scheme in ("paper", "joint"):
+    if not loaded.model.has_marginals:
         typer.echo(
             f"{run}: roles: {scheme} teaches no marginals, so cells are filled without guidance: "
             "train with roles: three-role for guidance",

@@ -10,9 +10,7 @@ from typing import Literal
 from mld.config.plugin_sections import DataSpec, KindSpec, MissingSpec
 from mld.config.sections import AutoencodeSpec, DiffuseSpec, GenerateSpec, GuidanceSpec, MethodSpec
 from mld.config.validation_errors import FieldError, did_you_mean
-
-WITHOUT_MARGINALS = ("paper", "joint")
-"""The schemes whose network cannot be asked about some modalities alone."""
+from mld_core.diffusion.role_schemes import has_marginals
 
 JOINT = "joint"
 """The name of the empty observed subset; no modality may bear it."""
@@ -63,7 +61,10 @@ def _missing_faults(missing: MissingSpec, modalities: Iterable[str]) -> Iterator
         if name and name not in modalities:
             yield path, _unknown(name, modalities)
         if missing.mechanism == "by-label" and rate > 0.5:
-            told = "with mechanism: by-label, a rate is at most 0.5 (the last class misses twice as much)"
+            told = (
+                "with mechanism: by-label, a rate is at most 0.5 "
+                "(the last class misses twice as much)"
+            )
             yield path, f"{told}, not {rate}"
 
 
@@ -87,7 +88,7 @@ def _sampling_faults(diffuse: DiffuseSpec, generate: GenerateSpec) -> Iterator[F
     guidance = generate.guidance
     if isinstance(guidance, GuidanceSpec):
         guidance = max(guidance.conditional, guidance.joint)
-    if diffuse.roles in WITHOUT_MARGINALS and guidance > 0:
+    if not has_marginals(diffuse.roles) and guidance > 0:
         told = f"with roles: {diffuse.roles}, generate.guidance must be 0, not {guidance}"
         why = "its network knows no marginals to guide by"
         written = "guidance" in generate.model_fields_set

@@ -46,7 +46,9 @@ def _kind_schema(entry: Entry, title: str, more: Mapping[str, Any]) -> dict[str,
     """
     here = f"kind.{entry.kind}"
     try:
-        schema = entry.provides.Config.model_json_schema(ref_template=f"#/$defs/{here}.{{model}}")
+        schema = entry.plugin_class.Config.model_json_schema(
+            ref_template=f"#/$defs/{here}.{{model}}"
+        )
     except PydanticUserError as error:
         raise PluginError(f"kind {entry.kind!r}: its Config has no JSON Schema: {error}") from error
     inner = {f"{here}.{name}": told for name, told in schema.pop("$defs", {}).items()}

@@ -21,6 +21,7 @@ from pydantic import (
 
 from mld.config.plugin_sections import Section, plugin_config
 from mld.config.validation_errors import ConfigErrors, either, format_validation_errors
+from mld_core.diffusion.role_schemes import RoleScheme
 
 if TYPE_CHECKING:
     from mld_core import Registry
@@ -104,7 +105,7 @@ class DiffuseSpec(Section):
     """Training of the score network over the joint latent."""
 
     method: Literal["mld"] = Field("mld", description="what is trained on the latents")
-    roles: Literal["three-role", "paper", "independent", "joint"] = Field(
+    roles: RoleScheme = Field(
         "three-role", description="how training draws what is generated, observed and absent"
     )
     p_conditional: Real | None = Field(

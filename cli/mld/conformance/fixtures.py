@@ -76,8 +76,8 @@ class Subject:
 
     folder: Path
 
-    def __init__(self, provides: Any, config: BaseModel) -> None:
-        self.provides = provides
+    def __init__(self, plugin_class: Any, config: BaseModel) -> None:
+        self.plugin_class = plugin_class
         self.config = config
         self.made: dict[str, Any] = {}
         self.failed: set[str] = set()
@@ -92,27 +92,27 @@ class ModalitySubject(Subject):
         partner: what the joint model pairs it with; itself if not given.
     """
 
-    provides: type[Modality]
+    plugin_class: type[Modality]
 
     def __init__(
-        self, provides: type[Modality], config: Any, partner: ModalitySubject | None = None
+        self, plugin_class: type[Modality], config: Any, partner: ModalitySubject | None = None
     ) -> None:
-        super().__init__(provides, config)
+        super().__init__(plugin_class, config)
         self.partner = partner or self
 
     def again(self) -> Modality:
         """A fitted modality made anew from what a run would have written down."""
-        config = self.provides.Config.model_validate(json.loads(self.config.model_dump_json()))
+        config = self.plugin_class.Config.model_validate(json.loads(self.config.model_dump_json()))
         try:
             facts = json.dumps(self.facts)
         except (TypeError, ValueError):
             skip("needs facts that are JSON: see fit-gives-json")
-        return self.provides(config, json.loads(facts))
+        return self.plugin_class(config, json.loads(facts))
 
     @Step
     def raw(self) -> dict[SplitName, list[Any]]:
         """Examples of every split."""
-        unfitted = self.provides(self.config)
+        unfitted = self.plugin_class(self.config)
         made = {}
         for split in ROWS:
             made[split] = list(unfitted.examples(_turns(split), split, rng(split)))
@@ -126,7 +126,7 @@ class ModalitySubject(Subject):
     @Step
     def facts(self) -> dict[str, JsonValue]:
         """What fit learns from the training examples."""
-        return self.provides.fit(self.config, list(self.raw["train"]))
+        return self.plugin_class.fit(self.config, list(self.raw["train"]))
 
     @Step
     def modality(self) -> Modality:
@@ -177,7 +177,7 @@ class ModalitySubject(Subject):
         autoencoder = self.autoencoder(*parts)
         if not any(p.requires_grad for p in autoencoder.parameters()):
             return autoencoder
-        objective = Reconstruction(self.provides.kind, self.modality, autoencoder)
+        objective = Reconstruction(self.plugin_class.kind, self.modality, autoencoder)
         learn(objective, {"x": x}, steps)
         return autoencoder.eval()
 
@@ -198,7 +198,7 @@ class ModalitySubject(Subject):
     def trained_classifier(self) -> Classifier:
         """A classifier after 300 steps."""
         classifier = self.classifier()
-        objective = Classification(self.provides.kind, self.modality, classifier)
+        objective = Classification(self.plugin_class.kind, self.modality, classifier)
         learn(objective, {"x": self.items["train"], "label": self.labels("train")}, 300)
         return classifier.eval()
 
@@ -219,23 +219,23 @@ class DatasetSubject(Subject):
         knows: whether a kind of modality is installed.
     """
 
-    provides: type[Dataset]
+    plugin_class: type[Dataset]
     seed = SEED
 
     def __init__(
         self,
-        provides: type[Dataset],
+        plugin_class: type[Dataset],
         config: Any,
         modalities: Mapping[str, Modality],
         knows: Callable[[str], bool],
     ) -> None:
-        super().__init__(provides, config)
+        super().__init__(plugin_class, config)
         self.modalities = dict(modalities)
         self.knows = knows
 
     def build(self, seed: int = SEED) -> Dataset:
         """A new instance."""
-        return self.provides(self.config, self.modalities, seed)
+        return self.plugin_class(self.config, self.modalities, seed)
 
     @Step
     def dataset(self) -> Dataset:

@@ -49,17 +49,19 @@ def use(modality: Modality, raw: list[Any], folder: Path) -> None:
     modality.read(modality.cell(x[0]) if modality.inline else path)
 
 
-def use_modality(provides: type[Modality], config: Any) -> None:
+def use_modality(plugin_class: type[Modality], config: Any) -> None:
     """A modality from its examples on."""
-    raw = provides(config).examples(TURNS, "train", np.random.default_rng(0))
-    modality = provides(config, provides.fit(config, iter(raw)))
+    raw = plugin_class(config).examples(TURNS, "train", np.random.default_rng(0))
+    modality = plugin_class(config, plugin_class.fit(config, iter(raw)))
     with TemporaryDirectory() as folder:
         use(modality, raw[:ROWS], Path(folder))
 
 
-def use_dataset(provides: type[Dataset], config: Any, modalities: Mapping[str, Modality]) -> None:
+def use_dataset(
+    plugin_class: type[Dataset], config: Any, modalities: Mapping[str, Modality]
+) -> None:
     """A dataset, the first rows of each split."""
-    dataset = provides(config, modalities, 0)
+    dataset = plugin_class(config, modalities, 0)
     dataset.fingerprint()
     for name in ("train", "validation", "test"):
         split = dataset.split(name)
@@ -140,11 +142,11 @@ def main() -> None:
     try:
         with _heard(said):
             began = _seconds()
-            provides = _named(told["plugin"])
+            plugin_class = _named(told["plugin"])
             result["seconds"] = _seconds() - began
         if told["use"]:
             with _heard(said):
-                _use(provides, told)
+                _use(plugin_class, told)
             result["used"] = True
     except (Exception, SystemExit) as error:
         result["error"] = f"{type(error).__name__}: {error}"
@@ -152,16 +154,16 @@ def main() -> None:
     Path(told["result"]).write_text(json.dumps({**result, "attempts": attempts}))
 
 
-def _use(provides: Any, told: Mapping[str, Any]) -> None:
-    config = provides.Config.model_validate(told["config"])
-    if issubclass(provides, Modality):
-        use_modality(provides, config)
+def _use(plugin_class: Any, told: Mapping[str, Any]) -> None:
+    config = plugin_class.Config.model_validate(told["config"])
+    if issubclass(plugin_class, Modality):
+        use_modality(plugin_class, config)
         return
     modalities = {}
     for name, own in told["modalities"].items():
         modality = _named(own)
         modalities[name] = modality(modality.Config.model_validate(own["config"]))
-    use_dataset(provides, config, modalities)
+    use_dataset(plugin_class, config, modalities)
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ class Kit:
             except Skipped as skipped:
                 return "skipped", str(skipped)
             except (Exception, SystemExit) as error:
-                return "failed", _told(error, self.subject.provides)
+                return "failed", _told(error, self.subject.plugin_class)
         return "passed", ""
 
 
@@ -178,9 +178,9 @@ def modality_subject(
 ) -> ModalitySubject:
     """A modality ready to be checked."""
     registry = registry or Registry()
-    provides = registry.modality(plugin) if isinstance(plugin, str) else plugin
+    plugin_class = registry.modality(plugin) if isinstance(plugin, str) else plugin
     partner = None if with_ is None else modality_subject(with_, registry=registry)
-    return ModalitySubject(provides, _configured(provides, config), partner)
+    return ModalitySubject(plugin_class, _configured(plugin_class, config), partner)
 
 
 def dataset_subject(
@@ -191,21 +191,23 @@ def dataset_subject(
 ) -> DatasetSubject:
     """A dataset ready to be checked."""
     registry = registry or Registry()
-    provides = registry.dataset(plugin) if isinstance(plugin, str) else plugin
-    config, of_columns = _sorted(provides, config)
-    made = _configured(provides, config)
+    plugin_class = registry.dataset(plugin) if isinstance(plugin, str) else plugin
+    config, of_columns = _sorted(plugin_class, config)
+    made = _configured(plugin_class, config)
     given: Mapping[str, Any] = modalities or {}
     if not given:
-        known = dict(provides(made, {}, DatasetSubject.seed).columns)
+        known = dict(plugin_class(made, {}, DatasetSubject.seed).columns)
         given = {name: kind for name, kind in known.items() if _knows(registry, kind)}
         if not known:
             raise SpecError(
-                f"dataset {provides.kind!r} serves the columns that a spec names: say which, as "
-                "--with NAME=KIND, or modalities={'NAME': 'KIND'}"
+                f"dataset {plugin_class.kind!r} serves the columns that a spec names: say which, "
+                "as --with NAME=KIND, or modalities={'NAME': 'KIND'}"
             )
     for name in of_columns.keys() - given.keys():
         known = f"(columns: {', '.join(given)}){did_you_mean(name, given)}"
-        raise SpecError(f"{name!r} is no field of dataset {provides.kind!r} and no column {known}")
+        raise SpecError(
+            f"{name!r} is no field of dataset {plugin_class.kind!r} and no column {known}"
+        )
     built = {
         name: told
         if isinstance(told, Modality)
@@ -214,7 +216,7 @@ def dataset_subject(
     }
     kinds = {modality.kind for modality in built.values()}
     return DatasetSubject(
-        provides, made, built, lambda kind: kind in kinds or _knows(registry, kind)
+        plugin_class, made, built, lambda kind: kind in kinds or _knows(registry, kind)
     )
 
 
@@ -225,45 +227,45 @@ def counted(records: Iterable[Record]) -> dict[str, int]:
     return {"run": by.total() - by["skipped"], **{status: by[status] for status in statuses}}
 
 
-def _sorted(provides: type[Dataset], config: Settings) -> tuple[Settings, dict[str, Settings]]:
+def _sorted(plugin_class: type[Dataset], config: Settings) -> tuple[Settings, dict[str, Settings]]:
     """What is meant for the dataset itself, and what for the modality of each column."""
     if config is None or isinstance(config, BaseModel):
         return config, {}
     of_columns = {
         name: told
         for name, told in config.items()
-        if isinstance(told, Mapping) and name not in provides.Config.model_fields
+        if isinstance(told, Mapping) and name not in plugin_class.Config.model_fields
     }
     return {name: told for name, told in config.items() if name not in of_columns}, of_columns
 
 
 def _unfitted(registry: Registry, told: str | type[Modality], config: Settings) -> Modality:
-    provides = registry.modality(told) if isinstance(told, str) else told
-    return provides(_configured(provides, config))
+    plugin_class = registry.modality(told) if isinstance(told, str) else told
+    return plugin_class(_configured(plugin_class, config))
 
 
 def _knows(registry: Registry, kind: str) -> bool:
     return kind in registry.kinds and registry.entry(kind).role == "modality"
 
 
-def _configured(provides: type[Modality] | type[Dataset], config: Settings) -> Any:
+def _configured(plugin_class: type[Modality] | type[Dataset], config: Settings) -> Any:
     """An instance of the class's Config. SpecError says what does not fit."""
     if isinstance(config, BaseModel):
         return config
     told = dict(config or {})
-    latent = provides.Config.model_fields.get("latent_dim")
+    latent = plugin_class.Config.model_fields.get("latent_dim")
     if latent is not None and latent.is_required():
         told.setdefault("latent_dim", LATENT_DIM)
     try:
-        return provides.Config.model_validate(told)
+        return plugin_class.Config.model_validate(told)
     except ValidationError as error:
         wrong = [
             f"{'.'.join(map(str, path))}: {message}"
-            for path, message in format_validation_errors(error, provides.Config, told)
+            for path, message in format_validation_errors(error, plugin_class.Config, told)
         ]
         raise SpecError(
-            f"the config of kind {provides.kind!r} does not fit: {'; '.join(wrong)}: say what to "
-            "check it with, as --set FIELD=VALUE, or config={'FIELD': VALUE}"
+            f"the config of kind {plugin_class.kind!r} does not fit: {'; '.join(wrong)}: say what "
+            "to check it with, as --set FIELD=VALUE, or config={'FIELD': VALUE}"
         ) from error
 
 
@@ -277,9 +279,9 @@ def _expected(status: str, reason: str, known: str) -> tuple[Any, str]:
     return "unexpected pass", f"declared to fail ({known}), and it passes: remove the declaration"
 
 
-def _told(error: BaseException, provides: type) -> str:
+def _told(error: BaseException, plugin_class: type) -> str:
     """An exception in one line, with the last place in the plugin's own code."""
-    home = Path(inspect.getfile(provides)).parent
+    home = Path(inspect.getfile(plugin_class)).parent
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if Path(frame.filename).is_relative_to(home)]
     at = (own or frames)[-1]

@@ -42,18 +42,18 @@ class Rows:
 def open_dataset(spec: Spec, registry: Registry) -> Dataset:
     """The spec's dataset. SpecError where its columns are not what the spec's modalities are."""
     modalities = load_modalities(spec, registry, {})
-    provides = registry.dataset(spec.data.kind)
+    plugin_class = registry.dataset(spec.data.kind)
     try:
-        with plugin_call(provides.kind, "the constructor"):
-            dataset = provides(spec.data.config, modalities, spec.seed)
-        with plugin_call(provides.kind, "columns"):
+        with plugin_call(plugin_class.kind, "the constructor"):
+            dataset = plugin_class(spec.data.config, modalities, spec.seed)
+        with plugin_call(plugin_class.kind, "columns"):
             columns = dict(dataset.columns)
     except (ValueError, OSError) as error:
-        raise DataError(f"dataset {provides.kind!r}: {error}") from error
+        raise DataError(f"dataset {plugin_class.kind!r}: {error}") from error
     wrong = [
         f"modalities.{name}: {said}"
         for name, modality in modalities.items()
-        if (said := _misfit(name, modality.kind, provides.kind, columns))
+        if (said := _misfit(name, modality.kind, plugin_class.kind, columns))
     ]
     if wrong:
         raise SpecError("\n".join(wrong))
@@ -81,11 +81,11 @@ def load_modalities(
 
 
 def _built(
-    name: str, provides: type[Modality], config: Any, facts: Mapping[str, Any] | None
+    name: str, plugin_class: type[Modality], config: Any, facts: Mapping[str, Any] | None
 ) -> Modality:
     try:
-        with plugin_call(provides.kind, "the constructor"):
-            return provides(config, facts)
+        with plugin_call(plugin_class.kind, "the constructor"):
+            return plugin_class(config, facts)
     except (ValueError, OSError) as error:
         raise SpecError(f"modalities.{name}: {error}") from error
 
@@ -100,10 +100,10 @@ def fit_modalities(spec: Spec, dataset: Dataset, registry: Registry) -> dict[str
     split = open_split(dataset, "train", spec.modalities)
     facts = {}
     for name, own in spec.modalities.items():
-        provides = registry.modality(own.kind)
+        plugin_class = registry.modality(own.kind)
         try:
             with plugin_call(own.kind, "fit"):
-                learnt = provides.fit(own.config, PresentItems(split, name, dataset.kind))
+                learnt = plugin_class.fit(own.config, PresentItems(split, name, dataset.kind))
         except (ValueError, OSError) as error:
             raise DataError(f"modality {name!r} cannot be fitted: {error}") from error
         try:

@@ -32,7 +32,8 @@ class DatasetWithMissingCells(Dataset):
         self._missing = missing
         if missing.mechanism == "by-label" and not whole.classes:
             raise DataError(
-                f"data.missing.mechanism: by-label needs labels, and dataset {whole.kind!r} has none"
+                "data.missing.mechanism: by-label needs labels, "
+                f"and dataset {whole.kind!r} has none"
             )
 
     @property

@@ -160,7 +160,7 @@ class Imputer:
         count = self.alternatives
         if count < 2:
             return [{"latent_agreement": None, "class_agreement": None}] * (len(z) // count)
-        at = self.model.layout.owner == self.model.layout.names.index(name)
+        at = self.model.layout.modality_index == self.model.layout.names.index(name)
         spread = (z / self.model.standardiser.std[at]).reshape(-1, count, z.shape[1]).var(1)
         near = (1 - spread.mean(1)).clamp(0, 1).tolist()
         same: list[float | None] = [None] * len(near)

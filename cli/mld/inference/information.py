@@ -84,7 +84,9 @@ def estimate_information(
     ValueError if the model knows no marginals, or there are fewer than two rows.
     """
     asked = [form for forms in measures.values() for form in forms]
-    found = surprisal(model, latents, asked, seed, shared=False, held_out=held_out, told=told)
+    found = surprisal(
+        model, latents, asked, seed, shared=False, held_out=held_out, on_progress=told
+    )
     return {name: found.estimate(*forms) for name, forms in measures.items()}
 
 

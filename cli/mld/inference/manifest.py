@@ -99,11 +99,11 @@ def read_manifest(
 
 
 def _open(path: Path, modalities: Mapping[str, Modality], registry: Registry) -> Dataset:
-    provides = registry.dataset("manifest")
+    plugin_class = registry.dataset("manifest")
     try:
-        config = provides.Config.model_validate({"path": path})
-        with plugin_call(provides.kind, "the constructor"):
-            return provides(config, modalities, 0)
+        config = plugin_class.Config.model_validate({"path": path})
+        with plugin_call(plugin_class.kind, "the constructor"):
+            return plugin_class(config, modalities, 0)
     except ValidationError as error:
         told = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
         raise DataError(f"{path}: {told}") from error

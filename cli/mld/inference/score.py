@@ -106,7 +106,7 @@ def score_rows(
             seed,
             shared=True,
             held_out=held_out,
-            told=lambda node, done=done: told(done + node / NODES / len(parts)),  # type: ignore[misc]
+            on_progress=lambda node, done=done: told(done + node / NODES / len(parts)),  # type: ignore[misc]
         )
         if not all(bool(own.isfinite().all()) for own in found.errors.values()):
             raise DataError(
@@ -215,8 +215,9 @@ def write_page(
         }
         rows.append(Row(own.id, notes, cells))
     lede = (
-        f"{len(scores):,} rows of {manifest_rows.path.name}, scored by how many nats their modalities "
-        "tell about each other: below zero where chance would have paired them better."
+        f"{len(scores):,} rows of {manifest_rows.path.name}, "
+        "scored by how many nats their modalities tell about each other: "
+        "below zero where chance would have paired them better."
     )
     about = (
         "Those that belong together least come first. Log-densities are per unit of the "

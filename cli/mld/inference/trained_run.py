@@ -33,8 +33,9 @@ from mld.storage.locks import locked
 from mld.storage.run_dir import RunDir
 from mld.storage.weight_store import Store
 from mld_core import Classifier, DataError, Registry, RunDirError, SpecError
+from mld_core.diffusion.role_schemes import NO_MARGINALS_MESSAGE
 from mld_core.diffusion.sampling import ScoreModel
-from mld_core.information.estimator import MARGINALS, NODES, Estimate
+from mld_core.information.estimator import NODES, Estimate
 from mld_core.information.likelihood import LogDensity, log_density, log_density_by_errors
 from mld_core.information.measures import entropy
 
@@ -239,7 +240,7 @@ class Run:
 
     def _held_out(self) -> dict[str, Tensor] | None:
         """Validation latents to recalibrate predictions on; None if they or marginals lack."""
-        if self.model.scheme in ("paper", "joint"):
+        if not self.model.has_marginals:
             return None
         z = self._complete("validation")
         return self.model.layout.split(z) if len(z) >= ENOUGH else None
@@ -251,10 +252,9 @@ class Run:
         return told["z"][told["present"].all(1)]
 
     def _demand_marginals(self, command: str) -> None:
-        if self.model.scheme in ("paper", "joint"):
-            raise SpecError(
-                f"{self.run_dir.path}: {command}: {MARGINALS.format(self.model.scheme)}"
-            )
+        if not self.model.has_marginals:
+            message = NO_MARGINALS_MESSAGE.format(scheme=self.model.scheme)
+            raise SpecError(f"{self.run_dir.path}: {command}: {message}")
 
     def _classifiers(self) -> dict[str, Classifier]:
         """The run's classifiers, by modality; none without labels or before they are trained."""

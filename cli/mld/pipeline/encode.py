@@ -31,7 +31,8 @@ def cache_latents(
         latents = load_latents(layout, context)
         dead = latents.standardiser.dead
         facts = {
-            name: int(dead[layout.owner == index].sum()) for index, name in enumerate(layout.names)
+            name: int(dead[layout.modality_index == index].sum())
+            for index, name in enumerate(layout.names)
         }
         for name, count in facts.items():
             if count:

@@ -78,8 +78,10 @@ def plan(spec: Spec, registry: Registry) -> Plan:
     counts = {split: len(own.ids) for split, own in rows.items()}
     subsets = subsets_of(spec.generate, layout.names)
     nfe = {subset_key(given): _nfe(spec, layout, given) for given in subsets}
-    numbers = sum(job.parameters for job in jobs) + network + layout.joint * sum(counts.values())
-    numbers += layout.joint * spec.generate.num_samples * len(nfe)
+    numbers = (
+        sum(job.parameters for job in jobs) + network + layout.joint_dim * sum(counts.values())
+    )
+    numbers += layout.joint_dim * spec.generate.num_samples * len(nfe)
     return Plan(
         resolve(spec.compute), counts, jobs, nfe, spec.generate.num_samples, 4 * numbers / 1e6
     )
@@ -101,7 +103,7 @@ def _nfe(spec: Spec, layout: LatentLayout, given: tuple[str, ...]) -> float:
     def echo(z: Tensor, times: Tensor, roles: Tensor) -> Tensor:
         return z
 
-    width = layout.joint
+    width = layout.joint_dim
     plain = Standardiser(torch.zeros(width), torch.ones(width), torch.zeros(width).bool())
     roles, cpu = spec.diffuse.roles, torch.device("cpu")
     model = ScoreModel(echo, layout, _schedule(spec.diffuse), plain, roles, cpu)

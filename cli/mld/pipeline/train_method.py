@@ -110,9 +110,9 @@ def load_method(
 
 def method_of(spec: MethodSpec, registry: Registry, modalities: Mapping[str, Modality]) -> Method:
     """The method with its settings. SpecError if it cannot take the modalities."""
-    provides = registry.method(spec.method)
+    plugin_class = registry.method(spec.method)
     try:
-        return provides(spec.config, modalities)
+        return plugin_class(spec.config, modalities)
     except ValueError as error:
         raise SpecError(f"diffuse.method: {spec.method}: {error}") from error
 

@@ -42,7 +42,7 @@ def augment_follows_generator(subject: ModalitySubject) -> None:
 
 
 def _demand_augment(subject: ModalitySubject) -> None:
-    if subject.provides.augment is Modality.augment:
+    if subject.plugin_class.augment is Modality.augment:
         skip("the modality does not augment")
 
 

@@ -32,10 +32,10 @@ def latent_dim_is_obeyed(subject: ModalitySubject) -> None:
     wanted = subject.config.latent_dim + 1
     told = {**subject.config.model_dump(), "latent_dim": wanted}
     try:
-        config = subject.provides.Config.model_validate(told)
+        config = subject.plugin_class.Config.model_validate(told)
     except ValidationError:
         skip(f"the Config does not take latent_dim: {wanted}")
-    autoencoder = seeded(subject.provides(config, subject.facts).autoencoder).eval()
+    autoencoder = seeded(subject.plugin_class(config, subject.facts).autoencoder).eval()
     with torch.no_grad():
         z = autoencoder.encode(subject.few)
         x = autoencoder.decode(z)

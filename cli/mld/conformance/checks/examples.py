@@ -17,7 +17,7 @@ ALIKE = 20
 @check("modality")
 def examples_for_any_labels(subject: ModalitySubject) -> None:
     """Examples come one for each label, in any order and number, or none for none."""
-    unfitted = subject.provides(subject.config)
+    unfitted = subject.plugin_class(subject.config)
     for labels in ([], [3], [9, 0, 0], list(range(CLASSES))):
         made = unfitted.examples(labels, "train", rng("any"))
         demand(
@@ -67,7 +67,7 @@ def _drawn(
     subject: ModalitySubject, split: SplitName, seed: str, labels: list[int] | None = None
 ) -> Tensor:
     labels = list(range(CLASSES)) * 2 if labels is None else labels
-    raw = subject.provides(subject.config).examples(labels, split, rng(seed))
+    raw = subject.plugin_class(subject.config).examples(labels, split, rng(seed))
     return torch.stack([subject.modality.preprocess(one) for one in raw])
 
 

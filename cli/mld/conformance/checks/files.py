@@ -48,7 +48,7 @@ def reads_back(subject: ModalitySubject) -> None:
     demand(form(back) == form(x), f"items {form(x)} came back as {form(back)}")
     own = _distance(x, back)
     others = sum(_distance(x, x.roll(turn, 0)) for turn in range(1, CLASSES)) / (CLASSES - 1)
-    by = "cell" if subject.provides.inline else "write"
+    by = "cell" if subject.plugin_class.inline else "write"
     demand(
         own <= NEAR * others,
         f"items come back from {by} and read {own:.3g} away (root mean square, or the share of "
@@ -59,10 +59,10 @@ def reads_back(subject: ModalitySubject) -> None:
 @check("modality")
 def refuses_missing_file(subject: ModalitySubject) -> None:
     """Reading a file that is not there is an OSError or a ValueError."""
-    if subject.provides.inline:
+    if subject.plugin_class.inline:
         skip("the modality is inline: a cell is the datum itself")
     try:
-        subject.provides(subject.config).read(subject.folder / "no such file")
+        subject.plugin_class(subject.config).read(subject.folder / "no such file")
     except (OSError, ValueError):
         return
     except Exception as error:
@@ -79,7 +79,7 @@ def writes_whatever_decodes(subject: ModalitySubject) -> None:
         path = subject.modality.write(x, stem)
         demand(path.is_file(), f"write returned {path}, which is not there")
         subject.modality.preview(x, stem)
-        if subject.provides.inline:
+        if subject.plugin_class.inline:
             cell = subject.modality.cell(x)
             demand(isinstance(cell, str), f"cell gave a {type(cell).__name__}: return a str")
 

@@ -59,11 +59,12 @@ class _Gaps(Dataset):
 def works_with_missing_items(subject: ModalitySubject) -> None:
     """Rows with missing cells are fitted, loaded and coded; what is there comes through whole."""
     raw = [one for one in subject.raw["train"][: 4 * CLASSES] for _ in NAMES]
-    unfitted = {name: subject.provides(subject.config) for name in NAMES}
+    unfitted = {name: subject.plugin_class(subject.config) for name in NAMES}
     split = open_split(_Gaps(unfitted, raw), "train", NAMES)
     fitted = {
-        name: subject.provides(
-            subject.config, subject.provides.fit(subject.config, PresentItems(split, name, "gaps"))
+        name: subject.plugin_class(
+            subject.config,
+            subject.plugin_class.fit(subject.config, PresentItems(split, name, "gaps")),
         )
         for name in NAMES
     }
@@ -123,7 +124,7 @@ def joint_model_generates_any_from_any(subject: ModalitySubject) -> None:
 def _drawn(side: ModalitySubject, split: SplitName, name: str) -> Tensor:
     """Examples of a split as items, other ones for either name."""
     labels = side.labels(split).tolist()
-    raw = side.provides(side.config).examples(labels, split, rng(split, name))
+    raw = side.plugin_class(side.config).examples(labels, split, rng(split, name))
     return torch.stack([side.modality.preprocess(one) for one in raw])
 
 

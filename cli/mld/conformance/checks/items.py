@@ -28,7 +28,7 @@ def fit_gives_json(subject: ModalitySubject) -> None:
 def fit_reads_once(subject: ModalitySubject) -> None:
     """Fit takes data that can be gone through but once, and learns the same from it."""
     raw = subject.raw["train"]
-    learnt = subject.provides.fit(subject.config, _once(raw))
+    learnt = subject.plugin_class.fit(subject.config, _once(raw))
     demand(
         learnt == subject.facts,
         "fit learnt other facts from an iterator than from a list: go through `raw` once alone",

@@ -130,7 +130,7 @@ def global_randomness_untouched(subject: ModalitySubject) -> None:
         np.random.seed(UNLIKELY)
         torch.manual_seed(UNLIKELY)
         before = _random_states()
-        isolated.use_modality(subject.provides, subject.config)
+        isolated.use_modality(subject.plugin_class, subject.config)
         changed = [name for name, state in _random_states().items() if state != before[name]]
     finally:
         np.random.set_state(kept)
@@ -144,7 +144,7 @@ def global_randomness_untouched(subject: ModalitySubject) -> None:
 def _seen_alone(subject: Subject) -> dict[str, Any]:
     """What came of the plugin in a process of its own, looked at once."""
     if "alone" not in subject.made:
-        used = "<locals>" not in subject.provides.__qualname__
+        used = "<locals>" not in subject.plugin_class.__qualname__
         subject.made["alone"] = _run_alone(subject, used)
     return subject.made["alone"]
 
@@ -160,7 +160,7 @@ def _used_alone(subject: Subject) -> dict[str, Any]:
 def _run_alone(subject: Subject, used: bool) -> dict[str, Any]:
     result = subject.folder / "result.json"
     told = {
-        "plugin": _whereabouts(subject.provides),
+        "plugin": _whereabouts(subject.plugin_class),
         "config": json.loads(subject.config.model_dump_json()),
         "modalities": {
             name: {
@@ -196,11 +196,11 @@ def _run_alone(subject: Subject, used: bool) -> dict[str, Any]:
     return seen
 
 
-def _whereabouts(provides: type) -> dict[str, str]:
+def _whereabouts(plugin_class: type) -> dict[str, str]:
     return {
-        "module": provides.__module__,
-        "file": inspect.getfile(provides),
-        "name": provides.__qualname__.partition(".<locals>")[0],
+        "module": plugin_class.__module__,
+        "file": inspect.getfile(plugin_class),
+        "name": plugin_class.__qualname__.partition(".<locals>")[0],
     }
 
 
