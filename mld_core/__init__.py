@@ -16,12 +16,20 @@ if TYPE_CHECKING:
     from mld_core.contracts.method import JointModel as JointModel
     from mld_core.contracts.method import Method as Method
     from mld_core.contracts.method import MethodConfig as MethodConfig
+    from mld_core.contracts.modality import SPLITS as SPLITS
     from mld_core.contracts.modality import Autoencoder as Autoencoder
     from mld_core.contracts.modality import Classifier as Classifier
     from mld_core.contracts.modality import Metric as Metric
     from mld_core.contracts.modality import Modality as Modality
     from mld_core.contracts.modality import ModalityConfig as ModalityConfig
     from mld_core.contracts.modality import SplitName as SplitName
+    from mld_core.data.table_file import RESERVED_COLUMNS as RESERVED_COLUMNS
+    from mld_core.data.table_file import TABLE_SUFFIXES as TABLE_SUFFIXES
+    from mld_core.data.table_file import LineError as LineError
+    from mld_core.data.table_file import Table as Table
+    from mld_core.data.table_file import TableRow as TableRow
+    from mld_core.data.table_file import raise_line_errors as raise_line_errors
+    from mld_core.data.table_file import read_table as read_table
     from mld_core.errors import DataError as DataError
     from mld_core.errors import ExitCode as ExitCode
     from mld_core.errors import MLDError as MLDError
@@ -46,7 +54,17 @@ _NAMES_IN = {
         "Metric",
         "Modality",
         "ModalityConfig",
+        "SPLITS",
         "SplitName",
+    ],
+    "data.table_file": [
+        "RESERVED_COLUMNS",
+        "TABLE_SUFFIXES",
+        "LineError",
+        "Table",
+        "TableRow",
+        "raise_line_errors",
+        "read_table",
     ],
     "errors": [
         "RunDirError",

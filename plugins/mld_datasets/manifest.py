@@ -12,35 +12,37 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from mld_core import (
+    RESERVED_COLUMNS,
+    SPLITS,
+    TABLE_SUFFIXES,
     DataError,
     Dataset,
     DatasetConfig,
+    LineError,
     MLDError,
     Modality,
-    PluginError,
     SpecPath,
     Split,
     SplitName,
+    Table,
+    TableRow,
     hookimpl,
+    plugin_call,
+    raise_line_errors,
+    read_table,
 )
-from mld_datasets.random_split import drawn_splits
-from mld_datasets.table_file import Fault, Record, Table, read_table
-
-RESERVED = ("id", "label", "split")
-SPLITS = ("train", "validation", "test")
-SHOWN = 10
-"""How many faults of a manifest one error shows."""
+from mld_datasets.random_split import draw_splits
 
 
 class ManifestConfig(DatasetConfig):
-    """Where the manifest is."""
+    """Settings of the dataset `manifest`."""
 
-    path: SpecPath = Field(description="a .csv or .jsonl file; beside the spec, if relative")
+    path: SpecPath = Field(description="a .csv or .jsonl file; relative to the spec's folder")
 
     @field_validator("path")
     @classmethod
-    def _known_suffix(cls, path: Path) -> Path:
-        if path.suffix.lower() not in (".csv", ".jsonl"):
+    def _check_suffix(cls, path: Path) -> Path:
+        if path.suffix.lower() not in TABLE_SUFFIXES:
             raise ValueError("must be a file named *.csv or *.jsonl")
         return path
 
@@ -48,11 +50,11 @@ class ManifestConfig(DatasetConfig):
 class Manifest(Dataset):
     """Rows listed in a CSV or JSONL file, with one column for each modality.
 
-    A cell is the path of a file, relative to the manifest, or the datum itself where the modality
-    is inline; an empty cell is missing. Three columns are special, and none of them is needed:
-    `id` (unique; else "file name:line"), `label` (a class; may be empty) and `split` (train,
-    validation or test; else about 80, 10 and 10 per cent of the rows, drawn from the seed so that
-    rows which share a file are in one split).
+    A cell is the path of a file, relative to the manifest, or the value itself where the modality
+    is inline; an empty cell is missing. Three columns are reserved, and all of them optional:
+    `id` (unique; default "file name:line"), `label` (a class; may be empty) and `split` (train,
+    validation or test; by default about 80, 10 and 10 per cent of the rows, drawn from the seed
+    such that rows which share a file are in one split).
     """
 
     kind = "manifest"
@@ -63,162 +65,154 @@ class Manifest(Dataset):
         self, config: ManifestConfig, modalities: Mapping[str, Modality], seed: int
     ) -> None:
         super().__init__(config, modalities, seed)
-        try:
-            content = config.path.read_bytes()
-        except OSError as error:
-            raise DataError(f"{config.path}: cannot be read: {error.strerror}") from error
-        table = read_table(config.path, content)
-        reading = _Reading(config.path, table)
-        reading.check_columns(modalities)
-        self._ids = reading.ids()
-        self._labels, self._classes = reading.labels()
+        reader = _ManifestReader(read_table(config.path))
+        reader.check_columns(modalities)
+        self._ids = reader.ids()
+        self._labels, self._classes = reader.labels()
         self._sources = {
-            name: reading.sources(name, modality.inline) for name, modality in modalities.items()
+            name: reader.sources(name, modality.inline) for name, modality in modalities.items()
         }
-        self._splits = reading.splits(seed)
-        reading.settle()
-        self._state = [hashlib.sha256(content).hexdigest(), *reading.stamps]
+        self._splits = reader.splits(seed)
+        reader.raise_if_errors()
+        self._state = [reader.table.sha256, *reader.file_stats]
 
     @property
     def columns(self) -> Mapping[str, str]:
-        """The spec's modalities, which are all columns of the manifest."""
+        """The spec's modalities, all of which are columns of the manifest."""
         return {name: modality.kind for name, modality in self.modalities.items()}
 
     @property
     def classes(self) -> Sequence[str]:
-        """The labels in use, in numeric order where all are whole numbers."""
+        """The labels in use, sorted; in numeric order where all are whole numbers."""
         return self._classes
 
     def split(self, name: SplitName) -> Split:
         """The rows of a split, in the manifest's order; files are read when indexed."""
-        rows = [row for row, own in enumerate(self._splits) if own == name]
+        rows = [row for row, split in enumerate(self._splits) if split == name]
         return Split(
             ids=[self._ids[row] for row in rows],
             items={
-                own: _Column(modality, [self._sources[own][row] for row in rows])
-                for own, modality in self.modalities.items()
+                column: _Column(modality, [self._sources[column][row] for row in rows])
+                for column, modality in self.modalities.items()
             },
             labels=[self._labels[row] for row in rows] if self._classes else None,
         )
 
     def fingerprint(self) -> str:
-        """Also of the manifest's bytes, and of the size and time of each file that it names."""
-        told = " ".join([super().fingerprint(), *self._state])
-        return hashlib.sha256(told.encode()).hexdigest()
+        """Includes the manifest's bytes, and the size and time of each file that it names."""
+        text = " ".join([super().fingerprint(), *self._state])
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
-class _Reading:
-    """Reads a table column by column, and gathers everything that is wrong with it."""
+class _ManifestReader:
+    """Reads a manifest column by column, and collects all errors.
 
-    def __init__(self, path: Path, table: Table) -> None:
-        self._path = path
-        self._table = table
-        self._faults: list[Fault] = list(table.faults)
-        self.stamps: list[str] = []
-        """Size and time of each file met so far."""
+    Attributes:
+        table: the rows as parsed.
+        file_stats: size and modification time of each file seen so far.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.file_stats: list[str] = []
+        self._errors: list[LineError] = list(table.errors)
         self._files: list[tuple[int, tuple[int, int]]] = []
-        """Each of them by its row, device and number there, however it was named."""
+        """The row of each file and its (device, inode), which is the same under every name."""
 
-    def check_columns(self, wanted: Iterable[str]) -> None:
-        """DataError where the table has no rows, or no column for a modality."""
-        if not self._table.records:
-            self.settle()
-            raise DataError(f"{self._path}: has no rows")
-        usable = [column for column in self._table.columns if column not in RESERVED]
-        missing = [name for name in wanted if name not in usable]
+    def check_columns(self, modalities: Iterable[str]) -> None:
+        """DataError if a modality has no column."""
+        columns = [column for column in self.table.columns if column not in RESERVED_COLUMNS]
+        missing = [name for name in modalities if name not in columns]
         if missing:
-            seen = ", ".join(usable) or "none"
             raise DataError(
-                f"{self._path}: no column for {', '.join(missing)} (columns here, beside "
-                f"{', '.join(RESERVED)}: {seen}); name the modalities as the columns"
+                f"{self.table.path}: no column for {', '.join(missing)} (columns here, besides "
+                f"{', '.join(RESERVED_COLUMNS)}: {', '.join(columns) or 'none'}); name the "
+                "modalities like the columns"
             )
 
     def ids(self) -> list[str]:
-        """What each row is called."""
-        if "id" not in self._table.columns:
-            return [f"{self._path.name}:{record.line}" for record in self._table.records]
+        """The id of each row."""
+        if "id" not in self.table.columns:
+            return [f"{self.table.path.name}:{row.line}" for row in self.table.rows]
         lines: dict[str, int] = {}
         ids = []
-        for record in self._table.records:
-            name = self._word(record, "id")
-            if not name:
-                self._faults.append((record.line, "has no id"))
-            elif name in lines:
-                told = f"the id {name!r} is already that of line {lines[name]}"
-                self._faults.append((record.line, told))
-            lines.setdefault(name, record.line)
-            ids.append(name)
+        for row in self.table.rows:
+            row_id = self._text_cell(row, "id")
+            if not row_id:
+                self._errors.append((row.line, "has no id"))
+            elif row_id in lines:
+                message = f"the id {row_id!r} is already that of line {lines[row_id]}"
+                self._errors.append((row.line, message))
+            lines.setdefault(row_id, row.line)
+            ids.append(row_id)
         return ids
 
     def splits(self, seed: int) -> Sequence[str]:
-        """The split of each row: as told, or drawn, once all sources are known."""
-        if "split" not in self._table.columns:
-            return drawn_splits(len(self._table.records), self._files, seed)
+        """The split of each row, from its column or drawn; call it after all `sources`."""
+        if "split" not in self.table.columns:
+            return draw_splits(len(self.table.rows), self._files, seed)
         splits = []
-        for record in self._table.records:
-            split = self._word(record, "split")
+        for row in self.table.rows:
+            split = self._text_cell(row, "split")
             if split not in SPLITS:
-                told = f"the split must be one of {', '.join(SPLITS)}, not {split!r}"
-                self._faults.append((record.line, told))
+                message = f"the split must be one of {', '.join(SPLITS)}, not {split!r}"
+                self._errors.append((row.line, message))
             splits.append(split)
         return splits
 
     def labels(self) -> tuple[list[int], list[str]]:
-        """The class index of each row, −1 without one, and the classes' names."""
-        words = [self._word(record, "label") for record in self._table.records]
-        classes = sorted(set(words) - {""})
+        """The class index of each row, −1 without a label, and the names of the classes."""
+        labels = [self._text_cell(row, "label") for row in self.table.rows]
+        classes = sorted(set(labels) - {""})
         if all(re.fullmatch(r"-?[0-9]+", name) for name in classes):
             classes.sort(key=int)
-        index = {name: place for place, name in enumerate(classes)}
-        return [index.get(word, -1) for word in words], classes
+        class_index = {name: index for index, name in enumerate(classes)}
+        return [class_index.get(label, -1) for label in labels], classes
 
     def sources(self, column: str, inline: bool) -> list[Path | str | None]:
-        """What each row's item is read from: a file that exists, or the cell where inline."""
+        """What each row's item is read from: an existing file, or the cell where inline."""
         sources: list[Path | str | None] = []
-        for row, record in enumerate(self._table.records):
-            cell = record.cells.get(column)
+        for index, row in enumerate(self.table.rows):
+            cell = row.cells.get(column)
             if cell == "":
                 cell = None
             elif cell is not None and not isinstance(cell, str):
-                told = f"the cell of column {column!r} must be text, not {cell!r}"
-                self._faults.append((record.line, told))
+                message = f"the cell of column {column!r} must be text, not {cell!r}"
+                self._errors.append((row.line, message))
             elif cell is not None and not inline:
-                cell = self._path.parent / cell
-                self._stamp(row, column, cell)
+                cell = self.table.path.parent / cell
+                self._stat_file(index, column, cell)
             sources.append(cell)
         return sources
 
-    def settle(self) -> None:
-        """DataError if anything was wrong so far, with the first ten things by line."""
-        if self._faults:
-            lines = [f"{self._path}:{line}: {told}" for line, told in sorted(self._faults)]
-            more = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-            raise DataError("\n".join(lines[:SHOWN] + more))
+    def raise_if_errors(self) -> None:
+        """DataError with the first ten errors by line, if there are any."""
+        raise_line_errors(self.table.path, self._errors)
 
-    def _stamp(self, row: int, column: str, file: Path) -> None:
+    def _stat_file(self, index: int, column: str, file: Path) -> None:
         try:
-            told = file.stat()
+            stat = file.stat()
         except OSError as error:
-            fault = f"column {column!r}: {file} cannot be read: {error.strerror}"
-            self._faults.append((self._table.records[row].line, fault))
+            message = f"column {column!r}: {file} cannot be read: {error.strerror}"
+            self._errors.append((self.table.rows[index].line, message))
         else:
-            self.stamps.append(f"{told.st_size} {told.st_mtime_ns}")
-            self._files.append((row, (told.st_dev, told.st_ino)))
+            self.file_stats.append(f"{stat.st_size} {stat.st_mtime_ns}")
+            self._files.append((index, (stat.st_dev, stat.st_ino)))
 
-    def _word(self, record: Record, column: str) -> str:
-        """The cell of a special column as text; "" where there is none."""
-        cell = record.cells.get(column)
+    def _text_cell(self, row: TableRow, column: str) -> str:
+        """The cell of a reserved column as text; "" where there is none."""
+        cell = row.cells.get(column)
         if cell is None:
             return ""
         if isinstance(cell, bool) or not isinstance(cell, str | int):
-            told = f"the {column} must be text or a whole number, not {cell!r}"
-            self._faults.append((record.line, told))
+            message = f"the {column} must be text or a whole number, not {cell!r}"
+            self._errors.append((row.line, message))
         return str(cell)
 
 
 @dataclass(frozen=True)
 class _Column(Sequence[Any]):
-    """One modality's data, each read from its source when indexed."""
+    """The raw data of one modality, each read from its source when indexed."""
 
     modality: Modality
     sources: Sequence[Path | str | None]
@@ -230,23 +224,18 @@ class _Column(Sequence[Any]):
         source = self.sources[row]
         if source is None:
             return None
-        told = repr(source) if isinstance(source, str) else str(source)
+        name = repr(source) if isinstance(source, str) else str(source)
+        call = f"kind {self.modality.kind!r}: read of {name}"
         try:
-            return self.modality.read(source)
-        except MLDError:
-            raise
+            with plugin_call(call, passes=(MLDError, ValueError, OSError)):
+                return self.modality.read(source)
         except OSError as error:
-            raise ValueError(f"{told}: {error.strerror or error}") from error
+            raise ValueError(f"{name}: {error.strerror or error}") from error
         except ValueError as error:
-            raise ValueError(f"{told}: {error}") from error
-        except Exception as error:
-            said = f"{type(error).__name__}: {error}"
-            raise PluginError(
-                f"kind {self.modality.kind!r}: read failed on {told}: {said}"
-            ) from error
+            raise ValueError(f"{name}: {error}") from error
 
 
 @hookimpl
 def register_datasets() -> list[type[Dataset]]:
-    """The dataset of this module, for mld."""
+    """The datasets of this module."""
     return [Manifest]

@@ -1,4 +1,4 @@
-"""Splits that are drawn, so that no two of them share a file."""
+"""Random splits of rows, such that no two splits share a file."""
 
 from __future__ import annotations
 
@@ -8,50 +8,59 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from mld_core import SplitName
+from mld_core import SPLITS, SplitName
 
 
-def drawn_splits(rows: int, files: Sequence[tuple[int, Hashable]], seed: int) -> list[SplitName]:
-    """A tenth of the rows for validation, a tenth for test, the others for training.
+def draw_splits(rows: int, files: Sequence[tuple[int, Hashable]], seed: int) -> list[SplitName]:
+    """The split of each row: a tenth validation, a tenth test, the rest train.
 
-    Rows that share a file, by themselves or through others, are in one split. Each split has a row
-    where there are three such groups or more; where there are fewer, all rows train.
+    Rows that share a file, directly or through other rows, form a group and are in one split. Each
+    split has a row where there are at least three groups; with fewer, all rows are in train.
 
     Args:
-        files: pairs of a row and a file of its.
+        rows: how many.
+        files: pairs of a row and the identity of one of its files.
+        seed: of the draw.
     """
     groups = _groups(rows, files)
     splits: list[SplitName] = ["train"] * rows
     if len(groups) < 3:
         return splits
-    room: dict[SplitName, int] = dict.fromkeys(("validation", "test"), max(rows // 10, 1))
-    drawn: dict[SplitName, list[list[int]]] = {name: [] for name in ("train", *room)}
-    for place in np.random.default_rng(seed).permutation(len(groups)).tolist():
-        own = groups[place]
-        name = next((name for name, left in room.items() if len(own) <= left), "train")
-        drawn[name].append(own)
-        if name in room:
-            room[name] -= len(own)
-    for name in room:
-        if not drawn[name]:
-            # Each group is larger than a tenth: the smallest one then.
+    tenth = max(rows // 10, 1)
+    capacity: dict[SplitName, int] = {"validation": tenth, "test": tenth}
+    drawn: dict[SplitName, list[list[int]]] = {name: [] for name in SPLITS}
+    for index in np.random.default_rng(seed).permutation(len(groups)).tolist():
+        group = groups[index]
+        split: SplitName = next(
+            (name for name, free in capacity.items() if len(group) <= free), "train"
+        )
+        drawn[split].append(group)
+        if split in capacity:
+            capacity[split] -= len(group)
+    for split in capacity:
+        if not drawn[split]:
+            # Every group is larger than a tenth: take the smallest.
             smallest = min(drawn["train"], key=len)
             drawn["train"].remove(smallest)
-            drawn[name].append(smallest)
-    for name, chosen in drawn.items():
-        for row in (row for own in chosen for row in own):
-            splits[row] = name
+            drawn[split].append(smallest)
+    for split, groups_of_split in drawn.items():
+        for group in groups_of_split:
+            for row in group:
+                splits[row] = split
     return splits
 
 
 def _groups(rows: int, files: Sequence[tuple[int, Hashable]]) -> list[list[int]]:
-    """The rows, those together that share files; in the order of their first rows."""
-    nodes = {file: rows + at for at, file in enumerate(dict.fromkeys(file for _, file in files))}
+    """Rows grouped by shared files, in the order of each group's first row.
+
+    The groups are the connected components of the bipartite graph of rows and files.
+    """
+    nodes = {file: rows + i for i, file in enumerate(dict.fromkeys(file for _, file in files))}
     ends = ([row for row, _ in files], [nodes[file] for _, file in files])
     size = rows + len(nodes)
     edges = coo_array((np.ones(len(files)), ends), shape=(size, size))
-    _, found = connected_components(edges, directed=False)
+    _, components = connected_components(edges, directed=False)
     groups: dict[int, list[int]] = {}
-    for row, group in enumerate(found[:rows].tolist()):
-        groups.setdefault(group, []).append(row)
+    for row, component in enumerate(components[:rows].tolist()):
+        groups.setdefault(component, []).append(row)
     return list(groups.values())

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mld.inference.manifest import _table, write_table
+from mld.inference.manifest import write_table
 from mld.storage.files import append_line, read_lines
+from mld_core import read_table
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
@@ -16,7 +17,7 @@ def test_a_cell_comes_back_whatever_is_in_it(tmp_path: Path, name: str, cell: st
     rows = [{"id": "1", "word": cell}, {"id": "2", "word": "plain"}]
     path = tmp_path / name
     path.write_text(write_table(path, ("id", "word"), rows), encoding="utf-8", newline="")
-    assert [cells for _, cells in _table(path)[1]] == rows
+    assert [row.cells for row in read_table(path).rows] == rows
 
 
 @pytest.mark.parametrize("cell", ["\x85", "\u2028", "\v", "\r"])

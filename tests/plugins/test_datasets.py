@@ -288,12 +288,12 @@ def test_the_fingerprint_sees_the_manifest_and_its_files(manifest, tmp_path):
             "rows.csv:4: column 'page': sub/none.txt cannot be read: No such file or directory",
         ]),
         ("id,label,words,pages\nx,1,a,b\n", [
-            "rows.csv: no column for word, page (columns here, beside id, label, split: words, "
-            "pages); name the modalities as the columns"
+            "rows.csv: no column for word, page (columns here, besides id, label, split: words, "
+            "pages); name the modalities like the columns"
         ]),
         ("id,label\nx,1\n", [
-            "rows.csv: no column for word, page (columns here, beside id, label, split: none); "
-            "name the modalities as the columns"
+            "rows.csv: no column for word, page (columns here, besides id, label, split: none); "
+            "name the modalities like the columns"
         ]),
         ("", ["rows.csv: has no rows"]),
         ("word,page\n", ["rows.csv: has no rows"]),
@@ -357,4 +357,4 @@ def test_items_that_cannot_be_read_name_their_source(manifest, tmp_path):
         _ = items["page"][1]
     with pytest.raises(PluginError) as caught:
         _ = items["word"][1]
-    assert str(caught.value) == "kind 'word': read failed on 'bug': KeyError: 'lost'"
+    assert str(caught.value) == "kind 'word': read of 'bug' failed: KeyError: 'lost'"

@@ -5,22 +5,27 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Shaped
-from pydantic import ValidationError
 from torch import Tensor
 
 from mld.config.validation_errors import did_you_mean
 from mld.data.columns import Column, format_item_errors, open_split, plugin_call
-from mld_core import DataError, Dataset, Modality, Registry, SplitName
-
-SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
-RESERVED = ("id", "label", "split")
+from mld_core import (
+    RESERVED_COLUMNS,
+    SPLITS,
+    DataError,
+    Dataset,
+    Modality,
+    Registry,
+    raise_line_errors,
+    read_table,
+)
 
 
 @dataclass(frozen=True)
@@ -54,47 +59,49 @@ def read_manifest(
 
     DataError where a column is unknown, none is usable, or the file or an item cannot be read.
     """
-    bare = _open(path, {}, registry)
-    columns, table = _table(path)
-    foreign = [name for name in columns if name not in modalities and name not in RESERVED]
-    known = ", ".join([*modalities, *RESERVED])
-    if foreign:
-        told = "; ".join(f"{name!r}{did_you_mean(name, modalities)}" for name in foreign)
-        raise DataError(f"{path}: unknown column {told} (the run knows {known})")
-    used = {name: modality for name, modality in modalities.items() if name in columns}
+    table = read_table(path)
+    raise_line_errors(path, table.errors)
+    modality_columns = [name for name in table.columns if name not in RESERVED_COLUMNS]
+    unknown = [name for name in modality_columns if name not in modalities]
+    if unknown:
+        names = "; ".join(f"{name!r}{did_you_mean(name, modalities)}" for name in unknown)
+        available = ", ".join([*modalities, *RESERVED_COLUMNS])
+        raise DataError(f"{path}: unknown column {names} (the run has {available})")
+    used = {name: modality for name, modality in modalities.items() if name in modality_columns}
     if not used:
         raise DataError(f"{path}: no column is a modality of the run ({', '.join(modalities)})")
-    dataset = _open(path, used, registry) if used else bare
-    named = "id" in columns
-    places = {
-        str(cells["id"]) if named else f"{path.name}:{line}": place
-        for place, (line, cells) in enumerate(table)
+    dataset = _open(path, used, registry)
+    has_ids = "id" in table.columns
+    row_of = {
+        str(row.cells["id"]) if has_ids else f"{path.name}:{row.line}": index
+        for index, row in enumerate(table.rows)
     }
-    present = torch.zeros(len(table), len(modalities), dtype=torch.bool)
+    present = torch.zeros(len(table.rows), len(modalities), dtype=torch.bool)
     items: dict[str, Tensor] = {}
-    faults: list[str] = []
+    errors: list[str] = []
     for split_name in SPLITS:
         split = open_split(dataset, split_name, used)
-        rows = torch.tensor([places[own] for own in split.ids], dtype=torch.int64)
+        rows = torch.tensor([row_of[row_id] for row_id in split.ids], dtype=torch.int64)
         for index, (name, modality) in enumerate(modalities.items()):
             if name not in used or not len(rows):
                 continue
-            here = torch.zeros(len(rows), dtype=torch.bool)
-            loaded = Column(split, name, dataset.kind, modality).load(here, faults, told=name)
-            present[rows, index] = here
+            split_present = torch.zeros(len(rows), dtype=torch.bool)
+            column = Column(split, name, dataset.kind, modality)
+            loaded = column.load(split_present, errors, told=name)
+            present[rows, index] = split_present
             if loaded is not None:
-                whole = loaded.new_zeros((len(table), *loaded.shape[1:]))
-                items.setdefault(name, whole)[rows] = loaded
-    if faults:
-        raise DataError(format_item_errors(str(path), faults))
+                zeros = loaded.new_zeros((len(table.rows), *loaded.shape[1:]))
+                items.setdefault(name, zeros)[rows] = loaded
+    if errors:
+        raise DataError(format_item_errors(str(path), errors))
     return ManifestRows(
         path,
-        columns,
-        tuple(cells for _, cells in table),
-        tuple(places),
+        table.columns,
+        tuple(row.cells for row in table.rows),
+        tuple(row_of),
         items,
         present,
-        tuple(str(cells.get("label") or "") for _, cells in table),
+        tuple(str(row.cells.get("label") or "") for row in table.rows),
     )
 
 
@@ -104,36 +111,8 @@ def _open(path: Path, modalities: Mapping[str, Modality], registry: Registry) ->
         config = plugin_class.Config.model_validate({"path": path})
         with plugin_call(plugin_class.kind, "the constructor"):
             return plugin_class(config, modalities, 0)
-    except ValidationError as error:
-        told = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
-        raise DataError(f"{path}: {told}") from error
     except (ValueError, OSError) as error:
         raise DataError(f"{path}: {error}") from error
-
-
-def _table(path: Path) -> tuple[tuple[str, ...], list[tuple[int, dict[str, Any]]]]:
-    """All columns, and each row with its line; the dataset has found nothing wrong here."""
-    text = path.read_bytes().decode("utf-8-sig")
-    rows = list(_csv_rows(text) if path.suffix.lower() == ".csv" else _json_rows(text))
-    return tuple(dict.fromkeys(name for _, cells in rows for name in cells)), rows
-
-
-def _csv_rows(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header: list[str] = []
-    line = 1
-    for cells in reader:
-        if not header:
-            header = cells
-        elif cells:
-            yield line, dict(zip(header, cells, strict=True))
-        line = reader.line_num + 1
-
-
-def _json_rows(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for line, told in enumerate(text.split("\n"), 1):
-        if told.strip():
-            yield line, json.loads(told)
 
 
 def write_table(path: Path, columns: tuple[str, ...], rows: list[Mapping[str, Any]]) -> str:

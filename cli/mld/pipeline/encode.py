@@ -8,12 +8,11 @@ from mld.data.encoding import encode_present
 from mld.data.loading import Data, Rows
 from mld.data.types import LatentCache, SplitLatents
 from mld.runtime.context import RunContext
-from mld_core import Autoencoder, NumericalError, SplitName
+from mld_core import SPLITS, Autoencoder, NumericalError
 from mld_core.diffusion.latent_layout import LatentLayout
 from mld_core.diffusion.standardiser import Standardiser
 
 STAGE = "latents"
-SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
 def cache_latents(

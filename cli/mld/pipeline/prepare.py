@@ -10,10 +10,9 @@ from mld.config.spec import Spec
 from mld.data.loading import Data, fit_modalities, load_data, load_modalities, open_dataset
 from mld.runtime.context import RunContext
 from mld.storage.digests import code_digest
-from mld_core import DataError, Modality, Registry, SplitName
+from mld_core import SPLITS, DataError, Modality, Registry
 
 STAGE = "data"
-SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
