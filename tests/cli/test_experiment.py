@@ -219,7 +219,7 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bits(
     done: Path, spec_file: Path, tmp_path: Path, job: str, update: int
 ) -> None:
     out = tmp_path / "small"
-    command = [sys.executable, str(WORLDS / "world.py"), str(spec_file), str(out)]
+    command = [sys.executable, str(WORLDS / "small_run.py"), str(spec_file), str(out)]
     environment = {**os.environ, "MLD_STORE": str(tmp_path / "store"), "PYTHONPATH": str(WORLDS)}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 

@@ -1,4 +1,4 @@
-"""Runs over the small modalities, in this process or as a script in another."""
+"""Small runs over the fixture plugins, in this process or as a script in another."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ generate: {num_samples: 60, num_previews: 2, steps: 10}
 evaluate: {steps: 100, batch_size: 32, learning_rate: 0.01}
 compute: {threads: 1}
 """
+MODULES = {
+    "points": "mld_points",
+    "marks": "mld_marks",
+    "relay": "mld_relay",
+    "examples": "mld_datasets.examples",
+    "manifest": "mld_datasets.manifest",
+}
 
 
 def registry() -> Registry:
     """The small modalities, a small method and the built-in datasets, nothing else."""
-    told = {
-        "points": "mld_points",
-        "marks": "mld_marks",
-        "relay": "mld_relay",
-        "examples": "mld_datasets.examples",
-        "manifest": "mld_datasets.manifest",
-    }
-    return Registry([EntryPoint(kind, module, "mld") for kind, module in told.items()])
+    return Registry([EntryPoint(kind, module, "mld") for kind, module in MODULES.items()])
 
 
 if __name__ == "__main__":
     spec, out, *overrides = sys.argv[1:]
-    known = registry()
-    print(run(load_spec(Path(spec), known, overrides), RunDir(Path(out)), known))
+    plugins = registry()
+    print(run(load_spec(Path(spec), plugins, overrides), RunDir(Path(out)), plugins))
