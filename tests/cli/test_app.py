@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from mld.app import app
 
-WORLDS = Path(__file__).parent / "plugins"
+PLUGINS = Path(__file__).parent / "plugins"
 SPEC = """\
 name: bad
 data: {kind: examples, train: 40, validation: 10, test: 10}
@@ -36,11 +36,11 @@ def mld(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result
 @pytest.fixture
 def small(mld: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """The same, where the small test modalities are installed and small.yaml is theirs."""
-    monkeypatch.syspath_prepend(str(WORLDS))
-    import world
+    monkeypatch.syspath_prepend(str(PLUGINS))
+    import small_run
 
-    monkeypatch.setattr("mld_core.plugins.registry.Registry", world.registry)
-    Path("small.yaml").write_text(world.SPEC)
+    monkeypatch.setattr("mld_core.plugins.registry.Registry", small_run.registry)
+    Path("small.yaml").write_text(small_run.SPEC)
     return mld
 
 

@@ -14,13 +14,13 @@ from mld.app import app
 from mld.conformance import CHECKS
 from mld_core import Registry
 
-WORLDS = Path(__file__).parent / "plugins"
+PLUGINS = Path(__file__).parent / "plugins"
 
 
 @pytest.fixture
 def mld(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """The command line, where the tiny plugins are installed."""
-    monkeypatch.syspath_prepend(str(WORLDS))
+    monkeypatch.syspath_prepend(str(PLUGINS))
     points = [EntryPoint(kind, f"mld_{kind}", "mld") for kind in ("tiny", "rows")]
     monkeypatch.setattr("mld_core.plugins.registry.Registry", lambda: Registry(points))
     return lambda *words: CliRunner().invoke(app, list(words))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-WORLDS = Path(__file__).parent / "plugins"
-sys.path.insert(0, str(WORLDS))
+PLUGINS = Path(__file__).parent / "plugins"
+sys.path.insert(0, str(PLUGINS))
 import broken_datasets  # noqa: E402
 import broken_modalities  # noqa: E402
 from mld_tiny import Rows, Tiny, TinyWords  # noqa: E402

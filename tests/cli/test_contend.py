@@ -17,7 +17,7 @@ from mld.pipeline.run import run
 from mld.storage.run_dir import RunDir
 from mld_core import PluginError, Registry, SpecError
 
-WORLDS = Path(__file__).parent / "plugins"
+PLUGINS = Path(__file__).parent / "plugins"
 RELAY = "diffuse={method: relay, steps: 300, batch_size: 32, learning_rate: 0.01}"
 SMALL = ["diffuse.steps=60", "autoencode.steps=60", "evaluate.steps=30", "generate.guidance=0"]
 Told = Callable[..., Any]
@@ -25,19 +25,19 @@ Told = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def registry() -> Iterator[Registry]:
-    sys.path.insert(0, str(WORLDS))
-    import world
+    sys.path.insert(0, str(PLUGINS))
+    import small_run
 
-    yield world.registry()
-    sys.path.remove(str(WORLDS))
+    yield small_run.registry()
+    sys.path.remove(str(PLUGINS))
 
 
 @pytest.fixture(scope="module")
 def told(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Told:
-    import world
+    import small_run
 
     path = tmp_path_factory.mktemp("spec") / "small.yaml"
-    path.write_text(world.SPEC)
+    path.write_text(small_run.SPEC)
     return lambda *overrides: load_spec(path, registry, overrides)
 
 

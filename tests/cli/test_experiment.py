@@ -23,27 +23,27 @@ from mld.pipeline.run import report, run
 from mld.storage.run_dir import STAGES, RunDir
 from mld_core import DataError, NumericalError, Registry, RunDirError, SpecError
 
-WORLDS = Path(__file__).parent / "plugins"
+PLUGINS = Path(__file__).parent / "plugins"
 
 
 @pytest.fixture(scope="module")
-def world() -> Any:
-    sys.path.insert(0, str(WORLDS))
-    import world
+def small_run() -> Any:
+    sys.path.insert(0, str(PLUGINS))
+    import small_run
 
-    yield world
-    sys.path.remove(str(WORLDS))
-
-
-@pytest.fixture(scope="module")
-def registry(world: Any) -> Registry:
-    return world.registry()
+    yield small_run
+    sys.path.remove(str(PLUGINS))
 
 
 @pytest.fixture(scope="module")
-def spec_file(world: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def registry(small_run: Any) -> Registry:
+    return small_run.registry()
+
+
+@pytest.fixture(scope="module")
+def spec_file(small_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("spec") / "small.yaml"
-    path.write_text(world.SPEC)
+    path.write_text(small_run.SPEC)
     return path
 
 
@@ -219,8 +219,8 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bits(
     done: Path, spec_file: Path, tmp_path: Path, job: str, update: int
 ) -> None:
     out = tmp_path / "small"
-    command = [sys.executable, str(WORLDS / "small_run.py"), str(spec_file), str(out)]
-    environment = {**os.environ, "MLD_STORE": str(tmp_path / "store"), "PYTHONPATH": str(WORLDS)}
+    command = [sys.executable, str(PLUGINS / "small_run.py"), str(spec_file), str(out)]
+    environment = {**os.environ, "MLD_STORE": str(tmp_path / "store"), "PYTHONPATH": str(PLUGINS)}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
     def reached() -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-WORLDS = Path(__file__).parent / "plugins"
+PLUGINS = Path(__file__).parent / "plugins"
 HOSTILE = {
     "raises": "raise RuntimeError('no luck')",
     "exits": "import sys; sys.exit(0)",
@@ -36,7 +36,7 @@ class World:
         self.folder = folder
         self.site = folder / "site"
         self.site.mkdir()
-        self.install("mld_points", "points", (WORLDS / "mld_points.py").read_text())
+        self.install("mld_points", "points", (PLUGINS / "mld_points.py").read_text())
 
     def install(self, module: str, kind: str, code: str) -> None:
         mark = f"open({str(self.folder / f'{module}.imported')!r}, 'w').close()\n"

@@ -22,37 +22,37 @@ from mld.storage.run_dir import RunDir
 from mld_core import DataError, Registry, RunDirError, SpecError
 from mld_core.information.likelihood import log_scale
 
-WORLDS = Path(__file__).parent / "plugins"
+PLUGINS = Path(__file__).parent / "plugins"
 NAMES = ("left", "right", "third")
 
 
 @pytest.fixture(scope="module")
-def world() -> Any:
-    sys.path.insert(0, str(WORLDS))
-    import world
+def small_run() -> Any:
+    sys.path.insert(0, str(PLUGINS))
+    import small_run
 
-    yield world
-    sys.path.remove(str(WORLDS))
+    yield small_run
+    sys.path.remove(str(PLUGINS))
 
 
 @pytest.fixture(scope="module")
-def registry(world: Any) -> Registry:
-    return world.registry()
+def registry(small_run: Any) -> Registry:
+    return small_run.registry()
 
 
-def trained(world: Any, registry: Registry, folder: Path, *overrides: str) -> Path:
+def trained(small_run: Any, registry: Registry, folder: Path, *overrides: str) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLD_STORE", str(folder / "store"))
-        (folder / "small.yaml").write_text(world.SPEC)
+        (folder / "small.yaml").write_text(small_run.SPEC)
         spec = load_spec(folder / "small.yaml", registry, ["generate.num_samples=5", *overrides])
         run(spec, RunDir(folder / "small"), registry)
     return folder / "small"
 
 
 @pytest.fixture(scope="module")
-def done(world: Any, registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def done(small_run: Any, registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run, not to be changed."""
-    return trained(world, registry, tmp_path_factory.mktemp("done"))
+    return trained(small_run, registry, tmp_path_factory.mktemp("done"))
 
 
 @pytest.fixture(scope="module")
@@ -307,11 +307,11 @@ def test_a_manifest_that_does_not_fit_is_refused(
 
 
 def test_a_run_without_marginals_says_so(
-    world: Any, registry: Registry, mld: Any, tmp_path: Path
+    small_run: Any, registry: Registry, mld: Any, tmp_path: Path
 ) -> None:
     (tmp_path / "p").mkdir()
     overrides = ["diffuse.roles=paper", "generate.guidance=0", "diffuse.steps=20"]
-    folder = trained(world, registry, tmp_path / "p", *overrides)
+    folder = trained(small_run, registry, tmp_path / "p", *overrides)
     path = manifest(tmp_path / "m", gaps=True)
     for words in (("score", folder, path), ("information", folder)):
         told = mld(*words)
