@@ -18,7 +18,7 @@ from mld.bench.grid import grid
 from mld.bench.leaderboard import write_leaderboard
 from mld.bench.suite import SuiteSpec, load_suite
 from mld.bench.tables import NOTHING, difference_table, groups_of, main_table, overall_table
-from mld.reporting.plots import Series, Spot, scatter_chart
+from mld.reporting.charts import Point, Series, scatter_chart
 from mld.storage.run_dir import STAGES
 
 BASE = """
@@ -271,7 +271,7 @@ def test_solvers_are_strands_and_each_strength_has_its_chart(suite: Callable[...
 
 def test_points_stand_where_their_values_are() -> None:
     chart = scatter_chart(
-        [Series(0, [Spot(1, 0.5, "x"), Spot(10, 0.6, "y")]), Series(1, [Spot(100, 0.7, "<z>")])],
+        [Series(0, [Point(1, 0.5, "x"), Point(10, 0.6, "y")]), Series(1, [Point(100, 0.7, "<z>")])],
         "NFE",
         "coherence",
     )
@@ -282,11 +282,11 @@ def test_points_stand_where_their_values_are() -> None:
     assert x2 - x1 == pytest.approx(x3 - x2, abs=0.2)  # a logarithmic axis
     assert y1 - y2 == pytest.approx(y2 - y3, abs=0.2)
     assert "&lt;z&gt;" in chart
-    assert scatter_chart([Series(0, [Spot(1, 1, "x")])], "NFE", "coherence") == ""
+    assert scatter_chart([Series(0, [Point(1, 1, "x")])], "NFE", "coherence") == ""
 
 
 def test_a_share_stands_on_an_even_axis_however_wide() -> None:
-    spots = [Spot(place, share, "") for place, share in enumerate((0.05, 0.5, 0.95))]
+    spots = [Point(place, share, "") for place, share in enumerate((0.05, 0.5, 0.95))]
     chart = scatter_chart([Series(0, spots)], "NFE", "coherence")
     low, middle, high = (float(own) for own in re.findall(r"translate\([\d.]+ ([\d.]+)\)", chart))
     assert low - middle == pytest.approx(middle - high, abs=0.2)

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from mld.bench.aggregate import Line
 from mld.bench.suite import SuiteSpec
 from mld.bench.tables import Group
-from mld.reporting.plots import Series, Spot, mark, scatter_chart
+from mld.reporting.charts import Point, Series, legend_mark, scatter_chart
 
 Place = tuple[float, float]
 
@@ -81,7 +81,7 @@ class _Strands:
         found = []
         for number, name in enumerate(self.names):
             spots = [
-                Spot(*place, line.variant)
+                Point(*place, line.variant)
                 for line in self._lines
                 if self.name(line) == name and facet.holds(line) and (place := spot(line))
             ]
@@ -133,4 +133,4 @@ def _placed(across: str) -> Callable[[Line], Place | None]:
 
 def legend_of(told: SuiteSpec, group: Group) -> list[tuple[Markup, str]]:
     """Mark and name of each strand."""
-    return [(mark(number), name) for number, name in enumerate(_Strands(told, group).names)]
+    return [(legend_mark(number), name) for number, name in enumerate(_Strands(told, group).names)]

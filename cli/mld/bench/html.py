@@ -26,7 +26,8 @@ from mld.bench.tables import (
 )
 from mld.config.yaml_document import dump_yaml
 from mld.reporting.charts import Dot
-from mld.reporting.html import environment, number
+from mld.reporting.html import environment
+from mld.reporting.number_format import format_number
 from mld.storage.run_dir import STAGES, RunDir
 
 SHOWN = 12
@@ -127,7 +128,7 @@ def _headlines(bench: Bench, groups: Sequence[Group]) -> list[tuple[str, str, st
     lines = [line for group in groups for line in group.lines]
     keys = {key for line in lines for key in line.keys.values()}
     sets = f"{len(groups)} sets of modalities" if len(groups) > 1 else "one set of modalities"
-    found.append(("Cells done", number(len(keys)), f"on {sets}"))
+    found.append(("Cells done", format_number(len(keys)), f"on {sets}"))
     return found
 
 
@@ -167,7 +168,7 @@ def _panel(group: Group, column: str, title: str, marked: str, what: str) -> Pan
         Track(
             item.method,
             [Dot(item.value, hollow=True)],
-            Entry(number(item.value), note=item.source),
+            Entry(format_number(item.value), note=item.source),
             apart=True,
         )
         for item in group.published

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from mld.bench.aggregate import Figure, Line, mean_less
 from mld.bench.suite import Published, SuiteSpec
-from mld.reporting.html import number
+from mld.reporting.number_format import format_fixed, format_number
 
 MAIN = ("joint_coherence", "conditional_coherence", "joint_frechet", "conditional_frechet")
 """What variants are compared by in a few words."""
@@ -194,7 +194,9 @@ def _table(group: Group, title: str, columns: dict[str, tuple[str, str]]) -> Tab
     for method in dict.fromkeys(item.method for item in group.published):
         own = {item.metric: item for item in group.published if item.method == method}
         entries = [
-            Entry(number(own[column].value), note=own[column].source) if column in own else NOTHING
+            Entry(format_number(own[column].value), note=own[column].source)
+            if column in own
+            else NOTHING
             for column in known
         ]
         if any(entry is not NOTHING for entry in entries):
@@ -249,17 +251,18 @@ def read(figure: Figure, column: str, best: bool = False) -> Entry:
 def value(told: float, column: str) -> str:
     """A number as its column is read: shares with three digits behind the point."""
     if any(word in column for word in ("coherence", "ceiling", "accuracy")):
-        return f"{told:.3f}".replace("-", "−")
-    return number(round(told) if abs(told) >= 1000 else told)
+        return format_fixed(told, 3)
+    return format_number(round(told) if abs(told) >= 1000 else told)
 
 
 def difference(figure: Figure | None, of: str) -> Entry:
     """A difference with its sign; marked where its interval leaves out 0."""
     if figure is None:
         return NOTHING
-    told = f"{figure.value:+.3f}".replace("-", "−")
+    told = format_fixed(figure.value, 3, signed=True)
     if figure.low is None or figure.high is None:
         return Entry(told, note=f"one {of}")
-    note = f"{figure.low:+.3f} to {figure.high:+.3f}".replace("-", "−")
+    low, high = (format_fixed(end, 3, signed=True) for end in (figure.low, figure.high))
+    note = f"{low} to {high}"
     hint = f"95 % interval, paired over {figure.n} {of}{'s' if figure.n > 1 else ''}"
     return Entry(told, figure.low > 0 or figure.high < 0, note, hint)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mld.inference.manifest import ManifestRows, write_table
 from mld.reporting.gallery import GalleryCell, GalleryPage, Row, exhibits, write_gallery
+from mld.reporting.number_format import format_fixed
 from mld.storage.files import atomic_write
 from mld_core import DataError, Modality
 from mld_core.diffusion.sampling import ScoreModel
@@ -106,7 +107,7 @@ def score_rows(
             seed,
             shared=True,
             held_out=held_out,
-            on_progress=lambda node, done=done: told(done + node / NODES / len(parts)),  # type: ignore[misc]
+            told=lambda node, done=done: told(done + node / NODES / len(parts)),  # type: ignore[misc]
         )
         if not all(bool(own.isfinite().all()) for own in found.errors.values()):
             raise DataError(
@@ -200,12 +201,13 @@ def write_page(
     for own in [score for score in scores if score.overall][:shown]:
         assert own.overall is not None
         assert own.mean_pairwise_pmi is not None
-        notes = [
-            f"{_signed(own.mean_pairwise_pmi[0])} ± {own.mean_pairwise_pmi[1]:.2f} nats a pair"
-        ]
-        notes += [f"overall {_signed(own.overall[0])}"]
+        pmi, error = own.mean_pairwise_pmi
+        notes = [f"{format_fixed(pmi, signed=True)} ± {error:.2f} nats a pair"]
+        notes += [f"overall {format_fixed(own.overall[0], signed=True)}"]
         notes += [f"label {own.label}"] if own.label else []
-        notes += [f"{a}, {b}: {_signed(told[0])}" for (a, b), told in own.pairs.items()]
+        notes += [
+            f"{a}, {b}: {format_fixed(told[0], signed=True)}" for (a, b), told in own.pairs.items()
+        ]
         cells = {
             name: GalleryCell(
                 exhibits(modalities[name], manifest_rows.items[name][own.place]),
@@ -215,9 +217,8 @@ def write_page(
         }
         rows.append(Row(own.id, notes, cells))
     lede = (
-        f"{len(scores):,} rows of {manifest_rows.path.name}, "
-        "scored by how many nats their modalities tell about each other: "
-        "below zero where chance would have paired them better."
+        f"{len(scores):,} rows of {manifest_rows.path.name}, scored by how many nats their "
+        "modalities tell about each other: below zero where chance would have paired them better."
     )
     about = (
         "Those that belong together least come first. Log-densities are per unit of the "
@@ -225,7 +226,3 @@ def write_page(
     )
     names = list(modalities)
     write_gallery(path, GalleryPage("Suspicious rows", lede, names, about, rows))
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")

@@ -6,8 +6,7 @@ What a file is shown as follows from its suffix alone.
 from __future__ import annotations
 
 import base64
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +14,12 @@ from typing import Literal
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from mld.reporting.charts import Dot, dot_track
+from mld.reporting.number_format import (
+    format_duration,
+    format_fixed,
+    format_interval,
+    format_number,
+)
 from mld_core import RunDirError
 
 _SHOWN_AS: dict[str, tuple[Literal["picture", "sound"], str]] = {
@@ -88,45 +93,18 @@ def _enlarged(data: bytes) -> tuple[int, int] | tuple[None, None]:
 
 def environment(*packages: str) -> Environment:
     """Jinja environment over the shared templates and those of other packages."""
-    made = Environment(
+    jinja = Environment(
         loader=ChoiceLoader([PackageLoader(name) for name in ("mld.reporting", *packages)]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(number=number, nats=_nats, interval=_interval, duration=_duration)
-    made.globals.update(Dot=Dot, dot_track=dot_track)
-    return made
-
-
-def number(value: float | None) -> str:
-    """Three significant digits, or a whole number whole."""
-    if value is None:
-        return "–"
-    if value == round(value):
-        return f"{value:,.0f}"
-    digits = 2 - math.floor(math.log10(abs(value)))
-    told = f"{value:,.{max(digits, 0)}f}" if digits < 7 else f"{value:.2e}"
-    return told.replace("-", "−")
-
-
-def _nats(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")
-
-
-def _interval(told: Mapping[str, float]) -> str:
-    return f"{told['low']:.2f}–{told['high']:.2f}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 1:
-        return f"{1000 * seconds:.3g} ms"
-    if seconds < 60:
-        return f"{seconds:.3g} s"
-    if seconds < 600:
-        return f"{int(seconds // 60)} min {int(seconds % 60)} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
+    jinja.filters.update(
+        number=format_number,
+        nats=format_fixed,
+        interval=format_interval,
+        duration=format_duration,
+    )
+    jinja.globals.update(Dot=Dot, dot_track=dot_track)
+    return jinja

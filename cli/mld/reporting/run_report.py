@@ -12,7 +12,8 @@ import yaml
 from markupsafe import Markup
 
 from mld.reporting.charts import line_chart
-from mld.reporting.html import Exhibit, environment, exhibits_of, number
+from mld.reporting.html import Exhibit, environment, exhibits_of
+from mld.reporting.number_format import format_fixed, format_number
 from mld.storage.digests import file_digest
 from mld.storage.run_dir import RunDir
 
@@ -200,7 +201,7 @@ def _curve(name: str, job: list[dict[str, Any]], losses: Sequence[float | None])
     if train:
         told = "validation" if validation else "training"
         update, loss = (validation or train)[-1]
-        caption = f"{told} {number(loss)}"
+        caption = f"{told} {format_number(loss)}"
         label = f"{name}: {caption} after {update:,} steps"
         chart = line_chart(train, validation, job[-1]["steps"], label)
         yield Curve(name, chart, caption)
@@ -225,7 +226,7 @@ def _information(run_dir: RunDir, names: Sequence[str]) -> Information | None:
 
 def _settling(name: str, convergence: Sequence[tuple[int, float, float]]) -> Curve:
     nodes, value, error = convergence[-1]
-    caption = f"{value:.3f} ± {error:.3f} with {nodes} noise levels".replace("-", "−")
+    caption = f"{format_fixed(value, 3)} ± {error:.3f} with {nodes} noise levels"
     points = [(float(count), own) for count, own, _ in convergence]
     return Curve(name, line_chart([], points, nodes, f"{name}: {caption}"), caption)
 
