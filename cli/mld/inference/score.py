@@ -107,7 +107,7 @@ def score_rows(
             seed,
             shared=True,
             held_out=held_out,
-            told=lambda node, done=done: told(done + node / NODES / len(parts)),  # type: ignore[misc]
+            on_progress=lambda node, done=done: told(done + node / NODES / len(parts)),  # type: ignore[misc]
         )
         if not all(bool(own.isfinite().all()) for own in found.errors.values()):
             raise DataError(
