@@ -97,7 +97,7 @@ def test_a_generated_modality_is_installed_used_and_uninstalled(
         assert "taken" in _refusal(outside, folder)
         spec = f"{generated}/spectrum.yaml"
         if editable:
-            outside.mld("spec", "check", spec)
+            outside.mld("spec", "validate", spec)
         else:
             run = str(folder / "run")
             outside.mld("run", spec, "--out", run, "--set", "compute.threads=1")
@@ -110,7 +110,7 @@ def test_a_generated_modality_is_installed_used_and_uninstalled(
     finally:
         outside.pip("uninstall", "--yes", "--quiet", "mld-spectrum")
     assert outside.kinds() == before
-    outside.mld("spec", "check", spec, code=3)
+    outside.mld("spec", "validate", spec, code=3)
 
 
 @pytest.mark.slow

@@ -6,14 +6,14 @@ it, so that help and completion are quick.
 
 from __future__ import annotations
 
-import os
 import signal
+from collections.abc import Callable
 from typing import Annotated, Any, Optional
 
 import typer
 
 from mld.commands import bench, check, plugins, query, run, sample, spec
-from mld.commands.common import command as told
+from mld.commands.common import PluginSelection, command
 
 app = typer.Typer(
     help="Any-to-any generation over your own modalities.",
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (
+_COMMANDS: tuple[Callable[..., None], ...] = (
     run.run,
     sample.sample,
     query.impute,
@@ -32,13 +32,15 @@ for command in (
     plugins.datasets,
     plugins.methods,
     check.check,
-):
-    app.command()(command)
+)
+for _command in _COMMANDS:
+    app.command()(_command)
 app.command("new-modality")(plugins.new_modality)
 
-spec_app = typer.Typer(help="Write and check spec.", no_args_is_help=True)
-for command in (spec.check, spec.schema, spec.init):
-    spec_app.command()(command)
+spec_app = typer.Typer(help="Write and validate specs.", no_args_is_help=True)
+_SPEC_COMMANDS: tuple[Callable[..., None], ...] = (spec.validate, spec.schema, spec.init)
+for _command in _SPEC_COMMANDS:
+    spec_app.command()(_command)
 app.add_typer(spec_app, name="spec")
 app.add_typer(bench.app, name="bench")
 
@@ -53,32 +55,34 @@ def _interrupt(number: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
 
-@told
-def _version(wanted: bool) -> None:
-    if not wanted:
+@command
+def _print_versions(requested: bool) -> None:
+    if not requested:
         return
     from importlib.metadata import version
 
-    from mld_core import Registry
-
     typer.echo(f"mld-toolkit {version('mld-toolkit')}")
     typer.echo(f"torch {version('torch')}")
-    for kind, home in Registry().installed().items():
-        typer.echo(f"plugin {kind}: {home}")
+    for kind, distribution in PluginSelection.from_environment().registry().installed().items():
+        typer.echo(f"plugin {kind}: {distribution}")
     raise typer.Exit
 
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Versions of everything."),
+        typer.Option(
+            "--version",
+            callback=_print_versions,
+            is_eager=True,
+            help="Print the versions of mld, torch and all plugins.",
+        ),
     ] = False,
     no_plugin: Annotated[
         Optional[list[str]],  # noqa: UP045  (typer reads annotations on Python 3.11)
         typer.Option(metavar="NAME", help="Block a kind or a distribution; may be repeated."),
     ] = None,
 ) -> None:
-    if no_plugin:
-        known = os.environ.get("MLD_NO_PLUGINS", "")
-        os.environ["MLD_NO_PLUGINS"] = ",".join([*no_plugin, known])
+    context.obj = PluginSelection.from_environment(no_plugin or [])

@@ -2,8 +2,7 @@
 
 One entry point of the group `mld` stands for one kind and bears its name. A plugin that cannot be
 used is recorded with its distribution, version, stage and reason, and hurts nobody until its kind
-is wanted. Two environment variables choose among plugins, by kind or by distribution: MLD_PLUGINS
-(only these) and MLD_NO_PLUGINS (none of these, or "1" for none at all).
+is wanted.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
@@ -68,16 +67,29 @@ class Entry:
 class Registry:
     """The plugins of this environment by kind; each is imported when first asked for.
 
-    PluginError if MLD_PLUGINS or MLD_NO_PLUGINS names one that is not installed.
+    Args:
+        points: the entry points; all those installed if not given.
+        allowed: kinds or distributions; unless it is empty, only these are used.
+        blocked: kinds or distributions that are not used; "1" blocks every plugin.
+
+    PluginError if `allowed` or `blocked` names one that is not installed.
     """
 
-    def __init__(self, points: list[EntryPoint] | None = None) -> None:
+    def __init__(
+        self,
+        points: list[EntryPoint] | None = None,
+        *,
+        allowed: Collection[str] = (),
+        blocked: Collection[str] = (),
+    ) -> None:
         found: dict[str, list[EntryPoint]] = {}
         for point in entry_points(group=GROUP) if points is None else points:
             known = found.setdefault(point.name, [])
             if all(origin(point) != origin(other) for other in known):
                 known.append(point)
-        choice = Selection([point for known in found.values() for point in known])
+        choice = Selection(
+            [point for known in found.values() for point in known], allowed, blocked
+        )
         self._points: dict[str, list[EntryPoint]] = {}
         self._entries: dict[str, list[Entry]] = {}
         for kind, known in found.items():

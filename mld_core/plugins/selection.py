@@ -1,31 +1,32 @@
-"""What the environment says about which plugins may be used.
-
-MLD_PLUGINS lists kinds or distributions, and only these are used; MLD_NO_PLUGINS lists those that
-are not, or is "1" for none at all.
-"""
+"""Which of the installed plugins may be used."""
 
 from __future__ import annotations
 
 import difflib
-import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from importlib.metadata import EntryPoint
 
 from mld_core.errors import PluginError
 
-_ONLY, _NONE = "MLD_PLUGINS", "MLD_NO_PLUGINS or --no-plugin"
+ALL = "1"
+"""In the place of a name: block every plugin."""
+
+_ALLOWED = "MLD_PLUGINS or Registry(allowed=...)"
+_BLOCKED = "MLD_NO_PLUGINS, --no-plugin or Registry(blocked=...)"
 
 
 class Selection:
     """The user's choice among installed plugins. PluginError if it names one that is not."""
 
-    def __init__(self, points: list[EntryPoint]) -> None:
+    def __init__(
+        self, points: list[EntryPoint], allowed: Collection[str], blocked: Collection[str]
+    ) -> None:
         names = {name for point in points for name in _names(point)}
-        self._only = _listed("MLD_PLUGINS")
-        self._none = _listed("MLD_NO_PLUGINS")
-        for source, told in ((_ONLY, self._only), (_NONE, self._none - {"1"})):
-            for name in sorted(told - names):
+        self._allowed = set(allowed)
+        self._blocked = set(blocked)
+        for source, chosen in ((_ALLOWED, self._allowed), (_BLOCKED, self._blocked - {ALL})):
+            for name in sorted(chosen - names):
                 known = ", ".join(sorted(names)) or "none"
                 raise PluginError(
                     f"{source} names {name!r}, which is no installed kind or distribution "
@@ -34,13 +35,9 @@ class Selection:
 
     def blocked_by(self, point: EntryPoint) -> str:
         """What keeps a plugin out; "" if nothing does."""
-        if self._none & {*_names(point), "1"}:
-            return _NONE
-        return _ONLY if self._only and not self._only & _names(point) else ""
-
-
-def _listed(variable: str) -> set[str]:
-    return {name.strip() for name in os.environ.get(variable, "").split(",")} - {""}
+        if self._blocked & {*_names(point), ALL}:
+            return _BLOCKED
+        return _ALLOWED if self._allowed and not self._allowed & _names(point) else ""
 
 
 def _names(point: EntryPoint) -> set[str]:

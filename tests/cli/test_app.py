@@ -104,7 +104,7 @@ def test_a_missing_spec_is_a_spec_error(mld: Callable[..., Result]) -> None:
 
 def test_a_small_number_in_scientific_notation_is_a_number(mld: Callable[..., Result]) -> None:
     Path("bad.yaml").write_text(SPEC + "autoencode: {learning_rate: 1e-3}\n")
-    done = mld("spec", "check", "bad.yaml", "--json")
+    done = mld("spec", "validate", "bad.yaml", "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["autoencode"]["learning_rate"] == 0.001
 
@@ -202,7 +202,13 @@ def test_the_plan_is_printed_and_nothing_is_written(small: Callable[..., Result]
         (["sample", "."], 6, "no run directory"),
         (["sample", ".", "--given", "digit"], 2, "NAME=DATUM"),
         (["report", "."], 6, "has not finished stage evaluate"),
-        (["run", "small.yaml", "--redo", "dream"], 2, "no stage 'dream'"),
+        (["run", "small.yaml", "--from-stage", "dream"], 2, "no stage 'dream'"),
+        (["spec", "init", "x", "-m", "foo"], 2, "-m/--modality must be NAME=KIND, not 'foo'"),
+        (["spec", "init", "x", "-m", "a=marks", "-m", "a=marks"], 2, "names 'a' twice"),
+        (["spec", "init", "x", "-m", "a=mark"], 3, "did you mean 'marks'?"),
+        (["spec", "init", "x", "-m", "a=examples"], 3, "'examples' is a dataset"),
+        (["spec", "init", "x", "-m", "joint=marks"], 3, "modalities.joint: a modality's name"),
+        (["spec", "init", "my x", "-m", "a=marks"], 3, "name: must be a folder name"),
         (["run", "small.yaml", "--set", "diffuse.steps=-1"], 3, "--set diffuse.steps"),
         (["fly"], 2, "fly"),
     ],
@@ -251,7 +257,7 @@ def test_ctrl_c_says_how_to_go_on(
     monkeypatch.setattr("mld.pipeline.run.cache_latents", interrupted)
     done = small("run", "small.yaml", *QUICK)
     assert done.exit_code == 130
-    assert "the same command goes on" in done.stderr
+    assert "interrupted; re-run the same command to resume" in done.stderr
 
 
 def test_plugins_are_listed_by_what_they_supply(small: Callable[..., Result]) -> None:
@@ -273,31 +279,37 @@ def test_plugins_are_listed_by_what_they_supply(small: Callable[..., Result]) ->
     assert [entry["kind"] for entry in json.loads(small("methods", "--json").stdout)] == ["relay"]
 
 
-def test_a_plugin_can_be_blocked(small: Callable[..., Result]) -> None:
+def test_a_plugin_can_be_blocked(
+    small: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = small("--no-plugin", "marks", "run", "small.yaml")
     assert done.exit_code == 3, done.output
-    assert "kind 'marks' (? ?) cannot be used: blocked by MLD_NO_PLUGINS or --no-plugin" in (
+    assert "kind 'marks' (? ?) cannot be used: blocked by MLD_NO_PLUGINS, --no-plugin or" in (
         done.stderr
     )
-    os.environ["MLD_NO_PLUGINS"] = ""
+    assert os.environ["MLD_NO_PLUGINS"] == ""
     done = small("--no-plugin", "points", "--no-plugin", "marks", "modalities", "--strict")
     assert done.exit_code == 0, done.output
     assert [line.split()[:2] for line in done.stdout.splitlines()] == [
         ["marks", "blocked"],
         ["points", "blocked"],
     ]
-    os.environ["MLD_NO_PLUGINS"] = ""
     done = small("--no-plugin", "point", "modalities")
     assert done.exit_code == 4
     assert "'point', which is no installed kind" in done.stderr
+    monkeypatch.setenv("MLD_NO_PLUGINS", "point")
     assert small("--version").exit_code == 4
+    monkeypatch.setenv("MLD_NO_PLUGINS", "")
+    monkeypatch.setenv("MLD_PLUGINS", "marks")
+    lines = small("modalities").stdout.splitlines()
+    assert [line.split()[:2] for line in lines if "points" in line] == [["points", "blocked"]]
 
 
 def test_init_writes_a_spec_that_is_right_and_overwrites_nothing(
     small: Callable[..., Result],
 ) -> None:
     assert small("spec", "init", "mine", "-m", "a=points", "-m", "b=marks").exit_code == 0
-    done = small("spec", "check", "mine.yaml")
+    done = small("spec", "validate", "mine.yaml")
     assert done.exit_code == 0, done.output
     assert "kind: marks" in done.stdout
     assert small("spec", "init", "mine", "-m", "a=points").exit_code == 2

@@ -162,14 +162,14 @@ def test_another_spec_under_the_same_name_is_refused_and_changes_nothing(
     message = str(caught.value)
     assert "stage diffuse" in message
     assert "spec.steps: 500 -> 501" in message
-    assert "--redo diffuse" in message
+    assert "--from-stage diffuse" in message
     assert copy.spec.read_text() == before
 
 
 def test_redo_recomputes_a_stage_and_those_after_it(
     copy: RunDir, told: Callable[..., Spec], registry: Registry
 ) -> None:
-    run(told("generate.steps=5"), copy, registry, redo="generate")
+    run(told("generate.steps=5"), copy, registry, from_stage="generate")
     after = states(copy)
     assert [stage for stage, state in after.items() if state == "finished"] == [
         "generate",
@@ -200,7 +200,7 @@ def test_a_spoilt_byte_is_noticed_and_named(
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(RunDirError, match=f"{name}.*--redo"):
+    with pytest.raises(RunDirError, match=f"{name}.*--from-stage"):
         run(told(), copy, registry)
 
 

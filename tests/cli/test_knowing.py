@@ -100,7 +100,7 @@ def manifest(folder: Path, gaps: bool = False, wrong: int = 0, name: str = "rows
 def mld(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run the command line in an empty folder, where the small modalities are installed."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("mld_core.plugins.registry.Registry", lambda: registry)
+    monkeypatch.setattr("mld_core.plugins.registry.Registry", lambda **_: registry)
     return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
 
 

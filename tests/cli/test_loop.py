@@ -262,7 +262,9 @@ def test_a_corrupt_checkpoint_is_named(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))
-    with pytest.raises(RunDirError, match=r"autoencode\.digit\.safetensors is corrupt.*--redo"):
+    with pytest.raises(
+        RunDirError, match=r"autoencode\.digit\.safetensors is corrupt.*--from-stage"
+    ):
         fit(tmp_path)
 
 

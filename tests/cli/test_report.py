@@ -252,7 +252,7 @@ def test_what_the_store_gave_is_named(copy: RunDir) -> None:
 
 def test_a_missing_sample_names_the_stage_that_makes_it(copy: RunDir) -> None:
     (copy.samples("joint") / "digit/0001.png").unlink()
-    with pytest.raises(RunDirError, match=r"0001\.png is missing.*--redo generate"):
+    with pytest.raises(RunDirError, match=r"0001\.png is missing.*--from-stage generate"):
         write_report(copy)
 
 

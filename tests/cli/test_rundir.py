@@ -80,7 +80,7 @@ def test_a_changed_spec_is_told_key_by_key(finished: RunDir) -> None:
         f"stage diffuse of {finished.path} was made by another spec:\n"
         "  spec.ema: nothing -> null\n"
         "  spec.steps: 10 -> 20\n"
-        "recompute it and all after it with `mld run SPEC --redo diffuse`, or choose another "
+        "recompute it and all after it with `mld run SPEC --from-stage diffuse`, or choose another "
         "folder with --out"
     )
 
@@ -91,11 +91,11 @@ def test_every_corrupted_byte_is_noticed(finished: RunDir, name: str) -> None:
     intact = path.read_bytes()
     for at in range(0, len(intact), 7):
         flip_bit(path, at)
-        with pytest.raises(RunDirError, match=rf"{name} is not as .*--redo diffuse"):
+        with pytest.raises(RunDirError, match=rf"{name} is not as .*--from-stage diffuse"):
             finished.finished("diffuse", MADE_FROM)
         path.write_bytes(intact)
     path.unlink()
-    with pytest.raises(RunDirError, match=rf"{name} is missing: .*--redo diffuse"):
+    with pytest.raises(RunDirError, match=rf"{name} is missing: .*--from-stage diffuse"):
         finished.finished("diffuse", MADE_FROM)
 
 
@@ -106,7 +106,7 @@ def test_every_corrupted_byte_of_a_marker_is_noticed(finished: RunDir) -> None:
         flip_bit(path, at)
         if path.read_bytes().split() == intact.split():
             continue  # a space for a line end changes nothing
-        with pytest.raises(RunDirError, match=r"diffuse\.json is corrupt.*--redo diffuse"):
+        with pytest.raises(RunDirError, match=r"diffuse\.json is corrupt.*--from-stage diffuse"):
             finished.facts_of("diffuse")
     path.write_bytes(intact[:40])
     with pytest.raises(RunDirError, match=r"diffuse\.json is corrupt"):
@@ -146,15 +146,15 @@ def test_a_tensor_file_notices_by_itself_what_befalls_it(run_dir: RunDir) -> Non
     with pytest.raises(RunDirError, match="is corrupt"):
         run_dir.read_tensors(path)
     path.unlink()
-    with pytest.raises(RunDirError, match=r"is missing: .*--redo autoencode"):
+    with pytest.raises(RunDirError, match=r"is missing: .*--from-stage autoencode"):
         run_dir.read_tensors(path)
 
 
 def test_json_errors_name_the_stage_to_redo(run_dir: RunDir) -> None:
-    with pytest.raises(RunDirError, match=r"digit\.json is missing: .*--redo data"):
+    with pytest.raises(RunDirError, match=r"digit\.json is missing: .*--from-stage data"):
         run_dir.read_json(run_dir.facts("digit"))
     run_dir.write_text(run_dir.metrics, '{"value": ')
-    with pytest.raises(RunDirError, match=r"metrics\.json is corrupt: .*--redo evaluate"):
+    with pytest.raises(RunDirError, match=r"metrics\.json is corrupt: .*--from-stage evaluate"):
         run_dir.read_json(run_dir.metrics)
     with pytest.raises(ValueError, match="JSON compliant"):
         run_dir.write_json(run_dir.metrics, {"value": float("nan")})

@@ -135,7 +135,7 @@ def test_yaml_of_version_1_2(load):
 name: no
 data: {kind: table, path: on}
 modalities: {yes: {kind: dots, latent_dim: 010}, 7: {kind: dots, latent_dim: 2}}
-diffuse: {learning_rate: 1e-3, ema: 5E-1, beta_max: 2e1}
+diffuse: {learning_rate: 1e-3, ema_decay: 5E-1, beta_max: 2e1}
 """
     spec = load(text)
     assert spec.name == "no"
@@ -189,14 +189,14 @@ modalities:
   c: {latent_dim: 3}
   d: {kind: dots}
   e: dots
-autoencode: {batch: many, overrides: {lefd: {steps: 3}, left: {updatse: 3}}}
+autoencode: {batch_size: many, overrides: {lefd: {steps: 3}, left: {stesp: 3}}}
 diffuse:
-  updats: 3
+  stpes: 3
   roles: papr
   network: {kind: residul-mlp}
   p_conditional: 0.3
   beta_max: 0.01
-  ema: no
+  ema_decay: no
 generate: {sampler: heum, steps: 1.5, steps: 3, guidance: lots,
   subsets: [[lefd], [left, left], [3]]}
 evaluate:
@@ -225,8 +225,8 @@ digits.yaml:11: modalities.d.latent_dim: missing (numbers in the latent of one i
 digits.yaml:12: modalities.e: must be a mapping, not 'dots'
 digits.yaml:13: autoencode.batch_size: must be a whole number, not 'many'
 digits.yaml:13: autoencode.overrides.lefd: no modality 'lefd' {known}; did you mean 'left'?
-digits.yaml:13: autoencode.overrides.left.updatse: unknown field; did you mean 'steps'?
-digits.yaml:15: diffuse.updats: unknown field; did you mean 'steps'?
+digits.yaml:13: autoencode.overrides.left.stesp: unknown field; did you mean 'steps'?
+digits.yaml:15: diffuse.stpes: unknown field; did you mean 'steps'?
 digits.yaml:16: diffuse.roles: must be one of 'three-role', 'paper', 'independent' or 'joint', \
 not 'papr'; did you mean 'paper'?
 digits.yaml:17: diffuse.network.kind: must be one of 'residual-mlp', 'unet-mlp', \
@@ -308,13 +308,13 @@ digits.yaml:25: evaluate: given twice; the first is at digits.yaml:23"""
             "diffuse: {network: {kind: unet-mlp, width: []}}",
             "diffuse.network.width: must be a whole number, not a list",
         ),
-        ("diffuse: {ema: 1}", "diffuse.ema_decay: must be below 1, not 1"),
+        ("diffuse: {ema_decay: 1}", "diffuse.ema_decay: must be below 1, not 1"),
         ("diffuse: {learning_rate: .inf}", "diffuse.learning_rate: must be finite, not inf"),
         ("evaluate: {steps: true}", "evaluate.steps: must be a whole number, not true"),
         ("evaluate: {steps: '5'}", "evaluate.steps: must be a whole number, not '5'"),
         ("evaluate: [1]", "evaluate: must be a mapping, not a list"),
-        ("evaluate: !odd {steps: 5}", "judge: the tag '!odd' has no meaning here; remove it"),
-        ("evaluate: {[1]: 5}", "judge: a name must be a word, not a list or a mapping"),
+        ("evaluate: !odd {steps: 5}", "evaluate: the tag '!odd' has no meaning here; remove it"),
+        ("evaluate: {[1]: 5}", "evaluate: a name must be a word, not a list or a mapping"),
     ],
 )  # fmt: skip
 def test_one_complaint(complaints, rest, expected):
@@ -358,8 +358,8 @@ def test_a_plugins_own_validator(complaints, load):
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("diffuse.updats=3", "--set diffuse.updats: unknown field; did you mean 'steps'?"),
-        ("diffuse={updats: 3}", "--set diffuse: diffuse.updats: unknown field; "
+        ("diffuse.stpes=3", "--set diffuse.stpes: unknown field; did you mean 'steps'?"),
+        ("diffuse={stpes: 3}", "--set diffuse: diffuse.stpes: unknown field; "
          "did you mean 'steps'?"),
         ("evaluate.steps=", "--set evaluate.steps: must be a whole number, not nothing"),
         ("evaluate.steps=[", "--set evaluate.steps: not YAML: expected the node content, "
@@ -484,8 +484,8 @@ def test_required_versions_are_demanded(load):
         load(GOOD + "requires: {torch: 2.8}\n")
 
 
-def test_starter_spec_is_a_spec_with_the_defaults(load):
-    text = starter_spec("mine", {"left": "dots", "right": "dots"})
+def test_starter_spec_is_a_spec_with_the_defaults(load, registry):
+    text = starter_spec("mine", {"left": "dots", "right": "dots"}, registry)
     spec = load(text.replace("kind: examples", "kind: table"))
     assert spec == load(
         "name: mine\ndata: {kind: table}\n"

@@ -42,7 +42,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Re
     monkeypatch.syspath_prepend(str(tmp_path))
     before = set(sys.modules)
 
-    def install(*plugins: tuple[str, str, str], extras: str = "") -> Registry:
+    def install(
+        *plugins: tuple[str, str, str], extras: str = "", **selection: list[str]
+    ) -> Registry:
         points = []
         for kind, module, code in plugins:
             (tmp_path / f"{module}.py").write_text(code)
@@ -53,7 +55,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Re
             point = EntryPoint(kind, module, "mld")
             vars(point)["dist"] = PathDistribution(info)
             points.append(point)
-        return Registry(points)
+        return Registry(points, **selection)
 
     yield install
     for name in set(sys.modules) - before:
@@ -188,35 +190,32 @@ def test_two_plugins_of_one_kind_clash_until_one_is_blocked(
     assert all("claimed twice, by a_rows a_rows and b_rows b_rows" in e.problem for e in entries)
     with pytest.raises(SpecError, match="claimed twice"):
         registry.dataset("rows")
-    monkeypatch.setenv("MLD_NO_PLUGINS", "b-rows")
-    chosen = Registry([point for known in registry._points.values() for point in known])
+    points = [point for known in registry._points.values() for point in known]
+    chosen = Registry(points, blocked=["b-rows"])
     assert chosen.entry("rows").distribution == "a_rows"
     assert "b_rows" not in sys.modules
 
 
 @pytest.mark.parametrize(
-    ("variable", "told", "left"),
+    ("selection", "source", "left"),
     [
-        ("MLD_NO_PLUGINS", "rows", ["lines"]),
-        ("MLD_NO_PLUGINS", "A_Rows", ["lines"]),
-        ("MLD_NO_PLUGINS", "a-rows, lines", []),
-        ("MLD_NO_PLUGINS", "1", []),
-        ("MLD_NO_PLUGINS", "", ["lines", "rows"]),
-        ("MLD_PLUGINS", "rows", ["rows"]),
-        ("MLD_PLUGINS", "A_Rows,b_rows", ["lines", "rows"]),
-        ("MLD_PLUGINS", "", ["lines", "rows"]),
+        ({"blocked": ["rows"]}, "MLD_NO_PLUGINS, --no-plugin or", ["lines"]),
+        ({"blocked": ["A_Rows"]}, "MLD_NO_PLUGINS, --no-plugin or", ["lines"]),
+        ({"blocked": ["a-rows", "lines"]}, "MLD_NO_PLUGINS, --no-plugin or", []),
+        ({"blocked": ["1"]}, "MLD_NO_PLUGINS, --no-plugin or", []),
+        ({"blocked": []}, "", ["lines", "rows"]),
+        ({"allowed": ["rows"]}, "MLD_PLUGINS or", ["rows"]),
+        ({"allowed": ["A_Rows", "b_rows"]}, "", ["lines", "rows"]),
+        ({"allowed": []}, "", ["lines", "rows"]),
     ],
 )
-def test_the_environment_chooses_by_kind_or_distribution(
-    install: Callable[..., Registry],
-    monkeypatch: pytest.MonkeyPatch,
-    variable: str,
-    told: str,
-    left: list[str],
+def test_plugins_are_selected_by_kind_or_distribution(
+    install: Callable[..., Registry], selection: dict[str, list[str]], source: str, left: list[str]
 ) -> None:
-    monkeypatch.setenv(variable, told)
     registry = install(
-        ("rows", "A_Rows", GOOD), ("lines", "b_rows", GOOD.replace('"rows"', '"lines"'))
+        ("rows", "A_Rows", GOOD),
+        ("lines", "b_rows", GOOD.replace('"rows"', '"lines"')),
+        **selection,
     )
     assert registry.kinds == left
     assert set(registry.installed()) == set(left)
@@ -225,17 +224,18 @@ def test_the_environment_chooses_by_kind_or_distribution(
     for kind in {"rows", "lines"} - set(left):
         assert entries[kind].role == entries[kind].stage == "blocked"
         assert {"rows": "A_Rows", "lines": "b_rows"}[kind] not in sys.modules
-        with pytest.raises(SpecError, match=f"cannot be used: blocked by {variable}"):
+        with pytest.raises(SpecError, match=f"cannot be used: blocked by {source}"):
             registry.dataset(kind)
 
 
-@pytest.mark.parametrize("variable", ["MLD_PLUGINS", "MLD_NO_PLUGINS"])
-def test_choosing_what_is_not_installed_is_an_error(
-    install: Callable[..., Registry], monkeypatch: pytest.MonkeyPatch, variable: str
+@pytest.mark.parametrize(
+    ("argument", "variable"), [("allowed", "MLD_PLUGINS"), ("blocked", "MLD_NO_PLUGINS")]
+)
+def test_selecting_what_is_not_installed_is_an_error(
+    install: Callable[..., Registry], argument: str, variable: str
 ) -> None:
-    monkeypatch.setenv(variable, "row")
     with pytest.raises(PluginError, match=rf"{variable}.* names 'row'.*; did you mean 'rows'"):
-        install(("rows", "good_rows", GOOD))
+        install(("rows", "good_rows", GOOD), **{argument: ["row"]})
 
 
 def test_what_a_plugin_prints_does_not_spoil_stdout(

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Tag, ValidationError, model_validator
 
-from mld.config.cross_checks import name_fault
+from mld.config.cross_checks import experiment_name_error
 from mld.config.plugin_sections import Rate, Section
 from mld.config.sections import GuidanceSpec, Real, Strength, Whole
 from mld.config.validation_errors import (
@@ -81,7 +81,7 @@ class SuiteSpec(Section):
 
     def _faults(self) -> Iterator[FieldError]:
         """What is wrong between values that are right by themselves."""
-        if fault := name_fault(self.name):
+        if fault := experiment_name_error(self.name):
             yield ("name",), fault
         for axis in ("seeds", "methods", "modalities"):
             if not getattr(self, axis):

@@ -41,6 +41,7 @@ app = typer.Typer(
 @app.command(SUITE)
 @command
 def suite(
+    context: typer.Context,
     suite: Annotated[Path, typer.Argument(metavar="FILE", help="the suite, a YAML file")],
     set_: Annotated[
         Optional[list[str]],  # noqa: UP045  (typer reads annotations on Python 3.11)
@@ -75,13 +76,12 @@ def suite(
     from mld.bench.leaderboard import write_leaderboard
     from mld.bench.runner import run_cells
     from mld.bench.suite import load_suite
-    from mld_core import Registry
 
     loaded = load_suite(suite, set_ or [], seed or [])
     told = loaded.told
     bench = Bench(out or Path("runs") / "bench" / told.name)
     shard = _plain(shard)
-    everything = make_cells(loaded.with_seeds(bench.seeds()), Registry())
+    everything = make_cells(loaded.with_seeds(bench.seeds()), context.obj.registry())
     cells = _part([cell for cell in everything if cell.at.seed in told.seeds], shard)
     _print_faults(cells)
     slots = jobs or max(1, (os.cpu_count() or 1) // told.threads)

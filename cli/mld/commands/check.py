@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Optional, TextIO
 
 import typer
 
-from mld.commands.common import AsJson, command
+from mld.commands.common import AsJson, command, parse_pairs
 from mld_core.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -20,50 +20,53 @@ if TYPE_CHECKING:
 
 @command
 def check(
+    context: typer.Context,
     kind: Annotated[str, typer.Argument(help="an installed modality or dataset")],
     set_: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--set", metavar="A=B", help="A setting to check it with; may be repeated."),
+        Optional[list[str]],  # noqa: UP045  (typer reads annotations on Python 3.11)
+        typer.Option("--set", metavar="A=B", help="A setting of the plugin; may be repeated."),
     ] = None,
     with_: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
             "--with",
             metavar="[NAME=]KIND",
-            help="The modality to pair it with; a dataset's columns, may be repeated.",
+            help="The modality to combine it with; for a dataset, the modality of a column; "
+            "may be repeated.",
         ),
     ] = None,
-    known: Annotated[
+    xfail: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(metavar="CHECK=REASON", help="A known failure; may be repeated."),
+        typer.Option(metavar="CHECK=REASON", help="An expected failure; may be repeated."),
     ] = None,
     slow: Annotated[bool, typer.Option("--slow", help="Train a joint model too.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check that a plugin keeps every promise of its contract; exit 8 if it does not."""
+    """Check that a plugin fulfils its contract; exit 8 if a check fails."""
     from mld.config.yaml_document import Document
     from mld.conformance import check_dataset, check_modality, counted
-    from mld_core import Registry
 
     settings = Document.assigned(set_ or [])
-    failures = dict(_sides(told, "--known", "CHECK=REASON") for told in known or [])
-    partners = [told.rpartition("=") for told in with_ or []]
-    registry = Registry()
-    tell = None if as_json else partial(_tell, sys.stdout)
-    # What a plugin prints is no result.
+    expected_failures = parse_pairs(xfail, "--xfail", "CHECK=REASON")
+    partners = [text.rpartition("=") for text in with_ or []]
+    registry = context.obj.registry()
+    on_record = None if as_json else partial(_print_record, sys.stdout)
+    # What a plugin prints is not a result.
     with contextlib.redirect_stdout(sys.stderr):
         if kind in registry.kinds and registry.entry(kind).role == "dataset":
-            named = {name or own: own for name, _, own in partners}
-            records = check_dataset(kind, settings, named, failures, registry, tell)
+            columns = {name or partner: partner for name, _, partner in partners}
+            records = check_dataset(kind, settings, columns, expected_failures, registry, on_record)
         else:
             if len(partners) > 1 or any(name for name, _, _ in partners):
-                raise typer.BadParameter("a modality is paired --with one KIND")
+                raise typer.BadParameter("a modality is combined --with one KIND")
             partner = partners[0][2] if partners else None
-            records = check_modality(kind, settings, slow, partner, failures, registry, tell)
+            records = check_modality(
+                kind, settings, slow, partner, expected_failures, registry, on_record
+            )
     counts = counted(records)
     if as_json:
-        told = {"kind": kind, **counts, "checks": [asdict(record) for record in records]}
-        typer.echo(json.dumps(told, indent=1))
+        result = {"kind": kind, **counts, "checks": [asdict(record) for record in records]}
+        typer.echo(json.dumps(result, indent=1))
     else:
         run, *others = (f"{count} {status}" for status, count in counts.items())
         typer.echo(f"{kind}: {run}: {', '.join(others)}")
@@ -71,14 +74,7 @@ def check(
         raise typer.Exit(ExitCode.PARTIAL)
 
 
-def _sides(told: str, option: str, form: str) -> tuple[str, str]:
-    name, _, value = told.partition("=")
-    if not (name and value):
-        raise typer.BadParameter(f"{option} wants {form}, not {told!r}")
-    return name, value
-
-
-def _tell(out: TextIO, record: Record) -> None:
-    """One line, as soon as it is known."""
+def _print_record(out: TextIO, record: Record) -> None:
+    """Print one check's line as soon as its result is known."""
     line = f"{record.check:36} {record.status:15} {record.seconds:6.2f} s  {record.reason}"
     print(line.rstrip(), file=out, flush=True)

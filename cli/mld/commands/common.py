@@ -1,10 +1,12 @@
-"""What the commands share: how they end, and how their options read."""
+"""Helpers shared by the commands: exit codes, the choice of plugins, parsing of options."""
 
 from __future__ import annotations
 
+import os
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -15,13 +17,44 @@ from mld_core.errors import ExitCode, MLDError
 
 if TYPE_CHECKING:
     from mld.inference.trained_run import Run
+    from mld_core import Registry
 
 Function = TypeVar("Function", bound=Callable[..., None])
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+@dataclass(frozen=True)
+class PluginSelection:
+    """Which plugins a command may use, by kind or distribution.
+
+    It is the `obj` of every command's typer.Context. Commands hand it on as arguments, so that no
+    library code reads the environment.
+    """
+
+    allowed: Sequence[str]
+    blocked: Sequence[str]
+
+    @classmethod
+    def from_environment(cls, blocked: Iterable[str] = ()) -> PluginSelection:
+        """The selection of MLD_PLUGINS and MLD_NO_PLUGINS, and more plugins that are blocked."""
+        return cls(_listed("MLD_PLUGINS"), [*blocked, *_listed("MLD_NO_PLUGINS")])
+
+    def registry(self) -> Registry:
+        """The plugins that may be used. PluginError if one that is named is not installed."""
+        from mld_core import Registry
+
+        return Registry(allowed=self.allowed, blocked=self.blocked)
+
+    def environment(self) -> dict[str, str]:
+        """The environment variables that select the same plugins in another process."""
+        return {"MLD_PLUGINS": ",".join(self.allowed), "MLD_NO_PLUGINS": ",".join(self.blocked)}
+
+
 def command(function: Function) -> Function:
-    """Tell a user's mistakes in their own words, and ours with a traceback; exit as documented."""
+    """Map a command's exceptions to the documented exit codes.
+
+    An MLDError is printed without a traceback, any other exception with one.
+    """
 
     @wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> None:
@@ -31,34 +64,44 @@ def command(function: Function) -> Function:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt:
-            typer.echo("stopped: the same command goes on from here", err=True)
+            typer.echo("interrupted; re-run the same command to resume", err=True)
             raise typer.Exit(ExitCode.INTERRUPTED) from None
         except (typer.Exit, typer.BadParameter, BrokenPipeError):
             raise
         except Exception:
             traceback.print_exc()
-            typer.echo("This is a mistake of mld or a plugin: please report it.", err=True)
+            typer.echo("internal error in mld or a plugin; please report it", err=True)
             raise typer.Exit(ExitCode.BUG) from None
 
     return wrapped  # type: ignore[return-value]
 
 
-def pair(told: str) -> tuple[str, str]:
-    """The two sides of NAME=DATUM."""
-    name, equals, value = told.partition("=")
-    if not (name and equals and value):
-        raise typer.BadParameter(f"--given wants NAME=DATUM, not {told!r}")
-    return name, value
+def parse_pairs(texts: Iterable[str] | None, option: str, form: str) -> dict[str, str]:
+    """The values of a repeatable option by name; each is written as `form`, such as NAME=KIND."""
+    pairs: dict[str, str] = {}
+    for text in texts or ():
+        name, _, value = text.partition("=")
+        if not (name and value):
+            raise typer.BadParameter(f"{option} must be {form}, not {text!r}")
+        if name in pairs:
+            raise typer.BadParameter(f"{option} names {name!r} twice")
+        pairs[name] = value
+    return pairs
 
 
-def open_run(folder: Path) -> Run:
-    """A finished run to be asked; what it warns of goes to stderr."""
+def open_run(folder: Path, registry: Registry) -> Run:
+    """Load a finished run; its warnings are printed to stderr."""
     from mld.inference import trained_run
-    from mld_core import Registry
 
-    with warnings.catch_warnings(record=True) as met:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        loaded = trained_run.load(folder, Registry())
-    for warning in met:
+        run = trained_run.load(folder, registry)
+    for warning in caught:
         typer.echo(f"warning: {warning.message}", err=True)
-    return loaded
+    return run
+
+
+def _listed(variable: str) -> list[str]:
+    """The comma-separated names in an environment variable."""
+    names = (name.strip() for name in os.environ.get(variable, "").split(","))
+    return [name for name in names if name]

@@ -12,10 +12,12 @@ from mld.commands.common import command
 
 if TYPE_CHECKING:
     from mld.pipeline.plan import Plan
+    from mld.storage.run_dir import RunDir
 
 
 @command
 def run(
+    context: typer.Context,
     spec: Annotated[Path, typer.Argument(help="the experiment, a YAML file")],
     set_: Annotated[
         Optional[list[str]],  # noqa: UP045  (typer reads annotations on Python 3.11)
@@ -23,68 +25,69 @@ def run(
     ] = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="The run directory; runs/<name> if not given."),
+        typer.Option(help="The run directory (default: runs/<name>)."),
     ] = None,
-    redo: Annotated[
+    from_stage: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(metavar="STAGE", help="Recompute this stage and those after it."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan alone.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan without running it.")
+    ] = False,
 ) -> None:
-    """Carry an experiment from its data to a report; the same command again goes on."""
+    """Train and evaluate an experiment; re-run the same command to resume."""
     from mld.config.spec import load_spec
     from mld.storage.run_dir import STAGES, RunDir
-    from mld_core import Registry
+    from mld_core import did_you_mean
 
-    if redo is not None and redo not in STAGES:
-        raise typer.BadParameter(f"no stage {redo!r}; stages: {', '.join(STAGES)}")
-    registry = Registry()
-    told = load_spec(spec, registry, set_ or [])
+    if from_stage is not None and from_stage not in STAGES:
+        hint = did_you_mean(from_stage, STAGES)
+        raise typer.BadParameter(f"no stage {from_stage!r} (stages: {', '.join(STAGES)}){hint}")
+    registry = context.obj.registry()
+    experiment = load_spec(spec, registry, set_ or [])
     if dry_run:
         from mld.pipeline.plan import plan
 
-        _print_plan(plan(told, registry))
+        _print_plan(plan(experiment, registry))
         return
     from mld.pipeline import run as pipeline
 
-    report = pipeline.run(told, RunDir(out or Path("runs") / told.name), registry, redo)
-    _print_scores(report.parent)
+    run_dir = RunDir(out or Path("runs") / experiment.name)
+    report = pipeline.run(experiment, run_dir, registry, from_stage)
+    _print_scores(run_dir)
     typer.echo(report)
 
 
 @command
 def report(run: Annotated[Path, typer.Argument(help="a finished run's directory")]) -> None:
-    """Write a run's report again, from what lies in its directory."""
+    """Write the report of a finished run again."""
     from mld.pipeline import run as pipeline
     from mld.storage.run_dir import RunDir
 
     typer.echo(pipeline.report(RunDir(run)))
 
 
-def _print_plan(told: Plan) -> None:
-    compute = asdict(told.compute)
+def _print_plan(plan: Plan) -> None:
+    compute = asdict(plan.compute)
     typer.echo(", ".join(f"{key} {value}" for key, value in compute.items()))
-    typer.echo("rows: " + ", ".join(f"{split} {count:,}" for split, count in told.rows.items()))
-    for job in told.jobs:
+    typer.echo("rows: " + ", ".join(f"{split} {count:,}" for split, count in plan.rows.items()))
+    for job in plan.jobs:
         typer.echo(
             f"{job.name}: {job.parameters:,} parameters, "
             f"{job.steps:,} steps of {job.batch_size:,} rows"
         )
-    for subset, nfe in told.nfe.items():
-        typer.echo(f"{subset}: {told.samples:,} samples of {nfe:g} evaluations")
-    typer.echo(f"disk: about {told.megabytes:.0f} MB")
+    for subset, nfe in plan.nfe.items():
+        typer.echo(f"{subset}: {plan.samples:,} samples of {nfe:g} evaluations")
+    typer.echo(f"disk: about {plan.megabytes:.0f} MB")
 
 
-def _print_scores(folder: Path) -> None:
-    """The scores in a few lines."""
-    from mld.storage.run_dir import RunDir
-
-    run_dir = RunDir(folder)
+def _print_scores(run_dir: RunDir) -> None:
+    """Print the main scores of a run in a few lines."""
     scores = run_dir.read_json(run_dir.metrics)
     joint, ceiling = scores["joint_coherence"], scores["joint_ceiling"]
     if joint:
-        beside = f", ceiling {ceiling['value']:.3f}" if ceiling else ""
-        typer.echo(f"joint coherence {joint['value']:.3f} (n = {joint['n']}{beside})")
+        upper_bound = f", ceiling {ceiling['value']:.3f}" if ceiling else ""
+        typer.echo(f"joint coherence {joint['value']:.3f} (n = {joint['n']}{upper_bound})")
     for row in scores["conditional_coherence"]:
         if len(row["given"]) == 1:
             typer.echo(f"{row['given'][0]} to {row['target']}: coherence {row['value']:.3f}")

@@ -8,50 +8,55 @@ from typing import Annotated, Optional
 
 import typer
 
-from mld.commands.common import AsJson, command, open_run, pair
+from mld.commands.common import AsJson, command, open_run, parse_pairs
 
 
 @command
 def sample(
+    context: typer.Context,
     run: Annotated[Path, typer.Argument(help="a finished run's directory")],
     given: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(metavar="NAME=DATUM", help="A file, or the datum itself where inline."),
+        Optional[list[str]],  # noqa: UP045  (typer reads annotations on Python 3.11)
+        typer.Option(
+            metavar="NAME=DATUM",
+            help="Path to a file, or the value itself for inline modalities; may be repeated.",
+        ),
     ] = None,
     want: Annotated[
-        str, typer.Option(help="Modalities to generate, by commas; all others if not given.")
+        str,
+        typer.Option(help="Modalities to generate, comma-separated (default: all not given)."),
     ] = "",
-    n: Annotated[int, typer.Option("-n", min=1, help="How many samples.")] = 1,
-    out: Annotated[Path, typer.Option(help="Where the files go.")] = Path("samples"),
+    n: Annotated[int, typer.Option("-n", min=1, help="Number of samples.")] = 1,
+    out: Annotated[Path, typer.Option(help="The folder for the files.")] = Path("samples"),
     guidance: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option(min=0, help="Strength of guidance; the run's if not given."),
+        typer.Option(min=0, help="Guidance weight (default: the run's)."),
     ] = None,
     steps: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(min=1, help="Steps of the solver; the run's if not given."),
+        typer.Option(min=1, help="Solver steps (default: the run's)."),
     ] = None,
     sampler: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="The solver; the run's if not given."),
+        typer.Option(help="The solver (default: the run's)."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed, the same samples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Generate modalities of a finished run, given data for some of the others."""
-    pairs = dict(pair(told) for told in given or [])
+    """Generate modalities with a finished run, conditioned on data of others."""
+    conditioning = parse_pairs(given, "--given", "NAME=DATUM")
     wanted = [name.strip() for name in want.split(",") if name.strip()] or None
-    loaded = open_run(run)
-    made = loaded.sample(
-        pairs, wanted, n, seed=seed, sampler=sampler, steps=steps, guidance=guidance
+    loaded = open_run(run, context.obj.registry())
+    samples = loaded.sample(
+        conditioning, wanted, n, seed=seed, sampler=sampler, steps=steps, guidance=guidance
     )
-    files = {name: [str(path) for path in paths] for name, paths in made.write(out).items()}
+    files = {name: [str(path) for path in paths] for name, paths in samples.write(out).items()}
     if as_json:
-        told = {"files": files, "nfe": made.nfe, "seconds": made.seconds}
-        typer.echo(json.dumps(told))
+        result = {"files": files, "nfe": samples.nfe, "seconds": samples.seconds}
+        typer.echo(json.dumps(result))
         return
     for name, paths in files.items():
         inline = loaded.modalities[name].inline
         for row, path in enumerate(paths):
-            typer.echo(f"{path}\t{made.cells(name)[row]}" if inline else path)
-    typer.echo(f"{made.nfe:g} network evaluations a sample, {made.seconds:.2f} s", err=True)
+            typer.echo(f"{path}\t{samples.cells(name)[row]}" if inline else path)
+    typer.echo(f"{samples.nfe:g} network evaluations a sample, {samples.seconds:.2f} s", err=True)

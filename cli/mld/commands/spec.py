@@ -1,4 +1,4 @@
-"""`mld spec check`, `mld spec schema` and `mld spec init`."""
+"""`mld spec validate`, `mld spec schema` and `mld spec init`."""
 
 from __future__ import annotations
 
@@ -8,46 +8,48 @@ from typing import Annotated
 
 import typer
 
-from mld.commands.common import AsJson, command, pair
+from mld.commands.common import AsJson, command, parse_pairs
 
 
 @command
-def check(
+def validate(
+    context: typer.Context,
     spec: Annotated[Path, typer.Argument(help="a YAML file")],
     as_json: AsJson = False,
 ) -> None:
-    """Say everything that is wrong with a spec, or print it with all its defaults."""
+    """Print all errors of a spec, or the spec with all its defaults."""
     from mld.config.spec import dump_spec, load_spec
-    from mld_core import Registry
 
-    told = load_spec(spec, Registry())
-    typer.echo(json.dumps(told.model_dump(mode="json")) if as_json else dump_spec(told), nl=False)
+    experiment = load_spec(spec, context.obj.registry())
+    text = json.dumps(experiment.model_dump(mode="json")) if as_json else dump_spec(experiment)
+    typer.echo(text, nl=False)
 
 
 @command
-def schema() -> None:
+def schema(context: typer.Context) -> None:
     """Print the JSON Schema of specs with the installed plugins, for editors."""
     from mld.config.json_schema import spec_schema
-    from mld_core import Registry
 
-    typer.echo(json.dumps(spec_schema(Registry()), indent=1))
+    typer.echo(json.dumps(spec_schema(context.obj.registry()), indent=1))
 
 
 @command
 def init(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help="the experiment's name")],
     modality: Annotated[
         list[str], typer.Option("--modality", "-m", metavar="NAME=KIND", help="May be repeated.")
     ],
 ) -> None:
-    """Write <name>.yaml: a first spec, every setting with its default and what it means."""
+    """Write <name>.yaml: a first spec with every setting, its default and its meaning."""
     from mld.config.starter import starter_spec
 
+    modalities = parse_pairs(modality, "-m/--modality", "NAME=KIND")
+    text = starter_spec(name, modalities, context.obj.registry())
     path = Path(f"{name}.yaml")
-    text = starter_spec(name, dict(pair(told) for told in modality))
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise typer.BadParameter(f"{path} is already there, and nothing is overwritten") from None
+        raise typer.BadParameter(f"{path} exists and is not overwritten") from None
     typer.echo(path)

@@ -25,16 +25,13 @@ def contradictions(
     generate: GenerateSpec,
 ) -> Iterator[FieldError]:
     """The contradictions of a spec, each with its path from the top."""
-    if fault := name_fault(name):
-        yield ("name",), fault
+    if error := experiment_name_error(name):
+        yield ("name",), error
     if not modalities:
         yield ("modalities",), "at least one is needed"
-    for own in modalities:
-        if own == JOINT or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", own):
-            told = (
-                f"a modality's name is made of letters, digits, '_' and '-', and is not {JOINT!r}"
-            )
-            yield ("modalities", own), told
+    for modality in modalities:
+        if error := modality_name_error(modality):
+            yield ("modalities", modality), error
     for own in autoencode.overrides:
         if own not in modalities:
             yield ("autoencode", "overrides", own), _unknown(own, modalities)
@@ -46,12 +43,19 @@ def contradictions(
         yield from _sampling_faults(diffuse, generate)
 
 
-def name_fault(name: str) -> str:
-    """What is wrong with a name that a folder is to bear; "" if nothing."""
+def experiment_name_error(name: str) -> str:
+    """Why a name, which a folder is called by too, is not valid; "" if it is."""
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         return ""
-    told = "must be a folder name of letters, digits, '_', '-' and '.'"
-    return f"{told}, beginning with a letter or digit, not {name!r}"
+    allowed = "must be a folder name of letters, digits, '_', '-' and '.'"
+    return f"{allowed}, beginning with a letter or digit, not {name!r}"
+
+
+def modality_name_error(name: str) -> str:
+    """Why a modality's name is not valid; "" if it is."""
+    if name != JOINT and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name):
+        return ""
+    return f"a modality's name is made of letters, digits, '_' and '-', and is not {JOINT!r}"
 
 
 def _missing_faults(missing: MissingSpec, modalities: Iterable[str]) -> Iterator[FieldError]:

@@ -1,46 +1,62 @@
-"""A first spec over given modalities, every setting explained."""
+"""A first spec over given modalities, with every setting explained."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from pydantic.fields import FieldInfo
 
+from mld.config.cross_checks import experiment_name_error, modality_name_error
 from mld.config.plugin_sections import Section
 from mld.config.spec import Spec
 from mld.config.yaml_document import dump_yaml
+from mld_core.errors import SpecError
+
+if TYPE_CHECKING:
+    from mld_core import Registry
 
 
-def starter_spec(name: str, modalities: Mapping[str, str]) -> str:
-    """A first spec over named kinds: every setting with its default and what it means."""
-    lines = [f"# `mld run {name}.yaml` carries this experiment from its data to a report."]
+def starter_spec(name: str, modalities: Mapping[str, str], registry: Registry) -> str:
+    """A first spec as YAML: every setting with its default and its meaning.
+
+    `modalities` gives kinds by name. SpecError if a name or a kind is not valid.
+    """
+    if error := experiment_name_error(name):
+        raise SpecError(f"name: {error}")
+    for modality, kind in modalities.items():
+        if error := modality_name_error(modality):
+            raise SpecError(f"modalities.{modality}: {error}")
+        registry.modality(kind)
+    lines = [f"# `mld run {name}.yaml` trains and evaluates this experiment."]
     for title, field in Spec.model_fields.items():
-        meaning = f"  # {field.description}"
+        comment = f"  # {field.description}"
         if title == "name":
-            lines.append(f"name: {name}{meaning}")
+            lines.append(f"name: {dump_yaml(name, flow=True)}{comment}")
         elif title == "data":
-            lines.append(f"data: {{kind: examples}}{meaning}")
+            lines.append(f"data: {{kind: examples}}{comment}")
         elif title == "modalities":
-            lines.append(f"modalities:{meaning}")
-            lines += [
-                f"  {own}: {{kind: {kind}, latent_dim: 16}}" for own, kind in modalities.items()
-            ]
+            lines.append(f"modalities:{comment}")
+            for modality, kind in modalities.items():
+                lines.append(
+                    f"  {dump_yaml(modality, flow=True)}: {{kind: {kind}, latent_dim: 16}}"
+                )
         elif isinstance(field.default, Section):
-            lines += ["", f"{title}:{meaning}"]
-            lines += [
-                _setting(key, inner) for key, inner in type(field.default).model_fields.items()
-            ]
+            lines += ["", f"{title}:{comment}"]
+            fields = type(field.default).model_fields
+            lines += [_setting(key, inner) for key, inner in fields.items()]
         else:
-            lines.append(f"{title}: {field.default}{meaning}")
+            lines.append(f"{title}: {field.default}{comment}")
     return "\n".join(lines) + "\n"
 
 
 def _setting(name: str, field: FieldInfo) -> str:
-    """One commented line of a starter spec; a setting without a default is commented out."""
+    """One setting and its meaning; commented out if its default is null."""
     default = field.get_default(call_default_factory=True)
-    told = default.model_dump() if isinstance(default, Section) else default
-    value = dump_yaml(told, flow=True).removesuffix("...\n").strip()
-    words = [word for word in get_args(field.annotation) if isinstance(word, str)]
-    meaning = f"{field.description}: {', '.join(words)}" if len(words) > 1 else field.description
-    return f"  {'# ' if default is None else ''}{name}: {value}  # {meaning}"
+    value = default.model_dump() if isinstance(default, Section) else default
+    text = dump_yaml(value, flow=True)
+    choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
+    meaning = field.description
+    if len(choices) > 1:
+        meaning = f"{meaning}: {', '.join(choices)}"
+    return f"  {'# ' if default is None else ''}{name}: {text}  # {meaning}"

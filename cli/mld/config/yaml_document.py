@@ -247,14 +247,19 @@ def show(path: KeyPath) -> str:
 
 
 def dump_yaml(value: Any, flow: bool = False) -> str:
-    """Plain values as YAML that reads back the same here and in readers of YAML 1.1."""
-    return yaml.dump(
+    """Plain values as YAML that reads back the same here and in readers of YAML 1.1.
+
+    With `flow`, on one line without a line break at its end.
+    """
+    text: str = yaml.dump(
         value,
         Dumper=_Dumper,
         sort_keys=False,
         default_flow_style=flow,
         width=100 if not flow else 10**6,
     )
+    # PyYAML marks the end of a document that is a single scalar.
+    return text.removesuffix("...\n").rstrip("\n") if flow else text
 
 
 class _Dumper(yaml.SafeDumper):

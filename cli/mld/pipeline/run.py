@@ -35,16 +35,16 @@ from mld.storage.weight_store import Store
 from mld_core import MLDError, Registry
 
 
-def run(spec: Spec, run_dir: RunDir, registry: Registry, redo: str | None = None) -> Path:
+def run(spec: Spec, run_dir: RunDir, registry: Registry, from_stage: str | None = None) -> Path:
     """Carry a spec through every stage to its report; a finished stage is read back, not repeated.
 
-    `redo` forgets a stage and those after it first. The same call again goes on where an earlier
+    `from_stage` forgets a stage and those after it first. The same call again goes on where an earlier
     one was stopped.
     """
     context = RunContext(run_dir, Store.default(), resolve(spec.compute), spec.seed)
-    if redo and run_dir.path.is_dir():
+    if from_stage and run_dir.path.is_dir():
         with run_dir.lock():
-            run_dir.redo(redo)
+            run_dir.redo(from_stage)
     with using(context.compute):
         prepared = prepare(spec, registry, context)
         if isinstance(spec.diffuse, MethodSpec):

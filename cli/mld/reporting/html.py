@@ -71,7 +71,7 @@ def _exhibit(path: Path) -> Exhibit:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        remedy = "recompute it with `mld run SPEC --redo generate`"
+        remedy = "recompute it with `mld run SPEC --from-stage generate`"
         raise RunDirError(f"{path} is missing: {remedy}") from None
     if path.suffix == ".txt":
         return Exhibit("text", data.decode(), path.name)

@@ -208,7 +208,7 @@ class RunDir:
             changed = "\n".join(digests.differences(marker["made_from"], fingerprint))
             raise RunDirError(
                 f"stage {stage} of {self.path} was made by another spec:\n{changed}\n"
-                f"recompute it and all after it with `mld run SPEC --redo {stage}`, or choose "
+                f"recompute it and all after it with `mld run SPEC --from-stage {stage}`, or choose "
                 "another folder with --out"
             )
 
@@ -291,7 +291,7 @@ def _maker(path: Path) -> str:
 
 
 def _remedy(stage: str) -> str:
-    return f"recompute it with `mld run SPEC --redo {stage}`"
+    return f"recompute it with `mld run SPEC --from-stage {stage}`"
 
 
 def _now() -> str:

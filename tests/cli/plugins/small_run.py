@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 from mld.config.spec import load_spec
 from mld.pipeline.run import run
@@ -37,9 +38,10 @@ MODULES = {
 }
 
 
-def registry() -> Registry:
+def registry(**selection: Any) -> Registry:
     """The small modalities, a small method and the built-in datasets, nothing else."""
-    return Registry([EntryPoint(kind, module, "mld") for kind, module in MODULES.items()])
+    points = [EntryPoint(kind, module, "mld") for kind, module in MODULES.items()]
+    return Registry(points, **selection)
 
 
 if __name__ == "__main__":
