@@ -87,9 +87,7 @@ class Registry:
             known = found.setdefault(point.name, [])
             if all(origin(point) != origin(other) for other in known):
                 known.append(point)
-        choice = Selection(
-            [point for known in found.values() for point in known], allowed, blocked
-        )
+        choice = Selection([point for known in found.values() for point in known], allowed, blocked)
         self._points: dict[str, list[EntryPoint]] = {}
         self._entries: dict[str, list[Entry]] = {}
         for kind, known in found.items():

@@ -38,9 +38,8 @@ def starter_spec(name: str, modalities: Mapping[str, str], registry: Registry) -
         elif title == "modalities":
             lines.append(f"modalities:{comment}")
             for modality, kind in modalities.items():
-                lines.append(
-                    f"  {dump_yaml(modality, flow=True)}: {{kind: {kind}, latent_dim: 16}}"
-                )
+                key = dump_yaml(modality, flow=True)
+                lines.append(f"  {key}: {{kind: {kind}, latent_dim: 16}}")
         elif isinstance(field.default, Section):
             lines += ["", f"{title}:{comment}"]
             fields = type(field.default).model_fields

@@ -38,8 +38,8 @@ from mld_core import MLDError, Registry
 def run(spec: Spec, run_dir: RunDir, registry: Registry, from_stage: str | None = None) -> Path:
     """Carry a spec through every stage to its report; a finished stage is read back, not repeated.
 
-    `from_stage` forgets a stage and those after it first. The same call again goes on where an earlier
-    one was stopped.
+    `from_stage` forgets a stage and those after it first. The same call again goes on where an
+    earlier one was stopped.
     """
     context = RunContext(run_dir, Store.default(), resolve(spec.compute), spec.seed)
     if from_stage and run_dir.path.is_dir():

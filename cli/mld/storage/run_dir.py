@@ -208,8 +208,8 @@ class RunDir:
             changed = "\n".join(digests.differences(marker["made_from"], fingerprint))
             raise RunDirError(
                 f"stage {stage} of {self.path} was made by another spec:\n{changed}\n"
-                f"recompute it and all after it with `mld run SPEC --from-stage {stage}`, or choose "
-                "another folder with --out"
+                f"recompute it and all after it with `mld run SPEC --from-stage {stage}`, or "
+                "choose another folder with --out"
             )
 
     def finished(self, stage: str, fingerprint: Mapping[str, JsonValue]) -> bool:
