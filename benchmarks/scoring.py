@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 import mld
-from mld.data.loading import Rows, load_data, open_dataset
+from mld.data.loading import Data, SplitTensors, open_dataset
 from mld.inference.impute import read_filled
 from mld.inference.manifest import ManifestRows
 from mld.inference.trained_run import Run
@@ -30,7 +30,7 @@ EMPTY = 0.4
 
 
 def manifest_rows(
-    rows: Rows, items: dict[str, Tensor], present: Tensor, path: Path
+    rows: SplitTensors, items: dict[str, Tensor], present: Tensor, path: Path
 ) -> ManifestRows:
     """Test rows as if a manifest had listed them; `path` stands for its bytes."""
     path.write_text(json.dumps(present.long().tolist()))
@@ -39,7 +39,7 @@ def manifest_rows(
     )
 
 
-def mispaired(run: Run, rows: Rows, folder: Path) -> dict[str, Any]:
+def mispaired(run: Run, rows: SplitTensors, folder: Path) -> dict[str, Any]:
     """Area under the ROC curve by seed, of what rows are ranked by and of `overall`.
 
     A row's score does not depend on the others, so the true rows are scored once, and the
@@ -63,7 +63,7 @@ def mispaired(run: Run, rows: Rows, folder: Path) -> dict[str, Any]:
     whole = {name: torch.cat(parts) for name, parts in items.items()}
     total = len(whole[names[0]])
     ids = tuple(map(str, range(total)))
-    longer = Rows(ids, whole, torch.ones(total, len(names)).bool(), None)
+    longer = SplitTensors(ids, whole, torch.ones(total, len(names)).bool(), None)
     scores = run.score(manifest_rows(longer, whole, longer.present, folder / "mispaired.json"))
     overall, pairs = torch.zeros(total), torch.zeros(total)
     for own in scores:
@@ -84,7 +84,7 @@ def mispaired(run: Run, rows: Rows, folder: Path) -> dict[str, Any]:
     return {**areas, **means, "true rows below zero": below}
 
 
-def imputed(run: Run, rows: Rows, folder: Path) -> dict[str, Any]:
+def imputed(run: Run, rows: SplitTensors, folder: Path) -> dict[str, Any]:
     """The share of filled cells that show their row's label, in rows with anything given."""
     assert rows.labels is not None
     generator = torch.Generator().manual_seed(0)
@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     run = mld.load(parser.parse_args().run)
     dataset = open_dataset(run.spec, Registry())
-    rows = load_data(dataset, run.modalities).test
+    rows = Data(dataset, run.modalities).test
     assert rows.labels is not None
     with TemporaryDirectory() as folder, torch.no_grad():
         found = {

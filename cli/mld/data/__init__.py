@@ -1,1 +1,1 @@
-"""Rows of data: loading, validation, encoding."""
+"""Data: loading and validating a dataset's rows, encoding them, writing items."""

@@ -1,4 +1,4 @@
-"""Items to latents and back, a few hundred rows at a time."""
+"""Items to latents and back, in batches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mld_core import Autoencoder
 
-BATCH = 512
+ENCODE_BATCH_SIZE = 512
+"""Rows per call of an autoencoder."""
 
 
 @torch.no_grad()
@@ -18,7 +19,7 @@ def encode(
     autoencoder: Autoencoder, x: Shaped[Tensor, " row *item"], latent_dim: int
 ) -> Float[Tensor, "row latent"]:
     """The latent of each item, float32; no rows give no latents."""
-    parts = [autoencoder.encode(part).float() for part in x.split(BATCH) if len(part)]
+    parts = [autoencoder.encode(part).float() for part in x.split(ENCODE_BATCH_SIZE) if len(part)]
     return torch.cat(parts) if parts else torch.zeros(0, latent_dim)
 
 
@@ -28,13 +29,13 @@ def encode_present(
     items: Mapping[str, Shaped[Tensor, " row *item"]],
     present: Bool[Tensor, "row modality"],
 ) -> dict[str, Float[Tensor, "row _"]]:
-    """The latents of what is recorded, by modality; zeros where it is missing."""
+    """The latents of the present items, by modality; zeros where one is missing."""
     latents = {}
     for index, (name, dim) in enumerate(dims.items()):
-        recorded = present[:, index]
+        rows = present[:, index]
         latents[name] = torch.zeros(len(present), dim)
-        if bool(recorded.any()):
-            latents[name][recorded] = encode(autoencoders[name], items[name][recorded], dim)
+        if bool(rows.any()):
+            latents[name][rows] = encode(autoencoders[name], items[name][rows], dim)
     return latents
 
 
@@ -45,7 +46,7 @@ def decode(
     """The item of each latent. ValueError without rows, which would have no shape."""
     if not len(z):
         raise ValueError("nothing to decode")
-    return torch.cat([autoencoder.decode(part) for part in z.split(BATCH)])
+    return torch.cat([autoencoder.decode(part) for part in z.split(ENCODE_BATCH_SIZE)])
 
 
 @torch.no_grad()
@@ -53,5 +54,6 @@ def mean_nll(autoencoder: Autoencoder, x: Shaped[Tensor, " row *item"]) -> float
     """The mean −log p(x | encode(x)), up to the constant of `loss`; None without rows."""
     if not len(x):
         return None
-    losses = [autoencoder.loss(autoencoder.encode(part), part) for part in x.split(BATCH)]
+    parts = x.split(ENCODE_BATCH_SIZE)
+    losses = [autoencoder.loss(autoencoder.encode(part), part) for part in parts]
     return float(torch.cat(losses).double().mean())

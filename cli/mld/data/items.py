@@ -1,4 +1,4 @@
-"""Items as files: writing one with its previews."""
+"""Items as files: writing one item with its previews."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mld_core import Modality, PluginError
+from mld_core import Modality, plugin_call
 
 
 def write_item(modality: Modality, x: Tensor, stem: Path) -> tuple[str | None, list[Path]]:
@@ -15,14 +15,11 @@ def write_item(modality: Modality, x: Tensor, stem: Path) -> tuple[str | None, l
     PluginError names the plugin and the method if one of them fails.
     """
     stem.parent.mkdir(parents=True, exist_ok=True)
-    method = "write"
-    try:
-        written = modality.write(x, stem)
-        method = "preview"
+    kind = f"kind {modality.kind!r}"
+    with plugin_call(f"{kind}: write of {stem}", passes=()):
+        file = modality.write(x, stem)
+    with plugin_call(f"{kind}: preview of {stem}", passes=()):
         previews = modality.preview(x, stem)
-        method = "cell"
+    with plugin_call(f"{kind}: cell of {stem}", passes=()):
         cell = modality.cell(x) if modality.inline else None
-    except Exception as error:
-        told = f"{type(error).__name__}: {error}"
-        raise PluginError(f"kind {modality.kind!r}: {method} failed on {stem}: {told}") from error
-    return cell, [written, *previews]
+    return cell, [file, *previews]

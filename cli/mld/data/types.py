@@ -1,4 +1,4 @@
-"""What stages hand on to those after them."""
+"""Results that a stage passes to later ones: the latent cache and generated latents."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class SplitLatents:
 
 @dataclass(frozen=True)
 class LatentCache:
-    """The latent cache.
+    """The raw latents of all splits.
 
     Args:
         layout: of the joint latent, in the spec's order.
         train, validation, test: the raw latents of each split.
-        standardiser: fitted on the recorded rows of `train`.
+        standardiser: fitted on the present latents of `train`.
     """
 
     layout: LatentLayout
@@ -39,14 +39,15 @@ class LatentCache:
 
 @dataclass(frozen=True)
 class SubsetSamples:
-    """Samples of everything else given one observed subset of test rows.
+    """Samples of all other modalities, given one subset of the modalities of test rows.
 
     Args:
         given: the observed modalities, in the spec's order; empty for joint generation.
-        rows: the test row that each sample was given; any rows where nothing is given.
+        rows: index of the test row that each sample is conditioned on; arbitrary rows for joint
+            generation.
         latents: raw latents of the generated modalities.
         nfe: network evaluations per sample.
-        seconds: of sampling, per sample.
+        seconds: wall-clock time of sampling, per sample.
     """
 
     given: tuple[str, ...]
@@ -57,5 +58,5 @@ class SubsetSamples:
 
 
 def subset_key(given: tuple[str, ...]) -> str:
-    """How files and tables call an observed subset: "joint", or names joined by "+"."""
+    """Name of an observed subset in files and tables: "joint", or modalities joined by "+"."""
     return "+".join(given) or "joint"

@@ -110,7 +110,7 @@ def _classifier(
     classifier = context.fresh(lambda: modality.classifier(len(data.classes)), "judge", name)
     rows = {}
     for split in ("train", "validation"):
-        own = data.rows(split)
+        own = data.split(split)
         assert own.labels is not None
         use = own.present[:, index] & (own.labels >= 0)
         rows[split] = {"x": own.items[name][use], "label": own.labels[use]}

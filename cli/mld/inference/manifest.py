@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
-from mld.config.validation_errors import did_you_mean
-from mld.data.columns import Column, format_item_errors, open_split, plugin_call
+from mld.data.columns import PLUGIN_ERRORS, Column, format_item_errors, open_split
 from mld_core import (
     RESERVED_COLUMNS,
     SPLITS,
@@ -23,6 +22,8 @@ from mld_core import (
     Dataset,
     Modality,
     Registry,
+    did_you_mean,
+    plugin_call,
     raise_line_errors,
     read_table,
 )
@@ -87,7 +88,7 @@ def read_manifest(
                 continue
             split_present = torch.zeros(len(rows), dtype=torch.bool)
             column = Column(split, name, dataset.kind, modality)
-            loaded = column.load(split_present, errors, told=name)
+            loaded = column.load(split_present, errors, progress_label=name)
             present[rows, index] = split_present
             if loaded is not None:
                 zeros = loaded.new_zeros((len(table.rows), *loaded.shape[1:]))
@@ -109,7 +110,7 @@ def _open(path: Path, modalities: Mapping[str, Modality], registry: Registry) ->
     plugin_class = registry.dataset("manifest")
     try:
         config = plugin_class.Config.model_validate({"path": path})
-        with plugin_call(plugin_class.kind, "the constructor"):
+        with plugin_call(f"kind {plugin_class.kind!r}: the constructor", passes=PLUGIN_ERRORS):
             return plugin_class(config, modalities, 0)
     except (ValueError, OSError) as error:
         raise DataError(f"{path}: {error}") from error

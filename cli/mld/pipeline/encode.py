@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mld.data.encoding import encode_present
-from mld.data.loading import Data, Rows
+from mld.data.loading import Data, SplitTensors
 from mld.data.types import LatentCache, SplitLatents
 from mld.runtime.context import RunContext
 from mld_core import SPLITS, Autoencoder, NumericalError
@@ -25,7 +25,7 @@ def cache_latents(
         return load_latents(layout, context)
     with run_dir.stage(STAGE) as seconds:
         for split in SPLITS:
-            rows = _encode(autoencoders, layout, data.rows(split))
+            rows = _encode(autoencoders, layout, data.split(split))
             run_dir.write_tensors(run_dir.latents(split), {"z": rows.z, "present": rows.present})
         latents = load_latents(layout, context)
         dead = latents.standardiser.dead
@@ -55,7 +55,7 @@ def load_latents(layout: LatentLayout, context: RunContext) -> LatentCache:
 
 
 def _encode(
-    autoencoders: Mapping[str, Autoencoder], layout: LatentLayout, rows: Rows
+    autoencoders: Mapping[str, Autoencoder], layout: LatentLayout, rows: SplitTensors
 ) -> SplitLatents:
     latents = encode_present(autoencoders, layout.dims, rows.items, rows.present)
     for name, z in latents.items():

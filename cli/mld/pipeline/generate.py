@@ -13,7 +13,7 @@ from torch import Tensor
 from mld.config.sections import GenerateSpec
 from mld.data.encoding import decode
 from mld.data.items import write_item
-from mld.data.loading import Data, Rows
+from mld.data.loading import Data, SplitTensors
 from mld.data.types import LatentCache, SubsetSamples, subset_key
 from mld.pipeline.generative import Generative, Given
 from mld.runtime.context import RunContext
@@ -64,7 +64,7 @@ def _sample(
     spec: GenerateSpec,
     model: Generative,
     latents: LatentCache,
-    test: Rows,
+    test: SplitTensors,
     given: tuple[str, ...],
     context: RunContext,
 ) -> SubsetSamples:
@@ -110,7 +110,7 @@ def _write(
     samples: SubsetSamples,
     decoders: Mapping[str, Autoencoder],
     modalities: Mapping[str, Modality],
-    test: Rows,
+    test: SplitTensors,
     rendered: int,
     context: RunContext,
 ) -> list[Path]:
@@ -147,7 +147,7 @@ def _write(
     return files
 
 
-def _identity(row: int, given: bool, test: Rows) -> dict[str, JsonValue]:
+def _identity(row: int, given: bool, test: SplitTensors) -> dict[str, JsonValue]:
     """Which test row a sample was given, and its label."""
     if not given:
         return {"id": None, "label": None}

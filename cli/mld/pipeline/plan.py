@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mld.config.sections import DiffuseSpec, MethodSpec
 from mld.config.spec import Spec
-from mld.data.loading import fit_modalities, load_data, open_dataset
+from mld.data.loading import Data, fit_modalities, open_dataset
 from mld.data.types import subset_key
 from mld.pipeline.diffuse import build_network
 from mld.pipeline.generate import subsets_of
@@ -57,7 +57,7 @@ def plan(spec: Spec, registry: Registry) -> Plan:
     """The plan of a spec; reads the data, and writes nothing."""
     dataset = open_dataset(spec, registry)
     modalities = fit_modalities(spec, dataset, registry)
-    data = load_data(dataset, modalities)
+    data = Data(dataset, modalities)
     rows = {"train": data.train, "validation": data.validation, "test": data.test}
     layout = LatentLayout({name: m.config.latent_dim for name, m in modalities.items()})
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from mld.config.spec import Spec
-from mld.data.loading import Data, fit_modalities, load_data, load_modalities, open_dataset
+from mld.data.loading import Data, fit_modalities, load_modalities, open_dataset
 from mld.runtime.context import RunContext
 from mld.storage.digests import code_digest
 from mld_core import SPLITS, DataError, Modality, Registry
@@ -45,11 +45,11 @@ def prepare(spec: Spec, registry: Registry, context: RunContext) -> Prepared:
     if run_dir.finished(STAGE, fingerprint):
         facts = {name: run_dir.read_json(run_dir.facts(name)) for name in spec.modalities}
         modalities = load_modalities(spec, registry, facts)
-        return Prepared(modalities, load_data(dataset, modalities), fingerprint, is_new=False)
+        return Prepared(modalities, Data(dataset, modalities), fingerprint, is_new=False)
     modalities = fit_modalities(spec, dataset, registry)
-    data = load_data(dataset, modalities)
+    data = Data(dataset, modalities)
     for split in SPLITS:
-        data.rows(split)
+        data.split(split)
     if not data.test.ids:
         raise DataError(
             f"dataset {dataset.kind!r}: the test split has no rows, and a run is judged on them: "
@@ -67,8 +67,8 @@ def record(prepared: Prepared, context: RunContext) -> None:
     with run_dir.stage(STAGE) as seconds:
         for name, modality in prepared.modalities.items():
             run_dir.write_json(run_dir.facts(name), dict(modality.facts))
-        rows = {split: len(prepared.data.rows(split).ids) for split in SPLITS}
-        dropped = {split: prepared.data.rows(split).dropped for split in SPLITS}
+        rows = {split: len(prepared.data.split(split).ids) for split in SPLITS}
+        dropped = {split: prepared.data.split(split).dropped for split in SPLITS}
         if any(dropped.values()):
             told = f"rows with nothing recorded are left out: {dropped}"
             run_dir.log("warning", stage=STAGE, message=told)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from mld.config.sections import MethodSpec
-from mld.data.loading import Data, Rows
+from mld.data.loading import Data, SplitTensors
 from mld.runtime.context import RunContext
 from mld.storage.digests import code_digest, tensor_digest
 from mld.training.cached import train_cached
@@ -135,7 +135,7 @@ def _fresh(
     return context.fresh(lambda: build_model(spec, registry, modalities), STAGE)
 
 
-def _training_rows(rows: Rows, method: Method) -> tuple[dict[str, Tensor], int]:
+def _training_rows(rows: SplitTensors, method: Method) -> tuple[dict[str, Tensor], int]:
     """The rows that a method can learn from, and how many were left out."""
     fit = rows.present.all(1) if method.needs_complete else rows.present.any(1)
     items = {f"item/{name}": x[fit] for name, x in rows.items.items()}

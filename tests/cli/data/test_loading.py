@@ -10,7 +10,7 @@ from pydantic import Field
 from mld.config.plugin_sections import KindSpec
 from mld.config.spec import Spec
 from mld.data import columns
-from mld.data.loading import fit_modalities, load_data, load_modalities, open_dataset
+from mld.data.loading import Data, fit_modalities, load_modalities, open_dataset
 from mld_core import (
     DataError,
     Dataset,
@@ -26,35 +26,35 @@ from mld_core import (
 
 
 class NumbersConfig(ModalityConfig):
-    most: int = Field(100, description="the greatest number that an item may hold")
+    maximum: int = Field(100, description="the greatest number that an item may hold")
 
 
 class Numbers(Modality):
-    """Raw: a list of numbers. Its fact is the greatest one of the training split."""
+    """Raw: a list of numbers. The fact is the greatest number of the training split."""
 
     kind = "numbers"
     Config = NumbersConfig
     autoencoder = classifier = write = read = examples = None
 
     def __init__(self, config, facts=None):
-        if config.most == 0:
-            raise ValueError("most must leave room for a number")
+        if config.maximum == 0:
+            raise ValueError("maximum must leave room for a number")
         super().__init__(config, facts)
 
     @classmethod
     def fit(cls, config, raw):
         greatest = [max(numbers) for numbers in raw]
-        if config.most == 99:
+        if config.maximum == 99:
             raise KeyError("vocabulary")
-        if config.most == 98:
+        if config.maximum == 98:
             return {"greatest": {1, 2}}
-        if max(greatest) > config.most:
-            raise ValueError(f"{max(greatest)} is above most: {config.most}")
-        return {"greatest": max(greatest), "seen": (len(greatest),)}
+        if max(greatest) > config.maximum:
+            raise ValueError(f"{max(greatest)} is above maximum: {config.maximum}")
+        return {"greatest": max(greatest), "rows": (len(greatest),)}
 
     def preprocess(self, raw):
         if raw == "text":
-            raise ValueError("is text; set most")
+            raise ValueError("is text; set maximum")
         if raw[0] == 13:
             raise RuntimeError("unlucky")
         if raw[0] == 14:
@@ -67,10 +67,10 @@ class RowsConfig(DatasetConfig):
     validation: list = Field([])
     test: list = Field([])
     labels: list | None = None
-    refuse: str = ""
+    error: str = ""
 
 
-class Unreadable(list):
+class RaisingList(list):
     def __getitem__(self, row):
         value = super().__getitem__(row)
         if value == "absent":
@@ -81,7 +81,7 @@ class Unreadable(list):
 
 
 class Rows(Dataset):
-    """Rows as the spec tells them: pairs of the columns left and right."""
+    """Rows as listed in the config: pairs of items of the columns left and right."""
 
     kind = "rows"
     Config = RowsConfig
@@ -90,7 +90,7 @@ class Rows(Dataset):
 
     def __init__(self, config, modalities, seed):
         super().__init__(config, modalities, seed)
-        if config.refuse == "__init__":
+        if config.error == "__init__":
             raise FileNotFoundError("table.csv is not there")
 
     @property
@@ -99,19 +99,19 @@ class Rows(Dataset):
 
     def split(self, name):
         self.calls += 1
-        if self.config.refuse == "value":
-            raise ValueError("is shut")
-        if self.config.refuse == "bug":
+        if self.config.error == "value":
+            raise ValueError("is closed")
+        if self.config.error == "bug":
             raise AttributeError("no such thing")
         rows = getattr(self.config, name)
-        left, right = (Unreadable(row[side] for row in rows) for side in (0, 1))
+        left, right = (RaisingList(row[side] for row in rows) for side in (0, 1))
         items = {"left": left, "right": right}
         ids = [f"{name}-{row}" for row in range(len(rows))]
-        if self.config.refuse == "ids":
+        if self.config.error == "ids":
             ids = ["same"] * len(rows)
-        if self.config.refuse == "column":
+        if self.config.error == "column":
             del items["right"]
-        if self.config.refuse == "length":
+        if self.config.error == "length":
             items["right"].append(None)
         return Split(ids, items, self.config.labels)
 
@@ -136,8 +136,8 @@ def registry():
     )
 
 
-def parse_spec(train, names=("left", "right"), most=100, **rows) -> Spec:
-    numbers = KindSpec(kind="numbers", config=NumbersConfig(latent_dim=1, most=most))
+def make_spec(train, names=("left", "right"), maximum=100, **rows) -> Spec:
+    numbers = KindSpec(kind="numbers", config=NumbersConfig(latent_dim=1, maximum=maximum))
     return Spec(
         name="test",
         data=KindSpec(kind="rows", config=RowsConfig(train=train, **rows)),
@@ -146,20 +146,20 @@ def parse_spec(train, names=("left", "right"), most=100, **rows) -> Spec:
 
 
 @pytest.fixture
-def data_of(registry):
-    def data_of(train, **rows):
-        spec = parse_spec(train, **rows)
+def make_data(registry):
+    def make_data(train, **rows):
+        spec = make_spec(train, **rows)
         dataset = open_dataset(spec, registry)
-        return load_data(dataset, load_modalities(spec, registry, {}))
+        return Data(dataset, load_modalities(spec, registry, {}))
 
-    return data_of
+    return make_data
 
 
 TRAIN = [([1.0, 2.0], [3.0]), ([4.0, 5.0], None), (None, None), (None, [6.0])]
 
 
-def test_rows_keep_what_is_recorded(data_of):
-    rows = data_of(TRAIN, labels=[0, -1, 1, 1]).train
+def test_empty_rows_are_dropped(make_data):
+    rows = make_data(TRAIN, labels=[0, -1, 1, 1]).train
     assert rows.ids == ("train-0", "train-1", "train-3")
     assert rows.dropped == 1
     assert rows.present.tolist() == [[True, True], [True, False], [False, True]]
@@ -169,49 +169,49 @@ def test_rows_keep_what_is_recorded(data_of):
     assert rows.labels.dtype == torch.int64
 
 
-def test_a_split_without_a_modality_has_zeros_of_its_form(data_of):
-    data = data_of(TRAIN, validation=[([7.0, 8.0], None)])
+def test_split_without_a_modality_has_zeros(make_data):
+    data = make_data(TRAIN, validation=[([7.0, 8.0], None)])
     assert data.validation.items["right"].shape == (1, 1)
     assert data.validation.items["right"].tolist() == [[0.0]]
     assert data.validation.present.tolist() == [[True, False]]
     assert data.validation.labels is None
     assert data.test.ids == ()
     assert data.test.items["left"].shape == (0, 2)
-    assert data.rows("test") is data.test
-    assert data.rows("validation") is data.validation
-    assert data.rows("train") is data.train
+    assert data.split("test") is data.test
+    assert data.split("validation") is data.validation
+    assert data.split("train") is data.train
 
 
-def test_nothing_is_read_before_it_is_wanted(registry):
-    spec = parse_spec(TRAIN)
+def test_splits_are_loaded_lazily(registry):
+    spec = make_spec(TRAIN)
     dataset = open_dataset(spec, registry)
-    data = load_data(dataset, load_modalities(spec, registry, {}))
+    data = Data(dataset, load_modalities(spec, registry, {}))
     assert data.classes == ("a", "b")
     assert dataset.calls == 0
     assert data.train is data.train
     assert dataset.calls == 1
 
 
-def test_columns_stand_in_the_specs_order(registry):
-    spec = parse_spec(TRAIN, names=("right", "left"))
+def test_columns_are_in_spec_order(registry):
+    spec = make_spec(TRAIN, names=("right", "left"))
     dataset = open_dataset(spec, registry)
-    rows = load_data(dataset, load_modalities(spec, registry, {})).train
+    rows = Data(dataset, load_modalities(spec, registry, {})).train
     assert list(rows.items) == ["right", "left"]
     assert rows.present[1].tolist() == [False, True]
 
 
-def test_facts_come_from_the_training_split_and_come_back(registry):
-    spec = parse_spec(TRAIN, validation=[([50.0], [60.0])])
+def test_facts_are_fitted_on_train_and_restored(registry):
+    spec = make_spec(TRAIN, validation=[([50.0], [60.0])])
     fitted = fit_modalities(spec, open_dataset(spec, registry), registry)
-    assert fitted["left"].facts == {"greatest": 5.0, "seen": [2]}
-    assert fitted["right"].facts == {"greatest": 6.0, "seen": [2]}
+    assert fitted["left"].facts == {"greatest": 5.0, "rows": [2]}
+    assert fitted["right"].facts == {"greatest": 6.0, "rows": [2]}
     facts = {name: modality.facts for name, modality in fitted.items()}
     assert load_modalities(spec, registry, facts)["left"].facts == fitted["left"].facts
 
 
-def test_columns_must_be_those_of_the_dataset(registry):
+def test_spec_columns_must_match_dataset(registry):
     with pytest.raises(SpecError) as caught:
-        open_dataset(parse_spec(TRAIN, names=("lefd", "left", "sound")), registry)
+        open_dataset(make_spec(TRAIN, names=("lefd", "left", "sound")), registry)
     assert str(caught.value) == (
         "modalities.lefd: dataset 'rows' has no column 'lefd' (columns: left, right, sound); "
         "did you mean 'left'?\n"
@@ -219,30 +219,30 @@ def test_columns_must_be_those_of_the_dataset(registry):
     )
 
 
-def test_a_modality_may_refuse_its_settings(registry):
+def test_modality_rejects_settings(registry):
     with pytest.raises(SpecError) as caught:
-        open_dataset(parse_spec(TRAIN, most=0), registry)
-    assert str(caught.value) == "modalities.left: most must leave room for a number"
+        open_dataset(make_spec(TRAIN, maximum=0), registry)
+    assert str(caught.value) == "modalities.left: maximum must leave room for a number"
 
 
-def test_unusable_items_are_told_together(data_of):
+def test_invalid_items_are_reported_together(make_data):
     nan = float("nan")
     with pytest.raises(DataError) as caught:
-        _ = data_of([([1.0], [1.0]), ("absent", [nan]), ("text", [2.0])]).train
+        _ = make_data([([1.0], [1.0]), ("absent", [nan]), ("text", [2.0])]).train
     assert str(caught.value) == (
         "3 items of the train split cannot be used:\n"
         "  row 'train-1', modality 'left': a/b.txt is not there\n"
-        "  row 'train-2', modality 'left': 'text': is text; set most\n"
+        "  row 'train-2', modality 'left': 'text': is text; set maximum\n"
         "  row 'train-1', modality 'right': holds NaN or infinity"
     )
 
 
-def test_at_most_ten_unusable_items_are_shown(data_of):
+def test_ten_invalid_items_are_shown(make_data):
     with pytest.raises(DataError) as caught:
-        _ = data_of([([1.0], [1.0])], test=[("text", None)] * 12).test
+        _ = make_data([([1.0], [1.0])], test=[("text", None)] * 12).test
     lines = str(caught.value).splitlines()
     assert lines[0] == "12 items of the test split cannot be used:"
-    assert lines[10] == "  row 'test-9', modality 'left': 'text': is text; set most"
+    assert lines[10] == "  row 'test-9', modality 'left': 'text': is text; set maximum"
     assert lines[11:] == ["  ... and 2 more"]
 
 
@@ -254,9 +254,9 @@ def test_at_most_ten_unusable_items_are_shown(data_of):
         ([([1.0], None)], "the train split has no item of modality 'right'"),
     ],
 )
-def test_training_needs_items(data_of, train, expected):
+def test_train_split_needs_items(make_data, train, expected):
     with pytest.raises(DataError) as caught:
-        _ = data_of(train).train
+        _ = make_data(train).train
     assert str(caught.value) == expected
 
 
@@ -265,40 +265,39 @@ def test_training_needs_items(data_of, train, expected):
     [
         (
             [13],
-            "kind 'numbers': preprocess failed on row 'train-1', modality 'left': "
+            "kind 'numbers': preprocess of row 'train-1', modality 'left' failed: "
             "RuntimeError: unlucky",
         ),
         (
             [14],
-            "kind 'numbers': preprocess failed on row 'train-1', modality 'left': "
+            "kind 'numbers': preprocess of row 'train-1', modality 'left' failed: "
             "TypeError: returned list, not a Tensor",
         ),
         (
             [1, 2],
-            "kind 'numbers': preprocess gives (2,) torch.float32 on row 'train-1', modality "
-            "'left', and gave (1,) torch.float32 before: the form of an item may depend on config "
-            "and facts alone",
+            "kind 'numbers': preprocess of row 'train-1', modality 'left' returned (2,) "
+            "torch.float32, but (1,) torch.float32 before: shape and dtype of an item may depend "
+            "only on config and facts",
         ),
         (
             "bug",
-            "kind 'rows': reading an item failed on row 'train-1', modality 'left': "
-            "KeyError: 'oops'",
+            "kind 'rows': reading row 'train-1', modality 'left' failed: KeyError: 'oops'",
         ),
     ],
 )
-def test_a_broken_plugin_is_named(data_of, bad, expected):
+def test_plugin_error_names_plugin_and_row(make_data, bad, expected):
     with pytest.raises(PluginError) as caught:
-        _ = data_of([([1.0], [1.0]), (bad, [1.0])]).train
+        _ = make_data([([1.0], [1.0]), (bad, [1.0])]).train
     assert str(caught.value) == expected
 
 
 @pytest.mark.parametrize(
-    ("refuse", "error", "expected"),
+    ("failure", "error", "expected"),
     [
-        ("value", DataError, "dataset 'rows': split('train'): is shut"),
+        ("value", DataError, "dataset 'rows': split('train'): is closed"),
         ("bug", PluginError, "kind 'rows': split('train') failed: AttributeError: no such thing"),
         ("ids", PluginError, "kind 'rows': split('train') repeats an id"),
-        ("column", PluginError, "kind 'rows': split('train') serves no column 'right'"),
+        ("column", PluginError, "kind 'rows': split('train') has no column 'right'"),
         (
             "length",
             PluginError,
@@ -306,9 +305,9 @@ def test_a_broken_plugin_is_named(data_of, bad, expected):
         ),
     ],
 )
-def test_a_broken_split_is_named(data_of, refuse, error, expected):
+def test_split_breaking_the_contract(make_data, failure, error, expected):
     with pytest.raises(error) as caught:
-        _ = data_of(TRAIN, refuse=refuse).train
+        _ = make_data(TRAIN, error=failure).train
     assert str(caught.value) == expected
 
 
@@ -320,28 +319,28 @@ def test_a_broken_split_is_named(data_of, refuse, error, expected):
         ([0, 1, -2, 0], "kind 'rows': split('train') has the label -2, but there are 2 classes"),
     ],
 )
-def test_broken_labels_are_named(data_of, labels, expected):
+def test_invalid_labels(make_data, labels, expected):
     with pytest.raises(PluginError) as caught:
-        _ = data_of(TRAIN, labels=labels).train
+        _ = make_data(TRAIN, labels=labels).train
     assert str(caught.value) == expected
 
 
-def test_a_dataset_that_cannot_be_opened(registry):
+def test_dataset_constructor_error(registry):
     with pytest.raises(DataError) as caught:
-        open_dataset(parse_spec(TRAIN, refuse="__init__"), registry)
+        open_dataset(make_spec(TRAIN, error="__init__"), registry)
     assert str(caught.value) == "dataset 'rows': table.csv is not there"
 
 
 @pytest.mark.parametrize(
-    ("most", "train", "error", "expected"),
+    ("maximum", "train", "error", "expected"),
     [
-        (4, TRAIN, DataError, "modality 'left' cannot be fitted: 5.0 is above most: 4"),
+        (4, TRAIN, DataError, "modality 'left' cannot be fitted: 5.0 is above maximum: 4"),
         (99, TRAIN, PluginError, "kind 'numbers': fit failed: KeyError: 'vocabulary'"),
         (
             98,
             TRAIN,
             PluginError,
-            "kind 'numbers': fit returns what is not JSON: Object of type set is not JSON "
+            "kind 'numbers': fit returned a value that is not JSON: Object of type set is not JSON "
             "serializable",
         ),
         (
@@ -353,15 +352,15 @@ def test_a_dataset_that_cannot_be_opened(registry):
         ),
     ],
 )
-def test_what_goes_wrong_in_fitting(registry, most, train, error, expected):
-    spec = parse_spec(train, most=most)
+def test_fit_errors(registry, maximum, train, error, expected):
+    spec = make_spec(train, maximum=maximum)
     with pytest.raises(error) as caught:
         fit_modalities(spec, open_dataset(spec, registry), registry)
     assert str(caught.value) == expected
 
 
-def test_no_progress_where_nobody_watches(data_of, monkeypatch, capsys):
-    monkeypatch.setattr(columns, "SLOW", 1)
-    assert len(data_of(TRAIN).train.ids) == 3
+def test_no_progress_without_a_terminal(make_data, monkeypatch, capsys):
+    monkeypatch.setattr(columns, "PROGRESS_MIN_ROWS", 1)
+    assert len(make_data(TRAIN).train.ids) == 3
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "")
