@@ -1,8 +1,8 @@
-"""What is installed: every kind's plugin, found through its entry point, imported when named.
+"""Discovery of the installed plugins through entry points; each is imported when first requested.
 
-One entry point of the group `mld` stands for one kind and bears its name. A plugin that cannot be
-used is recorded with its distribution, version, stage and reason, and hurts nobody until its kind
-is wanted.
+An entry point of the group `mld` supplies one kind and has its name. A plugin that cannot be used
+is recorded with its distribution, version, stage of failure and reason; it is an error only when
+its kind is requested.
 """
 
 from __future__ import annotations
@@ -14,31 +14,43 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
-from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 import pluggy
+from pydantic import BaseModel
 
 from mld_core.contracts.dataset import Dataset, DatasetConfig
 from mld_core.contracts.method import Method, MethodConfig
 from mld_core.contracts.modality import Modality, ModalityConfig
-from mld_core.errors import SpecError
+from mld_core.errors import SpecError, describe_exception, did_you_mean
 from mld_core.plugins import hookspecs
-from mld_core.plugins.selection import Selection, did_you_mean, distribution_of, origin
+from mld_core.plugins.selection import Selection, distribution_of, origin
 
 GROUP = "mld"
 Contract = type[Modality] | type[Dataset] | type[Method]
-Role = Literal["modality", "dataset", "method"]
-Stage = Literal["claim", "import", "hooks", "contract"]
+PluginRole = Literal["modality", "dataset", "method"]
+LoadStage = Literal["claim", "import", "hooks", "contract"]
+
+_CONTRACTS: dict[PluginRole, tuple[Contract, type[BaseModel]]] = {
+    "modality": (Modality, ModalityConfig),
+    "dataset": (Dataset, DatasetConfig),
+    "method": (Method, MethodConfig),
+}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One plugin as installed, and, once it has been tried, what came of it.
+    """An installed plugin: the class it supplies, or the reason why it cannot be used.
 
-    Where the plugin cannot be used, `plugin_class` is None and `problem` says why. `stage` is how
-    far it came: "blocked" by the user; "claim", another plugin has the same kind; "import";
-    "hooks", asked for its classes; "contract", its class was looked at. It is "" for a good plugin.
+    Args:
+        kind: name of the entry point.
+        distribution, version: "?" if unknown.
+        module: the entry point's target.
+        plugin_class: None for a plugin that is unusable or has not been loaded.
+        stage: where loading failed: "blocked", by the user's selection; "claim", another plugin
+            has the same kind; "import"; "hooks", a call of its hooks; "contract", the check of its
+            class. "" for a usable plugin.
+        problem: the reason; "" for a usable plugin.
     """
 
     kind: str
@@ -46,11 +58,11 @@ class Entry:
     version: str
     module: str
     plugin_class: Contract | None = None
-    stage: Literal["", "blocked"] | Stage = ""
+    stage: Literal["", "blocked"] | LoadStage = ""
     problem: str = ""
 
     @property
-    def role(self) -> Role | Literal["broken", "blocked"]:
+    def role(self) -> PluginRole | Literal["broken", "blocked"]:
         """What the plugin supplies, or why it supplies nothing."""
         if self.plugin_class is None:
             return "blocked" if self.stage == "blocked" else "broken"
@@ -58,21 +70,21 @@ class Entry:
 
     @property
     def summary(self) -> str:
-        """The first line of the class's docstring, or the problem."""
+        """First line of the class's docstring, or the problem."""
         if self.plugin_class is None:
             return self.problem
         return (inspect.getdoc(self.plugin_class) or "").partition("\n")[0]
 
 
 class Registry:
-    """The plugins of this environment by kind; each is imported when first asked for.
+    """Installed plugins by kind.
 
     Args:
-        points: the entry points; all those installed if not given.
-        allowed: kinds or distributions; unless it is empty, only these are used.
-        blocked: kinds or distributions that are not used; "1" blocks every plugin.
+        points: the plugins' entry points; by default all those of this environment.
+        allowed: kinds or distributions; unless empty, only these are used.
+        blocked: kinds or distributions that are not used; "1" blocks all.
 
-    PluginError if `allowed` or `blocked` names one that is not installed.
+    PluginError if `allowed` or `blocked` names a plugin that is not installed.
     """
 
     def __init__(
@@ -82,81 +94,91 @@ class Registry:
         allowed: Collection[str] = (),
         blocked: Collection[str] = (),
     ) -> None:
-        found: dict[str, list[EntryPoint]] = {}
-        for point in entry_points(group=GROUP) if points is None else points:
-            known = found.setdefault(point.name, [])
-            if all(origin(point) != origin(other) for other in known):
-                known.append(point)
-        choice = Selection([point for known in found.values() for point in known], allowed, blocked)
+        if points is None:
+            points = list(entry_points(group=GROUP))
+        selection = Selection(points, allowed, blocked)
         self._points: dict[str, list[EntryPoint]] = {}
         self._entries: dict[str, list[Entry]] = {}
-        for kind, known in found.items():
-            if free := [point for point in known if not choice.blocked_by(point)]:
-                self._points[kind] = free
+        for kind, claims in _by_kind(points).items():
+            if usable := [point for point in claims if not selection.blocked_by(point)]:
+                self._points[kind] = usable
             else:
-                told = f"blocked by {choice.blocked_by(known[0])}"
                 self._entries[kind] = [
-                    replace(_unloaded(point), stage="blocked", problem=told) for point in known
+                    _failed(point, "blocked", f"blocked by {selection.blocked_by(point)}")
+                    for point in claims
                 ]
 
     @property
     def kinds(self) -> list[str]:
-        """Every installed kind that is not blocked, usable or not, without importing anything."""
+        """All installed kinds that are not blocked, usable or not; nothing is imported."""
         return sorted(self._points)
 
     def installed(self) -> dict[str, str]:
-        """The distribution and version behind each kind, without importing anything."""
-        return {kind: " and ".join(map(_describe, self._points[kind])) for kind in self.kinds}
+        """Distribution and version of each kind; nothing is imported."""
+        return {kind: " and ".join(map(_release, self._points[kind])) for kind in self.kinds}
 
     def entry(self, kind: str) -> Entry:
-        """The plugin behind a kind, tried now if it was not before. KeyError if there is none."""
-        return self._loaded(kind)[0]
+        """The plugin of a kind, loaded if it was not yet. KeyError if none is installed."""
+        return self._load(kind)[0]
 
     def entries(self) -> list[Entry]:
-        """All plugins, each tried: importing them all may take seconds."""
+        """All plugins, each loaded: the imports may take seconds."""
         kinds = sorted({*self._points, *self._entries})
-        return [entry for kind in kinds for entry in self._loaded(kind)]
+        return [entry for kind in kinds for entry in self._load(kind)]
 
     def modality(self, kind: str) -> type[Modality]:
         """The modality class of a kind. SpecError if there is none, or it cannot be used."""
-        plugin_class = self._require(kind, "modality")
-        assert issubclass(plugin_class, Modality)
-        return plugin_class
+        modality_class: type[Modality] = self._require(kind, "modality")
+        return modality_class
 
     def dataset(self, kind: str) -> type[Dataset]:
         """The dataset class of a kind. SpecError if there is none, or it cannot be used."""
-        plugin_class = self._require(kind, "dataset")
-        assert issubclass(plugin_class, Dataset)
-        return plugin_class
+        dataset_class: type[Dataset] = self._require(kind, "dataset")
+        return dataset_class
 
     def method(self, kind: str) -> type[Method]:
         """The method class of a kind. SpecError if there is none, or it cannot be used."""
-        plugin_class = self._require(kind, "method")
-        assert issubclass(plugin_class, Method)
-        return plugin_class
+        method_class: type[Method] = self._require(kind, "method")
+        return method_class
 
-    def _loaded(self, kind: str) -> list[Entry]:
+    def _load(self, kind: str) -> list[Entry]:
         if kind not in self._entries:
             self._entries[kind] = _load_entries(self._points[kind])
         return self._entries[kind]
 
-    def _require(self, kind: str, role: Role) -> Contract:
+    def _require(self, kind: str, role: PluginRole) -> Any:
         if kind not in self._points and kind not in self._entries:
-            known = ", ".join(self.kinds) or "none"
+            installed = ", ".join(self.kinds) or "none"
             raise SpecError(
-                f"no plugin of kind {kind!r} is installed (installed: {known})"
+                f"no plugin of kind {kind!r} is installed (installed: {installed})"
                 f"{did_you_mean(kind, self.kinds)}"
             )
         entry = self.entry(kind)
         if entry.plugin_class is None:
-            told = f"{entry.distribution} {entry.version}"
-            raise SpecError(f"kind {kind!r} ({told}) cannot be used: {entry.problem}")
+            release = f"{entry.distribution} {entry.version}"
+            raise SpecError(f"kind {kind!r} ({release}) cannot be used: {entry.problem}")
         if entry.role != role:
-            raise SpecError(f"kind {kind!r} is a {entry.role}, and a {role} is wanted here")
+            raise SpecError(f"kind {kind!r} is a {entry.role}, but a {role} is required here")
         return entry.plugin_class
 
 
-def _describe(point: EntryPoint) -> str:
+class PluginLoadError(Exception):
+    """A plugin cannot be used: the stage that failed, and the reason."""
+
+    def __init__(self, stage: LoadStage, reason: str) -> None:
+        super().__init__(reason)
+        self.stage = stage
+
+
+def _by_kind(points: list[EntryPoint]) -> dict[str, list[EntryPoint]]:
+    """Entry points by kind, without duplicates: an environment may list one twice."""
+    by_kind: dict[str, dict[str, EntryPoint]] = {}
+    for point in points:
+        by_kind.setdefault(point.name, {}).setdefault(origin(point), point)
+    return {kind: list(claims.values()) for kind, claims in by_kind.items()}
+
+
+def _release(point: EntryPoint) -> str:
     return " ".join(distribution_of(point)) if point.dist else "?"
 
 
@@ -164,121 +186,120 @@ def _unloaded(point: EntryPoint) -> Entry:
     return Entry(point.name, *distribution_of(point), point.value)
 
 
-class PluginLoadError(Exception):
-    """Why a plugin cannot be used, and how far it came."""
-
-    def __init__(self, stage: Stage, reason: str) -> None:
-        self.stage, self.reason = stage, reason
+def _failed(point: EntryPoint, stage: Literal["blocked"] | LoadStage, problem: str) -> Entry:
+    return replace(_unloaded(point), stage=stage, problem=problem)
 
 
 def _load_entries(points: list[EntryPoint]) -> list[Entry]:
-    """Import a kind's plugin and see what it registers; a failure becomes its problem."""
+    """Load the plugin of a kind; a failure becomes the problem of its entry."""
     if len(points) > 1:
-        homes = " and ".join(sorted(" ".join(origin(point)) for point in points))
-        told = f"claimed twice, by {homes}: uninstall one, or block it with --no-plugin"
-        return [replace(_unloaded(point), stage="claim", problem=told) for point in points]
+        origins = " and ".join(sorted(map(origin, points)))
+        problem = f"claimed twice, by {origins}: uninstall one, or block it with --no-plugin"
+        return [_failed(point, "claim", problem) for point in points]
     (point,) = points
-    entry = _unloaded(point)
     try:
-        return [replace(entry, plugin_class=_registered(point))]
-    except PluginLoadError as refused:
-        return [replace(entry, stage=refused.stage, problem=refused.reason)]
+        return [replace(_unloaded(point), plugin_class=_load_class(point))]
+    except PluginLoadError as error:
+        return [_failed(point, error.stage, str(error))]
 
 
-def _registered(point: EntryPoint) -> Contract:
-    """The one class that a plugin registers for its entry point. _Refused says what is wrong."""
-    plugin = _imported(point)
+def _load_class(point: EntryPoint) -> Contract:
+    """The one class that a plugin registers. PluginLoadError says why there is none."""
+    plugin = _import(point)
     version = getattr(plugin, "MLD_API", hookspecs.MLD_API)
     if version != hookspecs.MLD_API:
         raise PluginLoadError(
             "contract",
-            f"is written for version {version} of the plugin contract, and this mld has version "
-            f"{hookspecs.MLD_API}: install versions of both that agree",
+            f"was written for version {version} of the plugin contract, but this mld has version "
+            f"{hookspecs.MLD_API}: install matching versions of both",
         )
     manager = pluggy.PluginManager("mld")
     manager.add_hookspecs(hookspecs)
-    with _guarded("hooks", "registering"):
+    with _plugin_code("hooks", "hook registration"):
         manager.register(plugin, name=point.name)
         manager.check_pending()
-    with _guarded("hooks", "its hooks"):
+    with _plugin_code("hooks", "hook call"):
         hooks = manager.hook
         calls = hooks.register_modalities, hooks.register_datasets, hooks.register_methods
-        classes = [provided for call in calls for answer in call() for provided in answer]
+        classes = [registered for call in calls for result in call() for registered in result]
     if len(classes) != 1:
-        hint = "" if classes else " (are its hooks marked @hookimpl?)"
-        told = f"registers {len(classes)} classes; one entry point stands for one kind{hint}"
-        raise PluginLoadError("contract", told)
-    with _guarded("contract", "looking at its class"):
-        return _checked(classes[0], point.name)
+        hint = "" if classes else " (are its hooks marked with @hookimpl?)"
+        raise PluginLoadError(
+            "contract", f"registers {len(classes)} classes instead of one per entry point{hint}"
+        )
+    with _plugin_code("contract", "class check"):
+        return _check_class(classes[0], point.name)
 
 
-def _imported(point: EntryPoint) -> ModuleType:
+def _import(point: EntryPoint) -> object:
     try:
-        with _guarded("import", "importing"):
-            return point.load()  # type: ignore[no-any-return]
-    except PluginLoadError as refused:
-        missing = refused.__cause__
+        with _plugin_code("import", "import"):
+            return point.load()
+    except PluginLoadError as error:
+        missing = error.__cause__
         if not isinstance(missing, ModuleNotFoundError) or not missing.name:
             raise
         library = missing.name.partition(".")[0]
         if library in (point.module.partition(".")[0], "mld_core", "mld"):
-            told = f"needs the module {missing.name}, which is not there: reinstall the plugin"
+            reason = f"needs the module {missing.name}, which is missing: reinstall the plugin"
         else:
-            told = f"needs {missing.name}: {_pip_line(point, library)}"
-        raise PluginLoadError("import", told) from missing
+            reason = f"needs {missing.name}: {_install_command(point, library)}"
+        raise PluginLoadError("import", reason) from missing
 
 
 @contextmanager
-def _guarded(stage: Stage, doing: str) -> Iterator[None]:
-    """Turn whatever a plugin does wrong into _Refused; keep its prints out of stdout."""
+def _plugin_code(stage: LoadStage, action: str) -> Iterator[None]:
+    """Turn any exception of a plugin, SystemExit included, into PluginLoadError.
+
+    What it prints goes to stderr, since stdout carries results.
+    """
     try:
         with redirect_stdout(sys.stderr):
             yield
     except (PluginLoadError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        raise PluginLoadError(stage, f"{doing} failed: {type(error).__name__}: {error}") from error
+        raise PluginLoadError(stage, f"{action} failed: {describe_exception(error)}") from error
 
 
-def _pip_line(point: EntryPoint, library: str) -> str:
-    """The extra that is called as the kind, or that brings the library; else the library itself."""
+def _install_command(point: EntryPoint, library: str) -> str:
+    """The pip command for a missing library.
+
+    It names an extra of the plugin's distribution: the one called like the kind, or the first that
+    requires the library; without such an extra, the library itself.
+    """
     if point.dist is None:
         return f"pip install {library}"
     extras = point.dist.metadata.get_all("Provides-Extra") or []
-    bring = rf"{re.escape(library)}\b.*extra == ['\"]([\w.-]+)"
-    found = [own[1] for needed in point.dist.requires or [] if (own := re.match(bring, needed))]
-    for extra in [point.name] if point.name in extras else found:
-        return f"pip install '{point.dist.name}[{extra}]'"
+    if point.name in extras:
+        return f"pip install '{point.dist.name}[{point.name}]'"
+    for requirement in point.dist.requires or []:
+        if match := re.match(rf"{re.escape(library)}\b.*extra == ['\"]([\w.-]+)", requirement):
+            return f"pip install '{point.dist.name}[{match[1]}]'"
     return f"pip install {library}"
 
 
-def _checked(provided: object, kind: str) -> Contract:
-    if not (isinstance(provided, type) and issubclass(provided, Modality | Dataset | Method)):
-        told = f"registers {provided!r}, which is no Modality, Dataset or Method"
-        raise PluginLoadError("contract", told)
-    for name in ("kind", "Config"):
-        if not hasattr(provided, name):
-            raise PluginLoadError(
-                "contract", f"{provided.__name__} has no class attribute {name!r}"
-            )
-    if provided.kind != kind:
-        told = f"{provided.__name__} is of kind {provided.kind!r}, not {kind!r}"
-        raise PluginLoadError("contract", told)
-    base = {"modality": ModalityConfig, "dataset": DatasetConfig, "method": MethodConfig}[
-        _role_of(provided)
-    ]
-    if not (isinstance(provided.Config, type) and issubclass(provided.Config, base)):
-        told = f"{provided.__name__}.Config must be a subclass of {base.__name__}"
-        raise PluginLoadError("contract", told)
-    abstract = sorted(provided.__abstractmethods__)
-    if abstract:
-        raise PluginLoadError(
-            "contract", f"{provided.__name__} leaves abstract: {', '.join(abstract)}"
-        )
-    return provided
+def _check_class(registered: object, kind: str) -> Contract:
+    """The registered object, if it is a complete plugin class of this kind."""
+    contracts = Modality | Dataset | Method
+    if not (isinstance(registered, type) and issubclass(registered, contracts)):
+        reason = f"registers {registered!r}, which is not a Modality, Dataset or Method class"
+        raise PluginLoadError("contract", reason)
+    name = registered.__name__
+    for attribute in ("kind", "Config"):
+        if not hasattr(registered, attribute):
+            raise PluginLoadError("contract", f"{name} has no class attribute {attribute!r}")
+    if registered.kind != kind:
+        reason = f"{name}.kind is {registered.kind!r}, but its entry point is named {kind!r}"
+        raise PluginLoadError("contract", reason)
+    _, config_base = _CONTRACTS[_role_of(registered)]
+    if not (isinstance(registered.Config, type) and issubclass(registered.Config, config_base)):
+        reason = f"{name}.Config must be a subclass of {config_base.__name__}"
+        raise PluginLoadError("contract", reason)
+    if abstract := sorted(registered.__abstractmethods__):
+        raise PluginLoadError("contract", f"{name} does not implement {', '.join(abstract)}")
+    return registered
 
 
-def _role_of(provided: Contract) -> Role:
-    if issubclass(provided, Modality):
-        return "modality"
-    return "dataset" if issubclass(provided, Dataset) else "method"
+def _role_of(plugin_class: Contract) -> PluginRole:
+    return next(role for role, (base, _) in _CONTRACTS.items() if issubclass(plugin_class, base))

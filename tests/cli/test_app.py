@@ -296,7 +296,7 @@ def test_a_plugin_can_be_blocked(
     ]
     done = small("--no-plugin", "point", "modalities")
     assert done.exit_code == 4
-    assert "'point', which is no installed kind" in done.stderr
+    assert "'point', which is not an installed kind" in done.stderr
     monkeypatch.setenv("MLD_NO_PLUGINS", "point")
     assert small("--version").exit_code == 4
     monkeypatch.setenv("MLD_NO_PLUGINS", "")

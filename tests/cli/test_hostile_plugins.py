@@ -99,7 +99,7 @@ def test_each_is_listed_with_its_stage_and_reason(world: World) -> None:
         "contract",
         "",
     ]
-    assert told["raises"]["problem"] == "importing failed: RuntimeError: no luck"
+    assert told["raises"]["problem"] == "import failed: RuntimeError: no luck"
     assert (told["exits"]["distribution"], told["exits"]["version"]) == ("mld_exits", "1.0")
     assert done.stderr.count("spoilt") == 2
     assert world.mld("modalities", "--strict").returncode == 4
@@ -113,7 +113,7 @@ def test_a_spec_that_needs_one_is_told_the_cause(world: World) -> None:
     (world.folder / "small.yaml").write_text(SPEC.replace("b: {kind: points", "b: {kind: exits"))
     done = world.mld("run", "small.yaml")
     assert done.returncode == 3
-    assert "modalities.b.kind: kind 'exits' (mld_exits 1.0) cannot be used: importing failed: " in (
+    assert "modalities.b.kind: kind 'exits' (mld_exits 1.0) cannot be used: import failed: " in (
         done.stderr
     )
     assert "Traceback" not in done.stderr

@@ -216,10 +216,10 @@ digits.yaml:5: modalities.left.siez: unknown field; did you mean 'size'?
 digits.yaml:7: modalities.right.kind: no plugin of kind 'dot' is installed {no_kind}; \
 did you mean 'dots'?
 digits.yaml:8: modalities.joint: {name}
-digits.yaml:8: modalities.joint.kind: kind 'table' is a dataset, and a modality is wanted here
+digits.yaml:8: modalities.joint.kind: kind 'table' is a dataset, but a modality is required here
 digits.yaml:9: modalities.a+b: {name}
 digits.yaml:9: modalities.a+b.kind: kind 'broken' (? ?) cannot be used: \
-needs the module a_module_that_is_not_there, which is not there: reinstall the plugin
+needs the module a_module_that_is_not_there, which is missing: reinstall the plugin
 digits.yaml:10: modalities.c.kind: missing (installed kinds: broken, dots, table)
 digits.yaml:11: modalities.d.latent_dim: missing (numbers in the latent of one item)
 digits.yaml:12: modalities.e: must be a mapping, not 'dots'

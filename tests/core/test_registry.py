@@ -93,31 +93,31 @@ def test_nothing_is_imported_before_its_kind_is_named(install: Callable[..., Reg
 @pytest.mark.parametrize(
     ("code", "stage", "reason"),
     [
-        ("raise RuntimeError('no luck')", "import", "importing failed: RuntimeError: no luck"),
-        ("import sys; sys.exit(3)", "import", "importing failed: SystemExit: 3"),
-        ("raise GeneratorExit", "import", "importing failed: GeneratorExit: "),
-        ("def", "import", "importing failed: SyntaxError: "),
+        ("raise RuntimeError('no luck')", "import", "import failed: RuntimeError: no luck"),
+        ("import sys; sys.exit(3)", "import", "import failed: SystemExit: 3"),
+        ("raise GeneratorExit", "import", "import failed: GeneratorExit: "),
+        ("def", "import", "import failed: SyntaxError: "),
         (
             "import absent_library.inner",
             "import",
             "needs absent_library: pip install absent_library",
         ),
-        ("import bad_rows.inner", "import", "needs the module bad_rows.inner, which is not there"),
-        ("from mld_core import Rune", "import", "importing failed: ImportError: cannot import"),
-        (GOOD + "MLD_API = 2", "contract", "is written for version 2 of the plugin contract"),
-        ("x = 1", "contract", "registers 0 classes; one entry point stands for one kind (are its"),
+        ("import bad_rows.inner", "import", "needs the module bad_rows.inner, which is missing"),
+        ("from mld_core import Rune", "import", "import failed: ImportError: cannot import"),
+        (GOOD + "MLD_API = 2", "contract", "was written for version 2 of the plugin contract"),
+        ("x = 1", "contract", "registers 0 classes instead of one per entry point (are its"),
         (
             GOOD.replace("return [Rows]", "return [Rows, Rows]"),
             "contract",
-            "registers 2 classes; one entry point stands for one kind",
+            "registers 2 classes instead of one per entry point",
         ),
-        (GOOD.replace("return [Rows]", "return [7]"), "contract", "registers 7, which is no"),
+        (GOOD.replace("return [Rows]", "return [7]"), "contract", "registers 7, which is not a"),
         (
             GOOD.replace("return [Rows]", "raise KeyError('x')"),
             "hooks",
-            "its hooks failed: KeyError: 'x'",
+            "hook call failed: KeyError: 'x'",
         ),
-        (GOOD.replace("return [Rows]", "return Rows"), "hooks", "its hooks failed: TypeError: "),
+        (GOOD.replace("return [Rows]", "return Rows"), "hooks", "hook call failed: TypeError: "),
         (GOOD.replace("return [Rows]", "return (1 / 0 for _ in 'x')"), "hooks", "ZeroDivision"),
         (
             GOOD.replace("register_datasets", "register_dataset"),
@@ -127,12 +127,12 @@ def test_nothing_is_imported_before_its_kind_is_named(install: Callable[..., Reg
         (
             GOOD.replace("register_datasets():", "register_datasets(a):"),
             "hooks",
-            "registering failed: Plugin",
+            "hook registration failed: Plugin",
         ),
         (
             GOOD.replace('kind = "rows"', 'kind = "lines"'),
             "contract",
-            "Rows is of kind 'lines', not 'rows'",
+            "Rows.kind is 'lines', but its entry point is named 'rows'",
         ),
         (GOOD.replace('kind = "rows"', ""), "contract", "Rows has no class attribute 'kind'"),
         (
@@ -140,7 +140,7 @@ def test_nothing_is_imported_before_its_kind_is_named(install: Callable[..., Reg
             "contract",
             "Rows.Config must be a subclass of DatasetConfig",
         ),
-        (GOOD.replace("def split", "def divide"), "contract", "Rows leaves abstract: split"),
+        (GOOD.replace("def split", "def divide"), "contract", "Rows does not implement split"),
     ],
 )
 def test_a_bad_plugin_is_recorded_with_its_stage_and_reason(
@@ -254,7 +254,7 @@ def test_an_unknown_kind_gets_the_nearest_right_word(install: Callable[..., Regi
         SpecError, match=r"'row' is installed \(installed: rows\); did you mean 'rows'"
     ):
         registry.dataset("row")
-    with pytest.raises(SpecError, match="'rows' is a dataset, and a modality is wanted here"):
+    with pytest.raises(SpecError, match="'rows' is a dataset, but a modality is required here"):
         registry.modality("rows")
 
 
@@ -295,5 +295,5 @@ def test_a_method_is_found_in_its_role(install: Callable[..., Registry]) -> None
     registry = install(("guess", "good_guess", METHOD))
     assert registry.entry("guess").role == "method"
     assert registry.method("guess").kind == "guess"
-    with pytest.raises(SpecError, match="'guess' is a method, and a dataset is wanted here"):
+    with pytest.raises(SpecError, match="'guess' is a method, but a dataset is required here"):
         registry.dataset("guess")
