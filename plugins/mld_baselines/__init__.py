@@ -1,4 +1,4 @@
-"""Rival methods: multi-modal variational autoencoders of the package `multivae`, one module each.
+"""Baselines: multi-modal variational autoencoders of the package `multivae`, one module each.
 
-`rival` is what they share, and `joint` the only module that imports the package.
+`method` is what they share. Only `model` imports the package, and `model` never imports `method`.
 """

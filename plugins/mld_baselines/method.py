@@ -1,4 +1,4 @@
-"""What the rivals share: their settings, and how one is made on the modalities' own networks."""
+"""Base class of the baselines: their settings, and how a model is built from them."""
 
 from __future__ import annotations
 
@@ -14,64 +14,76 @@ if TYPE_CHECKING:
     from mld_baselines.model import MultiVAEModel
 
 if find_spec("multivae") is None:
-    # Importing the package takes seconds, so that only a model does; its absence is told at once.
+    # Importing the package takes seconds, so only a model does; its absence is reported at once.
     raise ModuleNotFoundError("No module named 'multivae'", name="multivae")
 
 
 class MultiVAEConfig(MethodConfig):
-    """What a spec may say about every rival."""
+    """Settings of every baseline."""
 
-    latent_dim: PositiveInt = Field(20, description="numbers in the latent that all share")
-    beta: PositiveFloat = Field(2.5, description="weight of the divergence from the prior")
+    latent_dim: PositiveInt = Field(20, description="width of the latent that modalities share")
+    beta: PositiveFloat = Field(2.5, description="weight of the KL divergence from the prior")
     rescale: dict[str, PositiveFloat] = Field(
         {},
-        description="weight of a modality's likelihood, by name; where none is given, the size of "
-        "the largest item over its own",
+        description="weight of each modality's likelihood, by name; default: the size of the "
+        "largest modality's items over the size of its own",
     )
 
 
 class MultiVAEMethod(Method):
-    """A variational autoencoder over all modalities, on the encoders and decoders of mld's own.
+    """A variational autoencoder over all modalities, built on mld's encoders and decoders.
 
-    One linear layer makes a posterior of what a modality's encoder gives, another makes what its
-    decoder takes of a shared latent. The likelihood is the autoencoder's.
+    One linear layer maps a modality's encoder output to the parameters of its posterior, another
+    maps a shared latent to the input of its decoder. The likelihood is the autoencoder's.
     """
 
     config: MultiVAEConfig
     libraries = ("multivae",)
-    vae: ClassVar[str]
-    """The class's name in the package; its config bears the same name and `Config`."""
-    mixture: ClassVar[bool] = False
+    vae_class: ClassVar[str]
+    """Class name in the package; its config class has the same name with the suffix `Config`."""
+    is_mixture: ClassVar[bool] = False
     """True: the posterior is a mixture over the modalities; False: a product."""
     expert_per_row: ClassVar[bool] = False
-    """True: each row draws the posterior that it follows; the package shares a complete batch out
-    among them instead, which gives the last one all rows where there are more of them than rows."""
+    """True: each row of a batch draws its own posterior. The package instead divides a complete
+    batch among the posteriors, which gives the last one all rows if there are fewer rows than
+    posteriors."""
 
     def __init__(self, config: MultiVAEConfig, modalities: Mapping[str, Modality]) -> None:
         super().__init__(config, modalities)
         if len(modalities) < 2:
-            raise ValueError(f"{self.kind} needs two modalities or more")
-        if strange := sorted(set(config.rescale) - set(modalities)):
+            raise ValueError(f"{self.kind} needs at least two modalities, not {len(modalities)}")
+        unknown = sorted(set(config.rescale) - set(modalities))
+        if unknown:
             raise ValueError(
-                f"rescale names {', '.join(map(repr, strange))}, and the modalities are "
+                f"rescale names {', '.join(map(repr, unknown))}, but the modalities are "
                 f"{', '.join(map(repr, modalities))}"
             )
 
     def options(self) -> dict[str, Any]:
-        """What the package's config is told, beside the width of the latent and the weights."""
+        """Fields of the package's config, besides the latent's width and the rescaling."""
         return {"beta": self.config.beta}
 
     def private_dim(self) -> int:
-        """Numbers in the latent that a modality has for itself; 0 where there is none."""
+        """Width of each modality's private latent; 0 without one."""
         return 0
 
     def likelihood_weights(self, sizes: Mapping[str, int]) -> dict[str, float]:
-        """The weight of each modality's likelihood, from the numbers in one item of each."""
+        """The weight of each modality's likelihood, given the number of elements of its items."""
         largest = max(sizes.values())
         return {name: self.config.rescale.get(name, largest / size) for name, size in sizes.items()}
 
     def model(self, autoencoders: Mapping[str, Autoencoder]) -> MultiVAEModel:
-        """A fresh model."""
+        """A freshly initialised model."""
         from mld_baselines.model import MultiVAEModel
 
-        return MultiVAEModel(autoencoders, self)
+        return MultiVAEModel(
+            autoencoders,
+            {name: self.modalities[name].config.latent_dim for name in autoencoders},
+            vae_class=self.vae_class,
+            options=self.options(),
+            shared_dim=self.config.latent_dim,
+            private_dim=self.private_dim(),
+            likelihood_weights=self.likelihood_weights,
+            is_mixture=self.is_mixture,
+            expert_per_row=self.expert_per_row,
+        )

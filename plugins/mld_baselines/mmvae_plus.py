@@ -1,4 +1,4 @@
-"""The method `mmvae-plus`."""
+"""The method `mmvae-plus`: a mixture of experts with private latents."""
 
 from __future__ import annotations
 
@@ -11,30 +11,28 @@ from mld_core import Method, hookimpl
 
 
 class MmvaePlusConfig(MultiVAEConfig):
-    """What a spec may say about it."""
+    """Settings of MMVAE+."""
 
-    latent_dim: PositiveInt = Field(10, description="numbers in the latent that all share")
-    private_dim: PositiveInt = Field(10, description="numbers in the latent of a modality's own")
-    samples: int = Field(
-        1, ge=1, le=100, description="draws from each posterior, weighted by importance"
-    )
+    latent_dim: PositiveInt = Field(10, description="width of the latent that modalities share")
+    private_dim: PositiveInt = Field(10, description="width of each modality's private latent")
+    samples: int = Field(1, ge=1, le=100, description="importance-weighted draws per posterior")
 
 
 class MmvaePlus(MultiVAEMethod):
-    """A mixture of experts with a private latent of each modality (Palumbo et al. 2023)."""
+    """A mixture of experts with a private latent per modality (Palumbo et al. 2023)."""
 
     kind = "mmvae-plus"
     Config = MmvaePlusConfig
     config: MmvaePlusConfig
-    vae = "MMVAEPlus"
-    mixture = True
+    vae_class = "MMVAEPlus"
+    is_mixture = True
 
     def private_dim(self) -> int:
-        """As the spec says."""
+        """The width in the config."""
         return self.config.private_dim
 
     def options(self) -> dict[str, Any]:
-        """The width of the private latents, and the objective."""
+        """Beta, the number of draws and the width of the private latents."""
         return {
             "beta": self.config.beta,
             "K": self.config.samples,
@@ -44,5 +42,5 @@ class MmvaePlus(MultiVAEMethod):
 
 @hookimpl
 def register_methods() -> list[type[Method]]:
-    """The method of this module."""
+    """The methods of this module."""
     return [MmvaePlus]

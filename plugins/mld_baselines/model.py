@@ -1,10 +1,10 @@
-"""The joint model of a rival: the package's model, on the modalities' encoders and decoders."""
+"""Joint model of a baseline: the package's model on the modalities' encoders and decoders."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import multivae.models
 import torch
@@ -16,52 +16,74 @@ from torch import Tensor, nn
 
 from mld_core import Autoencoder, JointModel
 
-if TYPE_CHECKING:
-    from mld_baselines.method import MultiVAEMethod
-
-_LIMIT = 80.0
-"""Of a log-variance: beyond it the variance, or its inverse, leaves float32's range."""
+MAX_LOG_VARIANCE = 80.0
+"""Beyond it the variance, or its inverse, leaves float32's range."""
 
 for _name in [*logging.root.manager.loggerDict]:
-    # On import, each module of the packages sets up a handler of its own.
+    # On import, each module of the packages attaches a log handler.
     if _name.partition(".")[0] in ("multivae", "pythae"):
         logging.getLogger(_name).handlers.clear()
 
 
 class MultiVAEModel(JointModel):
-    """A multi-modal variational autoencoder, whose "items" are the autoencoders' latents.
+    """A multi-modal variational autoencoder whose reconstructions are the autoencoders' latents.
 
-    Inside the package a modality is called by its place, "0", "1", ...: names that are joined
-    there to name subsets could otherwise be mistaken for each other.
+    Inside the package a modality's name is its index, "0", "1", ...: the package joins names to
+    identify subsets, and joined names of the user's could be ambiguous.
+
+    Args:
+        autoencoders: by modality.
+        latent_dims: width of each autoencoder's latent.
+        vae_class: class name in `multivae.models`.
+        options: fields of its config.
+        shared_dim: width of the latent that all modalities share.
+        private_dim: width of each modality's private latent; 0 without one.
+        likelihood_weights: from the number of elements of each modality's items to the weight of
+            its likelihood.
+        is_mixture: the posterior is a mixture over the modalities, not a product.
+        expert_per_row: each row draws its own posterior; see `MultiVAEMethod`.
     """
 
-    def __init__(self, autoencoders: Mapping[str, Autoencoder], rival: MultiVAEMethod) -> None:
+    def __init__(
+        self,
+        autoencoders: Mapping[str, Autoencoder],
+        latent_dims: Mapping[str, int],
+        *,
+        vae_class: str,
+        options: Mapping[str, Any],
+        shared_dim: int,
+        private_dim: int,
+        likelihood_weights: Callable[[Mapping[str, int]], Mapping[str, float]],
+        is_mixture: bool,
+        expert_per_row: bool,
+    ) -> None:
         super().__init__(autoencoders)
-        self.mixture = rival.mixture
-        self.expert_per_row = rival.expert_per_row
-        self.key_of = {name: str(place) for place, name in enumerate(autoencoders)}
-        widths = {name: rival.modalities[name].config.latent_dim for name in autoencoders}
-        self.blanks = {name: _blank(own, widths[name]) for name, own in autoencoders.items()}
-        weights = rival.likelihood_weights({name: x.numel() for name, x in self.blanks.items()})
-        shared, private = rival.config.latent_dim, rival.private_dim()
-        self.private = private
-        self.vae = getattr(multivae.models, rival.vae)(
-            getattr(multivae.models, f"{rival.vae}Config")(
-                n_modalities=len(autoencoders),
-                latent_dim=shared,
-                uses_likelihood_rescaling=True,
-                rescale_factors={key: weights[name] for name, key in self.key_of.items()},
-                **rival.options(),
-            ),
-            encoders={
-                key: _Encoder(autoencoders[name], widths[name], shared, private)
-                for name, key in self.key_of.items()
-            },
-            decoders={
-                key: _Decoder(autoencoders[name], shared + private, widths[name])
-                for name, key in self.key_of.items()
-            },
+        self.is_mixture = is_mixture
+        self.expert_per_row = expert_per_row
+        self.private_dim = private_dim
+        self.key_of = {name: str(index) for index, name in enumerate(autoencoders)}
+        self.zero_items = {
+            name: _zero_item(autoencoder, latent_dims[name])
+            for name, autoencoder in autoencoders.items()
+        }
+        weights = likelihood_weights({name: item.numel() for name, item in self.zero_items.items()})
+        config_class = getattr(multivae.models, f"{vae_class}Config")
+        config = config_class(
+            n_modalities=len(autoencoders),
+            latent_dim=shared_dim,
+            uses_likelihood_rescaling=True,
+            rescale_factors={key: weights[name] for name, key in self.key_of.items()},
+            **options,
         )
+        encoders = {
+            key: _Encoder(autoencoders[name], latent_dims[name], shared_dim, private_dim)
+            for name, key in self.key_of.items()
+        }
+        decoders = {
+            key: _Decoder(autoencoders[name], shared_dim + private_dim, latent_dims[name])
+            for name, key in self.key_of.items()
+        }
+        self.vae = getattr(multivae.models, vae_class)(config, encoders=encoders, decoders=decoders)
         self.vae.recon_log_probs = {
             key: decoder.log_likelihood for key, decoder in self.vae.decoders.items()
         }
@@ -71,23 +93,23 @@ class MultiVAEModel(JointModel):
         items: Mapping[str, Shaped[Tensor, " batch *item"]],
         present: Bool[Tensor, "batch modality"],
     ) -> Float[Tensor, ""]:
-        """The package's own objective; NaN once a posterior or a latent leaves float32's range."""
+        """The package's objective; NaN if a posterior or a latent leaves float32's range."""
         data = {key: items[name] for name, key in self.key_of.items()}
         if present.all() and not self.expert_per_row:
             batch = MultimodalBaseDataset(data)
         else:
             masks = zip(self.key_of.values(), present.unbind(1), strict=True)
             batch = IncompleteDataset(data, dict(masks))
-        if self.mixture:
-            # The doubly reparametrised estimate hangs hooks on gradients, and so needs them.
+        if self.is_mixture:
+            # The doubly reparametrised estimator registers hooks on gradients, so it needs them.
             objective = "dreg_looser" if torch.is_grad_enabled() else "iwae_looser"
             self.vae.objective = self.vae.model_config.loss = objective
         try:
-            loss = self.vae(batch).loss
+            loss: Tensor = self.vae(batch).loss
         except FloatingPointError:
             return torch.full((), torch.nan, device=present.device)
         # The objectives of mixtures are sums over rows.
-        return loss / len(present) if self.mixture else loss
+        return loss / len(present) if self.is_mixture else loss
 
     @torch.no_grad()
     def sample(
@@ -96,79 +118,81 @@ class MultiVAEModel(JointModel):
         wanted: Sequence[str],
         n: int,
     ) -> dict[str, Float[Tensor, "batch latent"]]:
-        """A shared latent from the prior, or the posterior of what is given, then the decoders."""
+        """Decodes shared latents drawn from the posterior of `given`, or from the prior."""
         keys = [self.key_of[name] for name in wanted]
-        drawn = self.vae.decode(self._posterior(given, n) if given else self._prior(n), keys)
-        return {name: drawn[key] for name, key in zip(wanted, keys, strict=True)}
+        shared = self._sample_posterior(given, n) if given else self._sample_prior(n)
+        latents = self.vae.decode(shared, keys)
+        return {name: latents[key] for name, key in zip(wanted, keys, strict=True)}
 
-    def _prior(self, n: int) -> ModelOutput:
+    def _sample_prior(self, n: int) -> ModelOutput:
         self.vae.device = next(self.parameters()).device
 
-        def drawn() -> Tensor:
-            # The package drops the axis of a single row.
-            return self.vae.generate_from_prior(n).z.reshape(n, -1)
+        def draw() -> Tensor:
+            # The package drops the batch axis of a single row.
+            z: Tensor = self.vae.generate_from_prior(n).z
+            return z.reshape(n, -1)
 
-        if not self.private:
-            return ModelOutput(z=drawn(), one_latent_space=True)
-        # The package draws one private latent for all modalities; the model has one of each.
+        if not self.private_dim:
+            return ModelOutput(z=draw(), one_latent_space=True)
+        # The package draws one private latent for all modalities, but each has its own.
         return ModelOutput(
-            z=drawn()[:, : -self.private],
+            z=draw()[:, : -self.private_dim],
             one_latent_space=False,
-            modalities_z={key: drawn()[:, -self.private :] for key in self.vae.encoders},
+            modalities_z={key: draw()[:, -self.private_dim :] for key in self.vae.encoders},
         )
 
-    def _posterior(
+    def _sample_posterior(
         self, given: Mapping[str, Shaped[Tensor, " batch *item"]], n: int
     ) -> ModelOutput:
-        """A draw for each row; of a mixture, each row draws which modality it follows.
+        """A draw for each row; in a mixture, each row draws which modality it follows.
 
-        The package draws that once for a whole batch, and from another generator.
+        The package draws that modality once for the batch, and from another generator.
         """
         device = next(iter(given.values())).device
         data = {
-            key: given[name] if name in given else self._blanks(name, n, device)
+            key: given[name] if name in given else self._expand_zero_item(name, n, device)
             for name, key in self.key_of.items()
         }
         keys = [self.key_of[name] for name in given]
-        experts = [[key] for key in keys] if self.mixture else [keys]
-        drawn = [self.vae.encode(MultimodalBaseDataset(data), expert) for expert in experts]
-        chosen = torch.randint(len(experts), (n,), device=device)
+        experts = [[key] for key in keys] if self.is_mixture else [keys]
+        draws = [self.vae.encode(MultimodalBaseDataset(data), expert) for expert in experts]
+        expert_of_row = torch.randint(len(experts), (n,), device=device)
         rows = torch.arange(n, device=device)
 
-        def pick(draws: list[Tensor]) -> Tensor:
-            return torch.stack([draw.reshape(n, -1) for draw in draws])[chosen, rows]
+        def pick(latents: list[Tensor]) -> Tensor:
+            return torch.stack([z.reshape(n, -1) for z in latents])[expert_of_row, rows]
 
-        if drawn[0].one_latent_space:
-            return ModelOutput(z=pick([one.z for one in drawn]), one_latent_space=True)
+        if draws[0].one_latent_space:
+            return ModelOutput(z=pick([draw.z for draw in draws]), one_latent_space=True)
         return ModelOutput(
-            z=pick([one.z for one in drawn]),
+            z=pick([draw.z for draw in draws]),
             one_latent_space=False,
             modalities_z={
-                key: pick([one.modalities_z[key] for one in drawn]) for key in self.vae.encoders
+                key: pick([draw.modalities_z[key] for draw in draws]) for key in self.vae.encoders
             },
         )
 
-    def _blanks(self, name: str, n: int, device: torch.device) -> Tensor:
-        blank = self.blanks[name]
-        return blank.to(device).expand(n, *blank.shape)
+    def _expand_zero_item(self, name: str, n: int, device: torch.device) -> Tensor:
+        item = self.zero_items[name]
+        return item.to(device).expand(n, *item.shape)
 
 
 class _Encoder(BaseEncoder):
-    """The posterior of one modality: its encoder, then one linear layer."""
+    """Posterior of one modality: its autoencoder's encoder, then one linear layer."""
 
     def __init__(
-        self, autoencoder: Autoencoder, latent_dim: int, shared: int, private: int
+        self, autoencoder: Autoencoder, latent_dim: int, shared_dim: int, private_dim: int
     ) -> None:
         super().__init__()
-        # In a tuple: its parameters are those of `JointModel.autoencoders`, and counted there.
+        # In a tuple, so that its parameters are registered once, in `JointModel.autoencoders`.
         self.autoencoder = (autoencoder,)
-        self.latent_dim = shared
-        self.widths = [shared, private]
-        self.head = nn.Linear(latent_dim, 2 * (shared + private))
+        self.latent_dim = shared_dim
+        self.widths = [shared_dim, private_dim]
+        self.head = nn.Linear(latent_dim, 2 * (shared_dim + private_dim))
 
     def forward(self, x: Shaped[Tensor, " batch *item"]) -> ModelOutput:
         mean, log_variance = self.head(self.autoencoder[0].encode(x)).float().chunk(2, 1)
-        if not (mean.isfinite().all() and (log_variance.abs() < _LIMIT).all()):
+        if not (mean.isfinite().all() and (log_variance.abs() < MAX_LOG_VARIANCE).all()):
             raise FloatingPointError
         mean, private_mean = mean.split(self.widths, 1)
         log_variance, private_log_variance = log_variance.split(self.widths, 1)
@@ -182,12 +206,15 @@ class _Encoder(BaseEncoder):
 
 
 class _Decoder(BaseDecoder):
-    """The latent of one modality from the shared one, and how likely it makes an item."""
+    """One linear layer from the shared latent to the modality's, and its autoencoder's likelihood.
 
-    def __init__(self, autoencoder: Autoencoder, shared: int, latent_dim: int) -> None:
+    The autoencoder's decoder is part of that likelihood.
+    """
+
+    def __init__(self, autoencoder: Autoencoder, input_dim: int, latent_dim: int) -> None:
         super().__init__()
         self.autoencoder = (autoencoder,)
-        self.head = nn.Linear(shared, latent_dim)
+        self.head = nn.Linear(input_dim, latent_dim)
 
     def forward(self, z: Float[Tensor, "batch shared"]) -> ModelOutput:
         latent = self.head(z).float()
@@ -198,15 +225,15 @@ class _Decoder(BaseDecoder):
     def log_likelihood(
         self, latent: Float[Tensor, "*sample batch latent"], x: Shaped[Tensor, " batch *item"]
     ) -> Float[Tensor, "*sample batch"]:
-        """log p(x | latent); there may be many latents of each item."""
-        rows = latent.shape[:-1]
-        items = x.expand(*rows[:-1], *x.shape).reshape(-1, *x.shape[1:])
-        return -self.autoencoder[0].loss(latent.flatten(0, -2), items).float().reshape(rows)
+        """log p(x | latent); there may be several latents of each item."""
+        shape = latent.shape[:-1]
+        items = x.expand(*shape[:-1], *x.shape).reshape(-1, *x.shape[1:])
+        return -self.autoencoder[0].loss(latent.flatten(0, -2), items).float().reshape(shape)
 
 
 @torch.no_grad()
-def _blank(autoencoder: Autoencoder, latent_dim: int) -> Shaped[Tensor, "*item"]:
-    """An item of zeros, of the shape and type that the autoencoder takes."""
+def _zero_item(autoencoder: Autoencoder, latent_dim: int) -> Shaped[Tensor, "*item"]:
+    """An item of zeros, with the shape and dtype that the autoencoder takes."""
     training = autoencoder.training
     weight = next(autoencoder.parameters(), torch.empty(0))
     item = autoencoder.eval().decode(weight.new_zeros(1, latent_dim))[0]

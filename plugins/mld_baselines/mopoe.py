@@ -1,4 +1,4 @@
-"""The method `mopoe`."""
+"""The method `mopoe`: a mixture of products of experts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ class Mopoe(MultiVAEMethod):
 
     kind = "mopoe"
     Config = MultiVAEConfig
-    vae = "MoPoE"
+    vae_class = "MoPoE"
     expert_per_row = True
 
 
 @hookimpl
 def register_methods() -> list[type[Method]]:
-    """The method of this module."""
+    """The methods of this module."""
     return [Mopoe]

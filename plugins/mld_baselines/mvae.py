@@ -1,4 +1,4 @@
-"""The method `mvae`."""
+"""The method `mvae`: a product of experts."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ class Mvae(MultiVAEMethod):
 
     kind = "mvae"
     Config = MultiVAEConfig
-    vae = "MVAE"
+    vae_class = "MVAE"
 
     def options(self) -> dict[str, Any]:
-        """No warm-up of beta, which the package counts in epochs."""
+        """Without the warm-up of beta, which the package counts in epochs."""
         return {"beta": self.config.beta, "warmup": 0}
 
 
 @hookimpl
 def register_methods() -> list[type[Method]]:
-    """The method of this module."""
+    """The methods of this module."""
     return [Mvae]

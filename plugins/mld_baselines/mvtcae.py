@@ -1,4 +1,4 @@
-"""The method `mvtcae`."""
+"""The method `mvtcae`: a product of experts with a total-correlation objective."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from mld_core import Method, hookimpl
 
 
 class MvtcaeConfig(MultiVAEConfig):
-    """What a spec may say about it."""
+    """Settings of MVTCAE."""
 
     alpha: float = Field(
         5 / 6,
         ge=0,
         le=1,
-        description="weight of the divergences from each modality's posterior, against that from "
-        "the prior",
+        description="weight of the KL divergences from each modality's posterior; 1 - alpha "
+        "weights the one from the prior",
     )
 
 
@@ -28,14 +28,14 @@ class Mvtcae(MultiVAEMethod):
     kind = "mvtcae"
     Config = MvtcaeConfig
     config: MvtcaeConfig
-    vae = "MVTCAE"
+    vae_class = "MVTCAE"
 
     def options(self) -> dict[str, Any]:
-        """Both weights."""
+        """Beta and alpha."""
         return {"beta": self.config.beta, "alpha": self.config.alpha}
 
 
 @hookimpl
 def register_methods() -> list[type[Method]]:
-    """The method of this module."""
+    """The methods of this module."""
     return [Mvtcae]
