@@ -207,7 +207,11 @@ def test_the_plan_is_printed_and_nothing_is_written(small: Callable[..., Result]
         (["spec", "init", "x", "-m", "a=marks", "-m", "a=marks"], 2, "names 'a' twice"),
         (["spec", "init", "x", "-m", "a=mark"], 3, "did you mean 'marks'?"),
         (["spec", "init", "x", "-m", "a=examples"], 3, "'examples' is a dataset"),
-        (["spec", "init", "x", "-m", "joint=marks"], 3, "modalities.joint: a modality's name"),
+        (
+            ["spec", "init", "x", "-m", "joint=marks"],
+            3,
+            "modalities.joint: must be a name of letters",
+        ),
         (["spec", "init", "my x", "-m", "a=marks"], 3, "name: must be a folder name"),
         (["run", "small.yaml", "--set", "diffuse.steps=-1"], 3, "--set diffuse.steps"),
         (["fly"], 2, "fly"),

@@ -203,8 +203,7 @@ evaluate:
 compute: {devices: two, threads: 0, precision: on}
 evaluate: {steps: true}
 """
-    name = "a modality's name is made of letters, digits, '_' and '-', and is not 'joint'"
-    known = "(modalities: left, right, joint, a+b, c, d, e)"
+    name = "must be a name of letters, digits, '_' and '-' other than 'joint'"
     no_kind = "(installed: broken, dots, table)"
     expected = f"""\
 digits.yaml:1: name: must be a folder name of letters, digits, '_', '-' and '.', \
@@ -215,23 +214,21 @@ digits.yaml:5: modalities.left.latent_dim: must be above 0, not 0
 digits.yaml:5: modalities.left.siez: unknown field; did you mean 'size'?
 digits.yaml:7: modalities.right.kind: no plugin of kind 'dot' is installed {no_kind}; \
 did you mean 'dots'?
-digits.yaml:8: modalities.joint: {name}
+digits.yaml:8: modalities.joint: {name}, not 'joint'
 digits.yaml:8: modalities.joint.kind: kind 'table' is a dataset, but a modality is required here
-digits.yaml:9: modalities.a+b: {name}
+digits.yaml:9: modalities.a+b: {name}, not 'a+b'
 digits.yaml:9: modalities.a+b.kind: kind 'broken' (? ?) cannot be used: \
 needs the module a_module_that_is_not_there, which is missing: reinstall the plugin
 digits.yaml:10: modalities.c.kind: missing (installed kinds: broken, dots, table)
 digits.yaml:11: modalities.d.latent_dim: missing (numbers in the latent of one item)
 digits.yaml:12: modalities.e: must be a mapping, not 'dots'
 digits.yaml:13: autoencode.batch_size: must be a whole number, not 'many'
-digits.yaml:13: autoencode.overrides.lefd: no modality 'lefd' {known}; did you mean 'left'?
 digits.yaml:13: autoencode.overrides.left.stesp: unknown field; did you mean 'steps'?
 digits.yaml:15: diffuse.stpes: unknown field; did you mean 'steps'?
 digits.yaml:16: diffuse.roles: must be one of 'three-role', 'paper', 'independent' or 'joint', \
 not 'papr'; did you mean 'paper'?
 digits.yaml:17: diffuse.network.kind: must be one of 'residual-mlp', 'unet-mlp', \
 'per-subset', not 'residul-mlp'; did you mean 'residual-mlp'?
-digits.yaml:19: diffuse.beta_max: must be above beta_min (0.1), not 0.01
 digits.yaml:20: diffuse.ema_decay: must be a number, not 'no'
 digits.yaml:21: generate.sampler: must be one of 'dpm-solver++', 'sde-dpm-solver++', 'ddim', \
 'heun', 'euler-maruyama', 'repaint' or 'inpaint', not 'heum'; did you mean 'heun'?
@@ -253,17 +250,17 @@ digits.yaml:25: evaluate: given twice; the first is at digits.yaml:23"""
     [
         (
             "diffuse: {p_conditional: 0.5}",
-            "diffuse.p_conditional: goes only with roles: paper, and roles is three-role",
+            "diffuse.p_conditional: is only valid with roles: paper (got three-role)",
         ),
         (
             "diffuse: {roles: paper}",
             "diffuse.roles: with roles: paper, generate.guidance must be 0, not 1.0: its "
-            "network knows no marginals to guide by",
+            "network has no marginals, which guidance requires",
         ),
         (
             "diffuse: {roles: paper}\ngenerate: {guidance: {conditional: 0}}",
             "generate.guidance: with roles: paper, generate.guidance must be 0, not 1.0: its "
-            "network knows no marginals to guide by",
+            "network has no marginals, which guidance requires",
         ),
         (
             "diffuse: {beta_min: 1, beta_max: 1}",
@@ -275,6 +272,11 @@ digits.yaml:25: evaluate: given twice; the first is at digits.yaml:23"""
             "did you mean 'left'?",
         ),
         ("generate: {subsets: [[left, left]]}", "generate.subsets[0]: names 'left' twice"),
+        (
+            "autoencode: {overrides: {lefd: {steps: 3}}}",
+            "autoencode.overrides.lefd: no modality 'lefd' (modalities: left, right); "
+            "did you mean 'left'?",
+        ),
         (
             "generate: {subsets: [[], [right, left]]}",
             "generate.subsets[1]: observes every modality, so nothing is left to generate",
@@ -441,7 +443,7 @@ def test_specs_made_in_python_are_checked_too():
     dots = KindSpec(kind="dots", config=DotsConfig(latent_dim=1))
     data = KindSpec(kind="table", config=TableConfig())
     assert Spec(name="x", data=data, modalities={"a": dots}).diffuse == DiffuseSpec()
-    with pytest.raises(ValidationError, match=r"modalities\.joint: a modality's name"):
+    with pytest.raises(ValidationError, match=r"modalities\.joint.*\n.*must be a name of letters"):
         Spec(name="x", data=data, modalities={"joint": dots})
 
 
@@ -506,7 +508,7 @@ def test_importing_the_spec_loads_no_torch():
         (
             "diffuse: {network: {kind: per-subset}}",
             "diffuse.network.kind: per-subset trains a network for each pair of observed and "
-            "generated modalities: it goes only with roles: paper",
+            "generated modalities and is only valid with roles: paper (got three-role)",
         ),
         (
             "diffuse: {method: guess}",
@@ -523,10 +525,10 @@ def test_in_painting_is_the_only_way_to_condition_a_joint_network(complaints):
     told = f"{GOOD}diffuse: {{roles: joint}}\ngenerate: {{subsets: [[]]}}"
     assert complaints(told) == [
         "digits.yaml:6: diffuse.roles: with roles: joint, generate.guidance must be 0, not 1.0: "
-        "its network knows no marginals to guide by"
+        "its network has no marginals, which guidance requires"
     ]
     told = f"{GOOD}diffuse: {{roles: joint}}\ngenerate: {{guidance: 0}}"
     assert complaints(told) == [
-        "digits.yaml:7: generate.sampler: with roles: joint, what is given can only be painted "
-        "in: sampler must be inpaint, not dpm-solver++"
+        "digits.yaml:7: generate.sampler: roles: joint conditions only by in-painting: sampler "
+        "must be inpaint, not dpm-solver++"
     ]

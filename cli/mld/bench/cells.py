@@ -230,8 +230,8 @@ def make_cells(suite: Suite, registry: Registry) -> list[Cell]:
     if not cells:
         known = ", ".join(parse_spec(suite.base, registry, suite.folder).modalities)
         told = f"no set of two: the base spec has {known} alone"
-        suite.document.complain(("modalities",), told)
-        suite.document.refuse([])
+        suite.document.add_error(("modalities",), told)
+        suite.document.raise_if_errors()
     if all(cell.fault for cell in cells):
         lines = [line for fault in faults for line in str(fault).splitlines()]
         raise type(faults[0])("\n".join(dict.fromkeys(lines)))

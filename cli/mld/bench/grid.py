@@ -11,8 +11,8 @@ from itertools import combinations, product
 from typing import Any
 
 from mld.bench.suite import Coordinates, Overrides, Suite, paths, put_all, settles
-from mld.config.validation_errors import did_you_mean
 from mld.config.yaml_document import Document, KeyPath
+from mld_core import did_you_mean
 
 
 def grid(suite: Suite) -> Iterator[tuple[Coordinates, Document]]:
@@ -81,7 +81,7 @@ def _sampling(suite: Suite, sampler: str) -> tuple[KeyPath, Overrides]:
 
 
 def _put(cell: Document, suite: Suite, at: KeyPath, name: str, value: Any) -> None:
-    cell.put(name, Document(value, {(): suite.document.place(at)}))
+    cell.put(name, Document(value, {(): suite.document.location(at)}))
 
 
 def _miss(cell: Document, suite: Suite, rate: float | None) -> None:
@@ -116,19 +116,19 @@ def _select(cell: Document, suite: Suite, at: KeyPath, names: tuple[str, ...]) -
         generate["subsets"] = kept
         if not kept:
             told = f"every subset observes all of {', '.join(names)}, or others"
-            cell.complain(("generate", "subsets"), f"{told}: nothing is left to generate")
+            cell.add_error(("generate", "subsets"), f"{told}: nothing is left to generate")
 
 
 def _complain(
     cell: Document, suite: Suite, at: KeyPath, names: tuple[str, ...], known: Iterable[str]
 ) -> None:
     """Say which modalities of a set the base spec has not, where the suite names them."""
-    blamed = Document(None, suite.document.places)
+    blamed = Document(None, suite.document.locations)
     for index, name in enumerate(names):
         if name not in known:
             told = f"no modality {name!r} (modalities of the base spec: {', '.join(known)})"
-            blamed.complain((*at, index), f"{told}{did_you_mean(name, known)}")
-    cell.complaints += blamed.complaints
+            blamed.add_error((*at, index), f"{told}{did_you_mean(name, known)}")
+    cell.errors += blamed.errors
 
 
 def _are_lists_of_words(told: Any) -> bool:

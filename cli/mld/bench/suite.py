@@ -7,20 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, Tag, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, StrictInt, Tag, ValidationError, model_validator
 
-from mld.config.cross_checks import experiment_name_error
 from mld.config.plugin_sections import Rate, Section
-from mld.config.sections import GuidanceSpec, Real, Strength, Whole
+from mld.config.sections import ExperimentName, FiniteFloat, GuidanceSpec, Strength
 from mld.config.validation_errors import (
     ConfigErrors,
     FieldError,
-    did_you_mean,
-    either,
+    discriminate_by_type,
     format_validation_errors,
 )
 from mld.config.yaml_document import Document, KeyPath
-from mld_core import SpecError
+from mld_core import SpecError, did_you_mean
 
 Overrides = dict[str, Any]
 """Dotted names of a spec's settings, and what they become; a mapping replaces a whole section."""
@@ -34,7 +32,7 @@ class Published(Section):
 
     method: str = Field(description="as a table should call it")
     metric: str = Field(description="a column of leaderboard.csv, such as joint_coherence")
-    value: Real = Field(description="in the leaderboard's unit")
+    value: FiniteFloat = Field(description="in the leaderboard's unit")
     source: str = Field(description="where it stands, or that it is recalled")
     modalities: list[str] | None = Field(
         None, description="the set it belongs to; that of the suite's first table if left out"
@@ -51,10 +49,12 @@ def _a_word_or_lists(told: Any) -> Any:
 class SuiteSpec(Section):
     """A grid of experiments over one base spec; every axis that is left out has one value."""
 
-    name: str = Field(description="the suite's name, and its folder's")
+    name: ExperimentName = Field(description="the suite's name, and its folder's")
     spec: Annotated[
         Annotated[str, Tag("path")] | Annotated[dict[str, Any], Tag("mapping")],
-        either("must be the path of a spec, or a spec itself", path=str, mapping=dict),
+        discriminate_by_type(
+            "must be the path of a spec, or a spec itself", path=str, mapping=dict
+        ),
     ] = Field(description="the base spec: a file beside the suite, or the spec itself")
     set: Overrides = Field({}, description="settings that differ from the base in every cell")
     modalities: Annotated[
@@ -63,14 +63,16 @@ class SuiteSpec(Section):
     methods: dict[str, Overrides] = Field(
         {"mld": {}}, description="by name: the settings that make the method"
     )
-    seeds: list[Whole] = Field([0], description="one cell for each")
+    seeds: list[StrictInt] = Field([0], description="one cell for each")
     missing: list[Rate] = Field([], description="rates of cells left out of training")
     samplers: Annotated[
         Annotated[dict[str, Overrides], Tag("mapping")] | Annotated[list[Overrides], Tag("list")],
-        either("must be a mapping or a list of settings of `generate`", mapping=dict, list=list),
+        discriminate_by_type(
+            "must be a mapping or a list of settings of `generate`", mapping=dict, list=list
+        ),
     ] = Field({}, description="settings of `generate`, such as {sampler: ddim, steps: 10}")
     guidance: list[Strength] = Field([], description="strengths of guidance")
-    threads: Whole = Field(1, ge=1, description="processor threads of a cell")
+    threads: StrictInt = Field(1, ge=1, description="processor threads of a cell")
     published: list[Published] = Field([], description="numbers to print beside the suite's")
 
     @model_validator(mode="after")
@@ -81,8 +83,6 @@ class SuiteSpec(Section):
 
     def _faults(self) -> Iterator[FieldError]:
         """What is wrong between values that are right by themselves."""
-        if fault := experiment_name_error(self.name):
-            yield ("name",), fault
         for axis in ("seeds", "methods", "modalities"):
             if not getattr(self, axis):
                 yield (axis,), "must hold at least one"
@@ -228,12 +228,11 @@ def load_suite(source: Path, overrides: Sequence[str] = (), seeds: Sequence[int]
     One SpecError says everything that is wrong, by line.
     """
     document = Document.read(source, [f"seeds={list(seeds)}"] if seeds else [])
-    found: list[FieldError] = []
     try:
         told = SuiteSpec.model_validate(document.value)
     except ValidationError as error:
-        found = list(format_validation_errors(error, SuiteSpec, document.value))
-    document.refuse(found)
+        document.add_errors(format_validation_errors(error, SuiteSpec, document.value))
+    document.raise_if_errors()
     if isinstance(told.spec, dict):
         base, folder = document.part(("spec",)), source.resolve().parent
     else:
@@ -244,6 +243,6 @@ def load_suite(source: Path, overrides: Sequence[str] = (), seeds: Sequence[int]
     for name in (override.partition("=")[0].strip() for override in overrides):
         if field := told.varied(name):
             raise SpecError(f"--set {name}: is what the suite's `{field}` sets: change it there")
-    base.assign(overrides)
-    base.refuse([])
+    base.apply_overrides(overrides)
+    base.raise_if_errors()
     return Suite(told, document, base, folder)

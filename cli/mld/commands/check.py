@@ -46,7 +46,7 @@ def check(
     from mld.config.yaml_document import Document
     from mld.conformance import check_dataset, check_modality, counted
 
-    settings = Document.assigned(set_ or [])
+    settings = Document.parse_overrides(set_ or [])
     expected_failures = parse_pairs(xfail, "--xfail", "CHECK=REASON")
     partners = [text.rpartition("=") for text in with_ or []]
     registry = context.obj.registry()

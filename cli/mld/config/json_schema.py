@@ -15,44 +15,56 @@ from mld_core import PluginError
 if TYPE_CHECKING:
     from mld_core import Entry, Registry
 
+Schema = dict[str, Any]
 
-def spec_schema(registry: Registry) -> dict[str, Any]:
-    """JSON Schema of a spec with the usable plugins' settings, for editors."""
+
+def spec_schema(registry: Registry) -> Schema:
+    """JSON Schema of a spec, including the settings of every usable plugin."""
     schema = Spec.model_json_schema()
     definitions, properties = schema["$defs"], schema["properties"]
-    del definitions["KindSpec"], definitions["DataSpec"], definitions["BaseModel"]
-    training = TrainingSpec.model_json_schema()["properties"]
-    missing = {"missing": {"$ref": "#/$defs/MissingSpec"}}
+    for name in ("KindSpec", "DataSpec", "BaseModel"):
+        del definitions[name]
     definitions["MissingSpec"] = MissingSpec.model_json_schema()
-    own = properties["diffuse"]
-    for role, title, more, home, slot in (
-        ("dataset", "kind", missing, properties, "data"),
-        ("modality", "kind", {}, properties["modalities"], "additionalProperties"),
-        ("method", "method", training, properties, "diffuse"),
-    ):
-        entries = [entry for entry in registry.entries() if entry.role == role]
-        for entry in entries:
-            definitions |= _kind_schema(entry, title, more)
-        choices = [{"$ref": f"#/$defs/kind.{entry.kind}"} for entry in entries]
-        home[slot] = {"oneOf": choices, "discriminator": {"propertyName": title}}
-    properties["diffuse"] = {"anyOf": [own, *properties["diffuse"]["oneOf"]]}
+    missing = {"missing": {"$ref": "#/$defs/MissingSpec"}}
+    training = TrainingSpec.model_json_schema()["properties"]
+    entries = registry.entries()
+    properties["data"] = _any_kind(entries, "dataset", "kind", missing, definitions)
+    properties["modalities"]["additionalProperties"] = _any_kind(
+        entries, "modality", "kind", {}, definitions
+    )
+    methods = _any_kind(entries, "method", "method", training, definitions)
+    properties["diffuse"] = {"anyOf": [properties["diffuse"], *methods["oneOf"]]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _kind_schema(entry: Entry, title: str, more: Mapping[str, Any]) -> dict[str, Any]:
-    """The definitions that one kind adds; their names begin with it, so that none clash.
+def _any_kind(
+    entries: list[Entry], role: str, key: str, shared: Mapping[str, Any], definitions: Schema
+) -> Schema:
+    """The schema of a section that is of any kind of a role; adds the kinds to the definitions.
 
-    `title` is what names the kind in a spec; `more` are settings that every kind takes.
+    Args:
+        key: under which the section names its kind.
+        shared: the settings that every kind has.
     """
-    here = f"kind.{entry.kind}"
+    choices = []
+    for entry in entries:
+        if entry.role == role:
+            definitions |= _kind_schema(entry, key, shared)
+            choices.append({"$ref": f"#/$defs/kind.{entry.kind}"})
+    return {"oneOf": choices, "discriminator": {"propertyName": key}}
+
+
+def _kind_schema(entry: Entry, key: str, shared: Mapping[str, Any]) -> Schema:
+    """The definitions of one kind; their names begin with the kind, so that they are unique."""
+    name = f"kind.{entry.kind}"
+    assert entry.plugin_class is not None
+    config = entry.plugin_class.Config
     try:
-        schema = entry.plugin_class.Config.model_json_schema(
-            ref_template=f"#/$defs/{here}.{{model}}"
-        )
+        schema = config.model_json_schema(ref_template=f"#/$defs/{name}.{{model}}")
     except PydanticUserError as error:
         raise PluginError(f"kind {entry.kind!r}: its Config has no JSON Schema: {error}") from error
-    inner = {f"{here}.{name}": told for name, told in schema.pop("$defs", {}).items()}
+    inner = {f"{name}.{model}": value for model, value in schema.pop("$defs", {}).items()}
     kind = {"const": entry.kind, "description": entry.summary}
-    schema["properties"] = {title: kind} | dict(more) | schema.get("properties", {})
-    schema["required"] = [title, *schema.get("required", [])]
-    return inner | {here: schema}
+    schema["properties"] = {key: kind, **shared, **schema.get("properties", {})}
+    schema["required"] = [key, *schema.get("required", [])]
+    return {**inner, name: schema}

@@ -1,7 +1,8 @@
-"""Plugins in a spec: a kind, and settings that the plugin's own Config checks."""
+"""Sections of a spec that a plugin defines: a kind, and settings checked by the plugin's Config."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
@@ -14,14 +15,19 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     model_serializer,
+    model_validator,
 )
 
-from mld.config.validation_errors import ConfigErrors, either, format_validation_errors
-from mld_core import PluginError, SpecError
+from mld.config.validation_errors import (
+    ConfigErrors,
+    FieldError,
+    discriminate_by_type,
+    format_validation_errors,
+    raise_config_errors,
+)
+from mld_core.errors import SpecError, plugin_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mld_core import Dataset, Method, Modality, Registry
 
 
@@ -50,11 +56,29 @@ class MissingSpec(Section):
 
     rate: Annotated[
         Annotated[Rate, Tag("number")] | Annotated[dict[str, Rate], Tag("mapping")],
-        either("must be a number, or a mapping of numbers", number=(int, float), mapping=dict),
+        discriminate_by_type(
+            "must be a number, or a mapping of numbers", number=(int, float), mapping=dict
+        ),
     ] = Field(description="share of cells left out, of every modality or by name; 0 <= rate < 1")
     mechanism: Literal["mcar", "by-label"] = Field(
-        "mcar", description="label: the higher the class, the likelier; rates then at most 0.5"
+        "mcar",
+        description="mcar: completely at random; by-label: more often the higher the class, with "
+        "rates of at most 0.5",
     )
+
+    @model_validator(mode="after")
+    def _check_rates(self) -> MissingSpec:
+        if self.mechanism == "by-label":
+            raise_config_errors(self._rate_errors())
+        return self
+
+    def _rate_errors(self) -> Iterator[FieldError]:
+        rates = self.rate if isinstance(self.rate, dict) else {"": self.rate}
+        for name, rate in rates.items():
+            if rate > 0.5:
+                limit = "with mechanism: by-label, a rate is at most 0.5"
+                reason = "the last class misses twice as much"
+                yield ("rate", name) if name else ("rate",), f"{limit} ({reason}), not {rate}"
 
 
 class DataSpec(KindSpec):
@@ -68,55 +92,79 @@ class DataSpec(KindSpec):
         return {"kind": self.kind, **self.config.model_dump(mode="json"), **missing}
 
 
-def _configured(told: Any, info: ValidationInfo, role: Literal["modality", "dataset"]) -> Any:
-    if not isinstance(told, dict) or info.context is None:
-        return told
+class _DataSettings(BaseModel):
+    """The settings that every dataset has, beside those of its own Config."""
+
+    missing: MissingSpec | None = None
+
+
+def parse_modality(raw: Any, info: ValidationInfo) -> Any:
+    """The KindSpec of a modality from its flat mapping, checked by the plugin's own Config.
+
+    Any value that is no mapping is returned as it is.
+    """
+    if not isinstance(raw, dict) or info.context is None:
+        return raw
     registry: Registry = info.context["registry"]
-    kind = told.get("kind")
-    if not isinstance(kind, str):
-        said = f"must be text, not {kind!r}" if "kind" in told else "missing"
-        raise ConfigErrors([(("kind",), f"{said} (installed kinds: {', '.join(registry.kinds)})")])
-    find = registry.modality if role == "modality" else registry.dataset
-    settings = {name: value for name, value in told.items() if name != "kind"}
-    return KindSpec(kind=kind, config=plugin_config("kind", kind, find, settings, info))
+    kind = _kind_of(raw, registry)
+    settings = {name: value for name, value in raw.items() if name != "kind"}
+    config = parse_plugin_config("kind", kind, registry.modality, settings, info)
+    return KindSpec(kind=kind, config=config)
 
 
-def plugin_config(
+def parse_dataset(raw: Any, info: ValidationInfo) -> Any:
+    """The DataSpec of a dataset from its flat mapping, checked by the plugin's own Config.
+
+    Any value that is no mapping and no KindSpec is returned as it is.
+    """
+    if isinstance(raw, KindSpec) and not isinstance(raw, DataSpec):
+        return DataSpec(kind=raw.kind, config=raw.config)
+    if not isinstance(raw, dict) or info.context is None:
+        return raw
+    registry: Registry = info.context["registry"]
+    kind = _kind_of(raw, registry)
+    settings = {name: value for name, value in raw.items() if name not in ("kind", "missing")}
+    config = parse_plugin_config("kind", kind, registry.dataset, settings, info, _DataSettings)
+    try:
+        return DataSpec(kind=kind, config=config, missing=raw.get("missing"))
+    except ValidationError as error:
+        raise ConfigErrors(format_validation_errors(error, DataSpec, raw)) from error
+
+
+def _kind_of(raw: dict[str, Any], registry: Registry) -> str:
+    kind = raw.get("kind")
+    if isinstance(kind, str):
+        return kind
+    message = f"must be text, not {kind!r}" if "kind" in raw else "missing"
+    installed = ", ".join(registry.kinds)
+    raise ConfigErrors([(("kind",), f"{message} (installed kinds: {installed})")])
+
+
+def parse_plugin_config(
     field: str,
     kind: str,
     find: Callable[[str], type[Modality] | type[Dataset] | type[Method]],
     settings: dict[str, Any],
     info: ValidationInfo,
+    *shared: type[BaseModel],
 ) -> BaseModel:
-    """The settings of a plugin, checked by its own Config; `field` is where its kind was told."""
+    """A plugin's Config, made of its settings.
+
+    Args:
+        field: where the spec names the kind.
+        kind: the plugin's.
+        find: the method of the registry that looks it up.
+        settings: those of the plugin.
+        info: of the validation under way; its context is passed to the Config.
+        shared: models of settings that are written beside the plugin's.
+    """
     try:
         plugin = find(kind)
     except SpecError as error:
         raise ConfigErrors([((field,), str(error))]) from error
     try:
-        return plugin.Config.model_validate(settings, context=info.context)
+        with plugin_call(f"kind {kind!r}: its Config", passes=(ValidationError,)):
+            return plugin.Config.model_validate(settings, context=info.context)
     except ValidationError as error:
-        raise ConfigErrors(format_validation_errors(error, plugin.Config, settings)) from error
-    except Exception as error:
-        said = f"{type(error).__name__}: {error}"
-        raise PluginError(f"kind {kind!r}: its Config failed: {said}") from error
-
-
-def configured_modality(told: Any, info: ValidationInfo) -> Any:
-    """The KindSpec of a modality from its flat mapping, checked by the plugin's own Config."""
-    return _configured(told, info, "modality")
-
-
-def configured_dataset(told: Any, info: ValidationInfo) -> Any:
-    """The DataSpec of a dataset from its flat mapping, checked by the plugin's own Config."""
-    if isinstance(told, KindSpec) and not isinstance(told, DataSpec):
-        return DataSpec(kind=told.kind, config=told.config)
-    if not isinstance(told, dict) or info.context is None:
-        return told
-    own = _configured(
-        {key: value for key, value in told.items() if key != "missing"}, info, "dataset"
-    )
-    try:
-        return DataSpec(kind=own.kind, config=own.config, missing=told.get("missing"))
-    except ValidationError as error:
-        raise ConfigErrors(format_validation_errors(error, DataSpec, told)) from error
+        errors = format_validation_errors(error, plugin.Config, settings, *shared)
+        raise ConfigErrors(errors) from error

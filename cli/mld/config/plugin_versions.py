@@ -1,4 +1,4 @@
-"""Which versions of plugins' distributions a spec demands, and which a run was made with."""
+"""Versions of plugins' distributions: those a spec requires, and those a run was made with."""
 
 from __future__ import annotations
 
@@ -8,44 +8,43 @@ from typing import TYPE_CHECKING
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-from mld.config.validation_errors import ConfigErrors, FieldError
+from mld.config.validation_errors import FieldError, raise_config_errors
 
 if TYPE_CHECKING:
     from mld_core import Registry
 
 
-def met(requires: dict[str, str]) -> dict[str, str]:
-    """The requirements themselves, by distribution. Findings where one does not hold here."""
-    if found := list(_unmet(requires)):
-        raise ConfigErrors(found)
+def check_requirements(requires: dict[str, str]) -> dict[str, str]:
+    """The version specifiers by distribution, unchanged. ConfigErrors if one is not fulfilled."""
+    raise_config_errors(_requirement_errors(requires))
     return requires
 
 
-def _unmet(requires: Mapping[str, str]) -> Iterator[FieldError]:
+def _requirement_errors(requires: Mapping[str, str]) -> Iterator[FieldError]:
     for name, versions in requires.items():
         try:
-            wanted = SpecifierSet(versions)
+            specifiers = SpecifierSet(versions)
         except InvalidSpecifier:
             yield (name,), f"must be versions such as '>=0.1,<0.3', not {versions!r}"
             continue
-        line = f"pip install '{name}{wanted}'"
+        remedy = f"pip install '{name}{specifiers}'"
         try:
             installed = version(name)
         except (PackageNotFoundError, ValueError):
-            yield (name,), f"is not installed: {line}"
+            yield (name,), f"is not installed: {remedy}"
             continue
-        if not wanted.contains(installed, prereleases=True):
-            yield (name,), f"must be {versions}, and {installed} is installed: {line}"
+        if not specifiers.contains(installed, prereleases=True):
+            yield (name,), f"must be {versions}, and {installed} is installed: {remedy}"
 
 
 def version_mismatches(made_with: Mapping[str, str], registry: Registry) -> list[str]:
-    """A sentence for each kind that a run was made with and that another version supplies now.
+    """A sentence for each kind whose distribution or version differs from a run's.
 
-    `made_with` is the `plugins` of a run's provenance: "distribution version" by kind.
+    `made_with` is the `plugins` of the run's provenance: "distribution version" by kind.
     """
     installed = registry.installed()
     return [
-        f"kind {kind!r} is now of {installed[kind]}, and this run was made with {told}"
-        for kind, told in made_with.items()
-        if installed.get(kind, told) != told
+        f"kind {kind!r} is now of {installed[kind]}, and this run was made with {recorded}"
+        for kind, recorded in made_with.items()
+        if installed.get(kind, recorded) != recorded
     ]

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
+    AllowInfNan,
     BaseModel,
     Field,
     InstanceOf,
     SerializeAsAny,
+    StrictFloat,
+    StrictInt,
     Tag,
     ValidationError,
     ValidationInfo,
@@ -19,27 +26,53 @@ from pydantic import (
     model_validator,
 )
 
-from mld.config.plugin_sections import Section, plugin_config
-from mld.config.validation_errors import ConfigErrors, either, format_validation_errors
+from mld.config.plugin_sections import Section, parse_plugin_config
+from mld.config.validation_errors import (
+    ConfigErrors,
+    FieldError,
+    discriminate_by_type,
+    format_errors,
+    format_validation_errors,
+    raise_config_errors,
+)
+from mld_core.diffusion.limits import MAX_BETA_SUM, UNET_GROUPS
 from mld_core.diffusion.role_schemes import RoleScheme
+from mld_core.errors import SpecError
 
 if TYPE_CHECKING:
     from mld_core import Registry
 
-Whole = Annotated[int, Field(strict=True)]
-Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Time = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
-Steps = Annotated[int, Field(strict=True, gt=0, description="optimiser steps")]
-BatchSize = Annotated[int, Field(strict=True, gt=0, description="rows per optimiser step")]
-LearningRate = Annotated[
-    float, Field(strict=True, gt=0, allow_inf_nan=False, description="step size of the optimiser")
-]
+FiniteFloat = Annotated[StrictFloat, AllowInfNan(False)]
+Time = Annotated[FiniteFloat, Field(ge=0, le=1)]
+Steps = Annotated[StrictInt, Field(gt=0, description="optimiser steps")]
+BatchSize = Annotated[StrictInt, Field(gt=0, description="rows per optimiser step")]
+LearningRate = Annotated[FiniteFloat, Field(gt=0, description="step size of the optimiser")]
 
+JOINT = "joint"
+"""The name of the empty observed subset, which no modality may have."""
+
+
+def _check_experiment_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError(
+            "must be a folder name of letters, digits, '_', '-' and '.', beginning with a letter "
+            "or digit"
+        )
+    return name
+
+
+def _check_modality_name(name: str) -> str:
+    if name == JOINT or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name):
+        raise ValueError(f"must be a name of letters, digits, '_' and '-' other than {JOINT!r}")
+    return name
+
+
+ExperimentName = Annotated[str, AfterValidator(_check_experiment_name)]
+ModalityName = Annotated[str, AfterValidator(_check_modality_name)]
 
 AutoOrCount = Annotated[
-    Annotated[Literal["auto"], Tag("word")]
-    | Annotated[int, Field(strict=True, ge=1), Tag("number")],
-    either("must be auto or a whole number", word=str, number=int),
+    Annotated[Literal["auto"], Tag("word")] | Annotated[StrictInt, Field(ge=1), Tag("number")],
+    discriminate_by_type("must be auto or a whole number", word=str, number=int),
 ]
 
 
@@ -71,31 +104,37 @@ class AutoencodeSpec(Section):
 
     def of(self, name: str) -> TrainingSpec:
         """The training of one modality's autoencoder, its override applied."""
-        own = self.overrides.get(name, TrainingOverride()).model_dump(exclude_none=True)
-        return TrainingSpec.model_validate(self.model_dump(exclude={"overrides"}) | own)
+        override = self.overrides.get(name, TrainingOverride())
+        settings = self.model_dump(exclude={"overrides"}) | override.model_dump(exclude_none=True)
+        return TrainingSpec.model_validate(settings)
 
 
 class ResidualMLPSpec(Section):
     """Residual MLP with adaptive normalisation."""
 
     kind: Literal["residual-mlp"] = "residual-mlp"
-    width: Whole = Field(512, gt=0, description="numbers in a hidden layer")
-    depth: Whole = Field(4, gt=0, description="residual blocks")
-    dropout: Real = Field(0.0, ge=0, lt=1, description="share of hidden numbers dropped")
+    width: StrictInt = Field(default=512, gt=0, description="units in a hidden layer")
+    depth: StrictInt = Field(default=4, gt=0, description="residual blocks")
+    dropout: FiniteFloat = Field(default=0.0, ge=0, lt=1, description="share of units dropped")
 
 
 class UNetMLPSpec(Section):
     """The paper's MLP in the shape of a U-Net."""
 
     kind: Literal["unet-mlp"] = "unet-mlp"
-    width: Whole = Field(512, gt=0, description="numbers in the widest layer")
-    depth: Whole = Field(2, gt=0, description="halvings on the way down")
+    width: StrictInt = Field(
+        default=512, gt=0, multiple_of=UNET_GROUPS, description="units in a hidden layer"
+    )
+    depth: StrictInt = Field(default=2, gt=0, description="levels on the way down")
 
 
-class PerSubsetSpec(ResidualMLPSpec):
-    """A residual MLP of its own for every observed subset; only with roles: paper."""
+class PerSubsetSpec(Section):
+    """A residual MLP for every observed subset; only with roles: paper."""
 
-    kind: Literal["per-subset"] = "per-subset"  # type: ignore[assignment]
+    kind: Literal["per-subset"] = "per-subset"
+    width: StrictInt = Field(default=512, gt=0, description="units in a hidden layer")
+    depth: StrictInt = Field(default=4, gt=0, description="residual blocks")
+    dropout: FiniteFloat = Field(default=0.0, ge=0, lt=1, description="share of units dropped")
 
 
 NetworkSpec = Annotated[ResidualMLPSpec | UNetMLPSpec | PerSubsetSpec, Field(discriminator="kind")]
@@ -104,29 +143,60 @@ NetworkSpec = Annotated[ResidualMLPSpec | UNetMLPSpec | PerSubsetSpec, Field(dis
 class DiffuseSpec(Section):
     """Training of the score network over the joint latent."""
 
-    method: Literal["mld"] = Field("mld", description="what is trained on the latents")
+    method: Literal["mld"] = Field(default="mld", description="what is trained on the latents")
     roles: RoleScheme = Field(
-        "three-role", description="how training draws what is generated, observed and absent"
+        default="three-role",
+        description="how training draws what is generated, observed and absent",
     )
-    p_conditional: Real | None = Field(
-        None,
+    p_conditional: FiniteFloat | None = Field(
+        default=None,
         ge=0,
         le=1,
         validate_default=True,
         description="share of rows trained conditionally; only with roles: paper, there 0.5",
     )
-    network: NetworkSpec = Field(ResidualMLPSpec(), description="the score network")
+    network: NetworkSpec = Field(default=ResidualMLPSpec(), description="the score network")
     steps: Steps = 3000
     batch_size: BatchSize = 512
     learning_rate: LearningRate = 1e-3
-    beta_min: Real = Field(0.1, ge=0, description="noise rate at time 0, clean data")
-    beta_max: Real = Field(20.0, gt=0, description="noise rate at time 1, pure noise")
-    ema_decay: Real = Field(0.999, ge=0, lt=1, description="decay of the moving average of weights")
+    beta_min: FiniteFloat = Field(default=0.1, gt=0, description="noise rate at time 0, clean data")
+    beta_max: FiniteFloat = Field(
+        default=20.0, gt=0, description="noise rate at time 1, pure noise"
+    )
+    ema_decay: FiniteFloat = Field(
+        default=0.999, ge=0, lt=1, description="decay of the moving average of weights"
+    )
 
     @field_validator("p_conditional")
     @classmethod
-    def _half_in_the_paper(cls, told: float | None, info: ValidationInfo) -> float | None:
-        return 0.5 if told is None and info.data.get("roles") == "paper" else told
+    def _default_p_conditional(cls, value: float | None, info: ValidationInfo) -> float | None:
+        return 0.5 if value is None and info.data.get("roles") == "paper" else value
+
+    @model_validator(mode="after")
+    def _check_fields_together(self) -> DiffuseSpec:
+        raise_config_errors(self._errors())
+        return self
+
+    def _errors(self) -> Iterator[FieldError]:
+        if self.beta_max <= self.beta_min:
+            message = f"must be above beta_min ({self.beta_min}), not {self.beta_max}"
+            yield ("beta_max",), message
+        elif self.beta_min + self.beta_max > MAX_BETA_SUM:
+            message = (
+                f"beta_min + beta_max must be at most {MAX_BETA_SUM:g} (beyond, the signal left at "
+                f"time 1 is too small for float32), not {self.beta_min} + {self.beta_max}"
+            )
+            yield ("beta_max",), message
+        if self.roles != "paper":
+            if self.p_conditional is not None:
+                message = f"is only valid with roles: paper (got {self.roles})"
+                yield ("p_conditional",), message
+            if self.network.kind == "per-subset":
+                message = (
+                    "per-subset trains a network for each pair of observed and generated "
+                    f"modalities and is only valid with roles: paper (got {self.roles})"
+                )
+                yield ("network", "kind"), message
 
 
 class MethodSpec(TrainingSpec):
@@ -141,36 +211,40 @@ class MethodSpec(TrainingSpec):
         return {"method": self.method, **training, **self.config.model_dump(mode="json")}
 
 
-def _of_a_plugin(told: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-    """A DiffuseSpec, or a MethodSpec where the method told is not mld's own."""
-    method = told.get("method", "mld") if isinstance(told, dict) else "mld"
+def _parse_method(raw: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """A DiffuseSpec, or a MethodSpec where the method is a plugin's."""
+    method = raw.get("method", "mld") if isinstance(raw, dict) else "mld"
     if method == "mld" or not isinstance(method, str) or info.context is None:
-        return handler(told)
-    training = {name: told[name] for name in TrainingSpec.model_fields if name in told}
-    settings = {name: own for name, own in told.items() if name not in {*training, "method"}}
+        return handler(raw)
+    training = {name: raw[name] for name in TrainingSpec.model_fields if name in raw}
+    settings = {name: raw[name] for name in raw if name not in {*training, "method"}}
     registry: Registry = info.context["registry"]
-    config = plugin_config("method", method, registry.method, settings, info)
+    config = parse_plugin_config("method", method, registry.method, settings, info, TrainingSpec)
     try:
         return MethodSpec(**training, method=method, config=config)
     except ValidationError as error:
-        raise ConfigErrors(format_validation_errors(error, MethodSpec, told)) from error
+        raise ConfigErrors(format_validation_errors(error, MethodSpec, raw)) from error
 
 
-ModelSpec = Annotated[SerializeAsAny[DiffuseSpec], WrapValidator(_of_a_plugin)]
+ModelSpec = Annotated[SerializeAsAny[DiffuseSpec], WrapValidator(_parse_method)]
 """What is trained over all modalities: mld's own score network, or a plugin's method."""
 
 
 class GuidanceSpec(Section):
     """Guidance weights of the two parts of the guided score."""
 
-    conditional: Real = Field(1.0, ge=0, description="weight of the observed modalities")
-    joint: Real = Field(1.0, ge=0, description="weight of the generated ones upon each other")
+    conditional: FiniteFloat = Field(
+        default=1.0, ge=0, description="weight of the observed modalities"
+    )
+    joint: FiniteFloat = Field(
+        default=1.0, ge=0, description="weight of the generated modalities upon each other"
+    )
     interval: tuple[Time, Time] = Field(
-        (0.0, 1.0), description="the times between which to guide; outside it costs nothing"
+        default=(0.0, 1.0), description="the times between which to guide; outside it costs nothing"
     )
 
     @model_validator(mode="after")
-    def _rises(self) -> GuidanceSpec:
+    def _check_interval(self) -> GuidanceSpec:
         first, last = self.interval
         if first >= last:
             raise ConfigErrors([(("interval",), f"must rise, not go from {first} to {last}")])
@@ -178,15 +252,14 @@ class GuidanceSpec(Section):
 
 
 Strength = Annotated[
-    Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False), Tag("number")]
-    | Annotated[GuidanceSpec, Tag("mapping")],
-    either(
+    Annotated[FiniteFloat, Field(ge=0), Tag("number")] | Annotated[GuidanceSpec, Tag("mapping")],
+    discriminate_by_type(
         "must be a number or {conditional: a, joint: b}",
         number=(int, float),
         mapping=(dict, GuidanceSpec),
     ),
 ]
-"""How strongly to guide, both parts alike or each by itself."""
+"""Guidance: one weight for both parts, or a weight for each."""
 
 
 class GenerateSpec(Section):
@@ -194,21 +267,51 @@ class GenerateSpec(Section):
 
     sampler: Literal[
         "dpm-solver++", "sde-dpm-solver++", "ddim", "heun", "euler-maruyama", "repaint", "inpaint"
-    ] = Field("dpm-solver++", description="the solver")
-    steps: Whole = Field(20, gt=0, description="solver steps")
+    ] = Field(default="dpm-solver++", description="the solver")
+    steps: StrictInt = Field(default=20, gt=0, description="solver steps")
     guidance: Strength = Field(
-        1.0, description="0 is none; a number, or {conditional: a, joint: b, interval: [from, to]}"
+        default=1.0,
+        description="0 is none; a number, or {conditional: a, joint: b, interval: [from, to]}",
     )
-    num_samples: Whole = Field(500, gt=0, description="samples for each observed subset")
-    num_previews: Whole = Field(8, ge=0, description="samples for each subset drawn in the report")
+    num_samples: StrictInt = Field(
+        default=500, gt=0, description="samples for each observed subset"
+    )
+    num_previews: StrictInt = Field(
+        default=8, ge=0, description="samples for each subset shown in the report"
+    )
     subsets: Annotated[
         Annotated[Literal["auto"], Tag("word")] | Annotated[list[list[str]], Tag("list")],
-        either("must be auto or a list of lists of modalities", word=str, list=list),
-    ] = Field("auto", description="observed subsets, [] is none observed; auto chooses")
+        discriminate_by_type("must be auto or a list of lists of modalities", word=str, list=list),
+    ] = Field(default="auto", description="observed subsets, [] is none observed; auto chooses")
+
+    @model_validator(mode="after")
+    def _check_subsets(self) -> GenerateSpec:
+        raise_config_errors(self._subset_errors())
+        return self
+
+    def _subset_errors(self) -> Iterator[FieldError]:
+        seen: list[set[str]] = []
+        for index, subset in enumerate([] if self.subsets == "auto" else self.subsets):
+            path = ("subsets", index)
+            repeated = [name for name, count in Counter(subset).items() if count > 1]
+            if repeated:
+                yield path, f"names {repeated[0]!r} twice"
+            if set(subset) in seen:
+                yield path, "is the same subset as an earlier one"
+            seen.append(set(subset))
+
+    def with_overrides(self, **overrides: Any) -> GenerateSpec:
+        """The same settings with some replaced. SpecError if one of those is not valid."""
+        settings = {name: getattr(self, name) for name in GenerateSpec.model_fields} | overrides
+        try:
+            return GenerateSpec.model_validate(settings)
+        except ValidationError as error:
+            errors = format_validation_errors(error, GenerateSpec, settings)
+            raise SpecError(format_errors(errors)) from error
 
 
 class EvaluateSpec(Section):
-    """Training of the classifiers that judge coherence."""
+    """Training of the classifiers that measure coherence."""
 
     steps: Steps = 1000
     batch_size: BatchSize = 128
@@ -219,10 +322,10 @@ class ComputeSpec(Section):
     """Where and in which precision networks train."""
 
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field(
-        "auto", description="the kind of processor"
+        default="auto", description="the kind of processor"
     )
-    devices: AutoOrCount = Field("auto", description="how many of them")
+    devices: AutoOrCount = Field(default="auto", description="how many of them")
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
-        "auto", description="of training; auto is bf16-mixed where the processor has it"
+        default="auto", description="of training; auto is bf16-mixed where the processor has it"
     )
-    threads: AutoOrCount = Field("auto", description="processor threads")
+    threads: AutoOrCount = Field(default="auto", description="processor threads")

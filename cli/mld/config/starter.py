@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, get_args
 
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from mld.config.cross_checks import experiment_name_error, modality_name_error
 from mld.config.plugin_sections import Section
+from mld.config.sections import ExperimentName, ModalityName
 from mld.config.spec import Spec
+from mld.config.validation_errors import format_errors, format_validation_errors
 from mld.config.yaml_document import dump_yaml
 from mld_core.errors import SpecError
 
@@ -17,16 +19,24 @@ if TYPE_CHECKING:
     from mld_core import Registry
 
 
+class _Names(BaseModel):
+    """The names in a starter spec."""
+
+    name: ExperimentName
+    modalities: dict[ModalityName, None]
+
+
 def starter_spec(name: str, modalities: Mapping[str, str], registry: Registry) -> str:
     """A first spec as YAML: every setting with its default and its meaning.
 
     `modalities` gives kinds by name. SpecError if a name or a kind is not valid.
     """
-    if error := experiment_name_error(name):
-        raise SpecError(f"name: {error}")
-    for modality, kind in modalities.items():
-        if error := modality_name_error(modality):
-            raise SpecError(f"modalities.{modality}: {error}")
+    raw = {"name": name, "modalities": dict.fromkeys(modalities)}
+    try:
+        _Names.model_validate(raw)
+    except ValidationError as error:
+        raise SpecError(format_errors(format_validation_errors(error, _Names, raw))) from error
+    for kind in modalities.values():
         registry.modality(kind)
     lines = [f"# `mld run {name}.yaml` trains and evaluates this experiment."]
     for title, field in Spec.model_fields.items():

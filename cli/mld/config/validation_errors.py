@@ -1,71 +1,103 @@
-"""Pydantic's complaints in plain words: value seen, values allowed, the nearest right word."""
+"""Pydantic's errors in plain words: value seen, values allowed, the nearest right word."""
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, Discriminator, ValidationError
 from pydantic_core import ErrorDetails
 
-from mld.config.yaml_document import KeyPath, show
+from mld.config.yaml_document import KeyPath, format_key_path
+from mld_core.errors import did_you_mean
+
+Models = Sequence[type[BaseModel]]
 
 FieldError = tuple[KeyPath, str]
+"""The path of an invalid value, and the message about it."""
+
+RENAMED_KEYS = {
+    "batch": "batch_size",
+    "ema": "ema_decay",
+    "judge": "evaluate",
+    "per_subset": "num_samples",
+    "rendered": "num_previews",
+    "updates": "steps",
+}
+"""Keys of a spec that were called otherwise before; the error for an old one names the new one."""
+
+RENAMED_VALUES = {"label": "by-label", "random": "mcar"}
+"""Values that were called otherwise before, where the new one is allowed and the old one is not."""
 
 
 class ConfigErrors(ValueError):
-    """Several things wrong below one value, each with its path from there."""
+    """Several errors below one value, each with its path from there."""
 
-    def __init__(self, found: Iterable[FieldError]) -> None:
-        self.found = list(found)
-        super().__init__("; ".join(f"{show(path)}: {message}" for path, message in self.found))
+    def __init__(self, errors: Iterable[FieldError]) -> None:
+        self.errors = list(errors)
+        super().__init__(format_errors(self.errors))
 
 
-def did_you_mean(word: object, words: Iterable[str]) -> str:
-    """The end of a message about an unknown word: the nearest known one, if any is near."""
-    near = difflib.get_close_matches(str(word), list(words), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+def format_errors(errors: Iterable[FieldError]) -> str:
+    """Errors on one line: "steps: must be above 0, not 0; sampler: ..."."""
+    return "; ".join(
+        f"{format_key_path(path)}: {message}" if path else message for path, message in errors
+    )
+
+
+def raise_config_errors(errors: Iterable[FieldError]) -> None:
+    """ConfigErrors if there are any errors."""
+    if listed := list(errors):
+        raise ConfigErrors(listed)
 
 
 def format_validation_errors(
-    error: ValidationError, model: type[BaseModel], told: Any
+    error: ValidationError, model: type[BaseModel], raw: Any, *shared: type[BaseModel]
 ) -> Iterator[FieldError]:
-    """Path and message of each thing that a model has against the plain values it was told."""
-    for fault in error.errors(include_url=False):
-        path = _dotted(fault["loc"], told)
-        inner = fault.get("ctx", {}).get("error")
+    """Path and message of each error that a model found in plain values.
+
+    Args:
+        error: what the model raised.
+        model: the model.
+        raw: the plain values that it was given.
+        shared: other models whose fields may be written among those of `model`; they are offered
+            where a field is unknown.
+    """
+    for details in error.errors(include_url=False):
+        loc = details["loc"]
+        path = _written_path(loc, raw)
+        inner = details.get("ctx", {}).get("error")
+        models = _models_at([model, *shared], loc[:-1])
         if isinstance(inner, ConfigErrors):
-            yield from (((*path, *below), message) for below, message in inner.found)
-        elif fault["type"].startswith("union_tag"):
-            yield (*path, "kind"), _tag_message(fault, _models_at(model, fault["loc"]))
-        elif fault["type"] == "missing":
-            yield (*path, fault["loc"][-1]), _message(fault, _models_at(model, fault["loc"][:-1]))
+            yield from (((*path, *below), message) for below, message in inner.errors)
+        elif details["type"].startswith("union_tag"):
+            yield (*path, "kind"), _tag_message(details, _models_at([model], loc))
+        elif details["type"] == "missing":
+            yield (*path, loc[-1]), _message(details, models)
         else:
-            yield path, _message(fault, _models_at(model, fault["loc"][:-1]))
+            yield path, _message(details, models)
 
 
-def _dotted(loc: KeyPath, told: Any) -> KeyPath:
+def _written_path(loc: KeyPath, raw: Any) -> KeyPath:
     """The part of pydantic's path that the user wrote: without the names of union branches."""
     path: KeyPath = ()
     for part in loc:
-        held = isinstance(told, dict) and part in told
-        if held or (isinstance(told, list) and isinstance(part, int)):
-            told = told[part]
+        is_key = isinstance(raw, dict) and part in raw
+        if is_key or (isinstance(raw, list) and isinstance(part, int)):
+            raw = raw[part]
             path = (*path, part)
     return path
 
 
-def _models_at(model: type[BaseModel], loc: KeyPath) -> list[type[BaseModel]]:
+def _models_at(models: Models, loc: KeyPath) -> Models:
     """The models whose fields pydantic's path leads into."""
-    models = [model]
     for part in loc:
-        fields = [known.model_fields[part] for known in models if part in known.model_fields]
+        fields = [model.model_fields[part] for model in models if part in model.model_fields]
         if fields:
             models = [inner for field in fields for inner in _models_in(field.annotation)]
         else:
-            models = [known for known in models if part in _tags(known)] or models
+            models = [model for model in models if part in _tags(model)] or models
     return models
 
 
@@ -81,15 +113,16 @@ def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
     return get_args(kind.annotation) if kind else ()
 
 
-def _tag_message(fault: ErrorDetails, models: list[type[BaseModel]]) -> str:
+def _tag_message(details: ErrorDetails, models: Models) -> str:
     kinds = [kind for model in models for kind in _tags(model)]
-    if fault["type"] == "union_tag_not_found":
-        return f"missing; one of {_listed(kinds)}"
-    seen = fault["ctx"]["tag"]
-    return f"must be one of {_listed(kinds)}, not {seen!r}{did_you_mean(seen, kinds)}"
+    listed = ", ".join(repr(kind) for kind in kinds)
+    if details["type"] == "union_tag_not_found":
+        return f"missing; one of {listed}"
+    tag = details["ctx"]["tag"]
+    return f"must be one of {listed}, not {tag!r}{did_you_mean(tag, kinds)}"
 
 
-_WANTED = {
+_ALLOWED = {
     "int_type": "a whole number",
     "int_parsing": "a whole number",
     "int_from_float": "a whole number",
@@ -109,32 +142,39 @@ _WANTED = {
     "greater_than_equal": "at least {ge}",
     "less_than": "below {lt}",
     "less_than_equal": "at most {le}",
+    "multiple_of": "a multiple of {multiple_of}",
 }
+"""What a value must be, by pydantic's type of error."""
 
 
-def _message(fault: ErrorDetails, models: list[type[BaseModel]]) -> str:
-    kind, seen, context = fault["type"], fault["input"], fault.get("ctx", {})
+def _message(details: ErrorDetails, models: Models) -> str:
+    error_type, value, context = details["type"], details["input"], details.get("ctx", {})
     fields = {key: field for model in models for key, field in model.model_fields.items()}
-    name = str(fault["loc"][-1]) if fault["loc"] else ""
-    if kind == "extra_forbidden":
+    name = str(details["loc"][-1]) if details["loc"] else ""
+    if error_type == "extra_forbidden":
+        if RENAMED_KEYS.get(name) in fields:
+            return f"`{name}` is now called `{RENAMED_KEYS[name]}`"
         return f"unknown field{did_you_mean(name, fields) or '; known: ' + ', '.join(fields)}"
-    if kind == "missing":
+    if error_type == "missing":
         meaning = fields[name].description if name in fields else None
         return f"missing ({meaning})" if meaning else "missing"
-    if kind == "literal_error":
+    if error_type == "literal_error":
         words = re.findall(r"'([^']*)'", context["expected"])
-        wanted = f"one of {context['expected']}" if len(words) > 1 else context["expected"]
-        return f"must be {wanted}, not {_seen(seen)}{did_you_mean(seen, words)}"
-    if kind in _WANTED:
+        if isinstance(value, str) and RENAMED_VALUES.get(value) in words:
+            return f"`{value}` is now called `{RENAMED_VALUES[value]}`"
+        allowed = f"one of {context['expected']}" if len(words) > 1 else context["expected"]
+        return f"must be {allowed}, not {_describe(value)}{did_you_mean(value, words)}"
+    if error_type in _ALLOWED:
         bounds = {
             key: f"{bound:g}" for key, bound in context.items() if isinstance(bound, float | int)
         }
-        return f"must be {_WANTED[kind].format(**(context | bounds))}, not {_seen(seen)}"
-    reason = str(context.get("error", fault["msg"]))
-    return reason if isinstance(seen, dict) else f"{reason}, not {_seen(seen)}"
+        allowed = _ALLOWED[error_type].format(**(context | bounds))
+        return f"must be {allowed}, not {_describe(value)}"
+    reason = str(context.get("error", details["msg"]))
+    return reason if isinstance(value, dict) else f"{reason}, not {_describe(value)}"
 
 
-def _seen(value: Any) -> str:
+def _describe(value: Any) -> str:
     match value:
         case None:
             return "nothing"
@@ -147,17 +187,20 @@ def _seen(value: Any) -> str:
     return repr(value)
 
 
-def _listed(words: Iterable[str]) -> str:
-    return ", ".join(repr(word) for word in words)
+def discriminate_by_type(message: str, **tags: type | tuple[type, ...]) -> Discriminator:
+    """Selects the branch of a union by the value's type.
 
+    Args:
+        message: of the error for a value that fits no branch.
+        tags: types by tag; the tag "word" fits the text "auto" alone.
+    """
 
-def either(message: str, **tags: type | tuple[type, ...]) -> Discriminator:
-    """Tells the branches of a union apart by the type told; "word" takes only `auto`."""
-
-    def choose(told: Any) -> str | None:
-        if told == "auto" and "word" in tags:
+    def tag_of(value: Any) -> str | None:
+        if value == "auto" and "word" in tags:
             return "word"
-        fits = [tag for tag, types in tags.items() if tag != "word" and isinstance(told, types)]
-        return fits[0] if fits and not isinstance(told, bool) else None
+        if isinstance(value, bool):
+            return None
+        fitting = (tag for tag, types in tags.items() if tag != "word" and isinstance(value, types))
+        return next(fitting, None)
 
-    return Discriminator(choose, custom_error_type="neither", custom_error_message=message)
+    return Discriminator(tag_of, custom_error_type="neither", custom_error_message=message)

@@ -1,24 +1,29 @@
-"""YAML in which every value knows its place, so that a complaint can name file and line.
+"""YAML whose values know their location, so that an error can name file and line.
 
-Scalars follow YAML 1.2: `1e-3` is a number, `no` and `on` are text, `010` is ten. A key given
-twice is a complaint, not a silent choice.
+Scalars follow YAML 1.2: `1e-3` is a number, `no` and `on` are text, `010` is ten. Names are always
+text. A name that is given twice is an error, not a silent choice.
 """
 
 from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
 
-from mld_core import SpecError
+from mld_core.errors import SpecError
 
 KeyPath = tuple[str | int, ...]
+"""Where a value is in a document: the names and indices that lead to it."""
 
+MAX_DEPTH = 50
+"""How deeply values may be nested."""
+
+_TAG_PREFIX = "tag:yaml.org,2002:"
 _SCALARS = [
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -29,22 +34,22 @@ _SCALARS = [
         list("-+.0123456789"),
     ),
 ]
-_PREFIX = "tag:yaml.org,2002:"
+"""Each type of scalar other than text: its pattern, and the characters it can begin with."""
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's own scalars of version 1.2 and no others."""
+    """A loader that knows the scalars of YAML 1.2 and no others."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
 
 for _tag, _pattern, _first in _SCALARS:
-    _Loader.add_implicit_resolver(_PREFIX + _tag, re.compile(f"(?:{_pattern})$"), _first)
+    _Loader.add_implicit_resolver(_TAG_PREFIX + _tag, re.compile(f"(?:{_pattern})$"), _first)
 
 
 @dataclass(frozen=True, order=True)
-class Place:
-    """Where something was said: on a line of a file, or in an override, which comes after."""
+class SourceLocation:
+    """Where a value is written: on a line of a file, or in an override, which sorts after it."""
 
     override: int
     line: int
@@ -54,31 +59,32 @@ class Place:
 
 @dataclass(frozen=True, order=True)
 class Diagnostic:
-    """One thing that is wrong with a spec; complaints sort by place."""
+    """An error in a document; errors sort by location."""
 
-    place: Place
+    location: SourceLocation
     path: str
     message: str
 
     def __str__(self) -> str:
-        said = [self.place.text, self.path, self.message]
-        if not self.path or self.place.text == f"--set {self.path}":
-            del said[1]
-        return ": ".join(said)
+        parts = [self.location.text, self.path, self.message]
+        if not self.path or self.location.text == f"--set {self.path}":
+            del parts[1]
+        return ": ".join(parts)
 
 
 class _NotYAML(Exception):
-    def __init__(self, complaint: Diagnostic) -> None:
-        self.complaint = complaint
+    def __init__(self, diagnostic: Diagnostic) -> None:
+        super().__init__(str(diagnostic))
+        self.diagnostic = diagnostic
 
 
 @dataclass
 class Document:
-    """A YAML file as plain values, with the place of each and the complaints so far."""
+    """A YAML file as plain values, with the location of each and the errors so far."""
 
     value: Any = None
-    places: dict[KeyPath, Place] = field(default_factory=dict)
-    complaints: list[Diagnostic] = field(default_factory=list)
+    locations: dict[KeyPath, SourceLocation] = field(default_factory=dict)
+    errors: list[Diagnostic] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: Path, overrides: Iterable[str] = ()) -> Document:
@@ -90,160 +96,188 @@ class Document:
         except UnicodeDecodeError as error:
             raise SpecError(f"{path}: is not UTF-8 text: {error.reason}") from error
         document = cls()
-        marker = _Marker(Place(-1, 1, 0, str(path)), lines=True)
+        locator = _Locator(SourceLocation(-1, 1, 0, str(path)), is_file=True)
         try:
-            node = _composed(text, marker)
+            node = _compose(text, locator)
         except _NotYAML as error:
-            raise SpecError(str(error.complaint)) from error
-        document.value = document._value(node, (), marker, ())
-        document.assign(overrides)
+            raise SpecError(str(error)) from error
+        document.value = document._value(node, (), locator, ())
+        document.apply_overrides(overrides)
         return document
 
     @classmethod
-    def assigned(cls, overrides: Iterable[str]) -> dict[str, Any]:
+    def parse_overrides(cls, overrides: Iterable[str]) -> dict[str, Any]:
         """The values of overrides `a.b=c` alone. SpecError if one of them is not YAML."""
-        document = cls({})
-        document.assign(overrides)
-        document.refuse([])
-        return document.value
+        value: dict[str, Any] = {}
+        document = cls(value)
+        document.apply_overrides(overrides)
+        document.raise_if_errors()
+        return value
 
-    def complain(self, path: KeyPath, message: str) -> None:
-        """Note what is wrong with a value, at its place or that of the nearest one around it."""
-        self.complaints.append(Diagnostic(self.place(path), show(path), message))
-
-    def place(self, path: KeyPath) -> Place:
-        """Where a value was said, or else the nearest one around it."""
-        while path and path not in self.places:
+    def location(self, path: KeyPath) -> SourceLocation:
+        """Where a value is written, or else the nearest one around it."""
+        while path and path not in self.locations:
             path = path[:-1]
-        return self.places[path]
+        return self.locations[path]
 
-    def refuse(self, found: Iterable[tuple[KeyPath, str]]) -> None:
-        """SpecError with all that was found and all complaints so far, if there are any."""
-        for path, message in dict.fromkeys(found):
-            self.complain(path, message)
-        if self.complaints:
-            raise SpecError("\n".join(str(complaint) for complaint in sorted(self.complaints)))
+    def add_error(self, path: KeyPath, message: str) -> None:
+        """Add an error of a value, at its location or that of the nearest one around it."""
+        self.errors.append(Diagnostic(self.location(path), format_key_path(path), message))
 
-    def assign(self, overrides: Iterable[str]) -> None:
-        """Set values from overrides `a.b=c`; what is wrong with one becomes a complaint."""
-        for order, assignment in enumerate(overrides):
-            self._override(assignment, order)
+    def add_errors(self, errors: Iterable[tuple[KeyPath, str]]) -> None:
+        """Add errors, each once."""
+        for path, message in dict.fromkeys(errors):
+            self.add_error(path, message)
 
-    def _override(self, assignment: str, order: int) -> None:
-        """Set one value from `a.b=c`, where c is YAML."""
-        name, equals, text = (part.strip() for part in assignment.partition("="))
-        path: KeyPath = tuple(name.split("."))
-        at = _Marker(Place(order, 0, 0, f"--set {name}"))
-        if not equals or not all(path):
-            told = "an override is written path=value, as in diffuse.steps=500"
-            self.complaints.append(Diagnostic(at.base, "", told))
-            return
-        try:
-            node = _composed(text, at)
-        except _NotYAML as error:
-            self.complaints.append(error.complaint)
-            return
-        holder = self._opened(path, at.base)
-        if holder is not None:
-            holder[path[-1]] = self._value(node, path, at, ())
+    def raise_if_errors(self) -> None:
+        """SpecError with all errors so far, sorted by location, if there are any."""
+        if self.errors:
+            raise SpecError("\n".join(map(str, sorted(self.errors))))
+
+    def apply_overrides(self, overrides: Iterable[str]) -> None:
+        """Set values from overrides `a.b=c`, where c is YAML; a bad one is added to the errors."""
+        for order, override in enumerate(overrides):
+            name, equals, text = (part.strip() for part in override.partition("="))
+            path = tuple(name.split("."))
+            location = SourceLocation(order, 0, 0, f"--set {name}")
+            if not equals or not all(path):
+                message = "an override is written path=value, as in diffuse.steps=500"
+                self.errors.append(Diagnostic(location, "", message))
+                continue
+            locator = _Locator(location)
+            try:
+                node = _compose(text, locator)
+            except _NotYAML as error:
+                self.errors.append(error.diagnostic)
+                continue
+            parent = self._parent_mapping(path, location)
+            if parent is not None:
+                parent[path[-1]] = self._value(node, path, locator, ())
 
     def part(self, path: KeyPath = ()) -> Document:
-        """A copy of one value, or of all, with the places of what it holds."""
-        value, size = self.value, len(path)
+        """A copy of one value, or of all, with the locations of what it holds."""
+        value, depth = self.value, len(path)
         for key in path:
             value = value[key]
-        places = {known[size:]: at for known, at in self.places.items() if known[:size] == path}
-        return Document(copy.deepcopy(value), places)
+        locations = {
+            inner[depth:]: location
+            for inner, location in self.locations.items()
+            if inner[:depth] == path
+        }
+        return Document(copy.deepcopy(value), locations)
 
-    def put(self, name: str, told: Document) -> None:
-        """Set the value of a dotted name to that of another document, with its places."""
-        path: KeyPath = tuple(name.split("."))
-        holder = self._opened(path, told.places[()])
-        if holder is not None:
-            holder[path[-1]] = told.value
-            self.places |= {(*path, *below): place for below, place in told.places.items()}
+    def put(self, name: str, document: Document) -> None:
+        """Set the value of a dotted name to that of another document, with its locations."""
+        path = tuple(name.split("."))
+        parent = self._parent_mapping(path, document.locations[()])
+        if parent is not None:
+            parent[path[-1]] = document.value
+            for inner, location in document.locations.items():
+                self.locations[*path, *inner] = location
 
-    def _opened(self, path: KeyPath, place: Place) -> dict[str, Any] | None:
-        """The mapping in which a value is to be set from a place; complains where there is none."""
-        inside = self.value
+    def _parent_mapping(
+        self, path: Sequence[str], location: SourceLocation
+    ) -> dict[str, Any] | None:
+        """The mapping that is to hold a value set from a location, created where there is none.
+
+        The locations of the value to be replaced are forgotten. None, and an error, if the path
+        leads into something that is not a mapping.
+        """
+        path = tuple(path)
+        parent = self.value
         for depth, key in enumerate(path[:-1], 1):
-            inside = inside.setdefault(key, {}) if isinstance(inside, dict) else inside
-            self.places.setdefault(path[:depth], place)
-        if not isinstance(inside, dict):
-            told = f"{show(path[:-1]) or 'the spec'} holds no named values, so none can be set"
-            self.complaints.append(Diagnostic(place, "", told))
+            parent = parent.setdefault(key, {}) if isinstance(parent, dict) else parent
+            self.locations.setdefault(path[:depth], location)
+        if not isinstance(parent, dict):
+            holder = format_key_path(path[:-1]) or "the spec"
+            message = f"{holder} holds no named values, so none can be set"
+            self.errors.append(Diagnostic(location, "", message))
             return None
-        for old in [known for known in self.places if known[: len(path)] == path]:
-            del self.places[old]
-        return inside
+        for replaced in [inner for inner in self.locations if inner[: len(path)] == path]:
+            del self.locations[replaced]
+        return parent
 
-    def _value(self, node: yaml.Node | None, path: KeyPath, at: _Marker, around: tuple) -> Any:
-        """The plain value of a node; `around` are the nodes that it stands in."""
-        self.places.setdefault(path, at.place(node))
+    def _value(
+        self,
+        node: yaml.Node | None,
+        path: KeyPath,
+        locator: _Locator,
+        ancestors: tuple[yaml.Node, ...],
+    ) -> Any:
+        """The plain value of a node; records its location, and adds its errors."""
+        self.locations.setdefault(path, locator.of(node))
         if node is None:
             return None
-        if any(node is outer for outer in around):
-            self.complain(path, "an alias that contains itself")
+        if any(node is ancestor for ancestor in ancestors):
+            self.add_error(path, "an alias that contains itself")
             return None
-        if not node.tag.startswith(_PREFIX):
-            self.complain(path, f"the tag {node.tag!r} has no meaning here; remove it")
+        if len(ancestors) == MAX_DEPTH:
+            self.add_error(path, f"is nested too deeply (more than {MAX_DEPTH} levels)")
+            return None
+        if not node.tag.startswith(_TAG_PREFIX):
+            self.add_error(path, f"the tag {node.tag!r} has no meaning here; remove it")
+        ancestors = (*ancestors, node)
         if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, path, at, (*around, node))
+            return self._mapping(node, path, locator, ancestors)
         if isinstance(node, yaml.SequenceNode):
             return [
-                self._value(inner, (*path, index), at, (*around, node))
+                self._value(inner, (*path, index), locator, ancestors)
                 for index, inner in enumerate(node.value)
             ]
-        return self._scalar(node, path)
+        tag = node.tag.removeprefix(_TAG_PREFIX)
+        try:
+            return _parse_scalar(tag, node.value)
+        except (KeyError, ValueError):
+            self.add_error(path, f"{node.value!r} cannot be read as {tag}")
+            return node.value
 
-    def _mapping(self, node: yaml.MappingNode, path: KeyPath, at: _Marker, around: tuple) -> dict:
-        told: dict[str, Any] = {}
+    def _mapping(
+        self,
+        node: yaml.MappingNode,
+        path: KeyPath,
+        locator: _Locator,
+        ancestors: tuple[yaml.Node, ...],
+    ) -> dict[str, Any]:
+        mapping: dict[str, Any] = {}
         for key, inner in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                self.complain(path, "a name must be a word, not a list or a mapping")
+                self.add_error(path, "a name must be a word, not a list or a mapping")
                 continue
-            here, place = (*path, key.value), at.place(key)
-            if key.value in told:
-                first = self.places[here].text
-                self.complaints.append(
-                    Diagnostic(place, show(here), f"given twice; the first is at {first}")
-                )
+            inner_path, location = (*path, key.value), locator.of(key)
+            if key.value in mapping:
+                first = self.locations[inner_path].text
+                message = f"given twice; the first is at {first}"
+                self.errors.append(Diagnostic(location, format_key_path(inner_path), message))
                 continue
-            self.places[here] = place
-            told[key.value] = self._value(inner, here, at, around)
-        return told
-
-    def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
-        try:
-            return _plain(node.tag.removeprefix(_PREFIX), node.value)
-        except ValueError:
-            kind = node.tag.removeprefix(_PREFIX)
-            self.complain(path, f"{node.value!r} cannot be read as {kind}")
-            return node.value
+            self.locations[inner_path] = location
+            mapping[key.value] = self._value(inner, inner_path, locator, ancestors)
+        return mapping
 
 
 @dataclass(frozen=True)
-class _Marker:
-    """Gives the place of a node: its own line of the file, or the override that it is in."""
+class _Locator:
+    """Gives the location of a node: its line of a file, or the override that it is in."""
 
-    base: Place
-    lines: bool = False
+    base: SourceLocation
+    is_file: bool = False
 
-    def place(self, node: yaml.Node | None) -> Place:
-        mark = node.start_mark if node else yaml.Mark(None, 0, 0, 0, None, None)
-        return self.line(mark.line + 1, mark.column)
+    def of(self, node: yaml.Node | None) -> SourceLocation:
+        """The location of a node; None is an empty document."""
+        if node is None:
+            return self.at(1, 0)
+        return self.at(node.start_mark.line + 1, node.start_mark.column)
 
-    def line(self, number: int, column: int) -> Place:
-        if not self.lines:
+    def at(self, line: int, column: int) -> SourceLocation:
+        """The location of a line, counted from 1, and a column."""
+        if not self.is_file:
             return self.base
-        return Place(-1, number, column, f"{self.base.text}:{number}")
+        return SourceLocation(-1, line, column, f"{self.base.text}:{line}")
 
 
-def show(path: KeyPath) -> str:
+def format_key_path(path: Iterable[str | int]) -> str:
     """A path as people write it: diffuse.steps, generate.subsets[0]."""
-    return "".join(
-        f"[{part}]" if isinstance(part, int) else f".{part}" for part in path
-    ).removeprefix(".")
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return "".join(parts).removeprefix(".")
 
 
 def dump_yaml(value: Any, flow: bool = False) -> str:
@@ -256,48 +290,51 @@ def dump_yaml(value: Any, flow: bool = False) -> str:
         Dumper=_Dumper,
         sort_keys=False,
         default_flow_style=flow,
-        width=100 if not flow else 10**6,
+        width=10**6 if flow else 100,
     )
     # PyYAML marks the end of a document that is a single scalar.
     return text.removesuffix("...\n").rstrip("\n") if flow else text
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes each text that YAML 1.1 or 1.2 would take for something else."""
+    """A dumper that quotes each text that YAML 1.1 or 1.2 would read as something else."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
-def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    looks_like = _Loader("").resolve(yaml.ScalarNode, text, (True, False))
-    style = None if looks_like == f"{_PREFIX}str" else "'"
-    return dumper.represent_scalar(f"{_PREFIX}str", text, style=style)
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    tag = _Loader("").resolve(yaml.ScalarNode, text, (True, False))
+    style = None if tag == f"{_TAG_PREFIX}str" else "'"
+    return dumper.represent_scalar(f"{_TAG_PREFIX}str", text, style=style)
 
 
-_Dumper.add_representer(str, _text)
+_Dumper.add_representer(str, _represent_text)
 
 
-def _composed(text: str, at: _Marker) -> yaml.Node | None:
+def _compose(text: str, locator: _Locator) -> yaml.Node | None:
+    """The root node of a text; None if it is empty. _NotYAML if it cannot be parsed."""
     try:
         return yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         context = f" ({error.context})" if error.context else ""
-        said = f"{error.problem}{context}"
+        message = f"{error.problem}{context}"
         line = mark.line + 1 if mark else 1
     except yaml.reader.ReaderError as error:
-        said = f"the character U+{error.character:04X} is not allowed"
+        message = f"the character U+{error.character:04X} is not allowed"
         line = text[: error.position].count("\n") + 1
-    raise _NotYAML(Diagnostic(at.line(line, 0), "", f"not YAML: {said}"))
+    except RecursionError:
+        message, line = "it is nested too deeply", 1
+    raise _NotYAML(Diagnostic(locator.at(line, 0), "", f"not YAML: {message}"))
 
 
-def _plain(tag: str, text: str) -> Any:
+def _parse_scalar(tag: str, text: str) -> Any:
     match tag:
         case "null":
-            return None
+            return {"": None, "~": None, "null": None}[text.lower()]
         case "bool":
-            return text.lower() == "true"
+            return {"true": True, "false": False}[text.lower()]
         case "int":
             return int(text)
         case "float":
