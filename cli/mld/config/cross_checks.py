@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Iterator
 
-from mld.config.sections import DiffuseSpec, GenerateSpec, GuidanceSpec
+from mld.config.plugin_sections import DataSpec
+from mld.config.sections import AutoencodeSpec, DiffuseSpec, GenerateSpec, GuidanceSpec, MethodSpec
 from mld.config.validation_errors import FieldError
 from mld_core.diffusion.limits import MAX_PER_SUBSET_MODALITIES
 from mld_core.diffusion.role_schemes import has_marginals
 from mld_core.errors import did_you_mean
 
-if TYPE_CHECKING:
-    from mld.config.spec import Spec
 
+def cross_check_errors(
+    names: Collection[str],
+    data: DataSpec,
+    autoencode: AutoencodeSpec,
+    diffuse: DiffuseSpec | MethodSpec,
+    generate: GenerateSpec,
+) -> Iterator[FieldError]:
+    """The errors between a spec's sections, each with its path from the top.
 
-def cross_check_errors(spec: Spec) -> Iterator[FieldError]:
-    """The errors between a spec's sections, each with its path from the top."""
-    names = spec.modalities
-    for name in spec.autoencode.overrides:
+    `names` are those of the modalities.
+    """
+    for name in autoencode.overrides:
         if name not in names:
             yield ("autoencode", "overrides", name), _unknown(name, names)
-    if spec.data.missing and isinstance(spec.data.missing.rate, dict):
-        for name in spec.data.missing.rate:
+    if data.missing and isinstance(data.missing.rate, dict):
+        for name in data.missing.rate:
             if name not in names:
                 yield ("data", "missing", "rate", name), _unknown(name, names)
-    subsets = [] if spec.generate.subsets == "auto" else spec.generate.subsets
+    subsets = [] if generate.subsets == "auto" else generate.subsets
     for index, subset in enumerate(subsets):
         for position, name in enumerate(subset):
             if name not in names:
@@ -33,14 +38,14 @@ def cross_check_errors(spec: Spec) -> Iterator[FieldError]:
         if set(subset) >= set(names):
             message = "observes every modality, so nothing is left to generate"
             yield ("generate", "subsets", index), message
-    if isinstance(spec.diffuse, DiffuseSpec):
-        if spec.diffuse.network.kind == "per-subset" and len(names) > MAX_PER_SUBSET_MODALITIES:
+    if isinstance(diffuse, DiffuseSpec):
+        if diffuse.network.kind == "per-subset" and len(names) > MAX_PER_SUBSET_MODALITIES:
             message = (
                 f"per-subset supports at most {MAX_PER_SUBSET_MODALITIES} modalities, not "
                 f"{len(names)}, for which it would train {2 ** len(names) - 1} networks"
             )
             yield ("diffuse", "network", "kind"), message
-        yield from _sampling_errors(spec.diffuse, spec.generate)
+        yield from _sampling_errors(diffuse, generate)
 
 
 def _sampling_errors(diffuse: DiffuseSpec, generate: GenerateSpec) -> Iterator[FieldError]:

@@ -78,7 +78,8 @@ class Spec(Section):
 
     @model_validator(mode="after")
     def _check_sections_together(self) -> Spec:
-        raise_config_errors(cross_check_errors(self))
+        sections = self.data, self.autoencode, self.diffuse, self.generate
+        raise_config_errors(cross_check_errors(self.modalities, *sections))
         return self
 
 
