@@ -1,4 +1,4 @@
-"""The modality `image`: square pictures, grey or in colour."""
+"""The modality `image`: square images, in greyscale or colour."""
 
 from __future__ import annotations
 

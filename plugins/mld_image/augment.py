@@ -1,4 +1,4 @@
-"""Variations of a picture that leave what it shows as it is."""
+"""Data augmentation of images."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-TURN = math.radians(6)
-"""Farthest rotation, either way."""
-STRETCH = 0.06
-"""Farthest change of width and of height, each its own, as a share."""
-SHIFT = 0.04
-"""Farthest shift across and down, as a share of the side."""
+MAX_ROTATION = math.radians(6)
+"""Largest rotation in either direction, in radians."""
+MAX_STRETCH = 0.06
+"""Largest relative change of width and of height, drawn independently."""
+MAX_SHIFT = 0.04
+"""Largest horizontal and vertical shift, as a fraction of the side."""
 
 
-def varied(
+def random_affine(
     x: Float[Tensor, "batch channel row column"], generator: Generator
 ) -> Float[Tensor, "batch channel row column"]:
-    """Each picture turned, stretched and shifted a little; its edge is continued outwards.
+    """Each image slightly rotated, stretched and shifted, at random; edge pixels are repeated.
 
-    Never mirrored: that makes another sign of a digit or a letter.
+    Images are never mirrored, because that turns a digit or a letter into another sign.
     """
     draws = torch.rand(5, len(x), generator=generator, device=generator.device).to(x)
-    turn, wide, high, across, down = 2 * draws - 1
-    cosine, sine = torch.cos(TURN * turn), torch.sin(TURN * turn)
-    wide, high = 1 + STRETCH * wide, 1 + STRETCH * high
-    # The grid spans [−1, 1]: a shift by a share of the side is twice that share.
-    to_source = torch.stack(
+    rotation, stretch_x, stretch_y, shift_x, shift_y = 2 * draws - 1
+    cosine, sine = torch.cos(MAX_ROTATION * rotation), torch.sin(MAX_ROTATION * rotation)
+    scale_x, scale_y = 1 + MAX_STRETCH * stretch_x, 1 + MAX_STRETCH * stretch_y
+    # The grid spans [−1, 1], so a shift by a fraction of the side is twice that fraction.
+    output_to_input = torch.stack(
         [
-            torch.stack([cosine * wide, -sine * high, 2 * SHIFT * across], dim=1),
-            torch.stack([sine * wide, cosine * high, 2 * SHIFT * down], dim=1),
+            torch.stack([cosine * scale_x, -sine * scale_y, 2 * MAX_SHIFT * shift_x], dim=1),
+            torch.stack([sine * scale_x, cosine * scale_y, 2 * MAX_SHIFT * shift_y], dim=1),
         ],
         dim=1,
     )
-    # Half precision would place pixels half a pixel off.
+    # In half precision, coordinates would be off by half a pixel.
     with torch.autocast(x.device.type, enabled=False):
-        grid = F.affine_grid(to_source, list(x.shape), align_corners=False)
-        moved = F.grid_sample(x, grid, "bicubic", padding_mode="border", align_corners=False)
-    return moved.clamp(0, 1)
+        grid = F.affine_grid(output_to_input, list(x.shape), align_corners=False)
+        warped = F.grid_sample(x, grid, "bicubic", padding_mode="border", align_corners=False)
+    return warped.clamp(0, 1)

@@ -1,4 +1,4 @@
-"""How alike two sets of pictures are, row by row."""
+"""Reconstruction quality of images: PSNR and SSIM."""
 
 from __future__ import annotations
 
@@ -9,45 +9,45 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-ROUNDING = 1 / (12 * 255**2)
-"""The mean squared error of rounding to 8 bits; no written picture can be told to be better."""
-BEST_PSNR = -10 * math.log10(ROUNDING)
+ROUNDING_MSE = 1 / (12 * 255**2)
+"""Mean squared error of rounding to 8 bits: the smallest that a stored image can show."""
+BEST_PSNR = -10 * math.log10(ROUNDING_MSE)
 
-_WINDOW = 11
-_SPREAD = 1.5
+_MAX_WINDOW = 11
+_WINDOW_STD = 1.5
 _C1, _C2 = 0.01**2, 0.03**2
-_CHUNK = 64
+_ROWS_PER_CHUNK = 64
 
 
 def psnr(
     items: Float[Tensor, "row channel side side"], originals: Float[Tensor, "row channel side side"]
 ) -> float:
-    """Peak signal-to-noise ratio in decibels, the mean over pictures.
+    """Peak signal-to-noise ratio in decibels, averaged over images.
 
-    An error below that of rounding to 8 bits counts as that, so a perfect copy has a finite value.
+    A squared error below `ROUNDING_MSE` counts as that, so a perfect copy has a finite value.
     """
-    _require_pairs(items, originals)
-    error = (items.double() - originals.double()).square().flatten(1).mean(1)
-    return (-10 * error.clamp(min=ROUNDING).log10()).mean().item()
+    _check_pairs(items, originals)
+    squared_error = (items.double() - originals.double()).square().flatten(1).mean(1)
+    return (-10 * squared_error.clamp(min=ROUNDING_MSE).log10()).mean().item()
 
 
 def ssim(
     items: Float[Tensor, "row channel side side"], originals: Float[Tensor, "row channel side side"]
 ) -> float:
-    """Mean structural similarity, over the channels, positions and pictures. (Wang et al. 2004.)
+    """Structural similarity, averaged over channels, positions and images. (Wang et al. 2004.)
 
-    The window is a Gaussian of 11 × 11 pixels with a standard deviation of 1.5, and only whole
-    windows count; in a smaller picture it is the largest odd one that fits.
+    The window is a Gaussian of 11 × 11 pixels with a standard deviation of 1.5, at the positions
+    where it lies fully inside; in a smaller image it is the largest odd window that fits.
     """
-    _require_pairs(items, originals)
-    pairs = zip(items.split(_CHUNK), originals.split(_CHUNK), strict=True)
-    return torch.cat([_similarity(x.double(), y.double()) for x, y in pairs]).mean().item()
+    _check_pairs(items, originals)
+    chunks = zip(items.split(_ROWS_PER_CHUNK), originals.split(_ROWS_PER_CHUNK), strict=True)
+    return torch.cat([_ssim_per_row(x.double(), y.double()) for x, y in chunks]).mean().item()
 
 
-def _similarity(
+def _ssim_per_row(
     x: Float[Tensor, "row channel side side"], y: Float[Tensor, "row channel side side"]
 ) -> Float[Tensor, " row"]:
-    window = _gaussian(x.shape[-1]).to(x)
+    window = _gaussian_window(x.shape[-1]).to(x)
     moments = torch.stack([x, y, x * x, y * y, x * y])
     planes = moments.flatten(0, 2).unsqueeze(1)
     planes = F.conv2d(F.conv2d(planes, window[None, None, :, None]), window[None, None, None, :])
@@ -56,19 +56,20 @@ def _similarity(
     contrast_and_structure = (2 * (xy - mean_x * mean_y) + _C2) / (
         (xx - mean_x**2) + (yy - mean_y**2) + _C2
     )
-    return (luminance * contrast_and_structure).flatten(1).mean(1)
+    similarity: Tensor = luminance * contrast_and_structure
+    return similarity.flatten(1).mean(1)
 
 
-def _gaussian(side: int) -> Float[Tensor, " tap"]:
-    width = min(_WINDOW, side - 1 + side % 2)
+def _gaussian_window(side: int) -> Float[Tensor, " tap"]:
+    width = min(_MAX_WINDOW, side - 1 + side % 2)
     distance = torch.arange(width, dtype=torch.float64) - width // 2
-    weight = torch.exp(-(distance**2) / (2 * _SPREAD**2))
+    weight = torch.exp(-(distance**2) / (2 * _WINDOW_STD**2))
     return weight / weight.sum()
 
 
-def _require_pairs(items: Tensor, originals: Tensor) -> None:
+def _check_pairs(items: Tensor, originals: Tensor) -> None:
     if len(items) == 0:
-        raise ValueError("there are no pictures to compare")
+        raise ValueError("there are no images to compare")
     if items.shape != originals.shape:
         shapes = f"{tuple(items.shape)} and {tuple(originals.shape)}"
-        raise ValueError(f"pictures are compared row by row, and theirs differ: {shapes}")
+        raise ValueError(f"images are compared row by row, but their shapes differ: {shapes}")

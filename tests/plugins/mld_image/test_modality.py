@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Generator, Tensor, nn
 
-from mld_core import Registry
+from mld_core import SPLITS, Registry
 from mld_image import ImageConfig, ImageModality
 
 SIZES = [8, 13, 28, 32, 64]
@@ -22,7 +22,9 @@ def modality(latent_dim: int = 16, size: int = 16, channels: int = 1) -> ImageMo
 def digits(split: str, rows: int, seed: int = 0, size: int = 16) -> tuple[Tensor, Tensor]:
     labels = [row % 10 for row in range(rows)]
     raw = modality().examples(labels, split, np.random.default_rng(seed))
-    return torch.stack([modality(size=size).preprocess(one) for one in raw]), torch.tensor(labels)
+    return torch.stack([modality(size=size).preprocess(image) for image in raw]), torch.tensor(
+        labels
+    )
 
 
 def train(network: nn.Module, loss_of, rows: int, steps: int) -> None:
@@ -40,39 +42,39 @@ def train(network: nn.Module, loss_of, rows: int, steps: int) -> None:
 # The registry and the config
 
 
-def test_the_registry_finds_the_image_modality_under_its_kind():
+def test_registry_finds_image():
     assert Registry().modality("image") is ImageModality
 
 
-def test_the_defaults_are_a_valid_config_in_colour():
+def test_default_config():
     config = ImageConfig()
     assert (config.size, config.channels) == (32, 3)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"size": 7}, {"size": 257}, {"channels": 2}, {"latent_dim": 0}, {"side": 32}]
+    "settings", [{"size": 7}, {"size": 257}, {"channels": 2}, {"latent_dim": 0}, {"side": 32}]
 )
-def test_a_config_out_of_range_is_refused(wrong: dict[str, int]):
+def test_config_out_of_range(settings: dict[str, int]):
     with pytest.raises(ValidationError):
-        ImageConfig(**wrong)
+        ImageConfig(**settings)
 
 
-# Variations
+# Augmentation
 
 
-def test_a_variation_is_small_and_of_the_same_kind():
+def test_augment_changes_an_image_only_slightly():
     x, _ = digits("train", 200, size=32)
-    varied = modality(size=32).augment(x, Generator().manual_seed(0))
-    assert (varied.shape, varied.dtype) == (x.shape, x.dtype)
-    assert varied.min() >= 0
-    assert varied.max() <= 1
-    assert not torch.equal(varied, x)
-    # Blurred to a quarter of the size, what moves by a pixel or two hardly changes ...
-    blurred, original = F.avg_pool2d(varied, 8), F.avg_pool2d(x, 8)
+    augmented = modality(size=32).augment(x, Generator().manual_seed(0))
+    assert (augmented.shape, augmented.dtype) == (x.shape, x.dtype)
+    assert augmented.min() >= 0
+    assert augmented.max() <= 1
+    assert not torch.equal(augmented, x)
+    # Downsampled to 4 × 4, a shift by a pixel or two hardly changes the image ...
+    blurred, original = F.avg_pool2d(augmented, 8), F.avg_pool2d(x, 8)
     mirrored = F.avg_pool2d(x.flip(-1), 8)
-    apart = (original.roll(1, 0) - original).abs().mean()
-    assert (blurred - original).abs().mean() < 0.6 * apart
-    # ... and no picture is nearer to its mirror image than to itself.
+    between_images = (original.roll(1, 0) - original).abs().mean()
+    assert (blurred - original).abs().mean() < 0.6 * between_images
+    # ... and no image is nearer to its mirror image than to itself.
     asymmetric = (mirrored - original).flatten(1).norm(dim=1) > 0.8
     assert asymmetric.sum() > 20
     nearer = (blurred - original).flatten(1).norm(dim=1) < (blurred - mirrored).flatten(1).norm(
@@ -81,17 +83,17 @@ def test_a_variation_is_small_and_of_the_same_kind():
     assert nearer[asymmetric].all()
 
 
-def test_variations_are_the_same_under_autocast():
+def test_augment_is_the_same_under_autocast():
     x, _ = digits("train", 8)
-    one = modality().augment(x, Generator().manual_seed(1))
+    expected = modality().augment(x, Generator().manual_seed(1))
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(modality().augment(x, Generator().manual_seed(1)), one)
+        assert torch.equal(modality().augment(x, Generator().manual_seed(1)), expected)
 
 
-def test_each_picture_of_a_batch_varies_by_itself():
+def test_augment_draws_for_each_image():
     x, _ = digits("train", 1)
-    varied = modality().augment(x.expand(5, -1, -1, -1), Generator().manual_seed(0))
-    assert len(torch.unique(varied, dim=0)) == 5
+    augmented = modality().augment(x.expand(5, -1, -1, -1), Generator().manual_seed(0))
+    assert len(torch.unique(augmented, dim=0)) == 5
 
 
 # Networks
@@ -99,7 +101,7 @@ def test_each_picture_of_a_batch_varies_by_itself():
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", SIZES)
-def test_every_weight_learns_and_every_shape_holds(size: int, channels: int):
+def test_shapes_and_gradients(size: int, channels: int):
     image = modality(latent_dim=5, size=size, channels=channels)
     x = torch.rand(4, channels, size, size)
     autoencoder, classifier = image.autoencoder(), image.classifier(7)
@@ -117,7 +119,7 @@ def test_every_weight_learns_and_every_shape_holds(size: int, channels: int):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_largest_size_goes_through(channels: int):
+def test_largest_size(channels: int):
     image = modality(size=256, channels=channels)
     x = torch.rand(2, channels, 256, 256)
     with torch.no_grad():
@@ -126,20 +128,20 @@ def test_the_largest_size_goes_through(channels: int):
         assert image.classifier(3)(x).shape == (2, 3)
 
 
-def test_networks_answer_in_float32_under_autocast():
+def test_networks_return_float32_under_autocast():
     image, x = modality(), digits("train", 4)[0]
     autoencoder, classifier = image.autoencoder(), image.classifier(10)
     with torch.autocast("cpu", torch.bfloat16):
         z = autoencoder.encode(x)
-        answers = [z, autoencoder.decode(z), autoencoder.loss(z, x)]
-        answers += [classifier.features(x), classifier(x)]
-    assert {answer.dtype for answer in answers} == {torch.float32}
+        outputs = [z, autoencoder.decode(z), autoencoder.loss(z, x)]
+        outputs += [classifier.features(x), classifier(x)]
+    assert {output.dtype for output in outputs} == {torch.float32}
     assert autoencoder.decode(100 * z).min() >= 0
     assert autoencoder.decode(100 * z).max() <= 1
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_networks_are_deterministic_and_know_no_batch(training: bool):
+def test_networks_are_deterministic_and_independent_of_batch(training: bool):
     image, x = modality(), digits("train", 6)[0]
     autoencoder = image.autoencoder().train(training)
     classifier = image.classifier(10).train(training)
@@ -150,7 +152,7 @@ def test_networks_are_deterministic_and_know_no_batch(training: bool):
     torch.testing.assert_close(classifier(x[:1]), classifier(x)[:1])
 
 
-def test_the_loss_is_a_laplace_log_likelihood_up_to_a_constant():
+def test_loss_is_a_laplace_log_likelihood():
     autoencoder = modality().autoencoder().eval()
     x = digits("train", 2)[0]
     z = torch.randn(2, 16, generator=Generator().manual_seed(0))
@@ -162,32 +164,32 @@ def test_the_loss_is_a_laplace_log_likelihood_up_to_a_constant():
 # Examples
 
 
-def test_splits_share_no_digit_and_together_hold_them_all():
+def test_each_scan_belongs_to_one_split():
     from sklearn.datasets import load_digits
 
-    from mld_image.example_digits import _scans
+    from mld_image.example_digits import load_scans
 
-    found = []
-    for split in ("train", "validation", "test"):
-        for label in range(10):
-            found += [(split, scan.tobytes()) for scan in _scans(label, split)]
-    assert len(found) == len(load_digits().target)
-    owners: dict[bytes, set[str]] = {}
-    for split, scan in found:
-        owners.setdefault(scan, set()).add(split)
-    assert all(len(splits) == 1 for splits in owners.values())
-
-
-def test_more_examples_may_be_asked_for_than_there_are():
-    pictures = modality().examples([4] * 60, "test", np.random.default_rng(0))
-    assert len({picture.tobytes() for picture in pictures}) == 60
+    scans = []
+    for split in SPLITS:
+        for digit in range(10):
+            scans += [(split, scan.tobytes()) for scan in load_scans(digit, split)]
+    assert len(scans) == len(load_digits().target)
+    splits_of: dict[bytes, set[str]] = {}
+    for split, scan in scans:
+        splits_of.setdefault(scan, set()).add(split)
+    assert all(len(splits) == 1 for splits in splits_of.values())
 
 
-# What it is for
+def test_more_examples_than_scans():
+    images = modality().examples([4] * 60, "test", np.random.default_rng(0))
+    assert len({image.tobytes() for image in images}) == 60
+
+
+# Training
 
 
 @pytest.mark.slow
-def test_reconstructed_digits_are_recognised_and_so_are_their_neighbours():
+def test_reconstructions_keep_the_digit():
     torch.manual_seed(0)
     image = modality()
     x, labels = digits("train", 4000)
