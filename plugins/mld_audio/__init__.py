@@ -1,8 +1,9 @@
-"""Sounds of a fixed length as a modality: log-mel in, WAV out."""
+"""The modality `audio`: sounds of a fixed length, as log-mel spectrograms."""
 
 from __future__ import annotations
 
-from mld_audio.modality import Audio, AudioConfig
+from mld_audio.config import AudioConfig
+from mld_audio.modality import Audio
 from mld_core import Modality, hookimpl
 
 

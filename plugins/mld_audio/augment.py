@@ -1,4 +1,4 @@
-"""Variations of a log-mel spectrogram that leave what it says as it is."""
+"""Data augmentation of log-mel spectrograms."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from torch import Generator, Tensor
 
 from mld_audio.spectrum import DECIBELS_PER_UNIT
 
-SHIFT = 1 / 16
-"""Farthest shift in time, either way, as a share of the item."""
-GAIN = 6 / DECIBELS_PER_UNIT
-"""Farthest change of loudness, either way: 6 dB."""
-JITTER = 2 / DECIBELS_PER_UNIT
-"""Standard deviation of the noise on each point: 2 dB."""
-MASK = 1 / 8
-"""Longest silence cut into an item, as a share of it."""
+MAX_SHIFT = 1 / 16
+"""Largest shift in time in either direction, as a fraction of the item."""
+MAX_GAIN = 6 / DECIBELS_PER_UNIT
+"""Largest change of loudness in either direction: 6 dB."""
+NOISE_STD = 2 / DECIBELS_PER_UNIT
+"""Standard deviation of the noise on each value: 2 dB."""
+MAX_GAP = 1 / 8
+"""Longest silence inserted into an item, as a fraction of the item."""
 
 
-def varied(
+def augment_spectrogram(
     x: Float[Tensor, "batch mel frame"], generator: Generator
 ) -> Float[Tensor, "batch mel frame"]:
-    """Each item a little sooner or later, louder or softer, noisier, and with a gap in it.
+    """Random shift in time, change of loudness, noise, and a short gap, drawn for each item.
 
-    Never higher or lower, and no band is masked: pitch may be what tells sounds apart.
+    The pitch is not changed and no band is masked, because pitch may carry the label.
     """
     batch, _, frames = x.shape
 
@@ -32,13 +32,13 @@ def varied(
         return low + (high - low) * draw
 
     frame = torch.arange(frames, device=x.device)
-    source = frame - (uniform(-SHIFT, SHIFT) * frames).round().long()
-    moved = x.gather(2, source.clamp(0, frames - 1).expand_as(x))
+    source = frame - (uniform(-MAX_SHIFT, MAX_SHIFT) * frames).round().long()
+    shifted = x.gather(2, source.clamp(0, frames - 1).expand_as(x))
 
-    jitter = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-    louder = moved + uniform(-GAIN, GAIN) + JITTER * jitter
+    noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+    noisy = shifted + uniform(-MAX_GAIN, MAX_GAIN) + NOISE_STD * noise
 
-    since_gap = frame - uniform(-MASK, 1) * frames
-    silent = (since_gap >= 0) & (since_gap < uniform(0, MASK) * frames)
-    beyond = (source < 0) | (source >= frames)
-    return louder.clamp(-1, 1).masked_fill(silent | beyond | (moved <= -1), -1.0)
+    since_gap = frame - uniform(-MAX_GAP, 1) * frames
+    in_gap = (since_gap >= 0) & (since_gap < uniform(0, MAX_GAP) * frames)
+    outside = (source < 0) | (source >= frames)
+    return noisy.clamp(-1, 1).masked_fill(in_gap | outside | (shifted <= -1), -1.0)

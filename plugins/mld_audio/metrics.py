@@ -1,4 +1,4 @@
-"""How far a sound is from the one it reconstructs."""
+"""Reconstruction quality of spectrograms."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from mld_audio.spectrum import DECIBELS_PER_UNIT
 
 
 def log_spectral_distance(
-    items: Float[Tensor, "row mel frame"], reference: Float[Tensor, "row mel frame"]
+    items: Float[Tensor, "row mel frame"], originals: Float[Tensor, "row mel frame"]
 ) -> float:
-    """The log-spectral distance in dB between items and their originals, row by row.
+    """Log-spectral distance between items and their originals, in dB.
 
-    For each frame the root mean square, over the mel bands, of the difference in dB; then the mean
-    over frames and rows. Below 74 dB under full scale everything counts as equally silent.
+    The root mean square over mel bands of the difference in dB, averaged over frames and rows.
+    All levels more than 74 dB below full scale count as equal.
     """
-    if items.shape != reference.shape or len(items) == 0:
+    if items.shape != originals.shape or len(items) == 0:
         raise ValueError(
-            f"needs items and their originals, row by row: got {len(items)} and {len(reference)}"
+            f"needs items and their originals, row by row: got {len(items)} and {len(originals)}"
         )
-    difference = (items.clamp(-1, 1) - reference.clamp(-1, 1)) * DECIBELS_PER_UNIT
+    difference = (items.clamp(-1, 1) - originals.clamp(-1, 1)) * DECIBELS_PER_UNIT
     return difference.square().mean(1).sqrt().mean().item()

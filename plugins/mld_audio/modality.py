@@ -1,4 +1,4 @@
-"""The audio modality."""
+"""The modality `audio`."""
 
 from __future__ import annotations
 
@@ -15,30 +15,32 @@ from pydantic import JsonValue
 from torch import Generator, Tensor
 from torchaudio.functional import resample
 
-from mld_audio import example_tones
-from mld_audio.augment import varied
+from mld_audio.augment import augment_spectrogram
 from mld_audio.config import AudioConfig
+from mld_audio.example_tones import sample_tones
 from mld_audio.metrics import log_spectral_distance
 from mld_audio.networks import AudioAutoencoder, AudioClassifier
-from mld_audio.spectrogram_image import spectrogram_picture
+from mld_audio.spectrogram_image import render_spectrogram
 from mld_audio.spectrum import LogMel
 from mld_core import Metric, Modality, SplitName
 
 Sound = tuple[np.ndarray, int]
-"""A mono waveform and its sample rate."""
+"""A mono waveform and its sample rate in Hz."""
 
-_SPLITS: Sequence[SplitName] = ("train", "validation", "test")
-_LOUDEST_SAMPLE = 2.0
+MAX_AMPLITUDE = 2.0
+"""Largest absolute sample accepted, with some tolerance above the full scale of 1."""
 
 
 class Audio(Modality):
-    """Sounds of a fixed length, such as tones, spoken words or calls of birds.
+    """Sounds of a fixed length, such as tones, spoken words or bird calls.
 
-    raw is a pair: the waveform, a float32 numpy array of shape (samples,) within [−1, 1], and its
-    sample rate in Hz. Any rate, any length up to `seconds`.
+    `raw` is a pair: the waveform, a float32 array of shape (samples,) within [−1, 1], and its
+    sample rate in Hz. Any rate is resampled, and any length up to `seconds` is padded.
 
-    x is the log-mel spectrogram, float32 (mels, frames), pitch upwards: −1 is 74 dB below a
-    full-scale sine or quieter, +1 is 6 dB above it, louder than any sound can be.
+    An item is the log-mel spectrogram, a float32 tensor of shape (mels, frames), low pitch first,
+    with values in [−1, 1]: −1 is 74 dB below a full-scale sine or quieter, and +1 is 6 dB above it,
+    louder than any sound can be. The latent, of shape (latent_dim,), lies in the ball of radius
+    √latent_dim.
     """
 
     kind = "audio"
@@ -52,7 +54,7 @@ class Audio(Modality):
     def read(self, source: Path | str) -> Sound:
         """The sound of any file that libsndfile reads (WAV, FLAC, OGG, MP3), mixed to mono."""
         with open(source, "rb") as file:
-            _refuse_truncated(file)
+            _check_not_truncated(file)
             try:
                 channels, sample_rate = soundfile.read(file, dtype="float32", always_2d=True)
             except soundfile.LibsndfileError as error:
@@ -62,39 +64,38 @@ class Audio(Modality):
     def preprocess(self, raw: Sound) -> Float[Tensor, "mel frame"]:
         """The log-mel spectrogram of a sound, at the config's rate and length."""
         waveform, sample_rate = raw
-        waveform = self._fitting(_checked(waveform), sample_rate)
-        at_rate = resample(torch.from_numpy(waveform), sample_rate, self.config.sample_rate)
-        item = torch.zeros(self.config.samples)
-        heard = at_rate[: self.config.samples]
-        item[: len(heard)] = heard
-        return self._log_mel.of(item)
+        waveform = self._limit_length(_validate_waveform(waveform), sample_rate)
+        resampled = resample(torch.from_numpy(waveform), sample_rate, self.config.sample_rate)
+        resampled = resampled[: self.config.samples]
+        padded = torch.zeros(self.config.samples)
+        padded[: len(resampled)] = resampled
+        return self._log_mel.spectrogram(padded)
 
-    def _fitting(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-        room = round(self.config.seconds * sample_rate)
-        if len(waveform) > room and self.config.too_long == "error":
-            length = len(waveform) / sample_rate
+    def _limit_length(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+        max_samples = round(self.config.seconds * sample_rate)
+        if len(waveform) > max_samples and self.config.too_long == "error":
             raise ValueError(
-                f"lasts {length:.3f} s, longer than seconds = {self.config.seconds:g}: "
-                f"raise seconds, or set too_long: cut"
+                f"the sound lasts {len(waveform) / sample_rate:.3f} s, longer than "
+                f"seconds = {self.config.seconds:g}: raise seconds, or set too_long: truncate"
             )
-        return waveform[:room]
+        return waveform[:max_samples]
 
     def augment(
         self, x: Float[Tensor, "batch mel frame"], generator: Generator
     ) -> Float[Tensor, "batch mel frame"]:
-        """Small shifts in time, changes of loudness, noise, and a short gap; the pitch stays."""
-        return varied(x, generator)
+        """Small random shifts in time, changes of loudness, noise, and a gap; not of pitch."""
+        return augment_spectrogram(x, generator)
 
     def autoencoder(self) -> AudioAutoencoder:
-        """A fresh convolutional autoencoder."""
+        """A new convolutional autoencoder."""
         return AudioAutoencoder(self.config)
 
     def classifier(self, classes: int) -> AudioClassifier:
-        """A fresh convolutional classifier."""
+        """A new convolutional classifier with 64 features."""
         return AudioClassifier(self.config, classes)
 
     def metrics(self) -> Mapping[str, Metric]:
-        """The log-spectral distance of reconstructions from their originals."""
+        """Log-spectral distance of reconstructions."""
         return {
             "log_spectral_distance": Metric(
                 log_spectral_distance, against="originals", better="lower", best=0.0, unit="dB"
@@ -102,56 +103,50 @@ class Audio(Modality):
         }
 
     def write(self, x: Float[Tensor, "mel frame"], stem: Path) -> Path:
-        """Write the sound as a mono WAV of 16 bits."""
+        """Write a mono WAV file of 16 bits; phases are estimated from the spectrogram."""
         waveform = self._log_mel.waveform(x.detach().float().cpu()).numpy()
         path = stem.with_name(stem.name + ".wav")
         soundfile.write(path, waveform.clip(-1, 1), self.config.sample_rate, subtype="PCM_16")
         return path
 
     def preview(self, x: Float[Tensor, "mel frame"], stem: Path) -> list[Path]:
-        """Draw the spectrogram."""
+        """Draw the spectrogram as a PNG file."""
         path = stem.with_name(stem.name + ".png")
-        spectrogram_picture(x.detach()).save(path)
+        render_spectrogram(x.detach()).save(path)
         return [path]
 
     def examples(
         self, labels: Sequence[int], split: SplitName, rng: np.random.Generator
     ) -> list[Sound]:
-        """The telephone keypad's tones of these digits, at 8 kHz, as long as an item.
-
-        The split joins the rng in the seed, so that even equal states serve no sound twice.
-        """
-        own = np.random.default_rng([_SPLITS.index(split), *rng.integers(2**32, size=4)])
-        return [
-            (
-                example_tones.press_key(int(digit), self.config.seconds, own),
-                example_tones.SAMPLE_RATE,
-            )
-            for digit in labels
-        ]
+        """Telephone keypad tones of the digits, at 8 kHz, as long as an item."""
+        return sample_tones(labels, split, self.config.seconds, rng)
 
 
-def _refuse_truncated(file: BinaryIO) -> None:
-    """ValueError if a WAV ends before its header says: libsndfile would read it as a short one."""
+def _check_not_truncated(file: BinaryIO) -> None:
+    """Raise ValueError if a WAV file is shorter than its header says; libsndfile accepts it."""
     header = file.read(8)
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
-    promised = int.from_bytes(header[4:], "little")
-    # A writer into a pipe cannot know the size and leaves all ones; some forget the padding byte.
-    if header.startswith(b"RIFF") and promised < 0xFFFFFFFF and size < promised + 7:
-        raise ValueError(f"the WAV file is cut short: {size} bytes of {promised + 8}")
+    riff_size = int.from_bytes(header[4:], "little")
+    # A writer into a pipe cannot know the size and leaves all ones; some omit the padding byte.
+    if header.startswith(b"RIFF") and riff_size < 0xFFFFFFFF and size < riff_size + 7:
+        raise ValueError(f"the WAV file is truncated: it has {size} of {riff_size + 8} bytes")
 
 
-def _checked(waveform: Any) -> np.ndarray:
-    """A waveform as contiguous float32. ValueError says what is wrong with it."""
+def _validate_waveform(waveform: Any) -> np.ndarray:
+    """A waveform as contiguous float32; ValueError if it is not a one-dimensional float array."""
     waveform = np.asarray(waveform)
     if waveform.ndim != 1 or not np.issubdtype(waveform.dtype, np.floating):
         raise ValueError(
-            f"a waveform is one row of floats, not {waveform.dtype} of shape {waveform.shape}"
+            "expected the waveform as a one-dimensional array of floats, "
+            f"got {waveform.dtype} of shape {waveform.shape}"
         )
     if waveform.size == 0:
         raise ValueError("the sound is empty: it has no samples")
     peak = np.abs(waveform).max()
-    if not peak <= _LOUDEST_SAMPLE:
-        raise ValueError(f"samples reach {peak:g}, and full scale is 1")
+    # Written so that NaN fails too.
+    if not peak <= MAX_AMPLITUDE:
+        raise ValueError(
+            f"samples reach {peak:g}, but full scale is 1: scale the waveform to [−1, 1]"
+        )
     return np.ascontiguousarray(waveform, dtype=np.float32)

@@ -1,7 +1,7 @@
 """The autoencoder and the classifier of log-mel spectrograms.
 
-Both convolve along time and take the mel bands as channels: a pattern may come sooner or later,
-but not higher or lower, for pitch is what tells sounds apart.
+Both convolve over time and take mel bands as channels, so they are equivariant to shifts in time
+but not in pitch: pitch is what distinguishes sounds.
 """
 
 from __future__ import annotations
@@ -19,23 +19,25 @@ from mld_core import Autoencoder, Classifier
 
 PATCH = 4
 """Frames that the first layer joins into one."""
-FEATURES = 64
+FEATURE_DIM = 64
 """Width of the classifier's features."""
-BLUR = 0.1
-"""Standard deviation of the noise on a latent in training, whose coordinates are of order one."""
-SCATTER = 5.57 / DECIBELS_PER_UNIT
-"""Standard deviation of an item about its reconstruction, which `loss` assumes.
+LATENT_NOISE_STD = 0.1
+"""Standard deviation of the noise on latents in training; their coordinates are of order one."""
+ITEM_STD = 5.57 / DECIBELS_PER_UNIT
+"""Standard deviation of an item around its reconstruction, which `loss` assumes.
 
-5.57 dB is that of the log power of white noise in one bin: no latent could tell it.
+5.57 dB is the standard deviation of the log power of white noise in one bin, which no latent could
+predict.
 """
 
 
 class AudioAutoencoder(Autoencoder):
-    """A small convolutional autoencoder whose latents fill a ball.
+    """A small convolutional autoencoder with latents in a ball and Gaussian noise on them.
 
-    In training noise blurs each latent. As the ball bounds them, the encoder cannot outgrow the
-    noise, and must keep unlike sounds apart and like ones together: so a latent that is slightly
-    off, as diffusion makes them, still decodes to the same sound.
+    Noise is added to latents in training. Because the ball bounds the latents, the encoder cannot
+    make the noise negligible by scaling them up; it must place similar sounds near each other and
+    different sounds apart. A latent that is slightly off, as diffusion produces, then still decodes
+    to the same sound.
     """
 
     def __init__(self, config: AudioConfig) -> None:
@@ -44,39 +46,44 @@ class AudioAutoencoder(Autoencoder):
         patches = math.ceil(config.frames / PATCH)
         width = config.width
         self._encoder = nn.Sequential(
-            *_trunk(config.mels, width), nn.Flatten(), nn.Linear(width * patches, config.latent_dim)
+            *_conv_layers(config.mels, width),
+            nn.Flatten(),
+            nn.Linear(width * patches, config.latent_dim),
         )
         self._decoder = nn.Sequential(
             nn.Linear(config.latent_dim, width * patches),
             nn.Unflatten(1, (width, patches)),
-            *_activated(width),
+            *_norm_act(width),
             nn.Conv1d(width, width, 3, padding=1),
-            *_activated(width),
+            *_norm_act(width),
             nn.ConvTranspose1d(width, config.mels, PATCH, stride=PATCH),
         )
 
     def encode(self, x: Float[Tensor, "batch mel frame"]) -> Float[Tensor, "batch latent"]:
-        """The latent of each item, inside the ball of radius √latent; blurred in training."""
-        z = self._encoder(_whole_patches(x)).float()
+        """The latent of each item, inside the ball of radius √latent; noisy in training."""
+        z: Tensor = self._encoder(_pad_to_patches(x)).float()
         z = z * (1 + z.square().mean(1, keepdim=True)).rsqrt()
-        return z + BLUR * torch.randn_like(z) if self.training else z
+        return z + LATENT_NOISE_STD * torch.randn_like(z) if self.training else z
 
     def decode(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch mel frame"]:
-        """The log-mel spectrogram of each latent, within [−1, 1]."""
-        return self._render(z).clamp(-1, 1)
+        """The log-mel spectrogram of each latent, clamped to [−1, 1]."""
+        return self._decode_unclamped(z).clamp(-1, 1)
 
     def loss(
         self, z: Float[Tensor, "batch latent"], x: Float[Tensor, "batch mel frame"]
     ) -> Float[Tensor, " batch"]:
-        """−log p(x | z) of a Gaussian about the rendered spectrogram, up to a constant.
+        """−log p(x | z) of a Gaussian around the unclamped spectrogram, up to a constant.
 
-        Not clamped as `decode` is: beyond the range a gradient still leads back.
+        Unclamped, so that values outside the range still have a gradient.
         """
-        squares = mse_loss(self._render(z), x, reduction="none")
-        return squares.sum((1, 2)) / (2 * SCATTER**2)
+        squared_error = mse_loss(self._decode_unclamped(z), x, reduction="none")
+        return squared_error.sum((1, 2)) / (2 * ITEM_STD**2)
 
-    def _render(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch mel frame"]:
-        return self._decoder(z)[..., : self._frames].float()
+    def _decode_unclamped(
+        self, z: Float[Tensor, "batch latent"]
+    ) -> Float[Tensor, "batch mel frame"]:
+        spectrogram: Tensor = self._decoder(z)
+        return spectrogram[..., : self._frames].float()
 
 
 class AudioClassifier(Classifier):
@@ -86,35 +93,37 @@ class AudioClassifier(Classifier):
         super().__init__()
         patches = math.ceil(config.frames / PATCH)
         self._body = nn.Sequential(
-            *_trunk(config.mels, config.width),
+            *_conv_layers(config.mels, config.width),
             nn.Flatten(),
-            nn.Linear(config.width * patches, FEATURES),
+            nn.Linear(config.width * patches, FEATURE_DIM),
             nn.SiLU(),
         )
-        self._head = nn.Linear(FEATURES, classes)
+        self._head = nn.Linear(FEATURE_DIM, classes)
 
     def features(self, x: Float[Tensor, "batch mel frame"]) -> Float[Tensor, "batch feature"]:
         """The 64 activations before the last layer."""
-        return self._body(_whole_patches(x)).float()
+        features: Tensor = self._body(_pad_to_patches(x))
+        return features.float()
 
     def forward(self, x: Float[Tensor, "batch mel frame"]) -> Float[Tensor, "batch classes"]:
         """The logits of each item."""
-        return self._head(self.features(x)).float()
+        logits: Tensor = self._head(self.features(x))
+        return logits.float()
 
 
-def _trunk(mels: int, width: int) -> list[nn.Module]:
+def _conv_layers(mels: int, width: int) -> list[nn.Module]:
     return [
         nn.Conv1d(mels, width, PATCH, stride=PATCH),
-        *_activated(width),
+        *_norm_act(width),
         nn.Conv1d(width, width, 3, padding=1),
-        *_activated(width),
+        *_norm_act(width),
     ]
 
 
-def _activated(width: int) -> list[nn.Module]:
+def _norm_act(width: int) -> list[nn.Module]:
     return [nn.GroupNorm(8, width), nn.SiLU()]
 
 
-def _whole_patches(x: Float[Tensor, "batch mel frame"]) -> Float[Tensor, "batch mel padded"]:
-    """The items, with silence to the end of the last patch."""
+def _pad_to_patches(x: Float[Tensor, "batch mel frame"]) -> Float[Tensor, "batch mel padded"]:
+    """Items padded with silence to a multiple of `PATCH` frames."""
     return pad(x, (0, -x.shape[-1] % PATCH), value=-1.0)

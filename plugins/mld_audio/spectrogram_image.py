@@ -1,4 +1,4 @@
-"""A spectrogram as a picture to look at."""
+"""Rendering of a spectrogram as an image."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _SIZE = (256, 144)
 _COLOURS = np.array(
     [(8, 10, 28), (38, 28, 94), (18, 98, 134), (34, 166, 128), (246, 196, 84), (255, 250, 226)]
 )
-"""From silence to the loudest: night, indigo, teal, green, amber, cream."""
+"""Colour map from silence to the loudest: dark blue, indigo, teal, green, amber, cream."""
 
 
-def spectrogram_picture(x: Float[Tensor, "mel frame"]) -> Image.Image:
-    """Time from left to right, pitch from bottom to top, loudness as brightness."""
+def render_spectrogram(x: Float[Tensor, "mel frame"]) -> Image.Image:
+    """Time runs from left to right, pitch from bottom to top; loudness is brightness."""
     bands = np.ascontiguousarray(x.float().cpu().numpy()[::-1])
-    smooth = np.asarray(Image.fromarray(bands).resize(_SIZE, Image.Resampling.BICUBIC))
-    picture = Image.fromarray(((smooth.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8))
-    picture.putpalette(_palette())
-    return picture
+    resized = np.asarray(Image.fromarray(bands).resize(_SIZE, Image.Resampling.BICUBIC))
+    image = Image.fromarray(((resized.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8))
+    image.putpalette(_palette())
+    return image
 
 
 def _palette() -> list[int]:

@@ -1,4 +1,4 @@
-"""Between a waveform and its log-mel spectrogram, in both directions."""
+"""Conversion between a waveform and its log-mel spectrogram, in both directions."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from torchaudio.functional import griffinlim, melscale_fbanks
 
 from mld_audio.config import AudioConfig
 
-QUIETEST, LOUDEST = -74.0, 6.0
-"""Decibels at −1 and at +1, where 0 dB is a full-scale sine.
+MIN_DECIBELS, MAX_DECIBELS = -74.0, 6.0
+"""Levels at −1 and at +1, in decibels relative to a full-scale sine.
 
-Each band's power is measured against that sine's peak in the spectrum. No sound within [−1, 1]
+A band's power is measured relative to the peak of that sine's spectrum. No sound within [−1, 1]
 reaches 6 dB in any band: by Parseval a full-scale square wave has at most 4.8 dB.
 """
-DECIBELS_PER_UNIT = (LOUDEST - QUIETEST) / 2
+DECIBELS_PER_UNIT = (MAX_DECIBELS - MIN_DECIBELS) / 2
 
-_INAUDIBLE = 1e-12
-_UNMIX_ITERATIONS = 30
+_MIN_POWER = 1e-12
+_INVERSION_ITERATIONS = 30
 _PHASE_ITERATIONS = 50
 _PHASE_MOMENTUM = 0.99
 
 
 class LogMel:
-    """The log-mel spectrogram of one item, scaled so that it lies in [−1, 1]."""
+    """Log-mel spectrogram of one item, scaled to [−1, 1], and its inverse."""
 
     def __init__(self, config: AudioConfig) -> None:
         self._config = config
         self._window = torch.hann_window(config.n_fft)
-        self._reference = float(self._window.sum() / 2) ** 2
-        self._filters = melscale_fbanks(
+        self._reference_power = float(self._window.sum() / 2) ** 2
+        self._filters: Tensor = melscale_fbanks(
             config.n_fft // 2 + 1, 0.0, config.sample_rate / 2, config.mels, config.sample_rate
         )
 
-    def of(self, waveform: Float[Tensor, " sample"]) -> Float[Tensor, "mel frame"]:
-        """The spectrogram of a waveform; what is quieter than `QUIETEST` becomes −1."""
+    def spectrogram(self, waveform: Float[Tensor, " sample"]) -> Float[Tensor, "mel frame"]:
+        """The spectrogram of a waveform; values below `MIN_DECIBELS` become −1."""
         spectrum = torch.stft(
             waveform,
             self._config.n_fft,
@@ -43,19 +43,20 @@ class LogMel:
             window=self._window,
             return_complex=True,
         )
-        power = self._filters.T @ spectrum.abs().square() / self._reference
-        decibels = 10 * power.clamp(min=_power(QUIETEST)).log10()
-        return ((decibels - QUIETEST) / DECIBELS_PER_UNIT - 1).clamp(-1, 1)
+        power = self._filters.T @ spectrum.abs().square() / self._reference_power
+        decibels = 10 * power.clamp(min=_to_power(MIN_DECIBELS)).log10()
+        return ((decibels - MIN_DECIBELS) / DECIBELS_PER_UNIT - 1).clamp(-1, 1)
 
     def waveform(self, x: Float[Tensor, "mel frame"]) -> Float[Tensor, " sample"]:
-        """A waveform of about this spectrogram; deterministic, its phases are made up.
+        """A waveform with approximately this spectrogram; deterministic.
 
-        Phases: fast Griffin-Lim (Perraudin, Balazs and Søndergaard 2013), starting from zero.
+        Phases are estimated by fast Griffin-Lim (Perraudin, Balazs and Søndergaard 2013), starting
+        from zero.
         """
-        decibels = (x.clamp(-1, 1) + 1) * DECIBELS_PER_UNIT + QUIETEST
-        power = (10 ** (decibels / 10) - _power(QUIETEST)).clamp(min=0)
-        return griffinlim(
-            self._unmix(power) * self._reference,
+        decibels = (x.clamp(-1, 1) + 1) * DECIBELS_PER_UNIT + MIN_DECIBELS
+        power = (10 ** (decibels / 10) - _to_power(MIN_DECIBELS)).clamp(min=0)
+        waveform: Tensor = griffinlim(
+            self._invert_mel(power) * self._reference_power,
             window=self._window,
             n_fft=self._config.n_fft,
             hop_length=self._config.hop,
@@ -66,21 +67,22 @@ class LogMel:
             length=self._config.samples,
             rand_init=False,
         )
+        return waveform
 
-    def _unmix(self, power: Float[Tensor, "mel frame"]) -> Float[Tensor, "bin frame"]:
-        """The non-negative spectrum whose mel bands have this power.
+    def _invert_mel(self, power: Float[Tensor, "mel frame"]) -> Float[Tensor, "bin frame"]:
+        """A non-negative power spectrum whose mel bands have this power.
 
         Maximum likelihood under Poisson noise, by expectation maximisation (Richardson 1972, Lucy
-        1974). Against least squares it weighs quiet bands like loud ones, and keeps a tone
-        within 1.5 % of its frequency where a clamped pseudo-inverse is off by 4 %.
+        1974). Unlike least squares it gives quiet bands the weight of loud ones, and it keeps a
+        tone within 1.5 % of its frequency where a clamped pseudo-inverse is off by 4 %.
         """
-        reach = self._filters.sum(1, keepdim=True).clamp(min=1e-6)
-        spectrum = self._filters @ power / reach
-        for _ in range(_UNMIX_ITERATIONS):
-            heard = (self._filters.T @ spectrum).clamp(min=_INAUDIBLE)
-            spectrum = spectrum * (self._filters @ (power / heard)) / reach
+        gain = self._filters.sum(1, keepdim=True).clamp(min=1e-6)
+        spectrum = self._filters @ power / gain
+        for _ in range(_INVERSION_ITERATIONS):
+            predicted = (self._filters.T @ spectrum).clamp(min=_MIN_POWER)
+            spectrum = spectrum * (self._filters @ (power / predicted)) / gain
         return spectrum
 
 
-def _power(decibels: float) -> float:
+def _to_power(decibels: float) -> float:
     return float(10 ** (decibels / 10))
