@@ -1,10 +1,4 @@
-"""The modality `text`: short strings of any language, byte by byte.
-
-phrases  ─┐
-symbols  ─┼─> modality
-networks ─┤
-metrics  ─┘
-"""
+"""The modality `text`: short strings in any language, as UTF-8 bytes."""
 
 from __future__ import annotations
 
@@ -14,8 +8,8 @@ from mld_text.modality import Text, TextConfig
 
 @hookimpl
 def register_modalities() -> list[type[Modality]]:
-    """The modality `text`."""
+    """The text modality."""
     return [Text]
 
 
-__all__ = ["Text", "TextConfig"]
+__all__ = ["Text", "TextConfig", "register_modalities"]

@@ -1,4 +1,4 @@
-"""Short phrases that say a digit: a small labelled world of words."""
+"""Example data of the modality `text`: short phrases that contain a digit in words."""
 
 from __future__ import annotations
 
@@ -12,31 +12,30 @@ from mld_core import SplitName
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
-_BEFORE = ("", "the number ", "it says ", "i see ", "my ", "just ")
-_AFTER = ("", ".", "!", ", please", " again")
+_PREFIXES = ("", "the number ", "it says ", "i see ", "my ", "just ")
+_SUFFIXES = ("", ".", "!", ", please", " again")
 _CASES: tuple[Callable[[str], str], ...] = (str.lower, str.upper, str.capitalize)
 
-# Ten residues: eight go to training, one each to the held-out splits.
+# Of ten residues, eight are training data, and one each is held out.
 _HELD_OUT: dict[int, SplitName] = {8: "validation", 9: "test"}
 
 
-def phrases(labels: Sequence[int], split: SplitName, rng: np.random.Generator) -> list[str]:
+def sample_phrases(labels: Sequence[int], split: SplitName, rng: np.random.Generator) -> list[str]:
     """One phrase per label 0..9, drawn uniformly from those of the split; at most 32 bytes."""
-    pools = [phrasings(label, split) for label in labels]
+    pools = [phrases_of(label, split) for label in labels]
     return [pool[rng.integers(len(pool))] for pool in pools]
 
 
 @cache
-def phrasings(label: int, split: SplitName) -> tuple[str, ...]:
-    """Every phrase of a split that says this digit; no other split or digit has any of them.
+def phrases_of(label: int, split: SplitName) -> tuple[str, ...]:
+    """Every phrase of a digit in a split; no other split or digit contains any of them.
 
-    The splits share out the combinations of opening, ending and case as a Latin square does: a
-    held-out phrase is new as a whole, but each of its parts, and each pair of them, is seen in
-    training.
+    Combinations of prefix, suffix and case are assigned to splits as in a Latin square: a held-out
+    phrase is new, but each of its parts, and each pair of parts, occurs in training.
     """
-    numbered = (enumerate(_BEFORE), enumerate(_AFTER), enumerate(_CASES))
+    combinations = product(enumerate(_PREFIXES), enumerate(_SUFFIXES), enumerate(_CASES))
     return tuple(
-        case(f"{before}{WORDS[label]}{after}")
-        for (i, before), (j, after), (k, case) in product(*numbered)
+        case(f"{prefix}{WORDS[label]}{suffix}")
+        for (i, prefix), (j, suffix), (k, case) in combinations
         if _HELD_OUT.get((label + i + 3 * j + 7 * k) % 10, "train") == split
     )

@@ -1,4 +1,4 @@
-"""How good texts are: exact match, character error rate, and distinct-n."""
+"""Metrics of text: exact match, character error rate, and distinct-n."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from torch import Tensor
 from mld_core import Metric
 from mld_text.byte_tokens import to_text
 
-Texts = Int64[Tensor, "_ position"]
+Rows = Int64[Tensor, "_ position"]
 
 
-def exact_match(items: Texts, reference: Texts) -> float:
-    """The share of texts that equal their originals."""
-    pairs = _pairs(items, reference)
+def exact_match(items: Rows, originals: Rows) -> float:
+    """Proportion of texts that equal their originals."""
+    pairs = _decode_pairs(items, originals)
     return sum(text == original for text, original in pairs) / len(pairs)
 
 
-def character_error_rate(items: Texts, reference: Texts) -> float:
-    """Edits that turn each text into its original, per character of the originals.
+def character_error_rate(items: Rows, originals: Rows) -> float:
+    """Edit distance between texts and their originals, per character of the originals.
 
-    An edit inserts, deletes or replaces one character (code point). Taken over the whole set, so
-    that empty originals count; where all are empty, the edits per set.
+    An edit inserts, deletes or replaces one character (code point). Edits and characters are summed
+    over all rows, so that empty originals count; if all are empty, it is the number of edits.
     """
-    pairs = _pairs(items, reference)
+    pairs = _decode_pairs(items, originals)
     edits = sum(Levenshtein.distance(text, original) for text, original in pairs)
     return edits / max(1, sum(len(original) for _, original in pairs))
 
 
-def distinct_1(items: Texts, reference: Tensor) -> float:
-    """Different words, per word of the set."""
-    return _distinct(items, 1)
+def distinct_1(items: Rows, _: Tensor) -> float:
+    """Number of distinct words over the number of words."""
+    return _distinct_n(items, 1)
 
 
-def distinct_2(items: Texts, reference: Tensor) -> float:
-    """Different pairs of neighbouring words, per pair of the set."""
-    return _distinct(items, 2)
+def distinct_2(items: Rows, _: Tensor) -> float:
+    """Number of distinct word pairs (bigrams) over the number of word pairs."""
+    return _distinct_n(items, 2)
 
 
 def metrics() -> Mapping[str, Metric]:
@@ -51,22 +51,22 @@ def metrics() -> Mapping[str, Metric]:
     }
 
 
-def _pairs(items: Texts, reference: Texts) -> list[tuple[str, str]]:
-    """Each text and its original. ValueError if there are none, or one lacks the other."""
+def _decode_pairs(items: Rows, originals: Rows) -> list[tuple[str, str]]:
+    """Each text with its original; ValueError if there are none, or the numbers of rows differ."""
     if not len(items):
-        raise ValueError("no texts to measure")
-    rows = zip(items, reference, strict=True)
+        raise ValueError("there are no texts to measure")
+    rows = zip(items, originals, strict=True)
     return [(to_text(item), to_text(original)) for item, original in rows]
 
 
-def _distinct(items: Texts, n: int) -> float:
-    """Different n-grams over all n-grams; 0 where no text has n words.
+def _distinct_n(items: Rows, n: int) -> float:
+    """Number of distinct n-grams over the number of n-grams; 0 if no text has n words.
 
-    Words are what white space separates, in the case they are written in; a run of a script
-    without spaces counts as one word. The value falls as the set grows: compare equal numbers.
+    Words are separated by white space and case-sensitive; a text in a script without spaces is one
+    word. The value falls as the set grows, so only sets of equal size are comparable.
     """
     if not len(items):
-        raise ValueError("no texts to measure")
-    words = [to_text(item).split() for item in items]
-    grams = [tuple(text[i : i + n]) for text in words for i in range(len(text) - n + 1)]
-    return len(set(grams)) / max(1, len(grams))
+        raise ValueError("there are no texts to measure")
+    texts = [to_text(item).split() for item in items]
+    ngrams = [tuple(words[i : i + n]) for words in texts for i in range(len(words) - n + 1)]
+    return len(set(ngrams)) / max(1, len(ngrams))

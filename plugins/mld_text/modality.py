@@ -12,32 +12,33 @@ from pydantic import Field
 from torch import Tensor
 
 from mld_core import Metric, Modality, ModalityConfig, SplitName
-from mld_text.byte_tokens import cut, to_symbols, to_text
-from mld_text.example_phrases import phrases
+from mld_text.byte_tokens import to_text, to_tokens, truncate
+from mld_text.example_phrases import sample_phrases
 from mld_text.metrics import metrics
 from mld_text.networks import TextAutoencoder, TextClassifier
 
 MAX_BYTES = 1024
+"""Largest value of the setting `max_bytes`."""
 
 
 class TextConfig(ModalityConfig):
-    """What a spec may say about text."""
+    """Settings of the modality `text`."""
 
-    latent_dim: int = Field(32, ge=2, description="numbers in the latent of one text")
+    latent_dim: int = Field(32, ge=2, description="length of the latent vector of one text")
     max_bytes: int = Field(
-        32, ge=1, le=MAX_BYTES, description="bytes of UTF-8 in the longest text that fits"
+        32, ge=1, le=MAX_BYTES, description="length of the longest text, in bytes of UTF-8"
     )
-    too_long: Literal["error", "cut"] = Field(
-        "error", description="what to do with a longer text; cut keeps its beginning"
+    too_long: Literal["error", "truncate"] = Field(
+        "error", description="what to do with a longer text: truncate keeps its beginning"
     )
 
 
 class Text(Modality):
-    """Short texts in any language or script; the raw datum is a str.
+    """Short texts in any language and script.
 
-    Texts are read and written as UTF-8, character by character as they are: no case, white space
-    or Unicode form is changed. The item x is int64, one symbol for each of `max_bytes` + 1
-    positions: byte + 1, and 0 for the end, which also fills up the rest.
+    `raw` is a str. Case, white space and Unicode normalisation are kept as they are. An item is an
+    int64 tensor of shape (max_bytes + 1,): a byte plus one for each byte of UTF-8, then 0 to the
+    end. The latent, of shape (latent_dim,), lies on the sphere of radius √latent_dim.
     """
 
     kind = "text"
@@ -46,9 +47,9 @@ class Text(Modality):
     config: TextConfig
 
     def read(self, source: Path | str) -> str:
-        """The text itself where it is given; of a path, what its UTF-8 file holds.
+        """A str itself, or the content of a path's UTF-8 file.
 
-        A byte order mark is no part of the text; a line break at the end is.
+        A byte order mark is removed; a line break at the end is kept.
         """
         if isinstance(source, str):
             return source
@@ -58,23 +59,23 @@ class Text(Modality):
             raise ValueError(f"not UTF-8: {error.reason} at byte {error.start}") from error
 
     def preprocess(self, raw: Any) -> Int64[Tensor, " position"]:
-        """The symbols of a text."""
-        room = self.config.max_bytes
-        text = _checked(raw)
-        needed = len(text.encode())
-        if needed > room and self.config.too_long == "error":
+        """The byte tokens of a text."""
+        max_bytes = self.config.max_bytes
+        text = _validate_text(raw)
+        length = len(text.encode())
+        if length > max_bytes and self.config.too_long == "error":
             raise ValueError(
-                f"the text needs max_bytes: {needed} (at most {MAX_BYTES}), and it is {room}; "
-                f"too_long: cut would keep its beginning"
+                f"the text has {length} bytes, more than max_bytes = {max_bytes}: raise max_bytes "
+                f"(up to {MAX_BYTES}), or set too_long: truncate"
             )
-        return to_symbols(cut(text, room), room)
+        return to_tokens(truncate(text, max_bytes), max_bytes)
 
     def autoencoder(self) -> TextAutoencoder:
-        """A fresh autoencoder."""
+        """A new convolutional autoencoder."""
         return TextAutoencoder(self.config.latent_dim, self.config.max_bytes)
 
     def classifier(self, classes: int) -> TextClassifier:
-        """A fresh classifier."""
+        """A new convolutional classifier with 64 features."""
         return TextClassifier(classes)
 
     def metrics(self) -> Mapping[str, Metric]:
@@ -88,18 +89,18 @@ class Text(Modality):
         return path
 
     def cell(self, x: Int64[Tensor, " position"]) -> str:
-        """The text; bytes that are not valid UTF-8 show as U+FFFD."""
+        """The text, with U+FFFD in place of invalid UTF-8 bytes."""
         return to_text(x)
 
     def examples(
         self, labels: Sequence[int], split: SplitName, rng: np.random.Generator
     ) -> list[str]:
-        """Phrases that say the digit in words."""
-        return phrases(labels, split, rng)
+        """Phrases that contain the digit in words."""
+        return sample_phrases(labels, split, rng)
 
 
-def _checked(raw: Any) -> str:
-    """The raw datum if it is a text that UTF-8 can hold; ValueError otherwise."""
+def _validate_text(raw: Any) -> str:
+    """The raw datum if it is a str that UTF-8 can encode; ValueError otherwise."""
     if not isinstance(raw, str):
         raise ValueError(f"a text must be a str, not {type(raw).__name__}")
     try:

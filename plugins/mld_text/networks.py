@@ -1,4 +1,4 @@
-"""The networks of text: an autoencoder that writes all positions at once, and a classifier."""
+"""The networks of text: an autoencoder that decodes all positions in parallel, and a classifier."""
 
 from __future__ import annotations
 
@@ -8,35 +8,36 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mld_core import Autoencoder, Classifier
-from mld_text.byte_tokens import END, SYMBOLS, up_to_end
+from mld_text.byte_tokens import END, VOCABULARY_SIZE, mask_up_to_end
 
 CHANNELS = 16
-KERNEL = 5
-FEATURES = 64
+KERNEL_SIZE = 5
+FEATURE_DIM = 64
+"""Width of the classifier's features."""
+LATENT_NOISE_STD = 0.3
+"""Standard deviation of the noise on latents in training; their root mean square is 1."""
 
-Symbols = Int64[Tensor, "batch position"]
+Tokens = Int64[Tensor, "batch position"]
 Latents = Float[Tensor, "batch latent"]
 
 
 class TextAutoencoder(Autoencoder):
-    """Symbols to a point on a sphere and back, every position at once.
+    """Convolutional autoencoder with latents on a sphere; decodes all positions in parallel.
 
-    The latent has the root mean square 1. In training it is blurred by Gaussian noise of the
-    standard deviation NOISE, so that neighbours on the sphere are read as the same text.
+    The root mean square of a latent is 1. Gaussian noise is added to latents in training, so that
+    neighbours on the sphere decode to the same text.
 
     Args:
-        latent_dim: numbers in the latent.
-        max_bytes: bytes in the longest text; the end symbol after it is not left to the networks.
+        latent_dim: length of the latent vector.
+        max_bytes: bytes in the longest text; the end token after them is not left to the networks.
     """
-
-    NOISE = 0.3
 
     def __init__(self, latent_dim: int, max_bytes: int) -> None:
         super().__init__()
         width = max(192, 2 * latent_dim)
-        self.embedding = nn.Embedding(SYMBOLS, CHANNELS)
+        self.embedding = nn.Embedding(VOCABULARY_SIZE, CHANNELS)
         self.encoder = nn.Sequential(
-            _Neighbours(),
+            _ResidualConv(),
             nn.Flatten(),
             nn.Linear(max_bytes * CHANNELS, width),
             nn.ReLU(),
@@ -45,67 +46,69 @@ class TextAutoencoder(Autoencoder):
         )
         self.decoder = nn.Sequential(
             nn.Linear(latent_dim, width),
-            _Residual(width),
+            _ResidualMLP(width),
             nn.LayerNorm(width),
             nn.Linear(width, max_bytes * CHANNELS),
             nn.Unflatten(1, (CHANNELS, max_bytes)),
-            _Neighbours(),
+            _ResidualConv(),
         )
-        self.logits = nn.Sequential(nn.LayerNorm(CHANNELS), nn.Linear(CHANNELS, SYMBOLS))
+        self.logits = nn.Sequential(nn.LayerNorm(CHANNELS), nn.Linear(CHANNELS, VOCABULARY_SIZE))
 
-    def encode(self, x: Symbols) -> Latents:
-        """A point on the sphere per text; blurred in training mode."""
-        z = _on_sphere(self.encoder(self.embedding(x[:, :-1]).mT.contiguous()))
-        return z + self.NOISE * torch.randn_like(z) if self.training else z
+    def encode(self, x: Tokens) -> Latents:
+        """A point on the sphere per text; noisy in training mode."""
+        z = _project_to_sphere(self.encoder(self.embedding(x[:, :-1]).mT.contiguous()))
+        return z + LATENT_NOISE_STD * torch.randn_like(z) if self.training else z
 
-    def decode(self, z: Latents) -> Symbols:
-        """The likeliest symbol at each position; all is end symbols after the first."""
-        likeliest = self.logits(self._hidden(z)).argmax(2)
-        text = likeliest.where(up_to_end(likeliest), END)
+    def decode(self, z: Latents) -> Tokens:
+        """The most likely token at each position; end tokens after the first one."""
+        most_likely: Tensor = self.logits(self._hidden(z)).argmax(2)
+        text = most_likely.where(mask_up_to_end(most_likely), END)
         return functional.pad(text, (0, 1), value=END)
 
-    def loss(self, z: Latents, x: Symbols) -> Float[Tensor, " batch"]:
-        """Cross-entropy in nats, summed over the text's symbols and its end symbol.
+    def loss(self, z: Latents, x: Tokens) -> Float[Tensor, " batch"]:
+        """Cross-entropy in nats, summed over the tokens up to and including the first end token.
 
-        What follows the first end symbol is certain, and adds nothing to −log p(x | z).
+        Later tokens are certain, and contribute nothing to −log p(x | z).
         """
-        free = x[:, :-1]
-        counted = up_to_end(free)
-        logits = self.logits(self._hidden(z)[counted])
-        nats = functional.cross_entropy(logits.float(), free[counted], reduction="none")
-        return nats.new_zeros(free.shape).masked_scatter(counted, nats).sum(1)
+        targets = x[:, :-1]
+        mask = mask_up_to_end(targets)
+        logits: Tensor = self.logits(self._hidden(z)[mask])
+        nats = functional.cross_entropy(logits.float(), targets[mask], reduction="none")
+        return nats.new_zeros(targets.shape).masked_scatter(mask, nats).sum(1)
 
     def _hidden(self, z: Latents) -> Float[Tensor, "batch position channel"]:
-        return self.decoder(_on_sphere(z)).mT
+        hidden: Tensor = self.decoder(_project_to_sphere(z))
+        return hidden.mT
 
 
 class TextClassifier(Classifier):
-    """What a text says, from the strongest answers of its filters anywhere in it."""
+    """Convolutional classifier with a maximum over positions."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(SYMBOLS, CHANNELS)
+        self.embedding = nn.Embedding(VOCABULARY_SIZE, CHANNELS)
         self.filters = nn.Sequential(
-            nn.Conv1d(CHANNELS, 32, KERNEL, stride=2, padding=KERNEL // 2),
+            nn.Conv1d(CHANNELS, 32, KERNEL_SIZE, stride=2, padding=KERNEL_SIZE // 2),
             nn.ReLU(),
-            nn.Conv1d(32, FEATURES, KERNEL, stride=2, padding=KERNEL // 2),
+            nn.Conv1d(32, FEATURE_DIM, KERNEL_SIZE, stride=2, padding=KERNEL_SIZE // 2),
             nn.ReLU(),
         )
-        self.hidden = nn.Linear(FEATURES, FEATURES)
-        self.logits = nn.Linear(FEATURES, classes)
+        self.hidden = nn.Linear(FEATURE_DIM, FEATURE_DIM)
+        self.logits = nn.Linear(FEATURE_DIM, classes)
 
-    def features(self, x: Symbols) -> Float[Tensor, "batch feature"]:
-        """64 numbers per text."""
+    def features(self, x: Tokens) -> Float[Tensor, "batch feature"]:
+        """The 64 activations of the hidden layer."""
         strongest = self.filters(self.embedding(x).mT).amax(2)
         return functional.gelu(self.hidden(strongest))
 
-    def forward(self, x: Symbols) -> Float[Tensor, "batch classes"]:
+    def forward(self, x: Tokens) -> Float[Tensor, "batch classes"]:
         """The logits of each text."""
-        return self.logits(self.features(x))
+        logits: Tensor = self.logits(self.features(x))
+        return logits
 
 
-class _Residual(nn.Module):
-    """A residual block over whole vectors."""
+class _ResidualMLP(nn.Module):
+    """A residual block of dense layers."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -114,15 +117,16 @@ class _Residual(nn.Module):
         )
 
     def forward(self, hidden: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
-        return hidden + self.branch(hidden)
+        update: Tensor = self.branch(hidden)
+        return hidden + update
 
 
-class _Neighbours(nn.Module):
-    """A residual convolution: what surrounds each position changes it."""
+class _ResidualConv(nn.Module):
+    """A residual convolution over positions."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.mix = nn.Conv1d(CHANNELS, CHANNELS, KERNEL, padding=KERNEL // 2)
+        self.mix = nn.Conv1d(CHANNELS, CHANNELS, KERNEL_SIZE, padding=KERNEL_SIZE // 2)
 
     def forward(
         self, hidden: Float[Tensor, "batch channel position"]
@@ -130,6 +134,6 @@ class _Neighbours(nn.Module):
         return hidden + functional.relu(self.mix(hidden))
 
 
-def _on_sphere(z: Latents) -> Latents:
-    """The latents scaled to the root mean square 1, in float32."""
+def _project_to_sphere(z: Latents) -> Latents:
+    """Latents scaled to a root mean square of 1, in float32."""
     return functional.rms_norm(z.float(), z.shape[1:], eps=1e-6)

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from mld_text import Text, TextConfig
-from mld_text.byte_tokens import END, SYMBOLS, to_symbols, to_text, up_to_end
+from mld_text.byte_tokens import END, VOCABULARY_SIZE, mask_up_to_end, to_text, to_tokens
 from mld_text.metrics import exact_match
 
 
@@ -17,7 +17,7 @@ def text(**config: object) -> Text:
 
 
 def batch_of(*texts: str, max_bytes: int = 32) -> torch.Tensor:
-    return torch.stack([to_symbols(each, max_bytes) for each in texts])
+    return torch.stack([to_tokens(text, max_bytes) for text in texts])
 
 
 @pytest.fixture(autouse=True)
@@ -42,25 +42,27 @@ def test_shapes(latent_dim: int, max_bytes: int):
     assert classifier.features(x).shape == (3, 64)
 
 
-def test_decoded_text_ends_once_and_for_all():
+def test_only_end_tokens_follow_the_first():
     autoencoder = text(latent_dim=4).autoencoder().eval()
     with torch.no_grad():
         autoencoder.logits[-1].bias[END] += 1
         decoded = autoencoder.decode(torch.randn(200, 4))
-    lengths = up_to_end(decoded).sum(1)
+    lengths = mask_up_to_end(decoded).sum(1)
     assert (decoded[:, -1] == END).all()
     assert lengths.unique().numel() > 3
-    assert (decoded[~up_to_end(decoded)] == END).all()
+    assert (decoded[~mask_up_to_end(decoded)] == END).all()
 
 
 def test_probabilities_of_all_texts_sum_to_one():
     autoencoder = text(latent_dim=4, max_bytes=1).autoencoder().eval()
-    every = torch.stack([torch.arange(SYMBOLS), torch.zeros(SYMBOLS, dtype=torch.int64)], dim=1)
-    z = torch.randn(1, 4).expand(SYMBOLS, 4)
-    assert math.isclose(autoencoder.loss(z, every).neg().exp().sum().item(), 1, rel_tol=1e-4)
+    x = torch.stack(
+        [torch.arange(VOCABULARY_SIZE), torch.zeros(VOCABULARY_SIZE, dtype=torch.int64)], dim=1
+    )
+    z = torch.randn(1, 4).expand(VOCABULARY_SIZE, 4)
+    assert math.isclose(autoencoder.loss(z, x).neg().exp().sum().item(), 1, rel_tol=1e-4)
 
 
-def test_loss_counts_every_symbol_up_to_the_end():
+def test_loss_counts_every_token_up_to_the_end():
     autoencoder = text(latent_dim=4, max_bytes=8).autoencoder().eval()
     z = torch.randn(3, 4)
     with torch.no_grad():
@@ -68,11 +70,11 @@ def test_loss_counts_every_symbol_up_to_the_end():
         nats = autoencoder.loss(z, batch_of("", "abc", "abcdefgh", max_bytes=8))
         bias = functional.log_softmax(autoencoder.logits[-1].bias, 0)
     letters = bias[[98, 99, 100, 101, 102, 103, 104, 105]]
-    wanted = [bias[END], letters[:3].sum() + bias[END], letters.sum()]
-    torch.testing.assert_close(nats, -torch.stack(wanted))
+    expected = [bias[END], letters[:3].sum() + bias[END], letters.sum()]
+    torch.testing.assert_close(nats, -torch.stack(expected))
 
 
-def test_encoding_is_exact_in_eval_mode_and_blurred_in_training():
+def test_encoding_is_noisy_only_in_training():
     autoencoder = text().autoencoder()
     x = batch_of("seven", "eight")
     assert not torch.equal(autoencoder.encode(x), autoencoder.encode(x))
@@ -82,14 +84,14 @@ def test_encoding_is_exact_in_eval_mode_and_blurred_in_training():
     torch.testing.assert_close(z.square().mean(1), torch.ones(2), rtol=1e-4, atol=0)
 
 
-def test_only_the_direction_of_a_latent_counts():
+def test_scale_of_a_latent_does_not_matter():
     autoencoder = text().autoencoder().eval()
     z, x = torch.randn(5, 32), batch_of("a", "b", "c", "d", "e")
     assert torch.equal(autoencoder.decode(3 * z), autoencoder.decode(z))
     torch.testing.assert_close(autoencoder.loss(3 * z, x), autoencoder.loss(z, x))
 
 
-def test_works_under_bf16_autocast():
+def test_bf16_autocast():
     modality = text()
     autoencoder, classifier = modality.autoencoder().eval(), modality.classifier(10).eval()
     x = batch_of("seven", "七")
@@ -103,11 +105,11 @@ def test_works_under_bf16_autocast():
     torch.testing.assert_close(logits.float(), classifier(x), rtol=0, atol=0.05)
 
 
-def fitted(
-    network: torch.nn.Module, loss, rows: int, steps: int, rate: float = 1e-3
+def train(
+    network: torch.nn.Module, loss, rows: int, steps: int, learning_rate: float = 1e-3
 ) -> torch.nn.Module:
-    """The network after steps of Adam with a cosine decay; loss takes the rows of a batch."""
-    optimiser = torch.optim.Adam(network.parameters(), lr=rate)
+    """Train with Adam and cosine decay; `loss` takes the indices of a batch."""
+    optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):
         optimiser.zero_grad()
@@ -117,32 +119,32 @@ def fitted(
     return network.eval()
 
 
-def test_learns_texts_of_any_language_by_heart():
+def test_memorises_texts_in_any_language():
     texts = ["seven", "", "七月七日", "🎲🎲", "e\u0301", "x" * 32]
     x = batch_of(*texts)
     autoencoder = text().autoencoder()
-    fitted(autoencoder, lambda i: autoencoder.loss(autoencoder.encode(x[i]), x[i]), 6, 150, 3e-3)
-    assert [to_text(each) for each in autoencoder.decode(autoencoder.encode(x))] == texts
+    train(autoencoder, lambda i: autoencoder.loss(autoencoder.encode(x[i]), x[i]), 6, 150, 3e-3)
+    assert [to_text(tokens) for tokens in autoencoder.decode(autoencoder.encode(x))] == texts
 
 
 @pytest.mark.slow
 def test_reconstructs_held_out_phrases():
     modality, rng = text(), np.random.default_rng(0)
-    labels, told = rng.integers(0, 10, 4000), rng.integers(0, 10, 1000)
+    labels, test_labels = rng.integers(0, 10, 4000), rng.integers(0, 10, 1000)
     x, y = batch_of(*modality.examples(labels, "train", rng)), torch.from_numpy(labels)
-    test = batch_of(*modality.examples(told, "test", rng))
+    test = batch_of(*modality.examples(test_labels, "test", rng))
     autoencoder, classifier = modality.autoencoder(), modality.classifier(10)
-    fitted(autoencoder, lambda i: autoencoder.loss(autoencoder.encode(x[i]), x[i]), 4000, 2000)
-    fitted(classifier, lambda i: functional.cross_entropy(classifier(x[i]), y[i]), 4000, 1000)
+    train(autoencoder, lambda i: autoencoder.loss(autoencoder.encode(x[i]), x[i]), 4000, 2000)
+    train(classifier, lambda i: functional.cross_entropy(classifier(x[i]), y[i]), 4000, 1000)
 
     with torch.no_grad():
         z = autoencoder.encode(test)
-        shaken = z + 0.2 * z.std(0) * torch.randn_like(z)
-        right = [
-            (classifier(items).argmax(1) == torch.from_numpy(told)).float().mean().item()
-            for items in (test, autoencoder.decode(z), autoencoder.decode(shaken))
+        noisy = z + 0.2 * z.std(0) * torch.randn_like(z)
+        accuracy = [
+            (classifier(items).argmax(1) == torch.from_numpy(test_labels)).float().mean().item()
+            for items in (test, autoencoder.decode(z), autoencoder.decode(noisy))
         ]
-    assert right[0] >= 0.99
-    assert right[1] >= 0.98
-    assert right[2] >= 0.95
+    assert accuracy[0] >= 0.99
+    assert accuracy[1] >= 0.98
+    assert accuracy[2] >= 0.95
     assert exact_match(autoencoder.decode(z), test) >= 0.9
