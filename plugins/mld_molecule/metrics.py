@@ -1,4 +1,4 @@
-"""What makes molecules good: validity, variety, novelty, drug-likeness, matching distributions."""
+"""Metrics of molecules: validity, uniqueness, novelty, drug-likeness, matching distributions."""
 
 from __future__ import annotations
 
@@ -14,40 +14,41 @@ from rdkit.Chem import QED, Crippen, Descriptors
 from torch import Tensor
 
 from mld_core import Metric
-from mld_molecule.selfies_rdkit import REMEMBERED, parse, selfies_smiles
-from mld_molecule.selfies_vocabulary import Alphabet
+from mld_molecule.selfies_rdkit import CACHE_SIZE, parse_smiles, selfies_to_smiles
+from mld_molecule.selfies_vocabulary import SelfiesVocabulary
 
 Property = Callable[[str], float]
+"""A number of the molecule of a SMILES."""
 
 
-@lru_cache(maxsize=REMEMBERED)
+@lru_cache(maxsize=CACHE_SIZE)
 def drug_likeness(smiles: str) -> float:
     """QED, from 0 to 1 (Bickerton et al. 2012)."""
     with rdBase.BlockLogs():
-        return float(QED.qed(parse(smiles)))
+        return float(QED.qed(parse_smiles(smiles)))
 
 
-@lru_cache(maxsize=REMEMBERED)
+@lru_cache(maxsize=CACHE_SIZE)
 def synthetic_accessibility(smiles: str) -> float:
     """SA score, from 1 (easy to make) to 10 (hard) (Ertl and Schuffenhauer 2009)."""
-    return float(_sascorer().calculateScore(parse(smiles)))
+    return float(_sascorer().calculateScore(parse_smiles(smiles)))
 
 
-@lru_cache(maxsize=REMEMBERED)
-def weight(smiles: str) -> float:
+@lru_cache(maxsize=CACHE_SIZE)
+def molecular_weight(smiles: str) -> float:
     """Average molecular weight in daltons."""
-    return float(Descriptors.MolWt(parse(smiles)))
+    return float(Descriptors.MolWt(parse_smiles(smiles)))  # type: ignore[attr-defined]
 
 
-@lru_cache(maxsize=REMEMBERED)
+@lru_cache(maxsize=CACHE_SIZE)
 def log_p(smiles: str) -> float:
     """Estimated octanol-water partition coefficient (Wildman and Crippen 1999)."""
-    return float(Crippen.MolLogP(parse(smiles)))
+    return float(Crippen.MolLogP(parse_smiles(smiles)))  # type: ignore[attr-defined]
 
 
 @cache
 def _sascorer() -> ModuleType:
-    """The scorer that rdkit ships among its contributions, outside its package."""
+    """The SA scorer that rdkit ships in its folder of contributions, outside its package."""
     path = Path(RDConfig.RDContribDir) / "SA_Score" / "sascorer.py"
     spec = spec_from_file_location("rdkit_sascorer", path)
     assert spec is not None
@@ -58,45 +59,45 @@ def _sascorer() -> ModuleType:
 
 
 def distribution_overlap(values: Sequence[float], others: Sequence[float]) -> float:
-    """One minus the Kolmogorov-Smirnov statistic of two samples: 1 where they spread alike."""
-    at = np.concatenate([values, others])
-    below, others_below = (
-        np.searchsorted(np.sort(sample), at, side="right") / len(sample)
+    """One minus the Kolmogorov-Smirnov statistic of two samples: 1 if their distributions agree."""
+    points = np.concatenate([values, others])
+    cdf, other_cdf = (
+        np.searchsorted(np.sort(sample), points, side="right") / len(sample)
         for sample in (values, others)
     )
-    return float(1 - np.abs(below - others_below).max())
+    return float(1 - np.abs(cdf - other_cdf).max())
 
 
-def molecule_metrics(alphabet: Alphabet) -> Mapping[str, Metric]:
-    """The metrics of rows over an alphabet, by name."""
+def molecule_metrics(vocabulary: SelfiesVocabulary) -> Mapping[str, Metric]:
+    """The metrics of rows over a vocabulary, by name."""
 
-    def smiles(rows: Tensor) -> list[str]:
-        if not len(rows):
-            raise ValueError("there are no molecules to measure")
-        return [alphabet.smiles(row) for row in rows]
+    def decode(rows: Tensor) -> list[str]:
+        _check_not_empty(rows)
+        return [vocabulary.decode(row) for row in rows]
 
     def validity(items: Tensor, _: Tensor) -> float:
-        whole = [selfies_smiles(alphabet.written(row)) for row in items]
-        return sum(found is not None for found in whole) / len(smiles(items))
+        _check_not_empty(items)
+        untruncated = [selfies_to_smiles(vocabulary.symbols_in(row)) for row in items]
+        return sum(smiles is not None for smiles in untruncated) / len(items)
 
     def uniqueness(items: Tensor, _: Tensor) -> float:
-        found = smiles(items)
-        return len(set(found)) / len(found)
+        molecules = decode(items)
+        return len(set(molecules)) / len(molecules)
 
     def novelty(items: Tensor, train: Tensor) -> float:
-        found = set(smiles(items))
-        return len(found - set(smiles(train))) / len(found)
+        molecules = set(decode(items))
+        return len(molecules - set(decode(train))) / len(molecules)
 
     def exact_match(items: Tensor, originals: Tensor) -> float:
-        pairs = zip(smiles(items), smiles(originals), strict=True)
-        return float(np.mean([one == other for one, other in pairs]))
+        pairs = zip(decode(items), decode(originals), strict=True)
+        return float(np.mean([smiles == original for smiles, original in pairs]))
 
     def mean(of: Property) -> Callable[[Tensor, Tensor], float]:
-        return lambda items, _: float(np.mean([of(found) for found in smiles(items)]))
+        return lambda items, _: float(np.mean([of(smiles) for smiles in decode(items)]))
 
     def overlap(of: Property) -> Callable[[Tensor, Tensor], float]:
         return lambda items, test: distribution_overlap(
-            [of(found) for found in smiles(items)], [of(found) for found in smiles(test)]
+            [of(smiles) for smiles in decode(items)], [of(smiles) for smiles in decode(test)]
         )
 
     return {
@@ -105,7 +106,12 @@ def molecule_metrics(alphabet: Alphabet) -> Mapping[str, Metric]:
         "novelty": Metric(novelty, "train", "higher", best=1.0),
         "qed": Metric(mean(drug_likeness), "none", "higher", best=1.0),
         "sa_score": Metric(mean(synthetic_accessibility), "none", "lower", best=1.0),
-        "weight_overlap": Metric(overlap(weight), "test", "higher", best=1.0),
+        "weight_overlap": Metric(overlap(molecular_weight), "test", "higher", best=1.0),
         "logp_overlap": Metric(overlap(log_p), "test", "higher", best=1.0),
         "exact_match": Metric(exact_match, "originals", "higher", best=1.0),
     }
+
+
+def _check_not_empty(rows: Tensor) -> None:
+    if not len(rows):
+        raise ValueError("there are no molecules to measure")

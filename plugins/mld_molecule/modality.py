@@ -1,4 +1,4 @@
-"""Molecules as a modality."""
+"""The modality `molecule`."""
 
 from __future__ import annotations
 
@@ -12,29 +12,31 @@ from jaxtyping import Int
 from pydantic import Field, JsonValue, PositiveInt
 from torch import Tensor
 
-from mld_core import Autoencoder, Classifier, Metric, Modality, ModalityConfig, SplitName
-from mld_molecule.examples import draw
+from mld_core import Metric, Modality, ModalityConfig, SplitName
+from mld_molecule.example_molecules import sample_molecules
 from mld_molecule.metrics import molecule_metrics
-from mld_molecule.networks import SymbolAutoencoder, SymbolClassifier
-from mld_molecule.selfies_rdkit import canonical_smiles, draw_svg, selfies_symbols
-from mld_molecule.selfies_vocabulary import BASE_SYMBOLS, Alphabet
+from mld_molecule.networks import MoleculeAutoencoder, MoleculeClassifier
+from mld_molecule.selfies_rdkit import canonical_smiles, draw_svg, smiles_to_selfies
+from mld_molecule.selfies_vocabulary import BASE_SYMBOLS, SelfiesVocabulary
 
 
 class MoleculeConfig(ModalityConfig):
-    """What a spec may say of a molecule."""
+    """Settings of the modality `molecule`."""
 
     max_symbols: PositiveInt | None = Field(
         default=None,
-        description="SELFIES symbols in the longest molecule; left out: those of the longest in"
-        " training, a tenth more and at least four more",
+        description="SELFIES symbols in the longest molecule; by default those of the longest"
+        " training molecule plus 10 %, and at least 4 more",
     )
 
 
 class Molecule(Modality):
-    """Small molecules, learnt as SELFIES, so that every sample is one.
+    """Small molecules, learnt as SELFIES, so that every sample is a valid molecule.
 
-    `raw` is a SMILES; `read` gives the canonical one. An item
-    is a row of token ids over the symbols seen in training and those of everyday chemistry.
+    `raw` is a SMILES string; `read` returns the canonical one. An item is an int64 tensor of shape
+    (max_symbols,): token ids over the SELFIES symbols of the training molecules and of common
+    chemistry, then 0 to the end. The latent, of shape (latent_dim,), lies on the sphere of radius
+    √latent_dim.
     """
 
     kind = "molecule"
@@ -44,47 +46,48 @@ class Molecule(Modality):
 
     @classmethod
     def fit(cls, config: ModalityConfig, raw: Iterable[str]) -> dict[str, JsonValue]:
-        """The SELFIES symbols of the training molecules, and how many the longest has."""
-        seen = [selfies_symbols(smiles) for smiles in raw]
-        if not seen:
-            raise ValueError("there are no molecules to learn the SELFIES alphabet from")
-        return {"symbols": sorted({*BASE_SYMBOLS}.union(*seen)), "longest": max(map(len, seen))}
+        """The SELFIES symbols of the training molecules, and the length of the longest."""
+        molecules = [smiles_to_selfies(smiles) for smiles in raw]
+        if not molecules:
+            raise ValueError("there are no molecules to build the SELFIES vocabulary from")
+        symbols = sorted({*BASE_SYMBOLS}.union(*molecules))
+        return {"symbols": [*symbols], "longest": max(map(len, molecules))}
 
     def read(self, source: Path | str) -> str:
-        """The canonical SMILES of the first word of a cell, or of a .smi or .txt file."""
+        """The canonical SMILES of the first word of a str, or of a path's file (.smi, .txt)."""
         text = source if isinstance(source, str) else source.read_text(encoding="utf-8")
         if not text.strip():
-            raise ValueError(f"a SMILES is expected, and nothing stands in {str(source)!r}")
+            raise ValueError(f"expected a SMILES, but {str(source)!r} is empty")
         return canonical_smiles(text.split(maxsplit=1)[0])
 
     def preprocess(self, raw: str) -> Int[Tensor, " length"]:
-        """The row of token ids of a SMILES; the end, 0, fills what is left."""
-        return self._alphabet.tokens(raw)
+        """The row of token ids of a SMILES, padded with the end token 0."""
+        return self._vocabulary.encode(raw)
 
-    def autoencoder(self) -> Autoencoder:
-        """Perceptrons around a latent on a sphere; all symbols are decoded at once."""
-        return SymbolAutoencoder(self._alphabet, self.config.latent_dim)
+    def autoencoder(self) -> MoleculeAutoencoder:
+        """A new autoencoder: a perceptron encodes, and an autoregressive perceptron decodes."""
+        return MoleculeAutoencoder(self._vocabulary, self.config.latent_dim)
 
-    def classifier(self, classes: int) -> Classifier:
-        """A perceptron on sums of symbols in context."""
-        return SymbolClassifier(len(self._alphabet.symbols) + 1, classes)
+    def classifier(self, classes: int) -> MoleculeClassifier:
+        """A new perceptron on sums of symbols in context, with 64 features."""
+        return MoleculeClassifier(len(self._vocabulary.symbols) + 1, classes)
 
     def metrics(self) -> Mapping[str, Metric]:
-        """Validity, variety, novelty, drug-likeness, ease of synthesis, and what matches."""
-        return molecule_metrics(self._alphabet)
+        """Validity, uniqueness, novelty, QED, SA score, matching distributions, exact match."""
+        return molecule_metrics(self._vocabulary)
 
     def write(self, x: Int[Tensor, " length"], stem: Path) -> Path:
-        """The canonical SMILES in a .smi file."""
+        """Write the canonical SMILES into a .smi file."""
         path = stem.with_name(f"{stem.name}.smi")
         path.write_text(f"{self.cell(x)}\n", encoding="utf-8")
         return path
 
     def cell(self, x: Int[Tensor, " length"]) -> str:
         """The canonical SMILES."""
-        return self._alphabet.smiles(x)
+        return self._vocabulary.decode(x)
 
     def preview(self, x: Int[Tensor, " length"], stem: Path) -> list[Path]:
-        """The drawn structure, as SVG."""
+        """Draw the structural formula as an SVG file."""
         path = stem.with_name(f"{stem.name}.svg")
         path.write_text(draw_svg(self.cell(x)), encoding="utf-8")
         return [path]
@@ -93,12 +96,12 @@ class Molecule(Modality):
         self, labels: Sequence[int], split: SplitName, rng: np.random.Generator
     ) -> list[str]:
         """Molecules with as many carbon atoms as the label says."""
-        return draw(labels, split, rng)
+        return sample_molecules(labels, split, rng)
 
     @cached_property
-    def _alphabet(self) -> Alphabet:
-        facts: Any = self.facts
+    def _vocabulary(self) -> SelfiesVocabulary:
+        facts: Mapping[str, Any] = self.facts
         length = self.config.max_symbols
         if length is None:
             length = facts["longest"] + max(4, facts["longest"] // 10)
-        return Alphabet(tuple(facts["symbols"]), length)
+        return SelfiesVocabulary(tuple(facts["symbols"]), length)

@@ -1,4 +1,4 @@
-"""Between SMILES, SELFIES and drawings: parsing, canonical form, molecules that always exist."""
+"""Conversion between SMILES, SELFIES and drawings."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import selfies
 from rdkit import Chem, rdBase
 from rdkit.Chem.Draw import rdMolDraw2D
 
-REMEMBERED = 2**18
-"""Molecules whose translations are kept in memory."""
+CACHE_SIZE = 2**18
+"""Molecules whose conversions and properties are cached in memory."""
 
 
-def parse(smiles: str) -> Chem.Mol:
-    """The molecule of a SMILES. ValueError quotes it, with what rdkit holds against it."""
+def parse_smiles(smiles: str) -> Chem.Mol:
+    """The molecule of a SMILES; ValueError with the SMILES and rdkit's reason if it is invalid."""
     with rdBase.BlockLogs(), rdBase.CaptureErrorLog() as log:
         molecule = Chem.MolFromSmiles(smiles)
     if molecule is None:
@@ -26,18 +26,18 @@ def parse(smiles: str) -> Chem.Mol:
 
 
 def canonical_smiles(smiles: str) -> str:
-    """The one SMILES that rdkit writes for a molecule, however it was written."""
-    return str(Chem.MolToSmiles(parse(smiles)))
+    """The canonical SMILES of a molecule, the same for every way to write it."""
+    return str(Chem.MolToSmiles(parse_smiles(smiles)))
 
 
-@lru_cache(maxsize=REMEMBERED)
-def selfies_symbols(smiles: str) -> tuple[str, ...]:
-    """The SELFIES of a molecule, symbol by symbol. ValueError where SELFIES cannot express it.
+@lru_cache(maxsize=CACHE_SIZE)
+def smiles_to_selfies(smiles: str) -> tuple[str, ...]:
+    """The SELFIES symbols of a molecule; ValueError if SELFIES cannot express it.
 
-    It follows the canonical order of atoms, with alternating bonds in aromatic rings: so the
-    nitrogen of pyrrole is that of any amine, and needs no symbol of its own.
+    Atoms are in canonical order and aromatic rings in Kekulé form, so that the nitrogen of pyrrole
+    has the symbol of any amine's.
     """
-    molecule = parse(smiles)
+    molecule = parse_smiles(smiles)
     Chem.Kekulize(molecule, clearAromaticFlags=True)
     try:
         text = selfies.encoder(Chem.MolToSmiles(molecule))
@@ -47,31 +47,31 @@ def selfies_symbols(smiles: str) -> tuple[str, ...]:
     return tuple(selfies.split_selfies(text))
 
 
-def selfies_smiles(symbols: tuple[str, ...]) -> str | None:
-    """The canonical SMILES of a SELFIES; None where it has no atoms, or rdkit refuses it."""
+def selfies_to_smiles(symbols: tuple[str, ...]) -> str | None:
+    """The canonical SMILES of SELFIES symbols; None if they have no atoms or rdkit rejects them."""
     try:
         return canonical_smiles(selfies.decoder("".join(symbols)))
     except ValueError:
         return None
 
 
-@lru_cache(maxsize=REMEMBERED)
-def nearest_smiles(symbols: tuple[str, ...]) -> str:
-    """The canonical SMILES of the longest beginning of a SELFIES that rdkit accepts.
+@lru_cache(maxsize=CACHE_SIZE)
+def longest_valid_prefix(symbols: tuple[str, ...]) -> str:
+    """The canonical SMILES of the longest prefix of SELFIES symbols that rdkit accepts.
 
-    SELFIES bounds the valence of common elements only: it may bind eight neighbours to silicon or
-    selenium, which rdkit refuses. ValueError if not even the first symbol makes a molecule.
+    SELFIES limits the valence of common elements only: it may bind eight neighbours to silicon or
+    selenium, which rdkit rejects. ValueError if not even the first symbol is a molecule.
     """
     for length in range(len(symbols), 0, -1):
-        smiles = selfies_smiles(symbols[:length])
+        smiles = selfies_to_smiles(symbols[:length])
         if smiles is not None:
             return smiles
-    raise ValueError(f"no molecule begins with {symbols[0] if symbols else 'the end'}")
+    raise ValueError(f"no prefix of the SELFIES {''.join(symbols)!r} is a molecule")
 
 
 def draw_svg(smiles: str) -> str:
-    """A drawing of a molecule on white, as SVG; the same text at every call."""
+    """A drawing of a molecule on a white background, as SVG; deterministic."""
     drawer = rdMolDraw2D.MolDraw2DSVG(280, 210)
-    rdMolDraw2D.PrepareAndDrawMolecule(drawer, parse(smiles))
+    rdMolDraw2D.PrepareAndDrawMolecule(drawer, parse_smiles(smiles))
     drawer.FinishDrawing()
     return str(drawer.GetDrawingText())

@@ -1,4 +1,4 @@
-"""The alphabet of SELFIES symbols, and molecules as rows of token ids over it."""
+"""Conversion between molecules and rows of token ids over a vocabulary of SELFIES symbols."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from mld_molecule.selfies_rdkit import nearest_smiles, parse, selfies_smiles, selfies_symbols
+from mld_molecule.selfies_rdkit import (
+    longest_valid_prefix,
+    parse_smiles,
+    selfies_to_smiles,
+    smiles_to_selfies,
+)
 
 END = 0
-"""The token that ends a molecule, and fills the row after it."""
+"""The token that ends a molecule and pads the row."""
 
 BASE_SYMBOLS = (
     "[B]", "[C]", "[=C]", "[#C]", "[N]", "[=N]", "[#N]", "[O]", "[=O]", "[F]",
@@ -21,85 +26,85 @@ BASE_SYMBOLS = (
     "[Branch1]", "[=Branch1]", "[#Branch1]", "[Branch2]", "[=Branch2]", "[#Branch2]",
     "[Ring1]", "[Ring2]",
 )  # fmt: skip
-"""Symbols in every alphabet, so that a small training set does not make ordinary molecules
-unknown: common atoms, and what SELFIES spells the sizes of rings and branches with."""
+"""Symbols in every vocabulary, so that ordinary molecules can be encoded even if the training set
+is small: common atoms, and the symbols with which SELFIES writes the sizes of rings and branches.
+"""
 
 
 @dataclass(frozen=True)
-class Alphabet:
-    """Rows of `length` token ids; token i stands for symbols[i − 1]."""
+class SelfiesVocabulary:
+    """SELFIES symbols and the row length; token i stands for symbols[i − 1], and 0 is the end."""
 
     symbols: tuple[str, ...]
     length: int
 
     @cached_property
-    def _tokens(self) -> dict[str, int]:
+    def _token_of(self) -> dict[str, int]:
         return {symbol: token for token, symbol in enumerate(self.symbols, start=1)}
 
-    def tokens(self, smiles: str) -> Int[Tensor, " length"]:
-        """A molecule's row. ValueError says which symbol is unknown, or how much is too long."""
-        written = selfies_symbols(smiles)
-        unknown = sorted(set(written) - set(self._tokens))
+    def encode(self, smiles: str) -> Int[Tensor, " length"]:
+        """The row of a molecule; ValueError if it is too long or a symbol is not in here."""
+        symbols = smiles_to_selfies(smiles)
+        unknown = sorted(set(symbols) - set(self._token_of))
         if unknown:
             raise ValueError(
-                f"{smiles!r} needs the SELFIES symbol {', '.join(unknown)}, unknown to this"
-                " modality: put a molecule that has it into the training split"
+                f"{smiles!r} contains the SELFIES symbol {', '.join(unknown)}, which no training"
+                " molecule contains: add a molecule that does to the training split"
             )
-        if len(written) > self.length:
+        if len(symbols) > self.length:
             raise ValueError(
-                f"{smiles!r} takes {len(written)} SELFIES symbols, but {self.length} fit:"
-                f" set max_symbols to {len(written)} or more"
+                f"{smiles!r} has {len(symbols)} SELFIES symbols, more than the {self.length} that"
+                f" fit: set max_symbols to {len(symbols)} or more"
             )
         row = torch.full((self.length,), END)
-        row[: len(written)] = torch.tensor([self._tokens[symbol] for symbol in written])
+        row[: len(symbols)] = torch.tensor([self._token_of[symbol] for symbol in symbols])
         return row
 
-    def written(self, row: Int[Tensor, " length"]) -> tuple[str, ...]:
-        """The symbols of a row up to its end."""
+    def symbols_in(self, row: Int[Tensor, " length"]) -> tuple[str, ...]:
+        """The symbols of a row before its first end token."""
         tokens = row.tolist()
         end = tokens.index(END) if END in tokens else len(tokens)
         return tuple(self.symbols[token - 1] for token in tokens[:end])
 
-    def smiles(self, row: Int[Tensor, " length"]) -> str:
-        """The canonical SMILES of a row: of its longest beginning that this alphabet can read.
+    def decode(self, row: Int[Tensor, " length"]) -> str:
+        """The canonical SMILES of the longest prefix of a row that `encode` accepts again.
 
-        Where a canonical molecule needs symbols of its own from the first atom on, as some ions do,
-        of the longest beginning that is a molecule at all.
+        Where no prefix is accepted, as for some ions whose canonical form needs other symbols from
+        the first atom on, the longest prefix that is a molecule.
         """
-        written = self.written(row)
-        for length in range(len(written), 0, -1):
-            smiles = selfies_smiles(written[:length])
-            if smiles is not None and self._reads(smiles):
+        symbols = self.symbols_in(row)
+        for length in range(len(symbols), 0, -1):
+            smiles = selfies_to_smiles(symbols[:length])
+            if smiles is not None and self._can_encode(smiles):
                 return smiles
-        return nearest_smiles(written)
+        return longest_valid_prefix(symbols)
 
-    def _reads(self, smiles: str) -> bool:
-        """Whether a molecule has a row."""
+    def _can_encode(self, smiles: str) -> bool:
         try:
-            symbols = selfies_symbols(smiles)
+            symbols = smiles_to_selfies(smiles)
         except ValueError:
             return False
-        return len(symbols) <= self.length and self._tokens.keys() >= set(symbols)
+        return len(symbols) <= self.length and self._token_of.keys() >= set(symbols)
 
-    def starts(self) -> Bool[Tensor, " token"]:
-        """Ones at the tokens that make a molecule alone; a row that begins so is never empty."""
-        alone = [selfies_smiles((symbol,)) is not None for symbol in self.symbols]
-        return torch.tensor([False, *alone])
+    def can_start(self) -> Bool[Tensor, " token"]:
+        """True for tokens that are a molecule by themselves; a row that starts so is not empty."""
+        is_molecule = [selfies_to_smiles((symbol,)) is not None for symbol in self.symbols]
+        return torch.tensor([False, *is_molecule])
 
     def atomic_numbers(self) -> Int[Tensor, " token"]:
-        """The element that each token stands for, as its atomic number; 0 for one that has none."""
+        """The atomic number of the element of each token; 0 for tokens without an element."""
         return torch.tensor([0, *(_atomic_number(symbol) for symbol in self.symbols)])
 
-    def spelt(self) -> Int[Tensor, " token"]:
-        """How many of the tokens after each are read as a number, not as atoms."""
-        return torch.tensor([0, *(_spelt(symbol) for symbol in self.symbols)])
+    def index_lengths(self) -> Int[Tensor, " token"]:
+        """How many of the tokens after each are read as its size, and not as atoms."""
+        return torch.tensor([0, *(_index_length(symbol) for symbol in self.symbols)])
 
 
 def _atomic_number(symbol: str) -> int:
-    smiles = selfies_smiles((symbol,))
-    return 0 if smiles is None else int(parse(smiles).GetAtomWithIdx(0).GetAtomicNum())
+    smiles = selfies_to_smiles((symbol,))
+    return 0 if smiles is None else int(parse_smiles(smiles).GetAtomWithIdx(0).GetAtomicNum())
 
 
-def _spelt(symbol: str) -> int:
-    """The digit of a branch or a ring symbol: "[=Branch2]" spells its size with two symbols."""
+def _index_length(symbol: str) -> int:
+    """The digit of a branch or ring symbol: two symbols write the size of "[=Branch2]"."""
     return int(symbol[-2]) if "Branch" in symbol or "Ring" in symbol else 0

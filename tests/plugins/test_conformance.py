@@ -1,4 +1,4 @@
-"""The built-in plugins keep their contract: the conformance kit over each."""
+"""The conformance kit, applied to the built-in plugins."""
 
 from __future__ import annotations
 

@@ -16,16 +16,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mld_core import Registry
-from mld_molecule import Molecule
-from mld_molecule.examples import LONGEST, molecules, molecules_of
+from mld_core import SPLITS, Registry
+from mld_molecule import Molecule, MoleculeConfig
+from mld_molecule.example_molecules import MAX_SELFIES_LENGTH, molecules, molecules_of
 from mld_molecule.metrics import distribution_overlap
-from mld_molecule.modality import MoleculeConfig
-from mld_molecule.networks import COUNT_STD, NOISE
-from mld_molecule.selfies_rdkit import nearest_smiles, parse, selfies_smiles, selfies_symbols
-from mld_molecule.selfies_vocabulary import BASE_SYMBOLS, END, Alphabet
-
-SPLITS = ("train", "validation", "test")
+from mld_molecule.networks import COUNT_STD, LATENT_NOISE_STD
+from mld_molecule.selfies_rdkit import (
+    longest_valid_prefix,
+    parse_smiles,
+    selfies_to_smiles,
+    smiles_to_selfies,
+)
+from mld_molecule.selfies_vocabulary import BASE_SYMBOLS, END, SelfiesVocabulary
 
 
 def fitted(raw: list[str], latent_dim: int = 16, max_symbols: int | None = None) -> Molecule:
@@ -33,10 +35,10 @@ def fitted(raw: list[str], latent_dim: int = 16, max_symbols: int | None = None)
     return Molecule(config, Molecule.fit(config, raw))
 
 
-def drawn(rows: int, split: str, seed: int = 0) -> tuple[list[str], list[int]]:
+def examples(rows: int, split: str, seed: int = 0) -> tuple[list[str], list[int]]:
     labels = [row % 10 for row in range(rows)]
-    unfitted = Molecule(MoleculeConfig(latent_dim=16))
-    return unfitted.examples(labels, split, np.random.default_rng(seed)), labels
+    modality = Molecule(MoleculeConfig(latent_dim=16))
+    return modality.examples(labels, split, np.random.default_rng(seed)), labels
 
 
 def rows_of(molecule: Molecule, raw: list[str]) -> Tensor:
@@ -44,18 +46,18 @@ def rows_of(molecule: Molecule, raw: list[str]) -> Tensor:
 
 
 def carbons(smiles: str) -> int:
-    return sum(atom.GetSymbol() == "C" for atom in parse(smiles).GetAtoms())
+    return sum(atom.GetSymbol() == "C" for atom in parse_smiles(smiles).GetAtoms())
 
 
-def trained(module, loss, rows: Tensor, labels: Tensor, steps: int):
-    """The module after `steps` of Adam with a cosine decay, in eval mode."""
+def train(module, loss, rows: Tensor, labels: Tensor, steps: int):
+    """Train with Adam and cosine decay; eval mode afterwards."""
     optimiser = torch.optim.Adam(module.parameters(), lr=1e-3)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     generator = torch.Generator().manual_seed(0)
     for _ in range(steps):
-        chosen = torch.randint(len(rows), (128,), generator=generator)
+        batch = torch.randint(len(rows), (128,), generator=generator)
         optimiser.zero_grad()
-        loss(rows[chosen], labels[chosen]).backward()
+        loss(rows[batch], labels[batch]).backward()
         optimiser.step()
         decay.step()
     return module.eval()
@@ -63,29 +65,29 @@ def trained(module, loss, rows: Tensor, labels: Tensor, steps: int):
 
 @pytest.fixture(scope="module")
 def molecule() -> Molecule:
-    return fitted(drawn(400, "train")[0])
+    return fitted(examples(400, "train")[0])
 
 
 @pytest.fixture(scope="module")
 def rows(molecule: Molecule) -> Tensor:
-    return rows_of(molecule, drawn(60, "validation")[0])
+    return rows_of(molecule, examples(60, "validation")[0])
 
 
-def test_the_registry_finds_the_plugin() -> None:
+def test_registry_finds_molecule() -> None:
     assert Registry().modality("molecule") is Molecule
 
 
-def test_a_cell_is_read_as_canonical_smiles(molecule: Molecule) -> None:
+def test_read_of_a_cell_gives_canonical_smiles(molecule: Molecule) -> None:
     assert molecule.read("OCC") == molecule.read(" C(C)O  ethanol") == "CCO"
     assert molecule.read("C1=CC=CC=C1") == "c1ccccc1"
 
 
-def test_a_file_is_read_by_its_first_word(molecule: Molecule, tmp_path: Path) -> None:
+def test_read_of_a_file_takes_the_first_word(molecule: Molecule, tmp_path: Path) -> None:
     path = tmp_path / "molecule.smi"
     path.write_text("OCC ethanol\nC methane\n")
     assert molecule.read(path) == "CCO"
     path.write_text("\n")
-    with pytest.raises(ValueError, match="nothing stands in"):
+    with pytest.raises(ValueError, match=r"expected a SMILES, but .* is empty"):
         molecule.read(path)
 
 
@@ -97,10 +99,10 @@ def test_a_file_is_read_by_its_first_word(molecule: Molecule, tmp_path: Path) ->
         ("CC(C)(C)(C)C", "Explicit valence for atom # 1 C, 5"),
         ("c1cccc1", "Can't kekulize"),
         ("sugar", "syntax error"),
-        ("", "a SMILES is expected"),
+        ("", "expected a SMILES"),
     ],
 )
-def test_an_invalid_smiles_is_quoted_with_its_reason_and_no_noise(
+def test_invalid_smiles_error_has_the_reason(
     molecule: Molecule, capfd: pytest.CaptureFixture[str], smiles: str, reason: str
 ) -> None:
     with pytest.raises(ValueError, match="SMILES") as caught:
@@ -110,7 +112,7 @@ def test_an_invalid_smiles_is_quoted_with_its_reason_and_no_noise(
     assert capfd.readouterr().err == ""
 
 
-def test_what_rdkit_only_warns_of_makes_no_noise(capfd: pytest.CaptureFixture[str]) -> None:
+def test_rdkit_warnings_are_not_printed(capfd: pytest.CaptureFixture[str]) -> None:
     molecule = fitted(["[H+]"])
     rows = rows_of(molecule, [molecule.read("[H+]")])
     molecule.metrics()["qed"].measure(rows, rows[:0])
@@ -138,7 +140,7 @@ def test_what_rdkit_only_warns_of_makes_no_noise(capfd: pytest.CaptureFixture[st
         "CS(C)(=O)=O",
     ],
 )
-def test_charges_radicals_isotopes_and_stereo_round_trip(smiles: str) -> None:
+def test_charges_radicals_isotopes_stereo_round_trip(smiles: str) -> None:
     molecule = fitted([smiles])
     canonical = molecule.read(smiles)
     assert molecule.cell(molecule.preprocess(smiles)) == canonical
@@ -146,12 +148,12 @@ def test_charges_radicals_isotopes_and_stereo_round_trip(smiles: str) -> None:
 
 
 def test_examples_round_trip() -> None:
-    everything = [smiles for label in range(10) for smiles in molecules(label)[::5]]
-    molecule = fitted(everything)
-    assert [molecule.cell(row) for row in rows_of(molecule, everything)] == everything
+    sample = [smiles for label in range(10) for smiles in molecules(label)[::5]]
+    molecule = fitted(sample)
+    assert [molecule.cell(row) for row in rows_of(molecule, sample)] == sample
 
 
-def test_facts_are_the_symbols_and_the_longest_length() -> None:
+def test_facts() -> None:
     facts = Molecule.fit(MoleculeConfig(latent_dim=4), ["C[Se]C", "CCO"])
     assert facts["longest"] == 3
     assert set(facts["symbols"]) == {*BASE_SYMBOLS, "[Se]"}
@@ -159,7 +161,7 @@ def test_facts_are_the_symbols_and_the_longest_length() -> None:
         Molecule.fit(MoleculeConfig(latent_dim=4), [])
 
 
-def test_an_item_is_a_row_of_tokens_that_its_end_fills() -> None:
+def test_item_is_tokens_then_end_tokens() -> None:
     molecule = fitted(["CCCCCC"])
     row = molecule.preprocess("CCO")
     assert row.shape == (10,)
@@ -168,21 +170,21 @@ def test_an_item_is_a_row_of_tokens_that_its_end_fills() -> None:
     assert (row[3:] == END).all()
 
 
-def test_an_unknown_symbol_is_named(molecule: Molecule) -> None:
-    with pytest.raises(ValueError, match=r"'C\[Se\]C' needs the SELFIES symbol \[Se\]"):
+def test_unknown_symbol_is_named(molecule: Molecule) -> None:
+    with pytest.raises(ValueError, match=r"'C\[Se\]C' contains the SELFIES symbol \[Se\]"):
         molecule.preprocess("C[Se]C")
 
 
-def test_what_selfies_cannot_express_is_refused(molecule: Molecule) -> None:
+def test_molecule_that_selfies_cannot_express(molecule: Molecule) -> None:
     with pytest.raises(ValueError, match=r"SELFIES cannot express '\*C'"):
         molecule.preprocess("*C")
 
 
-def test_a_long_molecule_names_the_setting_that_fits_it() -> None:
-    long = "C" * 30
+def test_too_long_molecule() -> None:
+    smiles = "C" * 30
     with pytest.raises(ValueError, match="set max_symbols to 30 or more"):
-        fitted(["CC"]).preprocess(long)
-    assert fitted(["CC"], max_symbols=30).preprocess(long).shape == (30,)
+        fitted(["CC"]).preprocess(smiles)
+    assert fitted(["CC"], max_symbols=30).preprocess(smiles).shape == (30,)
 
 
 def test_every_latent_decodes_to_a_molecule(molecule: Molecule) -> None:
@@ -191,11 +193,11 @@ def test_every_latent_decodes_to_a_molecule(molecule: Molecule) -> None:
         torch.manual_seed(seed)
         decoded = molecule.autoencoder().eval().decode(latents[seed::2])
         assert decoded.dtype == torch.int64
-        assert all(parse(molecule.cell(row)).GetNumAtoms() > 0 for row in decoded)
+        assert all(parse_smiles(molecule.cell(row)).GetNumAtoms() > 0 for row in decoded)
 
 
-def test_every_row_with_a_first_atom_is_a_molecule() -> None:
-    """Even over symbols whose valence SELFIES does not bound, and those that stand for nothing."""
+def test_every_row_that_starts_with_an_atom_is_a_molecule() -> None:
+    """Even with symbols whose valence SELFIES does not limit, and symbols without meaning."""
     symbols = (
         *BASE_SYMBOLS,
         "[Se]",
@@ -207,66 +209,66 @@ def test_every_row_with_a_first_atom_is_a_molecule() -> None:
         "[=Ring3]",
         "[C@@H1]",
     )
-    alphabet = Alphabet(symbols, length=24)
+    vocabulary = SelfiesVocabulary(symbols, length=24)
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(len(symbols) + 1, (1000, 24), generator=generator)
-    starts = alphabet.starts().nonzero().flatten()
-    tokens[:, 0] = starts[torch.randint(len(starts), (1000,), generator=generator)]
-    assert all(parse(alphabet.smiles(row)).GetNumAtoms() > 0 for row in tokens)
-    whole = [selfies_smiles(alphabet.written(row)) for row in tokens]
-    assert None in whole, "the rows should try the rule that shortens"
+    start_tokens = vocabulary.can_start().nonzero().flatten()
+    tokens[:, 0] = start_tokens[torch.randint(len(start_tokens), (1000,), generator=generator)]
+    assert all(parse_smiles(vocabulary.decode(row)).GetNumAtoms() > 0 for row in tokens)
+    untruncated = [selfies_to_smiles(vocabulary.symbols_in(row)) for row in tokens]
+    assert None in untruncated, "some rows must be invalid without truncation"
 
 
-def test_a_row_may_begin_with_an_atom_only(molecule: Molecule) -> None:
+def test_rows_start_with_an_atom(molecule: Molecule) -> None:
     symbols = molecule.facts["symbols"]
     autoencoder = molecule.autoencoder()
-    allowed = {symbols[token - 1] for token in autoencoder.starts.nonzero().flatten()}
-    assert END not in autoencoder.starts.nonzero()
+    allowed = {symbols[token - 1] for token in autoencoder.can_start.nonzero().flatten()}
+    assert END not in autoencoder.can_start.nonzero()
     assert "[C]" in allowed
     assert {symbol for symbol in symbols if "Branch" in symbol or "Ring" in symbol}.isdisjoint(
         allowed
     )
-    with pytest.raises(ValueError, match="begins with the end"):
+    with pytest.raises(ValueError, match="no prefix of the SELFIES '' is a molecule"):
         molecule.cell(torch.zeros_like(molecule.preprocess("C")))
 
 
-def test_the_longest_valid_beginning_is_kept() -> None:
+def test_longest_valid_prefix() -> None:
     crowded = ("[C]", "[Si]", *["[Branch1]", "[C]", "[F]"] * 6)
-    assert selfies_smiles(crowded) is None
-    assert nearest_smiles(crowded) == "C[Si](F)(F)F"
+    assert selfies_to_smiles(crowded) is None
+    assert longest_valid_prefix(crowded) == "C[Si](F)(F)F"
 
 
-def test_what_is_written_can_be_read_again(molecule: Molecule) -> None:
+def test_decoded_row_can_be_encoded_again(molecule: Molecule) -> None:
     symbols = tuple(molecule.facts["symbols"])
-    alphabet = Alphabet(symbols, 12)
+    vocabulary = SelfiesVocabulary(symbols, 12)
     row = torch.full((12,), END)
     fluorine, sulphur = (symbols.index(symbol) + 1 for symbol in ("[F]", "[S]"))
     branch, one = symbols.index("[Branch1]") + 1, symbols.index("[C]") + 1
     row[:6] = torch.tensor([fluorine, sulphur, branch, one, fluorine, fluorine])
-    assert selfies_smiles(alphabet.written(row)) == "F[SH](F)F"
-    assert alphabet.smiles(row) == "FSF"
-    alphabet.tokens(alphabet.smiles(row))
+    assert selfies_to_smiles(vocabulary.symbols_in(row)) == "F[SH](F)F"
+    assert vocabulary.decode(row) == "FSF"
+    vocabulary.encode(vocabulary.decode(row))
 
 
-def test_nothing_follows_the_end(molecule: Molecule) -> None:
+def test_only_end_tokens_follow_the_first(molecule: Molecule) -> None:
     decoded = molecule.autoencoder().eval().decode(torch.randn(500, 16))
     after = (decoded == END).cumsum(dim=1) > 0
     assert after.any()
     assert (decoded[after] == END).all()
 
 
-def test_selfies_constraints_stay_as_they_are(molecule: Molecule, rows: Tensor) -> None:
+def test_selfies_constraints_are_not_changed(molecule: Molecule, rows: Tensor) -> None:
     before = selfies.get_semantic_constraints()
     molecule.cell(rows[0])
     molecule.autoencoder()
     assert selfies.get_semantic_constraints() == before == selfies.get_preset_constraints("default")
 
 
-def test_the_loss_counts_nats(molecule: Molecule, rows: Tensor) -> None:
+def test_loss_value_at_zero_logits(molecule: Molecule, rows: Tensor) -> None:
     autoencoder = molecule.autoencoder()
-    for last in (autoencoder.to_logits[-1], autoencoder.to_composition[-1]):
-        torch.nn.init.zeros_(last.weight)
-        torch.nn.init.zeros_(last.bias)
+    for layer in (autoencoder.to_logits[-1], autoencoder.to_composition[-1]):
+        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)
     tokens = len(molecule.facts["symbols"]) + 1
     symbols = rows.shape[1] * math.log(tokens)
     counts = autoencoder.atoms_before(rows)[:, -1].square().sum(dim=1) / (2 * COUNT_STD**2)
@@ -274,20 +276,20 @@ def test_the_loss_counts_nats(molecule: Molecule, rows: Tensor) -> None:
     torch.testing.assert_close(loss, symbols + counts)
 
 
-def test_what_is_written_has_the_composition_that_the_latent_tells(molecule: Molecule) -> None:
+def test_decoded_rows_have_the_predicted_composition(molecule: Molecule) -> None:
     autoencoder = molecule.autoencoder()
-    told = torch.zeros(200, autoencoder.atoms.shape[1])
-    told[:, 1], told[:, 2] = torch.arange(200) % 5 + 1, torch.arange(200) % 3
+    composition = torch.zeros(200, autoencoder.atoms.shape[1])
+    composition[:, 1], composition[:, 2] = torch.arange(200) % 5 + 1, torch.arange(200) % 3
     autoencoder.to_composition = nn.Module()
-    autoencoder.to_composition.forward = lambda z: told
+    autoencoder.to_composition.forward = lambda z: composition
     with torch.no_grad():
         last = autoencoder.to_logits[-1]
         last.weight.zero_()
         is_atom = autoencoder.atoms.any(dim=1)
         is_atom[END] = True
         last.bias.copy_(torch.where(is_atom, torch.rand(len(is_atom)), -50.0))
-        written = autoencoder.decode(torch.randn(200, molecule.config.latent_dim))
-    assert torch.equal(autoencoder.atoms_before(written)[:, -1], told)
+        decoded = autoencoder.decode(torch.randn(200, molecule.config.latent_dim))
+    assert torch.equal(autoencoder.atoms_before(decoded)[:, -1], composition)
 
 
 @pytest.mark.parametrize(
@@ -300,17 +302,19 @@ def test_what_is_written_has_the_composition_that_the_latent_tells(molecule: Mol
         "OCC(F)(Cl)Br",
     ],
 )
-def test_composition_counts_atoms_as_rdkit_does(smiles: str) -> None:
+def test_composition_equals_that_of_rdkit(smiles: str) -> None:
     molecule = fitted([smiles, "CCO"])
     autoencoder = molecule.autoencoder()
-    alphabet = Alphabet(tuple(molecule.facts["symbols"]), rows_of(molecule, ["CCO"]).shape[1])
-    elements = alphabet.atomic_numbers().unique()[1:].tolist()
-    (counted,) = autoencoder.atoms_before(rows_of(molecule, [smiles]))[:, -1].long().tolist()
-    atoms = Counter(atom.GetAtomicNum() for atom in parse(smiles).GetAtoms())
-    assert {e: n for e, n in zip(elements, counted, strict=True) if n} == atoms
+    vocabulary = SelfiesVocabulary(
+        tuple(molecule.facts["symbols"]), rows_of(molecule, ["CCO"]).shape[1]
+    )
+    elements = vocabulary.atomic_numbers().unique()[1:].tolist()
+    (counts,) = autoencoder.atoms_before(rows_of(molecule, [smiles]))[:, -1].long().tolist()
+    atoms = Counter(atom.GetAtomicNum() for atom in parse_smiles(smiles).GetAtoms())
+    assert {e: n for e, n in zip(elements, counts, strict=True) if n} == atoms
 
 
-def test_latents_have_unit_mean_square_and_noise_in_training_only(
+def test_latents_are_on_a_sphere_and_noisy_only_in_training(
     molecule: Molecule, rows: Tensor
 ) -> None:
     autoencoder = molecule.autoencoder().eval()
@@ -319,7 +323,7 @@ def test_latents_have_unit_mean_square_and_noise_in_training_only(
     assert z.square().mean(dim=1).tolist() == pytest.approx([1.0] * len(rows), abs=1e-4)
     torch.testing.assert_close(autoencoder.encode(rows[:1]), z[:1])
     noise = autoencoder.train().encode(rows) - z
-    assert noise.std().item() == pytest.approx(NOISE, rel=0.15)
+    assert noise.std().item() == pytest.approx(LATENT_NOISE_STD, rel=0.15)
 
 
 def test_latents_are_float32_under_autocast(molecule: Molecule, rows: Tensor) -> None:
@@ -327,61 +331,61 @@ def test_latents_are_float32_under_autocast(molecule: Molecule, rows: Tensor) ->
         assert molecule.autoencoder().encode(rows).dtype == torch.float32
 
 
-def test_a_short_training_learns_to_rebuild_and_to_count() -> None:
-    raw, labels = drawn(1000, "train")
+def test_short_training() -> None:
+    raw, labels = examples(1000, "train")
     molecule = fitted(raw, latent_dim=32)
     rows = rows_of(molecule, raw)
-    unseen = rows_of(molecule, drawn(300, "test")[0])
-    wanted = torch.tensor(labels)
+    test_rows = rows_of(molecule, examples(300, "test")[0])
+    labels = torch.tensor(labels)
     torch.manual_seed(0)
     autoencoder, classifier = molecule.autoencoder(), molecule.classifier(10)
-    trained(
+    train(
         autoencoder,
         lambda x, _: autoencoder.loss(autoencoder.encode(x), x).mean(),
         rows,
-        wanted,
+        labels,
         600,
     )
-    trained(classifier, lambda x, y: functional.cross_entropy(classifier(x), y), rows, wanted, 400)
+    train(classifier, lambda x, y: functional.cross_entropy(classifier(x), y), rows, labels, 400)
     with torch.no_grad():
-        rebuilt = autoencoder.decode(autoencoder.encode(unseen))
-        right = classifier(unseen).argmax(dim=1) == torch.arange(300) % 10
-    before, after = (autoencoder.atoms_before(x)[:, -1] for x in (unseen, rebuilt))
+        decoded = autoencoder.decode(autoencoder.encode(test_rows))
+        correct = classifier(test_rows).argmax(dim=1) == torch.arange(300) % 10
+    before, after = (autoencoder.atoms_before(x)[:, -1] for x in (test_rows, decoded))
     assert (before == after).all(dim=1).float().mean() > 0.8
-    assert (rebuilt == unseen).float().mean() > 0.8
-    assert right.float().mean() > 0.9
+    assert (decoded == test_rows).float().mean() > 0.8
+    assert correct.float().mean() > 0.9
 
 
 @pytest.mark.slow
-def test_labels_survive_reconstruction_and_small_noise() -> None:
-    raw, labels = drawn(4000, "train")
-    unseen_raw, unseen_labels = drawn(1000, "test")
+def test_reconstructions_keep_the_label() -> None:
+    raw, labels = examples(4000, "train")
+    test_raw, test_labels = examples(1000, "test")
     molecule = fitted(raw, latent_dim=32)
-    rows, unseen = rows_of(molecule, raw), rows_of(molecule, unseen_raw)
-    wanted, unseen_wanted = torch.tensor(labels), torch.tensor(unseen_labels)
+    rows, test_rows = rows_of(molecule, raw), rows_of(molecule, test_raw)
+    labels, test_labels = torch.tensor(labels), torch.tensor(test_labels)
     torch.manual_seed(0)
     autoencoder, classifier = molecule.autoencoder(), molecule.classifier(10)
-    trained(
+    train(
         autoencoder,
         lambda x, _: autoencoder.loss(autoencoder.encode(x), x).mean(),
         rows,
-        wanted,
+        labels,
         2000,
     )
-    trained(classifier, lambda x, y: functional.cross_entropy(classifier(x), y), rows, wanted, 1000)
+    train(classifier, lambda x, y: functional.cross_entropy(classifier(x), y), rows, labels, 1000)
     with torch.no_grad():
-        z = autoencoder.encode(unseen)
+        z = autoencoder.encode(test_rows)
         noisy = z + 0.2 * z.std(dim=0) * torch.randn_like(z)
 
-        def share(x: Tensor) -> float:
-            return (classifier(x).argmax(dim=1) == unseen_wanted).float().mean().item()
+        def accuracy(x: Tensor) -> float:
+            return (classifier(x).argmax(dim=1) == test_labels).float().mean().item()
 
-        assert share(unseen) >= 0.98
-        assert share(autoencoder.decode(z)) >= 0.95
-        assert share(autoencoder.decode(noisy)) >= 0.93
+        assert accuracy(test_rows) >= 0.98
+        assert accuracy(autoencoder.decode(z)) >= 0.95
+        assert accuracy(autoencoder.decode(noisy)) >= 0.93
 
 
-def test_set_metrics_against_counts_by_hand(molecule: Molecule) -> None:
+def test_set_metrics(molecule: Molecule) -> None:
     metrics = molecule.metrics()
     items = rows_of(molecule, ["CCO", "CCO", "CCN", "C"])
     others = rows_of(molecule, ["CCO", "CCCC", "CCN", "CC"])
@@ -392,7 +396,7 @@ def test_set_metrics_against_counts_by_hand(molecule: Molecule) -> None:
     assert metrics["validity"].measure(items, none) == 1.0
 
 
-def test_validity_counts_selfies_that_rdkit_refuses_whole() -> None:
+def test_validity_counts_untruncated_selfies() -> None:
     molecule = fitted(["C[Si](F)(F)F"], max_symbols=30)
     symbols = molecule.facts["symbols"]
     crowded = [symbols.index(s) + 1 for s in ["[Si]", *["[Branch1]", "[C]", "[F]"] * 6]]
@@ -417,7 +421,7 @@ def test_chemistry_metrics_against_published_values() -> None:
     assert metrics["logp_overlap"].measure(both, both[1:]) == 0.5
 
 
-def test_chemistry_metrics_take_every_example(
+def test_chemistry_metrics_are_finite_on_examples(
     molecule: Molecule, capfd: pytest.CaptureFixture[str]
 ) -> None:
     rows = rows_of(molecule, [*molecules(0)[::3], *molecules(1)[::3]])
@@ -432,7 +436,7 @@ def test_distribution_overlap_is_one_minus_kolmogorov_smirnov() -> None:
     assert distribution_overlap([1, 2, 3, 4], [3, 4, 5, 6]) == 0.5
 
 
-def test_what_is_written_reads_back_exactly(
+def test_written_item_reads_back_as_the_same_row(
     molecule: Molecule, rows: Tensor, tmp_path: Path
 ) -> None:
     path = molecule.write(rows[7], tmp_path / "row.7")
@@ -441,52 +445,54 @@ def test_what_is_written_reads_back_exactly(
     assert molecule.read(molecule.cell(rows[7])) == molecule.cell(rows[7])
 
 
-def test_the_preview_is_an_svg_drawing(molecule: Molecule, rows: Tensor, tmp_path: Path) -> None:
+def test_preview_is_an_svg_drawing(molecule: Molecule, rows: Tensor, tmp_path: Path) -> None:
     (path,) = molecule.preview(rows[9], tmp_path / "row")
     assert len(ElementTree.fromstring(path.read_bytes()).findall("{*}path")) >= 9
 
 
 @pytest.mark.parametrize("label", range(10))
 def test_examples_have_as_many_carbons_as_their_label(label: int) -> None:
-    found = molecules(label)
-    assert len(found) == len(set(found)) >= (400 if label > 2 else 150)
-    assert all(carbons(smiles) == label for smiles in found)
+    distinct = molecules(label)
+    assert len(distinct) == len(set(distinct)) >= (400 if label > 2 else 150)
+    assert all(carbons(smiles) == label for smiles in distinct)
     assert all(len(molecules_of(label, split)) >= 8 for split in SPLITS)
-    assert sorted(found) == sorted(s for split in SPLITS for s in molecules_of(label, split))
+    assert sorted(distinct) == sorted(s for split in SPLITS for s in molecules_of(label, split))
 
 
-def test_examples_are_short_words_of_everyday_symbols() -> None:
+def test_examples_are_short_and_of_base_symbols() -> None:
     for label in range(10):
         for smiles in molecules(label)[::4]:
-            symbols = selfies_symbols(smiles)
-            assert len(symbols) <= LONGEST
+            symbols = smiles_to_selfies(smiles)
+            assert len(symbols) <= MAX_SELFIES_LENGTH
             assert set(symbols) <= set(BASE_SYMBOLS)
-            assert parse(smiles) is not None
+            assert parse_smiles(smiles) is not None
 
 
-def test_examples_follow_their_generator_and_use_each_molecule_before_repeating() -> None:
-    raw, labels = drawn(200, "train")
-    assert raw == drawn(200, "train")[0] != drawn(200, "train", seed=1)[0]
+def test_examples_follow_rng_and_repeat_evenly() -> None:
+    raw, labels = examples(200, "train")
+    assert raw == examples(200, "train")[0] != examples(200, "train", seed=1)[0]
     assert [carbons(smiles) for smiles in raw] == labels
     assert len(set(raw)) == len(raw)
-    many, _ = drawn(200, "validation")
-    times = [many.count(smiles) for smiles in molecules_of(2, "validation")]
-    assert sum(times) == 20
-    assert max(times) - min(times) <= 1
+    many, _ = examples(200, "validation")
+    counts = [many.count(smiles) for smiles in molecules_of(2, "validation")]
+    assert sum(counts) == 20
+    assert max(counts) - min(counts) <= 1
 
 
 def test_examples_are_the_same_in_every_process() -> None:
-    code = "from mld_molecule.examples import molecules_of; print(*molecules_of(5, 'test'))"
-    answer = subprocess.run(
+    code = (
+        "from mld_molecule.example_molecules import molecules_of; print(*molecules_of(5, 'test'))"
+    )
+    process = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert tuple(answer.stdout.split()) == molecules_of(5, "test")
+    assert tuple(process.stdout.split()) == molecules_of(5, "test")
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_small_training_set_fits_all_held_out_examples(seed: int) -> None:
-    small = fitted(drawn(60, "train", seed)[0])
-    rows_of(small, drawn(200, "test", seed)[0])
+def test_vocabulary_of_few_examples_covers_held_out_ones(seed: int) -> None:
+    molecule = fitted(examples(60, "train", seed)[0])
+    rows_of(molecule, examples(200, "test", seed)[0])
 
 
 REAL = {
@@ -503,12 +509,12 @@ def test_real_molecules_round_trip(
     path, column = real_data / name, REAL[name]
     with (gzip.open if path.suffix == ".gz" else open)(path, "rt") as file:
         lines = file.read().splitlines()
-    found = [row[column].strip() for row in csv.DictReader(lines)] if column else lines
-    sample = found[:: max(1, len(found) // 1000)]
+    molecules = [row[column].strip() for row in csv.DictReader(lines)] if column else lines
+    sample = molecules[:: max(1, len(molecules) // 1000)]
     molecule = fitted(sample)
     same = [
         molecule.cell(molecule.preprocess(smiles)) == molecule.read(smiles) for smiles in sample
     ]
-    share = sum(same) / len(same)
-    record_property("share_that_round_trips", share)
-    assert share >= 0.999
+    proportion = sum(same) / len(same)
+    record_property("proportion_that_round_trips", proportion)
+    assert proportion >= 0.999
