@@ -1,4 +1,4 @@
-"""The whole conformance kit, one test per check, and what is special about this modality."""
+"""The conformance kit, one test per check, and tests of what is specific to this modality."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mld.conformance import conformance
 
 test_conformance = conformance("trajectory", latent_dim=16)
 
-# A line of 10 to the right, the pen lifted over 10, and a line of 10 downwards.
+# A line of length 10 to the right, a pen lift over 10, and a line of 10 downwards.
 RAW = np.array([[0, 4, 0], [10, 4, 1], [20, 4, 0], [20, 14, 1]])
 
 
@@ -23,7 +23,7 @@ def modality() -> Trajectory:
     return Trajectory(TrajectoryConfig(points=31, size=20))
 
 
-def test_points_lie_at_equal_steps_and_the_pen_is_where_it_was(modality: Trajectory) -> None:
+def test_resampling_at_equal_steps_keeps_the_pen(modality: Trajectory) -> None:
     x = modality.preprocess(RAW)
     assert x.shape == (31, 3)
     steps = x[:, :2].diff(dim=0).norm(dim=1)
@@ -32,50 +32,48 @@ def test_points_lie_at_equal_steps_and_the_pen_is_where_it_was(modality: Traject
     assert x[0, 2] == -1
 
 
-def test_a_file_gives_back_just_what_was_written(modality: Trajectory, tmp_path: Path) -> None:
+def test_written_item_reads_back(modality: Trajectory, tmp_path: Path) -> None:
     x = modality.preprocess(RAW)
-    back = modality.preprocess(modality.read(modality.write(x, tmp_path / "line")))
-    assert (back - x).abs().max() < 1e-4
+    reread = modality.preprocess(modality.read(modality.write(x, tmp_path / "line")))
+    assert (reread - x).abs().max() < 1e-4
 
 
-def test_the_drawing_has_a_gap_where_the_pen_is_lifted(
-    modality: Trajectory, tmp_path: Path
-) -> None:
+def test_preview_has_a_gap_where_the_pen_is_lifted(modality: Trajectory, tmp_path: Path) -> None:
     (path,) = modality.preview(modality.preprocess(RAW), tmp_path / "line")
     assert path.read_text().count("M") == 1 + 10
     assert path.read_text().count("L") == 20
 
 
 @pytest.mark.parametrize(
-    ("raw", "told"),
+    ("raw", "message"),
     [
         (np.zeros((0, 3)), "expected x, y and pen"),
         (np.zeros((4, 2)), "expected x, y and pen"),
-        (RAW * 2, "outside 0..size, and size is 20"),
+        (RAW * 2, "outside 0..size, with size = 20"),
         (np.full((4, 3), np.nan), "outside 0..size"),
     ],
 )
-def test_what_is_no_trajectory_is_refused(modality: Trajectory, raw: np.ndarray, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_invalid_trajectory(modality: Trajectory, raw: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         modality.preprocess(raw)
 
 
-def test_a_single_dot_is_a_trajectory(modality: Trajectory) -> None:
+def test_single_point(modality: Trajectory) -> None:
     assert modality.preprocess(np.array([[3.0, 4.0, 0.0]])).isfinite().all()
 
 
-def test_mnist_serves_a_picture_and_its_strokes() -> None:
+def test_mnist_images_and_strokes_match() -> None:
     folder = os.environ.get("MLD_TEST_DATA")
     if not folder:
-        pytest.skip("MLD_TEST_DATA names no folder of real data")
+        pytest.skip("set MLD_TEST_DATA to a folder of real data")
     config = MnistStrokesConfig(folder=folder, train=40, validation=40, test=40)
     dataset, modality = MnistStrokes(config, {}, 0), Trajectory(TrajectoryConfig())
     splits = {name: dataset.split(name) for name in ("train", "validation", "test")}
     assert len({row for split in splits.values() for row in split.ids}) == 120
     ink = [
-        np.mean([np.asarray(picture)[min(int(y), 27), min(int(x), 27)] > 0 for x, y, _ in strokes])
+        np.mean([np.asarray(image)[min(int(y), 27), min(int(x), 27)] > 0 for x, y, _ in strokes])
         for split in splits.values()
-        for picture, strokes in zip(split.items["digit"], split.items["strokes"], strict=True)
+        for image, strokes in zip(split.items["digit"], split.items["strokes"], strict=True)
     ]
     assert np.mean(ink) > 0.9
     for strokes in splits["test"].items["strokes"]:
