@@ -1,4 +1,4 @@
-"""Stage 1: data to trained autoencoders, one per modality, audited on held-out rows."""
+"""Stage `autoencode`: an autoencoder for each modality, audited on held-out rows."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float, Shaped
+from pydantic import JsonValue
 from torch import Tensor
 
 from mld.config.sections import AutoencodeSpec
 from mld.data.encoding import mean_nll
-from mld.data.loading import Data, SplitTensors
+from mld.data.loading import Data, Rows
+from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
-from mld.training.modality_networks import ModalityObjective, ModalityTraining, train_all
+from mld.storage.stages import AUTOENCODE
+from mld.training.modality_networks import ModalityObjective, modality_job, train_all
 from mld_core import Autoencoder, Modality, PluginError
 
-STAGE = "autoencode"
-AUDITED = 512
+AUDIT_ROWS = 512
 """Training items whose reconstruction is compared with that of held-out ones."""
 
 
-class Reconstruction(ModalityObjective):
+class ReconstructionObjective(ModalityObjective):
     """−log p(x | encode(x)) of recorded items."""
 
     network: Autoencoder
@@ -35,79 +37,84 @@ class Reconstruction(ModalityObjective):
 def train_autoencoders(
     spec: AutoencodeSpec, modalities: Mapping[str, Modality], data: Data, context: RunContext
 ) -> dict[str, Autoencoder]:
-    """A trained autoencoder per modality, in eval mode; those without parameters come as they are.
+    """A trained autoencoder for each modality, in eval mode; parameter-free ones are not trained.
 
-    The marker's facts hold the audit: held-out nats per item, and those of training.
+    The stage's metadata hold the audit: mean −log p of held-out items, and of training items.
     """
     run_dir = context.run_dir
-    fingerprint = context.fingerprint(STAGE, spec)
-    if run_dir.read_back(STAGE, fingerprint):
-        return load_autoencoders(modalities, context)
-    with run_dir.stage(STAGE) as seconds:
-        trained, recorded, lessons = {}, {}, []
+
+    def compute() -> StageOutput:
+        autoencoders, items, jobs = {}, {}, []
         for index, (name, modality) in enumerate(modalities.items()):
-            train, held_out = (
-                _recorded(split, name, index) for split in (data.train, data.validation)
-            )
-            autoencoder = context.fresh(modality.autoencoder, STAGE, name)
-            _demand_flat_latents(name, modality, autoencoder, train[:2])
-            trained[name], recorded[name] = autoencoder, (train, held_out)
+            train = _recorded(data.train, name, index)
+            held_out = _recorded(data.validation, name, index)
+            autoencoder = context.seeded_init(modality.autoencoder, AUTOENCODE.name, name)
+            _check_contract(name, modality, autoencoder, train[:2])
+            autoencoders[name], items[name] = autoencoder, (train, held_out)
             if any(p.requires_grad for p in autoencoder.parameters()):
-                apprentice = Reconstruction(name, modality, autoencoder)
+                objective = ReconstructionObjective(name, modality, autoencoder)
                 rows, validation = {"x": train}, {"x": held_out}
-                lessons.append(ModalityTraining(STAGE, apprentice, rows, validation, spec.of(name)))
-        train_all(lessons, context)
-        audit, parameters = {}, {}
-        for name, (train, held_out) in recorded.items():
-            autoencoder = trained[name]
+                jobs.append(
+                    modality_job(AUTOENCODE.job, objective, rows, validation, spec.of(name))
+                )
+        train_all(jobs, context)
+        audit: dict[str, JsonValue] = {}
+        parameters: dict[str, JsonValue] = {}
+        for name, autoencoder in autoencoders.items():
             run_dir.write_tensors(run_dir.autoencoder(name), autoencoder.state_dict())
-            parameters[name] = sum(p.numel() for p in autoencoder.parameters())
+            count = sum(p.numel() for p in autoencoder.parameters())
+            parameters[f"{AUTOENCODE.job}/{name}"] = count
+            train, held_out = items[name]
             audit[name] = {
-                "train": mean_nll(autoencoder, train[:AUDITED]),
+                "train": mean_nll(autoencoder, train[:AUDIT_ROWS]),
                 "validation": mean_nll(autoencoder, held_out),
             }
         files = [run_dir.autoencoder(name) for name in modalities]
-        facts = {"audit": audit, "parameters": parameters}
-        run_dir.finish(STAGE, fingerprint, files, seconds(), facts)
-        for name in modalities:
-            run_dir.checkpoint(f"{STAGE}/{name}").unlink(missing_ok=True)
-    return trained
+        return StageOutput(files, {"audit": audit, "parameters": parameters})
+
+    return run_stage(
+        run_dir,
+        AUTOENCODE,
+        context.fingerprint(AUTOENCODE),
+        compute,
+        lambda: load_autoencoders(modalities, context),
+    )
 
 
 def load_autoencoders(
     modalities: Mapping[str, Modality], context: RunContext
 ) -> dict[str, Autoencoder]:
-    """The autoencoders of a run that has trained them, in eval mode."""
-    loaded = {}
+    """The trained autoencoders of a run, in eval mode."""
+    autoencoders = {}
     for name, modality in modalities.items():
-        autoencoder = context.fresh(modality.autoencoder, STAGE, name)
+        autoencoder = context.seeded_init(modality.autoencoder, AUTOENCODE.name, name)
         weights = context.run_dir.read_tensors(context.run_dir.autoencoder(name))
         autoencoder.load_state_dict(weights)
-        loaded[name] = autoencoder.eval()
-    return loaded
+        autoencoders[name] = autoencoder.eval()
+    return autoencoders
 
 
-def _recorded(rows: SplitTensors, name: str, index: int) -> Shaped[Tensor, " row *item"]:
+def _recorded(rows: Rows, name: str, index: int) -> Shaped[Tensor, " row *item"]:
     """The items of a modality in the rows that have one."""
     present = rows.present[:, index]
     return rows.items[name] if bool(present.all()) else rows.items[name][present]
 
 
 @torch.no_grad()
-def _demand_flat_latents(
+def _check_contract(
     name: str, modality: Modality, autoencoder: Autoencoder, x: Shaped[Tensor, " row *item"]
 ) -> None:
-    """Put the autoencoder in eval mode; PluginError if it breaks its contract on two rows."""
+    """Put the autoencoder in eval mode; PluginError if shapes break its contract on two rows."""
     z = autoencoder.eval().encode(x)
     expected = (len(x), modality.config.latent_dim)
     if tuple(z.shape) != expected:
         raise PluginError(
-            f"modality {name!r} (kind {modality.kind}): encode gave latents of shape "
+            f"modality {name!r} (kind {modality.kind}): encode returned latents of shape "
             f"{tuple(z.shape)}, expected {expected}"
         )
-    back = autoencoder.decode(z)
-    if back.shape != x.shape or back.dtype != x.dtype:
+    decoded = autoencoder.decode(z)
+    if decoded.shape != x.shape or decoded.dtype != x.dtype:
         raise PluginError(
-            f"modality {name!r} (kind {modality.kind}): decode gave {back.dtype} of shape "
-            f"{tuple(back.shape)}, expected {x.dtype} of {tuple(x.shape)}"
+            f"modality {name!r} (kind {modality.kind}): decode returned {decoded.dtype} of shape "
+            f"{tuple(decoded.shape)}, expected {x.dtype} of {tuple(x.shape)}"
         )

@@ -1,18 +1,21 @@
-"""Stage 2: autoencoders to the latent cache and its Standardiser."""
+"""Stage `encode`: the latents of every split, and their standardiser."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pydantic import JsonValue
+
 from mld.data.encoding import encode_present
-from mld.data.loading import Data, SplitTensors
-from mld.data.types import LatentCache, SplitLatents
+from mld.data.loading import Data, Rows
+from mld.data.types import SPLITS, LatentCache, SplitLatents
+from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
-from mld_core import SPLITS, Autoencoder, NumericalError
+from mld.storage.run_dir import RunDir
+from mld.storage.stages import ENCODE
+from mld_core import Autoencoder, NumericalError
 from mld_core.diffusion.latent_layout import LatentLayout
 from mld_core.diffusion.standardiser import Standardiser
-
-STAGE = "latents"
 
 
 def cache_latents(
@@ -20,45 +23,45 @@ def cache_latents(
 ) -> LatentCache:
     """The latents of every split, encoded once in float32."""
     run_dir = context.run_dir
-    fingerprint = context.fingerprint(STAGE, None)
-    if run_dir.read_back(STAGE, fingerprint):
-        return load_latents(layout, context)
-    with run_dir.stage(STAGE) as seconds:
+
+    def compute() -> StageOutput:
         for split in SPLITS:
-            rows = _encode(autoencoders, layout, data.split(split))
-            run_dir.write_tensors(run_dir.latents(split), {"z": rows.z, "present": rows.present})
-        latents = load_latents(layout, context)
-        dead = latents.standardiser.dead
-        facts = {
-            name: int(dead[layout.modality_index == index].sum())
-            for index, name in enumerate(layout.names)
+            latents = _encode(autoencoders, layout, data.rows(split))
+            run_dir.write_tensors(
+                run_dir.latents(split), {"z": latents.z, "present": latents.present}
+            )
+        dead = load_latents(layout, run_dir).standardiser.dead
+        counts: dict[str, JsonValue] = {
+            name: int(dead[layout.modality_index == index].sum()) for index, name in enumerate(layout.names)
         }
-        for name, count in facts.items():
+        for name, count in counts.items():
             if count:
-                told = f"{name}: {count} of {layout.dims[name]} latent dimensions never vary"
-                run_dir.log("warning", stage=STAGE, message=told)
-        files = [run_dir.latents(split) for split in SPLITS]
-        run_dir.finish(STAGE, fingerprint, files, seconds(), {"dead": facts})
-    return latents
+                message = f"{name}: {count} of {layout.dims[name]} latent dimensions never vary"
+                run_dir.log("warning", stage=ENCODE.name, message=message)
+        return StageOutput([run_dir.latents(split) for split in SPLITS], {"dead": counts})
 
-
-def load_latents(layout: LatentLayout, context: RunContext) -> LatentCache:
-    """The cache of a run that has made it."""
-    run_dir = context.run_dir
-    splits = {
-        split: SplitLatents(**run_dir.read_tensors(run_dir.latents(split))) for split in SPLITS
-    }
-    train = splits["train"]
-    return LatentCache(
-        layout, **splits, standardiser=Standardiser.fit(train.z, train.present, layout)
+    return run_stage(
+        run_dir,
+        ENCODE,
+        context.fingerprint(ENCODE),
+        compute,
+        lambda: load_latents(layout, run_dir),
     )
 
 
+def load_latents(layout: LatentLayout, run_dir: RunDir) -> LatentCache:
+    """The latent cache of a run, its standardiser fitted to the training split."""
+    splits = {split: SplitLatents(**run_dir.read_tensors(run_dir.latents(split))) for split in SPLITS}
+    train = splits["train"]
+    standardiser = Standardiser.fit(train.z, train.present, layout)
+    return LatentCache(layout, **splits, standardiser=standardiser)
+
+
 def _encode(
-    autoencoders: Mapping[str, Autoencoder], layout: LatentLayout, rows: SplitTensors
+    autoencoders: Mapping[str, Autoencoder], layout: LatentLayout, rows: Rows
 ) -> SplitLatents:
     latents = encode_present(autoencoders, layout.dims, rows.items, rows.present)
     for name, z in latents.items():
         if not bool(z.isfinite().all()):
-            raise NumericalError(f"stage {STAGE}: a latent of modality {name!r} is not finite")
+            raise NumericalError(f"stage {ENCODE.name}: a latent of modality {name!r} is not finite")
     return SplitLatents(layout.concatenate(latents), rows.present)

@@ -1,19 +1,21 @@
-"""Stage 5: samples to scores: coherence, Frechet distances, and the plugins' own metrics."""
+"""Stage `evaluate`: samples to coherence, Frechet distances and the plugins' own metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import JsonValue
+
 from mld.config.sections import EvaluateSpec
 from mld.data.loading import Data
 from mld.data.types import SubsetSamples
 from mld.evaluation.evaluator import build_evaluator
 from mld.evaluation.metrics import EvaluationTable
+from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
+from mld.storage.stages import EVALUATE
 from mld_core import Autoencoder, Modality
-
-STAGE = "evaluate"
 
 
 def evaluate(
@@ -25,30 +27,32 @@ def evaluate(
     samples: Sequence[SubsetSamples],
     context: RunContext,
 ) -> dict[str, Any]:
-    """All scores, as written to metrics.json; `decoders` are of the samples."""
+    """All scores, as written to metrics.json; `decoders` decode the samples."""
     run_dir = context.run_dir
-    fingerprint = context.fingerprint(STAGE, spec)
-    if run_dir.read_back(STAGE, fingerprint):
-        return run_dir.read_json(run_dir.metrics)
-    with run_dir.stage(STAGE) as seconds:
-        witnesses = {
+
+    def compute() -> StageOutput:
+        evaluators = {
             name: build_evaluator(name, modality, autoencoders[name], spec, data, context)
             for name, modality in modalities.items()
         }
-        scores = EvaluationTable(
-            witnesses, decoders, modalities, data, samples, context.seed
-        ).table()
+        table = EvaluationTable(evaluators, decoders, modalities, data, samples, context.seed)
+        scores = table.as_json()
         for message in scores["warnings"]:
-            run_dir.log("warning", stage=STAGE, message=message)
+            run_dir.log("warning", stage=EVALUATE.name, message=message)
         run_dir.write_json(run_dir.metrics, scores)
-        trained = [run_dir.classifier(name) for name in modalities if data.classes]
-        parameters = {
-            name: sum(p.numel() for p in witness.classifier.parameters())
-            for name, witness in witnesses.items()
-            if witness.classifier is not None
-        }
-        facts = {"parameters": parameters}
-        run_dir.finish(STAGE, fingerprint, [run_dir.metrics, *trained], seconds(), facts)
-        for name in modalities:
-            run_dir.checkpoint(f"classify/{name}").unlink(missing_ok=True)
-    return scores
+        files = [run_dir.metrics]
+        parameters: dict[str, JsonValue] = {}
+        for name, evaluator in evaluators.items():
+            if evaluator.classifier is not None:
+                files.append(run_dir.classifier(name))
+                count = sum(p.numel() for p in evaluator.classifier.parameters())
+                parameters[f"{EVALUATE.job}/{name}"] = count
+        return StageOutput(files, {"parameters": parameters})
+
+    return run_stage(
+        run_dir,
+        EVALUATE,
+        context.fingerprint(EVALUATE),
+        compute,
+        lambda: dict(run_dir.read_json(run_dir.metrics)),
+    )

@@ -1,4 +1,4 @@
-"""Stage 4: the network to samples for each conditioning subset, some of them decoded and drawn."""
+"""Stage `generate`: samples for each conditioning subset, the first few written as files."""
 
 from __future__ import annotations
 
@@ -13,48 +13,52 @@ from torch import Tensor
 from mld.config.sections import GenerateSpec
 from mld.data.encoding import decode
 from mld.data.items import write_item
-from mld.data.loading import Data, SplitTensors
+from mld.data.loading import Data, Rows
 from mld.data.types import LatentCache, SubsetSamples, subset_key
-from mld.pipeline.generative import Generative, Given
+from mld.pipeline.joint_method import Conditioning, JointGenerator
+from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
 from mld.runtime.seeds import derive
-from mld_core import Autoencoder, Modality, NumericalError
+from mld.storage.run_dir import RunDir
+from mld.storage.stages import GENERATE
+from mld_core import Modality, NumericalError
 from mld_core.diffusion.roles import conditioning_subsets
 
-STAGE = "generate"
-BATCH = 500
-"""Samples made at once."""
+GENERATE_BATCH_SIZE = 500
+"""Samples generated at once."""
 
 
 def generate(
     spec: GenerateSpec,
-    model: Generative,
+    generator: JointGenerator,
     latents: LatentCache,
     modalities: Mapping[str, Modality],
     data: Data,
     context: RunContext,
 ) -> list[SubsetSamples]:
-    """Samples of each subset's complement given test rows, the first few written as files."""
-    run_dir, names = context.run_dir, list(modalities)
-    subsets = subsets_of(spec, names)
-    fingerprint = context.fingerprint(STAGE, spec)
-    if run_dir.read_back(STAGE, fingerprint):
-        return [_read_back(given, context) for given in subsets]
-    with run_dir.stage(STAGE) as seconds:
-        made, files, costs = [], [], {}
+    """Samples of each subset's complement given test rows."""
+    subsets = subsets_of(spec, list(modalities))
+
+    def compute() -> StageOutput:
+        files: list[Path] = []
+        costs: dict[str, JsonValue] = {}
         for given in subsets:
-            samples = _sample(spec, model, latents, data.test, given, context)
-            files += _write(
-                samples, model.decoders, modalities, data.test, spec.num_previews, context
-            )
+            samples = _sample(spec, generator, latents, data.test, given, context)
+            files += _write(samples, generator, modalities, data.test, spec, context.run_dir)
             costs[subset_key(given)] = {"nfe": samples.nfe, "seconds": samples.seconds}
-            made.append(samples)
-        run_dir.finish(STAGE, fingerprint, files, seconds(), {"costs": costs})
-    return made
+        return StageOutput(files, {"costs": costs})
+
+    return run_stage(
+        context.run_dir,
+        GENERATE,
+        context.fingerprint(GENERATE),
+        compute,
+        lambda: [_load(given, context.run_dir) for given in subsets],
+    )
 
 
 def subsets_of(spec: GenerateSpec, names: Sequence[str]) -> list[tuple[str, ...]]:
-    """The observed subsets that a spec asks for, each in the order of `names`."""
+    """The conditioning subsets of a spec, each in the order of `names`."""
     if spec.subsets == "auto":
         return conditioning_subsets(names)
     return [tuple(name for name in names if name in subset) for subset in spec.subsets]
@@ -62,102 +66,99 @@ def subsets_of(spec: GenerateSpec, names: Sequence[str]) -> list[tuple[str, ...]
 
 def _sample(
     spec: GenerateSpec,
-    model: Generative,
+    generator: JointGenerator,
     latents: LatentCache,
-    test: SplitTensors,
+    test: Rows,
     given: tuple[str, ...],
     context: RunContext,
 ) -> SubsetSamples:
-    names = latents.layout.names
-    wanted = [name for name in names if name not in given]
+    layout, key = latents.layout, subset_key(given)
+    wanted = [name for name in layout.names if name not in given]
     rows = _rows_with(given, latents)[: spec.num_samples]
     if not given:
         rows = torch.arange(spec.num_samples)
-    observed = latents.layout.split(latents.test.z)
-    key = subset_key(given)
-    began = time.perf_counter()
-    made: list[Mapping[str, Tensor]] = []
+    observed = layout.split(latents.test.z)
+    start = time.perf_counter()
+    batches: dict[str, list[Tensor]] = {name: [] for name in wanted}
     nfe = 0.0
-    for part in rows.split(BATCH):
-        seeds = [derive(context.seed, STAGE, key, int(row)) for row in part]
-        known = Given(
+    for part in rows.split(GENERATE_BATCH_SIZE):
+        seeds = [derive(context.seed, "generate", key, int(row)) for row in part]
+        conditioning = Conditioning(
             {name: test.items[name][part] for name in given},
             {name: observed[name][part] for name in given},
         )
-        samples = model.draw(known, wanted, seeds)
-        made.append({name: samples.latents[name] for name in wanted})
+        samples = generator.sample(conditioning, wanted, seeds)
         nfe = samples.nfe
-    seconds = (time.perf_counter() - began) / max(len(rows), 1)
-    joined = {
-        name: torch.cat([part[name] for part in made])
-        if made
-        else torch.zeros(0, latents.layout.dims[name])
-        for name in wanted
+        for name in wanted:
+            batches[name].append(samples.latents[name])
+    seconds = (time.perf_counter() - start) / max(len(rows), 1)
+    sampled = {
+        name: torch.cat(parts) if parts else torch.zeros(0, layout.dims[name])
+        for name, parts in batches.items()
     }
-    for name, latent in joined.items():
-        if not bool(latent.isfinite().all()):
-            raise NumericalError(f"stage {STAGE}, given {key}: a sample of {name!r} is not finite")
-    return SubsetSamples(given, rows, joined, nfe, seconds)
+    for name, z in sampled.items():
+        if not bool(z.isfinite().all()):
+            raise NumericalError(
+                f"stage {GENERATE.name}, given {key}: a sample of {name!r} is not finite"
+            )
+    return SubsetSamples(given, rows, sampled, nfe, seconds)
 
 
 def _rows_with(given: tuple[str, ...], latents: LatentCache) -> Tensor:
-    """The test rows in which all that is to be given is recorded."""
+    """Indices of the test rows in which every given modality is recorded."""
     columns = [latents.layout.names.index(name) for name in given]
     return torch.nonzero(latents.test.present[:, columns].all(1)).squeeze(1)
 
 
 def _write(
     samples: SubsetSamples,
-    decoders: Mapping[str, Autoencoder],
+    generator: JointGenerator,
     modalities: Mapping[str, Modality],
-    test: SplitTensors,
-    rendered: int,
-    context: RunContext,
+    test: Rows,
+    spec: GenerateSpec,
+    run_dir: RunDir,
 ) -> list[Path]:
-    """All latents, and the first rows as files beside what they were given; the paths written."""
-    run_dir, folder = context.run_dir, context.run_dir.samples(subset_key(samples.given))
-    kept = folder / "latents.safetensors"
-    run_dir.write_tensors(kept, {**samples.latents, "rows": samples.rows})
-    count = min(rendered, len(samples.rows))
-    files = [kept, folder / "index.json"]
+    """Write all latents, and the first rows as files beside what they were given."""
+    folder = run_dir.samples(subset_key(samples.given))
+    tensors, index = folder / "latents.safetensors", folder / "index.json"
+    run_dir.write_tensors(tensors, {**samples.latents, "rows": samples.rows})
+    files = [tensors, index]
+    count = min(spec.num_previews, len(samples.rows))
     cells: list[dict[str, JsonValue]] = [{} for _ in range(count)]
-    for name, modality in modalities.items():
-        if not count:
-            break
+    for name, modality in modalities.items() if count else ():
         given = name in samples.given
-        items = (
-            test.items[name][samples.rows[:count]]
-            if given
-            else decode(decoders[name], samples.latents[name][:count])
-        )
+        if given:
+            items = test.items[name][samples.rows[:count]]
+        else:
+            items = decode(generator.decoders[name], samples.latents[name][:count])
         for row, x in enumerate(items):
-            cell, written = write_item(modality, x, folder / name / f"{row:04d}")
+            cell, paths = write_item(modality, x, folder / name / f"{row:04d}")
+            relative = [path.relative_to(folder).as_posix() for path in paths]
             cells[row][name] = {
                 "role": "given" if given else "generated",
-                "file": written[0].relative_to(folder).as_posix(),
-                "previews": [path.relative_to(folder).as_posix() for path in written[1:]],
+                "file": relative[0],
+                "previews": [*relative[1:]],
                 "cell": cell,
             }
-            files += written
-    told = [
-        {**_identity(int(samples.rows[row]), bool(samples.given), test), "cells": own}
-        for row, own in enumerate(cells)
+            files += paths
+    rows = [
+        {**_identity(int(samples.rows[row]), bool(samples.given), test), "cells": row_cells}
+        for row, row_cells in enumerate(cells)
     ]
-    run_dir.write_json(folder / "index.json", {"given": list(samples.given), "rows": told})
+    run_dir.write_json(index, {"given": [*samples.given], "rows": [*rows]})
     return files
 
 
-def _identity(row: int, given: bool, test: SplitTensors) -> dict[str, JsonValue]:
-    """Which test row a sample was given, and its label."""
+def _identity(row: int, given: bool, test: Rows) -> dict[str, JsonValue]:
+    """Id and label of the test row that a sample was given; None if nothing was given."""
     if not given:
         return {"id": None, "label": None}
-    label = None if test.labels is None else int(test.labels[row])
-    return {"id": test.ids[row], "label": label}
+    return {"id": test.ids[row], "label": None if test.labels is None else int(test.labels[row])}
 
 
-def _read_back(given: tuple[str, ...], context: RunContext) -> SubsetSamples:
-    run_dir, key = context.run_dir, subset_key(given)
+def _load(given: tuple[str, ...], run_dir: RunDir) -> SubsetSamples:
+    key = subset_key(given)
     latents = run_dir.read_tensors(run_dir.samples(key) / "latents.safetensors")
     rows = latents.pop("rows")
-    cost = run_dir.facts_of(STAGE)["costs"][key]
+    cost = run_dir.stage_metadata(GENERATE.name)["costs"][key]
     return SubsetSamples(given, rows, latents, cost["nfe"], cost["seconds"])

@@ -1,4 +1,4 @@
-"""Stage 0: the dataset to fitted modalities and readable rows."""
+"""Stage `data`: the dataset, fitted modalities, and rows as tensors."""
 
 from __future__ import annotations
 
@@ -7,74 +7,71 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from mld.config.spec import Spec
-from mld.data.loading import Data, fit_modalities, load_modalities, open_dataset
+from mld.data.loading import Data, fit_modalities, load_data, load_modalities, open_dataset
+from mld.data.types import SPLITS
+from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
 from mld.storage.digests import code_digest
-from mld_core import SPLITS, DataError, Modality, Registry
-
-STAGE = "data"
+from mld.storage.stages import DATA
+from mld_core import DataError, Modality, Registry
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Modalities that know their facts, and the rows; `is_new` where the run has no such marker."""
+    """Fitted modalities, the rows, and the fingerprint of both."""
 
     modalities: dict[str, Modality]
     data: Data
     fingerprint: dict[str, JsonValue]
-    is_new: bool
 
 
 def prepare(spec: Spec, registry: Registry, context: RunContext) -> Prepared:
-    """Everything read and checked, and nothing written: bad data leave no trace.
+    """Read and check all data; nothing is written yet, so bad data leave no trace.
 
-    A run that has finished this stage reads its facts back, and rows only when asked for them.
+    A run that has completed this stage loads its modalities, and reads rows when they are used.
     """
     dataset = open_dataset(spec, registry)
+    kinds = sorted({modality.kind for modality in spec.modalities.values()})
     fingerprint: dict[str, JsonValue] = {
-        "data": spec.data.model_dump(mode="json"),
-        "modalities": {name: m.model_dump(mode="json") for name, m in spec.modalities.items()},
-        "seed": spec.seed,
-        "served": dataset.fingerprint(),
-        "code": {
-            kind: code_digest(registry.modality(kind).__module__)
-            for kind in sorted({modality.kind for modality in spec.modalities.values()})
-        },
+        **context.fingerprint(DATA),
+        "rows": dataset.fingerprint(),
+        "code": {kind: code_digest(registry.modality(kind).__module__) for kind in kinds},
     }
     run_dir = context.run_dir
-    if run_dir.finished(STAGE, fingerprint):
-        facts = {name: run_dir.read_json(run_dir.facts(name)) for name in spec.modalities}
+    if run_dir.is_current(DATA.name, fingerprint):
+        facts = {name: run_dir.read_json(run_dir.modality_facts(name)) for name in spec.modalities}
         modalities = load_modalities(spec, registry, facts)
-        return Prepared(modalities, Data(dataset, modalities), fingerprint, is_new=False)
+        return Prepared(modalities, load_data(dataset, modalities), fingerprint)
     modalities = fit_modalities(spec, dataset, registry)
-    data = Data(dataset, modalities)
+    data = load_data(dataset, modalities)
     for split in SPLITS:
-        data.split(split)
+        data.rows(split)
     if not data.test.ids:
         raise DataError(
-            f"dataset {dataset.kind!r}: the test split has no rows, and a run is judged on them: "
-            "give it some"
+            f"dataset {dataset.kind!r}: the test split has no rows, but samples are evaluated on "
+            "it: add some"
         )
-    return Prepared(modalities, data, fingerprint, is_new=True)
+    return Prepared(modalities, data, fingerprint)
 
 
 def record(prepared: Prepared, context: RunContext) -> None:
-    """Write what a new preparation found out."""
-    run_dir = context.run_dir
-    if not prepared.is_new:
-        run_dir.log("stage", stage=STAGE, state="read back", seconds=0)
-        return
-    with run_dir.stage(STAGE) as seconds:
+    """Write what `prepare` has fitted and counted, unless the run has it already."""
+    run_dir, data = context.run_dir, prepared.data
+
+    def compute() -> StageOutput:
+        files = []
         for name, modality in prepared.modalities.items():
-            run_dir.write_json(run_dir.facts(name), dict(modality.facts))
-        rows = {split: len(prepared.data.split(split).ids) for split in SPLITS}
-        dropped = {split: prepared.data.split(split).dropped for split in SPLITS}
-        if any(dropped.values()):
-            told = f"rows with nothing recorded are left out: {dropped}"
-            run_dir.log("warning", stage=STAGE, message=told)
+            run_dir.write_json(run_dir.modality_facts(name), dict(modality.facts))
+            files.append(run_dir.modality_facts(name))
+        rows = {split: len(data.rows(split).ids) for split in SPLITS}
+        empty = {split: data.rows(split).dropped for split in SPLITS}
+        if any(empty.values()):
+            message = f"rows without any recorded item are left out: {empty}"
+            run_dir.log("warning", stage=DATA.name, message=message)
         if not rows["validation"]:
-            told = "the validation split has no rows: no curve shows whether training goes too far"
-            run_dir.log("warning", stage=STAGE, message=told)
-        files = [run_dir.facts(name) for name in prepared.modalities]
-        facts = {"rows": rows, "dropped": dropped, "classes": list(prepared.data.classes)}
-        run_dir.finish(STAGE, prepared.fingerprint, files, seconds(), facts)
+            message = "the validation split has no rows: overfitting will not show in the curves"
+            run_dir.log("warning", stage=DATA.name, message=message)
+        metadata: dict[str, JsonValue] = {"rows": {**rows}, "dropped": {**empty}}
+        return StageOutput(files, {**metadata, "classes": list(data.classes)})
+
+    run_stage(run_dir, DATA, prepared.fingerprint, compute, lambda: None)

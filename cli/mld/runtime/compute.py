@@ -1,4 +1,4 @@
-"""What the spec's `compute` comes to on this machine: device, precision and threads."""
+"""The spec's `compute` section resolved on this machine: device, precision and threads."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 class ComputeSpec(Protocol):
-    """What the spec says; "auto" leaves the choice to `resolve`."""
+    """The spec's section; "auto" leaves the choice to `resolve`."""
 
     @property
     def accelerator(self) -> str:
-        """A name of Lightning Fabric's, or "auto"."""
+        """A Lightning Fabric accelerator, or "auto"."""
 
     @property
     def devices(self) -> int | Literal["auto"]:
-        """How many devices train together; on a CPU, how many processes."""
+        """Devices that train together; on a CPU, processes."""
 
     @property
     def precision(self) -> Precision | Literal["auto"]:
-        """The precision of training; all else is float32."""
+        """Precision of training; everything else is float32."""
 
     @property
     def threads(self) -> int | Literal["auto"]:
-        """How many threads torch may use, over all processes."""
+        """Threads that torch may use, over all processes."""
 
 
 @dataclass(frozen=True)
 class Compute:
-    """What this run computes with; precision and threads decide the last bits of its weights."""
+    """What a run computes with. Precision and threads affect the last bits of its weights."""
 
     accelerator: str
     devices: int
@@ -45,7 +45,7 @@ class Compute:
 
 
 def resolve(spec: ComputeSpec) -> Compute:
-    """The spec's wishes with every "auto" decided. SpecError if this machine cannot grant one."""
+    """The section with every "auto" decided. SpecError if something is unavailable here."""
     accelerator = _accelerator(spec.accelerator)
     devices = _devices(spec.devices, accelerator)
     precision: Any = spec.precision
@@ -58,8 +58,8 @@ def resolve(spec: ComputeSpec) -> Compute:
 
 
 @contextmanager
-def using(compute: Compute) -> Iterator[None]:
-    """Let torch use as many threads as this run may, until the block ends."""
+def torch_threads(compute: Compute) -> Iterator[None]:
+    """Limit torch to the run's threads until the block ends."""
     before = torch.get_num_threads()
     torch.set_num_threads(compute.threads)
     try:
@@ -68,33 +68,35 @@ def using(compute: Compute) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _accelerator(wanted: str) -> str:
+def _accelerator(requested: str) -> str:
     present = torch.accelerator.current_accelerator(check_available=True)
-    # Lightning Fabric knows these two; a processor's own kind of GPU beyond them stays unused.
+    # The GPUs that Lightning Fabric supports; others stay unused.
     gpu = present.type if present is not None and present.type in ("cuda", "mps") else None
-    if wanted == "auto":
+    if requested == "auto":
         return gpu or "cpu"
-    if wanted == "cpu" or wanted == gpu:
-        return wanted
-    if wanted == "gpu" and gpu is not None:
+    if requested in ("cpu", gpu):
+        return requested
+    if requested == "gpu" and gpu is not None:
         return gpu
-    have = "cpu" if gpu is None else f"cpu, {gpu}"
-    raise SpecError(f"compute.accelerator: {wanted!r} is not to be had here; there is: {have}")
+    available = "cpu" if gpu is None else f"cpu, {gpu}"
+    raise SpecError(
+        f"compute.accelerator: {requested!r} is not available here (available: {available})"
+    )
 
 
-def _devices(wanted: int | Literal["auto"], accelerator: str) -> int:
+def _devices(requested: int | Literal["auto"], accelerator: str) -> int:
     if accelerator == "cpu":
-        return 1 if wanted == "auto" else wanted
-    present = torch.accelerator.device_count()
-    if wanted == "auto":
-        return present
-    if wanted > present:
-        raise SpecError(f"compute.devices: {wanted} wanted, and {present} here")
-    return wanted
+        return 1 if requested == "auto" else requested
+    available = torch.accelerator.device_count()
+    if requested == "auto":
+        return available
+    if requested > available:
+        raise SpecError(f"compute.devices: {requested} requested, but only {available} available")
+    return requested
 
 
 def _has_bfloat16(accelerator: str) -> bool:
-    """Whether the hardware itself multiplies bfloat16, so that it is faster and not slower."""
+    """Whether the hardware multiplies bfloat16 natively: emulated, it is slower than float32."""
     if accelerator != "cpu":
         query = getattr(torch.get_device_module(accelerator), "is_bf16_supported", None)
         return query is not None and query(including_emulation=False)
@@ -102,5 +104,5 @@ def _has_bfloat16(accelerator: str) -> bool:
         return False
     if not hasattr(torch.cpu, "get_capabilities"):  # torch below 2.11 has only these
         return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    able = torch.cpu.get_capabilities()
-    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -1,55 +1,54 @@
-"""What every stage works with: where to write, what is kept, what computes, and the seed."""
+"""Context shared by all stages: run directory, weight store, compute settings, seed, spec."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
-from pydantic import BaseModel, JsonValue
+from pydantic import JsonValue
 from torch import nn
 
 from mld.runtime.compute import Compute
 from mld.runtime.seeds import derive
 from mld.storage.run_dir import RunDir
-from mld.storage.weight_store import Store
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from mld.storage.stages import Stage
+from mld.storage.weight_store import WeightStore
 
 Network = TypeVar("Network", bound=nn.Module)
-
-INPUTS: dict[str, tuple[str, ...]] = {
-    "autoencode": ("data",),
-    "latents": ("autoencode",),
-    "diffuse": ("latents",),
-    "generate": ("diffuse",),
-    "evaluate": ("generate",),
-}
-"""The stages that a stage's results follow from."""
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """The surroundings of a run, handed to every stage."""
+    """What every stage of a run needs.
+
+    Args:
+        seed: of every random draw.
+        sections: the resolved spec as JSON, by section.
+    """
 
     run_dir: RunDir
-    store: Store
+    store: WeightStore
     compute: Compute
     seed: int
+    sections: Mapping[str, JsonValue] = field(default_factory=dict)
 
-    def fingerprint(self, stage: str, section: BaseModel | None) -> dict[str, JsonValue]:
-        """All that decides a stage's results: its sub-spec, its input stages, how it computes."""
+    def fingerprint(self, stage: Stage) -> dict[str, JsonValue]:
+        """Everything that decides a stage's result: spec, input stages, seed and compute.
+
+        RunDirError if an input stage is incomplete.
+        """
         return {
-            "spec": None if section is None else section.model_dump(mode="json"),
-            "inputs": {name: self.run_dir.digest(name) for name in INPUTS[stage]},
+            **{section: self.sections[section] for section in stage.sections},
+            "inputs": {name: self.run_dir.stage_digest(name) for name in stage.inputs},
             "seed": self.seed,
             "precision": self.compute.precision,
             "threads": self.compute.threads,
         }
 
-    def fresh(self, make: Callable[[], Network], *parts: str) -> Network:
-        """A network whose initial weights derive from the seed and its name, and nothing else."""
+    def seeded_init(self, build: Callable[[], Network], *names: str) -> Network:
+        """A network whose initial weights depend on the seed and its names alone."""
         with torch.random.fork_rng():
-            torch.manual_seed(derive(self.seed, *parts, "initialise"))
-            return make()
+            torch.manual_seed(derive(self.seed, *names, "initialise"))
+            return build()

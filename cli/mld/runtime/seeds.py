@@ -1,4 +1,4 @@
-"""Where every random number of a run comes from: the spec's seed and the name of its use."""
+"""Seeds: every random draw of a run derives from the spec's seed and the name of its use."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import hashlib
 
 
 def derive(seed: int, *parts: str | int) -> int:
-    """A seed of 63 bits for one use, such as (seed, "diffuse", update, rank, "dropout").
+    """A 63-bit seed for one use, such as (seed, "diffuse", step, rank, "dropout").
 
     Uses that differ in any part, or in a part's type, get unrelated seeds.
     """
-    told = repr((seed, *parts)).encode()
-    return int.from_bytes(hashlib.sha256(told).digest()[:8]) >> 1
+    name = repr((seed, *parts)).encode()
+    return int.from_bytes(hashlib.sha256(name).digest()[:8]) >> 1

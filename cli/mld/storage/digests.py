@@ -1,12 +1,14 @@
-"""Digests of values, files and code, and the differences between two values."""
+"""Digests of values, files, tensors and code, and the differences between two values."""
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import json
 from collections.abc import Mapping
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +19,10 @@ if TYPE_CHECKING:
 
 def digest(value: JsonValue | Mapping[str, JsonValue]) -> str:
     """The sha256 of a value's canonical JSON: the order of keys does not matter."""
-    told = json.dumps(
+    text = json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
-    return hashlib.sha256(told.encode()).hexdigest()
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:
@@ -29,42 +31,67 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def differences(old: Mapping[str, JsonValue], new: Mapping[str, JsonValue]) -> list[str]:
-    """One line for each dotted key whose value differs: "  key: old -> new"."""
-    before, after = _flat(json.loads(json.dumps(old))), _flat(json.loads(json.dumps(new)))
-    keys = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
-    return [f"  {key}: {before.get(key, 'nothing')} -> {after.get(key, 'nothing')}" for key in keys]
+def tensor_digest(*tensors: Tensor) -> str:
+    """The sha256 of tensors' shapes, dtypes and bytes."""
+    hasher = hashlib.sha256()
+    for tensor in tensors:
+        hasher.update(json.dumps([str(tensor.dtype), list(tensor.shape)]).encode())
+        hasher.update(tensor_bytes(tensor))
+    return hasher.hexdigest()
 
 
-def _flat(value: JsonValue, prefix: str = "") -> dict[str, str]:
-    if isinstance(value, dict) and value:
-        return {
-            key: leaf
-            for name, inner in value.items()
-            for key, leaf in _flat(inner, f"{prefix}.{name}" if prefix else name).items()
-        }
-    return {prefix: json.dumps(value, ensure_ascii=False)}
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """The bytes of a tensor's values in row-major order."""
+    import torch
+
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def source_digest(source: str) -> str:
+    """The sha256 of Python code without its comments, docstrings and formatting."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [each for each in body if not _is_docstring(each)] or [ast.Pass()]  # type: ignore[attr-defined]
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
+
+
+def _is_docstring(node: ast.stmt) -> bool:
+    """Whether a statement is a string alone, which has no effect."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
 
 
 @cache
 def code_digest(module: str) -> str:
-    """The sha256 of the Python files of a module's package: a plugin's code."""
-    home = inspect.getfile(__import__(module.partition(".")[0]))
-    package = Path(home).parent
-    files = sorted(package.rglob("*.py")) if Path(home).name == "__init__.py" else [Path(home)]
-    told = hashlib.sha256()
-    for file in files:
-        told.update(f"{file.relative_to(package).as_posix()}\n".encode())
-        told.update(file.read_bytes())
-    return told.hexdigest()
+    """The digest of the Python code of a module's top-level package; see `source_digest`."""
+    origin = Path(inspect.getfile(import_module(module.partition(".")[0])))
+    folder = origin.parent
+    files = sorted(folder.rglob("*.py")) if origin.name == "__init__.py" else [origin]
+    return digest(
+        {
+            file.relative_to(folder).as_posix(): source_digest(file.read_text(encoding="utf-8"))
+            for file in files
+        }
+    )
 
 
-def tensor_digest(*tensors: Tensor) -> str:
-    """The sha256 of tensors' shapes, types and bytes."""
-    import torch
+def differences(old: Mapping[str, JsonValue], new: Mapping[str, JsonValue]) -> list[str]:
+    """One line for each dotted key whose value differs: "  key: old -> new"."""
+    before, after = _flatten(json.loads(json.dumps(old))), _flatten(json.loads(json.dumps(new)))
+    keys = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
+    return [f"  {key}: {before.get(key, 'nothing')} -> {after.get(key, 'nothing')}" for key in keys]
 
-    told = hashlib.sha256()
-    for tensor in tensors:
-        told.update(json.dumps([str(tensor.dtype), list(tensor.shape)]).encode())
-        told.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return told.hexdigest()
+
+def _flatten(value: JsonValue, prefix: str = "") -> dict[str, str]:
+    if isinstance(value, dict) and value:
+        return {
+            key: leaf
+            for name, inner in value.items()
+            for key, leaf in _flatten(inner, f"{prefix}.{name}" if prefix else name).items()
+        }
+    return {prefix: json.dumps(value, ensure_ascii=False)}

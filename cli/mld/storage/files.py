@@ -1,4 +1,4 @@
-"""One file written whole, or not at all, and read back only if it is what was written."""
+"""Files that are written atomically and verified when read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mld.storage.digests import digest
+from mld.storage.digests import digest, tensor_bytes
 from mld_core.errors import RunDirError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def load_json(path: Path) -> Any:
-    """The value in a JSON file. RunDirError if it is missing or torn."""
+    """The value in a JSON file. RunDirError if it is missing or not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -29,24 +29,25 @@ def load_json(path: Path) -> Any:
 
 
 def with_checksum(value: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """A value that carries its own sha256, for `load_checked` to check."""
+    """A value with its own sha256 added, which `load_checked` verifies."""
     return {**value, "sha256": digest(value)}
 
 
 def load_checked(path: Path) -> dict[str, Any]:
-    """The value in a JSON file that was sealed. RunDirError if it is missing or has changed."""
+    """The value in a JSON file with a checksum. RunDirError if it is missing or has changed."""
     value = load_json(path)
-    told = value.pop("sha256", None) if isinstance(value, dict) else None
-    if told is None or told != digest(value):
-        raise RunDirError(f"{path} is corrupt: its contents do not match their sha256")
-    return value
+    if isinstance(value, dict):
+        sha256 = value.pop("sha256", None)
+        if sha256 is not None and sha256 == digest(value):
+            return value
+    raise RunDirError(f"{path} is corrupt: its contents do not match their sha256")
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A name to write under; it becomes `path` once the block ends well, and else disappears.
+    """A temporary path to write to; renamed to `path` if the block succeeds, else deleted.
 
-    Whatever moment the process dies at, `path` is the old file or the new one. Only one process
+    Whenever the process is killed, `path` is either the old file or the new one. Only one process
     may write a given path at a time: hold the folder's lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +56,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         yield partial
         _sync(partial)
         partial.replace(path)
-        # A rename lasts only once the folder is on disk; some systems cannot open one.
+        # A rename is durable only once the folder is synced; some systems cannot open a folder.
         with suppress(PermissionError):
             _sync(path.parent)
     finally:
@@ -71,49 +72,49 @@ def _sync(path: Path) -> None:
 
 
 def append_line(path: Path, value: Mapping[str, JsonValue]) -> None:
-    """Add one line of JSON to a file."""
+    """Append one line of JSON to a file."""
     line = json.dumps(value, allow_nan=False).encode() + b"\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
-            # A process killed while it wrote leaves half a line.
+            # A killed process may have left half a line.
             line = line if file.read(1) == b"\n" else b"\n" + line
         file.write(line)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The values of a file of JSON lines, without the half lines of killed processes."""
+    """The values of a JSON lines file, without lines that a killed process left unfinished."""
     if not path.is_file():
         return []
-    found = []
-    # Not splitlines: JSON may hold other line separators as they are.
+    values = []
+    # Not splitlines: JSON may contain other line separators unescaped.
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
-            found.append(json.loads(line))
+            values.append(json.loads(line))
         except ValueError:
             continue
-    return found
+    return values
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file that carries the sha256 of its own contents."""
+    """Write a safetensors file that holds the sha256 of its own contents."""
     import torch
     from safetensors.torch import save_file
 
     # Cloned because safetensors refuses names that share memory, such as tied weights.
-    own = {
+    copies = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
     }
     with atomic_write(path) as partial:
-        save_file(own, partial, {**metadata, "sha256": _content_digest(own, metadata)})
+        save_file(copies, partial, {**metadata, "sha256": _content_digest(copies, metadata)})
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and metadata of a file that `save_tensors` wrote.
 
-    RunDirError if it is missing, torn, or differs by a single bit from what was written.
+    RunDirError if it is missing, truncated, or differs from what was written.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -125,17 +126,15 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, UnicodeDecodeError) as error:
         raise RunDirError(f"{path} is corrupt: {error}") from error
-    told = metadata.pop("sha256", None)
-    if told != _content_digest(tensors, metadata):
+    sha256 = metadata.pop("sha256", None)
+    if sha256 != _content_digest(tensors, metadata):
         raise RunDirError(f"{path} is corrupt: its contents do not match their sha256")
     return tensors, metadata
 
 
 def _content_digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    import torch
-
-    told = hashlib.sha256(digest(dict(metadata)).encode())
+    hasher = hashlib.sha256(digest(dict(metadata)).encode())
     for name, tensor in sorted(tensors.items()):
-        told.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        told.update(tensor.reshape(-1).view(torch.uint8).numpy())
-    return told.hexdigest()
+        hasher.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        hasher.update(tensor_bytes(tensor))
+    return hasher.hexdigest()

@@ -14,7 +14,7 @@ from mld_core.errors import RunDirError
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep every other process out of a folder. RunDirError, naming it, if one is in there."""
+    """Lock a folder against other processes. RunDirError with the holder if it is locked."""
     from filelock import FileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -23,8 +23,8 @@ def locked(folder: Path) -> Iterator[None]:
         lock = FileLock(folder / ".lock").acquire(blocking=False)
     except Timeout:
         raise RunDirError(
-            f"{folder} is in use by {_who(holder)}: wait until it ends, or choose another folder "
-            "with --out"
+            f"{folder} is in use by {_describe_holder(holder)}: wait until it ends, or choose "
+            "another folder with --out"
         ) from None
     with lock:
         holder.write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}))
@@ -34,22 +34,22 @@ def locked(folder: Path) -> Iterator[None]:
             holder.unlink(missing_ok=True)
 
 
-def lock_holder(folder: Path, patience: float = 0) -> str:
-    """Which process holds a folder's lock; "" if none does, or it lets go within some seconds."""
+def lock_holder(folder: Path, timeout: float = 0) -> str:
+    """Which process holds a folder's lock; "" if none does, or if it lets go in `timeout` s."""
     from filelock import FileLock, Timeout
 
     if not (folder / ".lock").exists():
         return ""
     try:
-        with FileLock(folder / ".lock").acquire(timeout=patience):
+        with FileLock(folder / ".lock").acquire(timeout=timeout):
             return ""
     except Timeout:
-        return _who(folder / ".lock.json")
+        return _describe_holder(folder / ".lock.json")
 
 
-def _who(holder: Path) -> str:
+def _describe_holder(holder: Path) -> str:
     try:
-        told = json.loads(holder.read_text(encoding="utf-8"))
-        return f"process {told['pid']} on {told['host']}"
+        process = json.loads(holder.read_text(encoding="utf-8"))
+        return f"process {process['pid']} on {process['host']}"
     except (OSError, ValueError):
         return "another process"

@@ -1,7 +1,7 @@
 """A run directory: the only code that knows the names of files inside a run.
 
-Every file appears whole or not at all. A stage is finished once its marker exists; the marker
-holds the digest of what the stage was made from and the sha256 of what it made.
+Every file is written under a temporary name and then renamed. A stage is complete once its marker
+exists; the marker holds the fingerprint of the stage's inputs and the sha256 of its files.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mld.storage import digests, files, locks
-from mld.storage.digests import digest
-from mld.storage.files import atomic_write, load_checked, load_json, load_tensors
+from mld.storage import files
+from mld.storage.digests import differences, digest, file_digest
+from mld.storage.locks import locked
+from mld.storage.stages import PIPELINE, STAGE_NAMES, Stage, stage_of_job
 from mld_core.errors import RunDirError
 
 if TYPE_CHECKING:
@@ -26,25 +27,10 @@ if TYPE_CHECKING:
 
 Content = TypeVar("Content")
 
-STAGES = ("data", "autoencode", "latents", "diffuse", "generate", "evaluate", "report")
-
-# Which stage makes what lies under a name at the top of the run, or trains a job of that name.
-_MAKERS = {
-    "modalities": "data",
-    "autoencoders": "autoencode",
-    "latents": "latents",
-    "diffusion": "diffuse",
-    "samples": "generate",
-    "classifiers": "evaluate",
-    "metrics.json": "evaluate",
-    "report.html": "report",
-}
-_TRAINERS = {"autoencode": "autoencode", "diffuse": "diffuse", "classify": "evaluate"}
-
 
 @dataclass(frozen=True)
 class RunDir:
-    """One execution on disk. Makes nothing there until something is written."""
+    """One run on disk. Creates nothing there until something is written."""
 
     path: Path
 
@@ -55,17 +41,17 @@ class RunDir:
 
     @property
     def provenance(self) -> Path:
-        """Which code, libraries and machine made this run."""
+        """Code, libraries and machine of this run."""
         return self.path / "provenance.json"
 
     @property
     def events(self) -> Path:
-        """What happened, one JSON object a line; see `log` and `read_events`."""
+        """The event log, one JSON object a line; see `log` and `read_events`."""
         return self.path / "events.jsonl"
 
     @property
     def status(self) -> Path:
-        """The stage last entered, and its state."""
+        """The stage entered last, and its state."""
         return self.path / "status.json"
 
     @property
@@ -75,7 +61,7 @@ class RunDir:
 
     @property
     def information(self) -> Path:
-        """What the modalities tell about each other, once somebody has asked."""
+        """Information measures, once `mld information` has estimated them."""
         return self.path / "information.json"
 
     @property
@@ -90,7 +76,7 @@ class RunDir:
 
     @property
     def network(self) -> Path:
-        """The score network's weights after the last update."""
+        """The joint model's weights after the last step."""
         return self.path / "diffusion" / "network.safetensors"
 
     @property
@@ -98,8 +84,8 @@ class RunDir:
         """The moving average of the score network's weights."""
         return self.path / "diffusion" / "ema.safetensors"
 
-    def facts(self, name: str) -> Path:
-        """What a modality learnt from the training split."""
+    def modality_facts(self, name: str) -> Path:
+        """What a modality's `fit` returned for the training split."""
         return self.path / "modalities" / f"{name}.json"
 
     def autoencoder(self, name: str) -> Path:
@@ -115,29 +101,29 @@ class RunDir:
         return self.path / "latents" / f"{split}.safetensors"
 
     def checkpoint(self, job: str) -> Path:
-        """Where a training job, such as "autoencode/digit", keeps what it needs to go on."""
+        """The checkpoint of a training, such as "autoencode/digit"."""
         return self.path / "checkpoints" / f"{job.replace('/', '.')}.safetensors"
 
     def samples(self, observed: str) -> Path:
-        """The folder of the samples given `observed`: "joint", or names joined by "+"."""
+        """The folder of samples given `observed`: "joint", or names joined by "+"."""
         return self.path / "samples" / observed
 
     def lock(self) -> AbstractContextManager[None]:
-        """Keep every other process out of this run. RunDirError if one is already in."""
-        return locks.locked(self.path)
+        """Keep every other process out of this run. RunDirError if another one holds the lock."""
+        return locked(self.path)
 
     def write_text(self, path: Path, text: str) -> None:
-        """Write a text file whole."""
-        with atomic_write(path) as partial:
+        """Write a text file."""
+        with files.atomic_write(path) as partial:
             partial.write_text(text, encoding="utf-8")
 
     def write_json(self, path: Path, value: JsonValue | Mapping[str, JsonValue]) -> None:
-        """Write a value as JSON; NaN and infinity, which JSON has not, are a ValueError."""
+        """Write a value as JSON. ValueError for NaN and infinity, which JSON does not have."""
         self.write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
     def read_json(self, path: Path) -> Any:
-        """The value in a JSON file. RunDirError if it is missing or torn."""
-        return self._read(load_json, path)
+        """The value in a JSON file. RunDirError if it is missing or not JSON."""
+        return self._read(files.load_json, path)
 
     def write_tensors(
         self, path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
@@ -146,148 +132,160 @@ class RunDir:
         files.save_tensors(path, tensors, metadata or {})
 
     def read_tensors(self, path: Path) -> dict[str, Tensor]:
-        """The tensors of a file. RunDirError if they are not those that were written."""
+        """The tensors of a file. RunDirError if they are not as written."""
         return self.read_tensors_and_metadata(path)[0]
 
     def read_tensors_and_metadata(self, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """The same, and the metadata they were written with."""
-        return self._read(load_tensors, path)
+        """The tensors of a file and its metadata. RunDirError if they are not as written."""
+        return self._read(files.load_tensors, path)
 
     def log(self, event: str, **fields: JsonValue) -> None:
-        """Add one line to events.jsonl."""
+        """Append an event to events.jsonl."""
         files.append_line(self.events, {"time": _now(), "event": event, **fields})
 
     def read_events(self) -> list[dict[str, Any]]:
-        """All events in order, without the half lines of killed processes.
+        """All events in order, without lines that a killed process left unfinished.
 
-        A resumed training repeats the steps since its last checkpoint: the later event holds.
+        A resumed training repeats the steps since its last checkpoint: the later event is valid.
         """
         return files.read_lines(self.events)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[[], float]]:
-        """Tell events.jsonl and status.json how a stage fares; gives its seconds so far."""
-        began = time.monotonic()
+        """Log a stage's start and outcome; yields a function that returns the elapsed seconds."""
+        start = time.monotonic()
 
         def seconds() -> float:
-            return round(time.monotonic() - began, 3)
+            return round(time.monotonic() - start, 3)
 
-        self._tell(name, "started", None)
+        self._record_state(name, "started", None)
         try:
             yield seconds
         except BaseException as error:
-            stopped = isinstance(error, KeyboardInterrupt)
-            self._tell(name, "interrupted" if stopped else "failed", seconds())
+            interrupted = isinstance(error, KeyboardInterrupt)
+            self._record_state(name, "interrupted" if interrupted else "failed", seconds())
             raise
-        self._tell(name, "finished", seconds())
+        self._record_state(name, "finished", seconds())
 
-    def _tell(self, stage: str, state: str, seconds: float | None) -> None:
+    def _record_state(self, stage: str, state: str, seconds: float | None) -> None:
         self.log("stage", stage=stage, state=state, seconds=seconds)
         self.write_json(self.status, {"stage": stage, "state": state, "time": _now()})
 
-    def has(self, stage: str) -> bool:
+    def is_complete(self, stage: str) -> bool:
         """Whether a stage has its marker."""
         return self._marker(stage).is_file()
 
-    def demand(self, stage: str) -> None:
-        """RunDirError unless a stage is finished and all it made is intact."""
-        if not self.has(stage):
-            told = f"{self.path} has not finished stage {stage}: carry on with `mld run`"
-            raise RunDirError(told)
-        for name, own in self._read_marker(stage)["files"].items():
+    def verify_stage(self, stage: str) -> None:
+        """RunDirError unless a stage is complete and its files are as it wrote them."""
+        if not self.is_complete(stage):
+            raise RunDirError(
+                f"{self.path}: stage {stage} is incomplete; run `mld run SPEC` to finish it"
+            )
+        for name, sha256 in self._read_marker(stage)["files"].items():
             path = self.path / name
             if not path.is_file():
                 raise RunDirError(f"{path} is missing: {_remedy(stage)}")
-            if digests.file_digest(path) != own:
+            if file_digest(path) != sha256:
                 raise RunDirError(f"{path} is not as stage {stage} wrote it: {_remedy(stage)}")
 
-    def demand_same(self, stage: str, fingerprint: Mapping[str, JsonValue]) -> None:
-        """RunDirError, telling the differences, unless a stage was made from just this."""
+    def check_fingerprint(self, stage: str, fingerprint: Mapping[str, JsonValue]) -> None:
+        """RunDirError with the differences unless a complete stage has just this fingerprint."""
         marker = self._read_marker(stage)
         if marker["digest"] != digest(fingerprint):
-            changed = "\n".join(digests.differences(marker["made_from"], fingerprint))
+            changes = "\n".join(differences(marker["fingerprint"], fingerprint))
             raise RunDirError(
-                f"stage {stage} of {self.path} was made by another spec:\n{changed}\n"
-                f"recompute it and all after it with `mld run SPEC --from-stage {stage}`, or "
-                "choose another folder with --out"
+                f"{self.path}: stage {stage} is out of date, because its inputs have changed:\n"
+                f"{changes}\n"
+                "recompute it and the stages after it with "
+                f"`mld run SPEC --from-stage {stage}`, or choose another folder with --out"
             )
 
-    def finished(self, stage: str, fingerprint: Mapping[str, JsonValue]) -> bool:
-        """Whether a stage is done. RunDirError if not from just this, or not intact any more."""
-        if done := self.has(stage):
-            self.demand_same(stage, fingerprint)
-            self.demand(stage)
-        return done
+    def is_current(self, stage: str, fingerprint: Mapping[str, JsonValue]) -> bool:
+        """Whether a stage is complete. RunDirError if it is, but out of date or not intact."""
+        if complete := self.is_complete(stage):
+            self.check_fingerprint(stage, fingerprint)
+            self.verify_stage(stage)
+        return complete
 
-    def read_back(self, stage: str, fingerprint: Mapping[str, JsonValue]) -> bool:
-        """`finished`, and then told in the event log."""
-        if done := self.finished(stage, fingerprint):
-            self.log("stage", stage=stage, state="read back", seconds=0)
-        return done
+    def reuse(self, stage: str, fingerprint: Mapping[str, JsonValue]) -> bool:
+        """`is_current`, logged as an event if so."""
+        if current := self.is_current(stage, fingerprint):
+            self.log("stage", stage=stage, state="reused", seconds=0)
+        return current
 
-    def finish(
+    def mark_complete(
         self,
         stage: str,
         fingerprint: Mapping[str, JsonValue],
         paths: Iterable[Path],
         seconds: float,
-        facts: Mapping[str, JsonValue] | None = None,
+        metadata: Mapping[str, JsonValue] | None = None,
     ) -> None:
-        """Mark a stage as done, once all its files lie in their places."""
-        marker = {
+        """Write a stage's marker, once all its files are in place."""
+        marker: dict[str, JsonValue] = {
             "digest": digest(fingerprint),
-            "made_from": dict(fingerprint),
+            "fingerprint": dict(fingerprint),
             "files": {
-                path.relative_to(self.path).as_posix(): digests.file_digest(path)
-                for path in sorted(paths)
+                path.relative_to(self.path).as_posix(): file_digest(path) for path in sorted(paths)
             },
             "seconds": seconds,
-            "facts": dict(facts or {}),
+            "metadata": dict(metadata or {}),
         }
         self.write_json(self._marker(stage), files.with_checksum(marker))
 
-    def facts_of(self, stage: str) -> dict[str, Any]:
-        """What a finished stage noted about itself."""
-        return dict(self._read_marker(stage)["facts"])
+    def stage_metadata(self, stage: str) -> dict[str, Any]:
+        """What a complete stage recorded about itself."""
+        return dict(self._read_marker(stage)["metadata"])
 
-    def seconds_of(self, stage: str) -> float:
-        """How long a finished stage took."""
+    def stage_seconds(self, stage: str) -> float:
+        """How long a complete stage took."""
         return float(self._read_marker(stage)["seconds"])
 
-    def digest(self, stage: str) -> str:
-        """The digest of what a finished stage was made from."""
+    def stage_digest(self, stage: str) -> str:
+        """The digest of a complete stage's fingerprint."""
         return str(self._read_marker(stage)["digest"])
 
-    def redo(self, stage: str) -> None:
-        """Forget that a stage and those after it are done; their checkpoints go too."""
-        again = STAGES[STAGES.index(stage) :]
+    def invalidate_from(self, stage: str) -> None:
+        """Delete the markers of a stage and of those after it, and their checkpoints."""
+        stages = PIPELINE[STAGE_NAMES.index(stage) :]
         # From the last to the first: if this is cut short, no stage outlives one before it.
-        for name in reversed(again):
-            self._marker(name).unlink(missing_ok=True)
+        for each in reversed(stages):
+            self._marker(each.name).unlink(missing_ok=True)
+            self.delete_checkpoints(each)
+
+    def delete_checkpoints(self, stage: Stage) -> None:
+        """Delete the checkpoints of a stage's trainings."""
         for path in (self.path / "checkpoints").glob("*.safetensors"):
-            if _TRAINERS.get(path.name.partition(".")[0]) in again:
+            if stage.job and _job_of(path).partition("/")[0] == stage.job:
                 path.unlink()
 
     def _marker(self, stage: str) -> Path:
         return self.path / "stages" / f"{stage}.json"
 
     def _read_marker(self, stage: str) -> dict[str, Any]:
-        return self._read(load_checked, self._marker(stage))
+        return self._read(files.load_checked, self._marker(stage))
 
     def _read(self, load: Callable[[Path], Content], path: Path) -> Content:
-        """A file's content; a complaint about it says which stage to redo."""
+        """A file's content; an error about it names the stage to recompute."""
         try:
             return load(path)
         except RunDirError as error:
-            stage = _maker(path.relative_to(self.path))
+            stage = _stage_of_path(path.relative_to(self.path))
             raise RunDirError(f"{error}: {_remedy(stage)}") from error
 
 
-def _maker(path: Path) -> str:
-    """The stage that makes a file of a run."""
-    top, job = path.parts[0], path.name.partition(".")[0]
-    own = {"stages": path.stem, "checkpoints": _TRAINERS.get(job, "STAGE")}
-    return own.get(top) or _MAKERS.get(top, "STAGE")
+def _stage_of_path(path: Path) -> str:
+    """The stage that writes a file of a run; "STAGE" if none is known to."""
+    folder = path.parts[0]
+    if folder == "stages":
+        return path.stem
+    if folder == "checkpoints":
+        return stage_of_job(_job_of(path)) or "STAGE"
+    return next((stage.name for stage in PIPELINE if folder in stage.files), "STAGE")
+
+
+def _job_of(checkpoint: Path) -> str:
+    return checkpoint.stem.replace(".", "/", 1)
 
 
 def _remedy(stage: str) -> str:

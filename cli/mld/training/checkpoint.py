@@ -1,4 +1,4 @@
-"""What an interrupted training needs to go on bit for bit, in one safetensors file."""
+"""Checkpoints: the state of a training in one safetensors file, enough to resume it bit for bit."""
 
 from __future__ import annotations
 
@@ -17,66 +17,70 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training after `update` steps; `making` is the digest of all that shaped it.
+    """A training after `step` steps; `fingerprint` identifies the training.
 
-    No generator's state is here: every random number derives from the seed and the update.
+    There is no generator state: every random draw derives from the seed and the step.
     """
 
-    making: str
-    update: int
+    fingerprint: str
+    step: int
     weights: Mapping[str, Tensor]
     ema: Mapping[str, Tensor] | None
-    optimiser: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor]
     scaler: Mapping[str, Any]
 
     def write(self, run_dir: RunDir, job: str) -> None:
-        """Put it in the place of the last one."""
-        groups = {"weights": self.weights, "ema": self.ema or {}, "optimiser": self.optimiser}
-        told = {"making": self.making, "step": self.update, "scaler": dict(self.scaler)}
+        """Replace the job's last checkpoint."""
+        groups = {"weights": self.weights, "ema": self.ema or {}, "optimizer": self.optimizer}
+        metadata = {
+            "fingerprint": self.fingerprint,
+            "step": self.step,
+            "scaler": dict(self.scaler),
+        }
         run_dir.write_tensors(
             run_dir.checkpoint(job),
-            {f"{group}/{name}": t for group, held in groups.items() for name, t in held.items()},
-            {"checkpoint": json.dumps(told)},
+            {f"{group}/{name}": t for group, state in groups.items() for name, t in state.items()},
+            {"checkpoint": json.dumps(metadata)},
         )
 
 
-def read_checkpoint(run_dir: RunDir, job: str, making: str) -> Checkpoint | None:
-    """The last checkpoint of a job; None without one, or if it is of another making.
+def read_checkpoint(run_dir: RunDir, job: str, fingerprint: str) -> Checkpoint | None:
+    """The last checkpoint of a job; None without one, or if it is of another training.
 
     RunDirError if it is corrupt.
     """
     path = run_dir.checkpoint(job)
     if not path.is_file():
         return None
-    tensors, metadata = run_dir.read_tensors_and_metadata(path)
-    told = json.loads(metadata["checkpoint"])
-    if told["making"] != making:
+    tensors, file_metadata = run_dir.read_tensors_and_metadata(path)
+    metadata = json.loads(file_metadata["checkpoint"])
+    if metadata["fingerprint"] != fingerprint:
         return None
-    groups: dict[str, dict[str, Tensor]] = {"weights": {}, "ema": {}, "optimiser": {}}
+    groups: dict[str, dict[str, Tensor]] = {"weights": {}, "ema": {}, "optimizer": {}}
     for key, tensor in tensors.items():
         group, _, name = key.partition("/")
         groups[group][name] = tensor
     return Checkpoint(
-        making=making,
-        update=told["step"],
+        fingerprint=fingerprint,
+        step=metadata["step"],
         weights=groups["weights"],
         ema=groups["ema"] or None,
-        optimiser=groups["optimiser"],
-        scaler=told["scaler"],
+        optimizer=groups["optimizer"],
+        scaler=metadata["scaler"],
     )
 
 
-def optimiser_state(optimiser: Optimizer) -> dict[str, Tensor]:
-    """What an optimiser remembers of each parameter, as flat names."""
-    held = optimiser.state_dict()["state"]
-    return {f"{index}.{slot}": t for index, slots in held.items() for slot, t in slots.items()}
+def optimizer_state(optimizer: Optimizer) -> dict[str, Tensor]:
+    """An optimiser's state of each parameter, flattened to "index.slot"."""
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{slot}": t for index, slots in state.items() for slot, t in slots.items()}
 
 
-def restore_optimiser(optimiser: Optimizer, state: Mapping[str, Tensor]) -> None:
-    """Give an optimiser back what `optimiser_state` told."""
-    held: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in state.items():
+def restore_optimizer(optimizer: Optimizer, flat: Mapping[str, Tensor]) -> None:
+    """Load what `optimizer_state` returned."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in flat.items():
         index, _, slot = name.partition(".")
-        held.setdefault(int(index), {})[slot] = tensor
-    groups = optimiser.state_dict()["param_groups"]
-    optimiser.load_state_dict({"state": held, "param_groups": groups})
+        state.setdefault(int(index), {})[slot] = tensor
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -1,11 +1,9 @@
-"""A modality's own network, learning from that modality's items alone."""
+"""Training of per-modality networks: autoencoders and classifiers."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from jaxtyping import Float, Shaped
@@ -13,9 +11,9 @@ from torch import Generator, Tensor, nn
 
 from mld.config.sections import TrainingSpec
 from mld.runtime.context import RunContext
-from mld.storage.digests import code_digest, tensor_digest
+from mld.storage.digests import code_digest
 from mld.training.cached import is_in_progress, train_cached
-from mld.training.train import Objective
+from mld.training.job import Objective, TrainConfig, TrainJob
 from mld_core import Modality
 
 if TYPE_CHECKING:
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ModalityObjective(Objective):
-    """What an autoencoder or a classifier learns; items are augmented while it does.
+    """Loss of one modality's network; augments its items in training mode.
 
     Args:
         name: the modality's name in the spec.
@@ -39,7 +37,7 @@ class ModalityObjective(Objective):
     def loss(
         self, x: Shaped[Tensor, " row *item"], batch: Mapping[str, Tensor]
     ) -> Float[Tensor, " row"]:
-        """In nats, of the items, or of whatever else `batch` holds of them."""
+        """In nats, of the items `x`, which may be augmented; `batch` holds all else."""
 
     def forward(
         self, batch: Mapping[str, Tensor], generator: Generator
@@ -52,54 +50,38 @@ class ModalityObjective(Objective):
         return loss, {self.name: loss}
 
 
-@dataclass(frozen=True)
-class ModalityTraining:
-    """One apprentice's training, or what the store has of the same one.
+def modality_job(
+    stage_job: str,
+    objective: ModalityObjective,
+    rows: Mapping[str, Tensor],
+    validation: Mapping[str, Tensor],
+    spec: TrainingSpec,
+) -> TrainJob:
+    """The training of a modality's network.
 
     Args:
-        job: "autoencode" or "classify".
-        rows: the items "x" and what the loss asks of them.
+        stage_job: "autoencode" or "classify".
+        rows: the items "x", and what else the loss needs.
+        validation: likewise, held out.
     """
-
-    job: str
-    apprentice: ModalityObjective
-    rows: Mapping[str, Tensor]
-    validation: Mapping[str, Tensor]
-    spec: TrainingSpec
-
-    @cached_property
-    def key(self) -> dict[str, JsonValue]:
-        """What decides the weights beside the settings and the computing."""
-        modality, network = self.apprentice.modality, self.apprentice.network
-        return {
-            "kind": modality.kind,
-            "config": modality.config.model_dump(mode="json"),
-            "facts": dict(modality.facts),
-            "code": code_digest(type(modality).__module__),
-            "name": self.apprentice.name,
-            "shapes": {name: list(t.shape) for name, t in network.state_dict().items()},
-            "items": tensor_digest(*self.rows.values()),
-        }
-
-    def are_taken(self, context: RunContext) -> bool:
-        """Whether another run is at the same training just now."""
-        return is_in_progress(context, self.job, self.apprentice, self.spec, self.key)
-
-    def take(self, context: RunContext) -> None:
-        """Train the network in place, or read its weights."""
-        job = f"{self.job}/{self.apprentice.name}"
-        trained = train_cached(
-            context, job, self.apprentice, self.rows, self.validation, self.spec, self.key
-        )
-        self.apprentice.load_state_dict(trained.weights)
-        self.apprentice.network.eval()
+    modality = objective.modality
+    key: dict[str, JsonValue] = {
+        "kind": modality.kind,
+        "config": modality.config.model_dump(mode="json"),
+        "facts": dict(modality.facts),
+        "plugin": code_digest(type(modality).__module__),
+        "name": objective.name,
+    }
+    config = TrainConfig(spec.steps, spec.batch_size, spec.learning_rate)
+    return TrainJob(f"{stage_job}/{objective.name}", objective, rows, validation, config, key)
 
 
-def train_all(lessons: Iterable[ModalityTraining], context: RunContext) -> None:
-    """Train every network, those first that no other run is training at the moment."""
-    left = list(lessons)
-    while left:
-        free = (own for own in left if not own.are_taken(context))
-        chosen = next(free, left[0])
-        left.remove(chosen)
-        chosen.take(context)
+def train_all(jobs: Iterable[TrainJob], context: RunContext) -> None:
+    """Train each job's objective in place, first those that no other run is training now."""
+    pending = list(jobs)
+    while pending:
+        free = (job for job in pending if not is_in_progress(job, context))
+        job = next(free, pending[0])
+        pending.remove(job)
+        job.objective.load_state_dict(train_cached(job, context).weights)
+        job.objective.eval()

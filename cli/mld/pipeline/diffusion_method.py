@@ -1,0 +1,207 @@
+"""mld's own method: a score network over the joint latent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from pydantic import JsonValue
+from torch import Generator, Tensor, nn
+
+from mld.config.sections import DiffuseSpec, GenerateSpec, GuidanceSpec
+from mld.data.loading import Data
+from mld.data.types import LatentCache, SplitLatents
+from mld.pipeline.joint_method import Conditioning, JointGenerator, JointMethod
+from mld.runtime.context import RunContext
+from mld.storage.digests import code_digest
+from mld.storage.run_dir import RunDir
+from mld.storage.stages import DIFFUSE
+from mld.training.job import Objective, TrainConfig, TrainJob
+from mld.training.train import TrainedWeights
+from mld_core import Autoencoder, DataError
+from mld_core.diffusion.guidance import Guidance
+from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.multi_time import diffuse, draw_times, masked_loss, multi_time_vector
+from mld_core.diffusion.networks import NETWORKS
+from mld_core.diffusion.per_subset import PerSubsetMLPs
+from mld_core.diffusion.roles import draw_roles, row_sampling_weights
+from mld_core.diffusion.sampling import LatentSamples, ScoreModel, sample_latents
+from mld_core.diffusion.schedule import VPSchedule
+from mld_core.diffusion.standardiser import Standardiser
+
+
+class DenoisingObjective(Objective):
+    """The multi-time masked loss of standardised joint latents."""
+
+    def __init__(
+        self, spec: DiffuseSpec, layout: LatentLayout, schedule: VPSchedule, network: nn.Module
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.layout = layout
+        self.schedule = schedule
+        self.network = network
+
+    def sampling_weights(self, rows: Mapping[str, Tensor]) -> Float[Tensor, " row"] | None:
+        """In proportion to the role assignments a row can teach, where rows are incomplete."""
+        present = rows["present"]
+        return None if bool(present.all()) else row_sampling_weights(present)
+
+    def forward(
+        self, batch: Mapping[str, Tensor], generator: Generator
+    ) -> tuple[Float[Tensor, ""], Mapping[str, Float[Tensor, ""]]]:
+        """The loss of a batch of "z" and "present", and its parts by modality."""
+        z, present = batch["z"], batch["present"]
+        independent = self.spec.roles == "independent"
+        p_conditional = self.spec.p_conditional or 0.0
+        roles = draw_roles(self.spec.roles, present, generator, p_conditional)
+        times_per_row = present.shape[1] if independent else 1
+        t = torch.stack(
+            [draw_times(len(z), self.schedule, generator) for _ in range(times_per_row)], dim=1
+        )
+        times = multi_time_vector(t, roles)
+        eps = torch.randn(z.shape, generator=generator, device=z.device)
+        absent_fill = eps if independent else torch.zeros_like(z)
+        noisy = diffuse(z, eps, times, roles, absent_fill, self.layout, self.schedule)
+        eps_hat = self.network(noisy, times, roles)
+        return masked_loss(eps_hat, eps, times, roles, self.layout, self.schedule)
+
+
+def build_network(spec: DiffuseSpec, layout: LatentLayout, schedule: VPSchedule) -> nn.Module:
+    """A new score network, as the spec describes it."""
+    settings = spec.network.model_dump(exclude={"kind"})
+    reads_roles = spec.roles != "independent"
+    networks = {**NETWORKS, "per-subset": PerSubsetMLPs}
+    return networks[spec.network.kind](layout, schedule, **settings, reads_roles=reads_roles)
+
+
+@dataclass(frozen=True)
+class DiffusionMethod(JointMethod):
+    """Trains and loads a score network.
+
+    Args:
+        sampling: how the trained model samples.
+        layout: of the joint latent.
+    """
+
+    spec: DiffuseSpec
+    sampling: GenerateSpec
+    layout: LatentLayout
+
+    @property
+    def schedule(self) -> VPSchedule:
+        """The noise schedule of the spec."""
+        return VPSchedule(self.spec.beta_min, self.spec.beta_max)
+
+    def network(self) -> nn.Module:
+        """A new score network."""
+        return build_network(self.spec, self.layout, self.schedule)
+
+    def count_parameters(self) -> int:
+        """Of the score network."""
+        return sum(p.numel() for p in self.network().parameters())
+
+    def evaluations_per_sample(self, given: Sequence[str]) -> float:
+        """Counted by sampling from a network that returns its input."""
+        layout = self.layout
+        zeros, cpu = torch.zeros(layout.joint_dim), torch.device("cpu")
+        identity = Standardiser(zeros, torch.ones(layout.joint_dim), zeros.bool())
+        model = ScoreModel(
+            lambda z, times, roles: z, layout, self.schedule, identity, self.spec.roles, cpu
+        )
+        latents = {name: torch.zeros(1, layout.dims[name]) for name in given}
+        wanted = [name for name in layout.names if name not in given]
+        generator = DiffusionGenerator(model, {}, self.sampling)
+        return generator.sample(Conditioning({}, latents), wanted, [0]).nfe
+
+    def job(self, data: Data, latents: LatentCache, context: RunContext) -> tuple[TrainJob, int]:
+        """The training on standardised latents; roles: paper needs complete rows."""
+        spec = self.spec
+        network = context.seeded_init(self.network, DIFFUSE.name)
+        rows, dropped = self._training_rows(latents.train, latents)
+        validation, _ = self._training_rows(latents.validation, latents)
+        if not len(rows["z"]):
+            raise DataError("stage diffuse: no training row is complete; roles: paper needs some")
+        if dropped:
+            message = f"roles: paper needs complete rows: {dropped} incomplete rows are left out"
+            context.run_dir.log("warning", stage=DIFFUSE.name, message=message)
+        key: dict[str, JsonValue] = {
+            "spec": spec.model_dump(mode="json"),
+            "dims": dict(self.layout.dims),
+            "core": code_digest("mld_core"),
+        }
+        objective = DenoisingObjective(spec, self.layout, self.schedule, network)
+        config = TrainConfig(spec.steps, spec.batch_size, spec.learning_rate, spec.ema_decay)
+        return TrainJob(DIFFUSE.name, objective, rows, validation, config, key), dropped
+
+    def _training_rows(
+        self, split: SplitLatents, latents: LatentCache
+    ) -> tuple[dict[str, Tensor], int]:
+        """Standardised rows that the spec's roles can train on, and how many are left out."""
+        present = split.present
+        usable = present.all(1) if self.spec.roles == "paper" else present.any(1)
+        z = latents.standardiser.standardise(split.z)[usable]
+        z = torch.where(latents.layout.expand(present[usable]), z, 0.0)
+        return {"z": z, "present": present[usable]}, int((~usable).sum())
+
+    def save(self, trained: TrainedWeights, latents: LatentCache, run_dir: RunDir) -> list[Path]:
+        """The network and its average, each with the standardiser."""
+        standardiser = {f"standardiser.{k}": v for k, v in vars(latents.standardiser).items()}
+        run_dir.write_tensors(run_dir.network, {**trained.weights, **standardiser})
+        run_dir.write_tensors(run_dir.ema, {**(trained.ema or {}), **standardiser})
+        return [run_dir.network, run_dir.ema]
+
+    def load(
+        self, autoencoders: Mapping[str, Autoencoder], context: RunContext
+    ) -> DiffusionGenerator:
+        """The score model with its averaged weights, on the run's device."""
+        weights = context.run_dir.read_tensors(context.run_dir.ema)
+        statistics = {key: weights.pop(f"standardiser.{key}") for key in ("mean", "std", "dead")}
+        network = context.seeded_init(self.network, DIFFUSE.name)
+        objective = DenoisingObjective(self.spec, self.layout, self.schedule, network)
+        objective.load_state_dict(weights)
+        device = torch.device(context.compute.accelerator)
+        network.to(device).eval()
+        standardiser = Standardiser(**statistics)
+        model = ScoreModel(
+            network, self.layout, self.schedule, standardiser, self.spec.roles, device
+        )
+        return DiffusionGenerator(model, autoencoders, self.sampling)
+
+
+@dataclass(frozen=True)
+class DiffusionGenerator(JointGenerator):
+    """A score network with a sampler and guidance."""
+
+    model: ScoreModel
+    decoders: Mapping[str, Autoencoder]
+    sampling: GenerateSpec
+
+    @property
+    def has_marginals(self) -> bool:  # type: ignore[override]
+        """Whether its scheme of roles teaches marginals."""
+        return self.model.has_marginals
+
+    def sample(
+        self, conditioning: Conditioning, wanted: Sequence[str], seeds: Sequence[int]
+    ) -> LatentSamples:
+        """As `sample_latents`; a sample depends on its seed and its row alone."""
+        return sample_latents(
+            self.model,
+            conditioning.latents,
+            wanted,
+            seeds,
+            self.sampling.sampler,
+            self.sampling.steps,
+            guidance_of(self.sampling.guidance),
+        )
+
+
+def guidance_of(spec: float | GuidanceSpec) -> Guidance:
+    """Guidance from a spec: one strength for both parts, or one for each."""
+    if isinstance(spec, GuidanceSpec):
+        return Guidance(spec.conditional, spec.joint, spec.interval)
+    return Guidance(float(spec), float(spec))

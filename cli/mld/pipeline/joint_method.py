@@ -1,0 +1,78 @@
+"""What models all modalities at once: mld's diffusion, or the method of a plugin."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from mld.data.loading import Data
+from mld.data.types import LatentCache
+from mld.runtime.context import RunContext
+from mld.storage.run_dir import RunDir
+from mld.training.job import TrainJob
+from mld.training.train import TrainedWeights
+from mld_core import Autoencoder
+from mld_core.diffusion.sampling import LatentSamples
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """The observed modalities of the rows to sample; empty for joint generation."""
+
+    items: Mapping[str, Shaped[Tensor, " row *item"]]
+    latents: Mapping[str, Float[Tensor, "row _"]]
+
+
+class JointGenerator(ABC):
+    """A trained joint model: samples any modalities given any others.
+
+    Args:
+        decoders: by modality, from sampled latents to items.
+        has_marginals: whether it models every subset of modalities alone.
+    """
+
+    decoders: Mapping[str, Autoencoder]
+    has_marginals: bool
+
+    @abstractmethod
+    def sample(
+        self, conditioning: Conditioning, wanted: Sequence[str], seeds: Sequence[int]
+    ) -> LatentSamples:
+        """One sample of the `wanted` modalities per seed.
+
+        ValueError if the request does not fit the model.
+        """
+
+
+class JointMethod(ABC):
+    """How a joint model is built, trained on a run's data, and loaded."""
+
+    @abstractmethod
+    def count_parameters(self) -> int:
+        """Parameters that training the model would update."""
+
+    @abstractmethod
+    def evaluations_per_sample(self, given: Sequence[str]) -> float:
+        """Network evaluations of one sample given these modalities."""
+
+    @abstractmethod
+    def job(self, data: Data, latents: LatentCache, context: RunContext) -> tuple[TrainJob, int]:
+        """The training, and how many incomplete training rows it leaves out.
+
+        DataError if no training row is left.
+        """
+
+    @abstractmethod
+    def save(self, trained: TrainedWeights, latents: LatentCache, run_dir: RunDir) -> list[Path]:
+        """Write the trained model; returns the files."""
+
+    @abstractmethod
+    def load(
+        self, autoencoders: Mapping[str, Autoencoder], context: RunContext
+    ) -> JointGenerator:
+        """The trained model of a run, in eval mode."""

@@ -1,0 +1,170 @@
+"""The method of a plugin: its joint model, trained on rows of items."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from pydantic import JsonValue
+from torch import Generator, Tensor
+
+from mld.config.sections import MethodSpec
+from mld.data.loading import Data, Rows
+from mld.data.types import LatentCache
+from mld.pipeline.joint_method import Conditioning, JointGenerator, JointMethod
+from mld.runtime.context import RunContext
+from mld.runtime.seeds import derive
+from mld.storage.digests import code_digest
+from mld.storage.run_dir import RunDir
+from mld.storage.stages import DIFFUSE
+from mld.training.job import Objective, TrainConfig, TrainJob
+from mld.training.train import TrainedWeights
+from mld_core import (
+    Autoencoder,
+    DataError,
+    JointModel,
+    Method,
+    Modality,
+    PluginError,
+    Registry,
+    SpecError,
+    plugin_call,
+)
+from mld_core.diffusion.sampling import LatentSamples
+
+
+class MethodObjective(Objective):
+    """A joint model's own loss on rows of items, augmented as for the autoencoders."""
+
+    def __init__(self, kind: str, model: JointModel, modalities: Mapping[str, Modality]) -> None:
+        super().__init__()
+        self.kind = kind
+        self.model = model
+        self.modalities = dict(modalities)
+
+    def forward(
+        self, batch: Mapping[str, Tensor], generator: Generator
+    ) -> tuple[Float[Tensor, ""], Mapping[str, Float[Tensor, ""]]]:
+        """The loss of a batch of "item/NAME" and "present"; it has no parts."""
+        present, items = batch["present"], {}
+        for index, (name, modality) in enumerate(self.modalities.items()):
+            x = batch[f"item/{name}"]
+            if self.training:
+                recorded = present[:, index].reshape(-1, *[1] * (x.ndim - 1))
+                x = torch.where(recorded, modality.augment(x, generator), x)
+            items[name] = x
+        with plugin_call(f"method {self.kind!r}: loss", passes=()):
+            loss = self.model.loss(items, present)
+        return loss.float(), {}
+
+
+@dataclass(frozen=True)
+class PluginMethod(JointMethod):
+    """Trains and loads a plugin's joint model."""
+
+    spec: MethodSpec
+    method: Method
+    modalities: Mapping[str, Modality]
+
+    @classmethod
+    def create(
+        cls, spec: MethodSpec, registry: Registry, modalities: Mapping[str, Modality]
+    ) -> PluginMethod:
+        """The method with its settings. SpecError if it cannot take the modalities."""
+        method_class = registry.method(spec.method)
+        try:
+            method = method_class(spec.config, modalities)
+        except ValueError as error:
+            raise SpecError(f"diffuse.method: {spec.method}: {error}") from error
+        return cls(spec, method, modalities)
+
+    def model(self) -> JointModel:
+        """A new joint model."""
+        autoencoders = {name: each.autoencoder() for name, each in self.modalities.items()}
+        with plugin_call(f"method {self.spec.method!r}: model", passes=()):
+            return self.method.model(autoencoders)
+
+    def count_parameters(self) -> int:
+        """Of the joint model, with its autoencoders."""
+        return sum(p.numel() for p in self.model().parameters())
+
+    def evaluations_per_sample(self, given: Sequence[str]) -> float:
+        """One pass of the model."""
+        return 1.0
+
+    def job(self, data: Data, latents: LatentCache, context: RunContext) -> tuple[TrainJob, int]:
+        """The training on items; a method may need complete rows."""
+        spec = self.spec
+        model = context.seeded_init(self.model, DIFFUSE.name)
+        rows, dropped = self._training_rows(data.train)
+        validation, _ = self._training_rows(data.validation)
+        if not len(rows["present"]):
+            raise DataError(f"method {spec.method!r} needs complete rows, and there are none")
+        if dropped:
+            message = f"method {spec.method} needs complete rows: {dropped} rows are left out"
+            context.run_dir.log("warning", stage=DIFFUSE.name, message=message)
+        plugins = (self.method, *self.modalities.values())
+        key: dict[str, JsonValue] = {
+            "spec": spec.model_dump(mode="json"),
+            "plugins": sorted(code_digest(type(plugin).__module__) for plugin in plugins),
+            "modalities": {
+                name: [modality.kind, modality.config.model_dump(mode="json"), dict(modality.facts)]
+                for name, modality in self.modalities.items()
+            },
+            "core": code_digest("mld_core"),
+            "libraries": {name: version(name) for name in self.method.libraries},
+        }
+        objective = MethodObjective(spec.method, model, self.modalities)
+        config = TrainConfig(spec.steps, spec.batch_size, spec.learning_rate)
+        return TrainJob(DIFFUSE.name, objective, rows, validation, config, key), dropped
+
+    def _training_rows(self, split: Rows) -> tuple[dict[str, Tensor], int]:
+        """The rows that the method can train on, and how many are left out."""
+        present = split.present
+        usable = present.all(1) if self.method.needs_complete else present.any(1)
+        items = {f"item/{name}": x[usable] for name, x in split.items.items()}
+        return {**items, "present": present[usable]}, int((~usable).sum())
+
+    def save(self, trained: TrainedWeights, latents: LatentCache, run_dir: RunDir) -> list[Path]:
+        """The model's weights."""
+        run_dir.write_tensors(run_dir.network, trained.weights)
+        return [run_dir.network]
+
+    def load(
+        self, autoencoders: Mapping[str, Autoencoder], context: RunContext
+    ) -> PluginGenerator:
+        """The joint model, which has autoencoders of its own."""
+        model = context.seeded_init(self.model, DIFFUSE.name)
+        weights = context.run_dir.read_tensors(context.run_dir.network)
+        MethodObjective(self.spec.method, model, self.modalities).load_state_dict(weights)
+        return PluginGenerator(self.spec.method, model.eval())
+
+
+class PluginGenerator(JointGenerator):
+    """A plugin's joint model; a sample depends on its whole batch."""
+
+    has_marginals = False
+
+    def __init__(self, kind: str, model: JointModel) -> None:
+        self.kind = kind
+        self.model = model
+        self.decoders = dict(model.autoencoders.items())  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def sample(
+        self, conditioning: Conditioning, wanted: Sequence[str], seeds: Sequence[int]
+    ) -> LatentSamples:
+        """One pass of the model. PluginError if it breaks its contract."""
+        with torch.random.fork_rng():
+            torch.manual_seed(derive(0, "draw", *seeds))
+            with plugin_call(f"method {self.kind!r}: sample", passes=()):
+                latents = self.model.sample(conditioning.items, wanted, len(seeds))
+        for name in wanted:
+            if name not in latents or len(latents[name]) != len(seeds):
+                message = f"sample did not return {len(seeds)} rows of {name!r}"
+                raise PluginError(f"method {self.kind!r}: {message}")
+        return LatentSamples({name: latents[name].float() for name in wanted}, 1.0)

@@ -1,0 +1,53 @@
+"""Provenance of a run: code, libraries and machine, and what its stages recorded."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from mld.config.spec import Spec
+from mld.runtime.context import RunContext
+from mld.storage.run_dir import RunDir
+from mld.storage.stages import PIPELINE
+from mld_core import Registry
+
+
+def provenance(
+    spec: Spec, registry: Registry, context: RunContext, command: Sequence[str]
+) -> dict[str, Any]:
+    """What provenance.json holds; `command` is the one that started the run."""
+    installed, compute = registry.installed(), context.compute
+    kinds = {spec.data.kind, spec.diffuse.method, *(m.kind for m in spec.modalities.values())}
+    return {
+        "mld": version("mld-toolkit"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "plugins": {kind: installed[kind] for kind in sorted(kinds) if kind in installed},
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "precision": compute.precision,
+        "threads": compute.threads,
+        "device": compute.accelerator,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(command),
+        **_recorded_by_stages(context.run_dir),
+    }
+
+
+def _recorded_by_stages(run_dir: RunDir) -> dict[str, Any]:
+    """Seconds of each complete stage, and the metadata of all, merged by name."""
+    seconds: dict[str, float] = {}
+    merged: dict[str, Any] = {"seconds": seconds}
+    for stage in PIPELINE:
+        if not run_dir.is_complete(stage.name):
+            continue
+        seconds[stage.name] = run_dir.stage_seconds(stage.name)
+        for name, value in run_dir.stage_metadata(stage.name).items():
+            merged[name] = {**merged.get(name, {}), **value} if isinstance(value, dict) else value
+    return merged

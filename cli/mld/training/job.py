@@ -1,0 +1,101 @@
+"""A training: the objective, its rows and its configuration."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+from jaxtyping import Float
+from pydantic import JsonValue
+from torch import Generator, Tensor, nn
+
+from mld.runtime.context import RunContext
+from mld.storage.digests import digest, source_digest, tensor_digest
+
+
+class Objective(nn.Module, ABC):
+    """A loss to minimise; the network to train is its submodule.
+
+    Buffers must change in place: the average of the weights follows the tensors that exist when
+    training starts.
+    """
+
+    @abstractmethod
+    def forward(
+        self, batch: Mapping[str, Tensor], generator: Generator
+    ) -> tuple[Float[Tensor, ""], Mapping[str, Float[Tensor, ""]]]:
+        """The loss of a batch, and its parts by modality, with the same names in every call.
+
+        Random draws come from `generator`, which is on the batch's device; dropout and the like
+        may use torch's global generator.
+        """
+
+    def sampling_weights(self, rows: Mapping[str, Tensor]) -> Float[Tensor, " row"] | None:
+        """Relative probability of drawing each training row; None for uniform sampling."""
+        return None
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Hyperparameters of a training.
+
+    Args:
+        batch_size: rows of a step, over all devices.
+        ema_decay: of the moving average of the weights; None for no average.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    ema_decay: float | None = None
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """One training, as a stage defines it and the loop runs it.
+
+    Args:
+        name: in checkpoints, events and errors: "diffuse", "autoencode/digit".
+        objective: the loss and the network; the loop trains a copy.
+        rows: training rows along the first axis of each tensor, drawn with replacement.
+        validation: held-out rows, likewise; may be empty.
+        key: what decides the weights beside `rows`, `config` and the run's compute and seed.
+    """
+
+    name: str
+    objective: Objective
+    rows: Mapping[str, Tensor]
+    validation: Mapping[str, Tensor]
+    config: TrainConfig
+    key: Mapping[str, JsonValue]
+
+    def cache_key(self, context: RunContext) -> dict[str, JsonValue]:
+        """Everything that decides the weights."""
+        return {
+            **self.key,
+            **self._content,
+            "job": self.name.partition("/")[0],
+            "config": asdict(self.config),
+            "seed": context.seed,
+            "devices": context.compute.devices,
+            "precision": context.compute.precision,
+            "threads": context.compute.threads,
+        }
+
+    def fingerprint(self, context: RunContext) -> str:
+        """Digest of the cache key and the name: a checkpoint with another one is not resumed."""
+        return digest({**self.cache_key(context), "name": self.name})
+
+    @cached_property
+    def _content(self) -> dict[str, JsonValue]:
+        sources = inspect.getfile(type(self.objective)), Path(__file__).with_name("loop.py")
+        state = self.objective.state_dict()
+        return {
+            "code": [source_digest(Path(path).read_text(encoding="utf-8")) for path in sources],
+            "shapes": {name: list(tensor.shape) for name, tensor in state.items()},
+            "rows": tensor_digest(*self.rows.values()),
+        }
