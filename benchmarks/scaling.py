@@ -16,7 +16,7 @@ import time
 import torch
 
 from mld.config.sections import DiffuseSpec, ResidualMLPSpec
-from mld.pipeline.diffuse import Denoising, build_network
+from mld.pipeline.diffusion_method import DenoisingObjective, build_network
 from mld_core.diffusion.guidance import Guidance
 from mld_core.diffusion.latent_layout import LatentLayout
 from mld_core.diffusion.roles import conditioning_subsets
@@ -35,7 +35,7 @@ def measure(modalities: int) -> dict[str, float]:
     spec = DiffuseSpec(network=ResidualMLPSpec(width=256, depth=4))
     schedule = VPSchedule()
     network = build_network(spec, layout, schedule)
-    objective = Denoising(spec, layout, schedule, network)
+    objective = DenoisingObjective(spec, layout, schedule, network)
     adam = torch.optim.Adam(objective.parameters(), 1e-3)
     generator = torch.Generator().manual_seed(0)
     rows = {

@@ -83,9 +83,9 @@ def finish(write_run: Callable[..., RunDir]) -> Callable[[Bench, Cell, float], N
         scores = run_dir.read_json(run_dir.metrics)
         scores["joint_coherence"]["value"] = coherence
         run_dir.write_json(run_dir.metrics, scores)
-        run_dir.finish("diffuse", {}, [], 12.5, {"parameters": 1000})
+        run_dir.mark_complete("diffuse", {}, [], 12.5, {"parameters": {"diffuse": 1000}})
         for stage in ("data", "autoencode", "latents", "generate", "evaluate", "report"):
-            run_dir.finish(stage, {}, [], 1.0)
+            run_dir.mark_complete(stage, {}, [], 1.0)
 
     return finish
 

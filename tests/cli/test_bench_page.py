@@ -19,7 +19,7 @@ from mld.bench.leaderboard import write_leaderboard
 from mld.bench.suite import SuiteSpec, load_suite
 from mld.bench.tables import NOTHING, difference_table, groups_of, main_table, overall_table
 from mld.reporting.charts import Point, Series, scatter_chart
-from mld.storage.run_dir import STAGES
+from mld.storage.stages import STAGE_NAMES
 
 BASE = """
 name: base
@@ -89,8 +89,8 @@ def suite(tmp_path: Path) -> Callable[..., Suite]:
                 run_dir = bench.run_dir(cell)
                 run_dir.write_json(run_dir.metrics, scores(at.modalities, *figures[key(at)]))
                 run_dir.write_json(run_dir.provenance, {"mld": "0.1.0", "device": "cpu"})
-                for stage in STAGES:
-                    run_dir.finish(stage, {}, [], 1.0, {"parameters": 100})
+                for stage in STAGE_NAMES:
+                    run_dir.mark_complete(stage, {}, [], 1.0, {"parameters": {"diffuse": 100}})
         bench.freeze(cells)
         return bench, told.told, cells
 

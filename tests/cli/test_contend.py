@@ -115,7 +115,7 @@ def test_what_goes_wrong_is_told(
     with pytest.raises(error, match=message):
         run(told(RELAY, *SMALL[1:3], override), RunDir(tmp_path / "run"), registry)
     # What can be known at once is said before anything is trained.
-    assert RunDir(tmp_path / "run").has("autoencode") is (error is PluginError)
+    assert RunDir(tmp_path / "run").is_complete("autoencode") is (error is PluginError)
 
 
 def test_incomplete_rows_train_or_are_counted(
@@ -125,7 +125,7 @@ def test_incomplete_rows_train_or_are_counted(
     for fail, dropped in ("", False), ("incomplete", True):
         run_dir = RunDir(tmp_path / f"run{fail}")
         run(told(RELAY, *SMALL[1:3], gaps, f"diffuse.fail={fail!r}"), run_dir, registry)
-        assert bool(run_dir.facts_of("diffuse")["dropped"]) is dropped
+        assert bool(run_dir.stage_metadata("diffuse")["dropped"]) is dropped
 
 
 @pytest.mark.parametrize(

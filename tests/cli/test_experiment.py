@@ -20,7 +20,8 @@ from mld.config.sections import GuidanceSpec
 from mld.config.spec import Spec, load_spec
 from mld.inference.trained_run import load
 from mld.pipeline.run import report, run
-from mld.storage.run_dir import STAGES, RunDir
+from mld.storage.run_dir import RunDir
+from mld.storage.stages import STAGE_NAMES
 from mld_core import DataError, NumericalError, Registry, RunDirError, SpecError
 
 PLUGINS = Path(__file__).parent / "plugins"
@@ -78,7 +79,7 @@ def states(run_dir: RunDir) -> dict[str, str]:
 
 def test_the_run_has_everything_a_run_should_have(done: Path) -> None:
     run_dir = RunDir(done)
-    assert states(run_dir) == dict.fromkeys(STAGES, "finished")
+    assert states(run_dir) == dict.fromkeys(STAGE_NAMES, "finished")
     scores = json.loads(run_dir.metrics.read_text())
     assert scores["schema_version"] == 1
     assert set(scores["modalities"]) == {"left", "right", "third"}
@@ -232,7 +233,7 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bits(
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert not RunDir(out).has(job.partition("/")[0])
+    assert not RunDir(out).is_complete(job.partition("/")[0])
     subprocess.run(command, env=environment, check=True, capture_output=True)
     for name in (
         "diffusion/network.safetensors",
@@ -312,7 +313,7 @@ def test_a_folder_that_is_no_finished_run_is_refused(
 ) -> None:
     with pytest.raises(RunDirError, match=r"no spec\.yaml"):
         load(tmp_path, registry)
-    copy.redo("diffuse")
+    copy.invalidate_from("diffuse")
     with pytest.raises(RunDirError, match="has not finished stage diffuse: carry on with `mld run"):
         load(copy.path, registry)
 
@@ -405,9 +406,9 @@ def test_bad_data_leave_no_trace(tmp_path: Path, registry: Registry) -> None:
 def test_nan_in_training_stops_with_its_place_and_keeps_the_checkpoint(
     told: Callable[..., Spec], registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mld.pipeline.diffuse import Denoising
+    from mld.pipeline.diffusion_method import DenoisingObjective
 
-    plain = Denoising.forward
+    plain = DenoisingObjective.forward
 
     def poisoned(self: Any, batch: Any, generator: Any) -> Any:
         loss, parts = plain(self, batch, generator)
@@ -418,12 +419,12 @@ def test_nan_in_training_stops_with_its_place_and_keeps_the_checkpoint(
         return loss, parts
 
     poisoned.calls = 0  # type: ignore[attr-defined]
-    monkeypatch.setattr(Denoising, "forward", poisoned)
+    monkeypatch.setattr(DenoisingObjective, "forward", poisoned)
     out = RunDir(tmp_path / "out")
     with pytest.raises(NumericalError, match=r"diffuse, update \d+: the loss of right \(nan\)"):
         run(told(), out, registry)
-    assert out.has("latents")
-    assert not out.has("diffuse")
+    assert out.is_complete("latents")
+    assert not out.is_complete("diffuse")
 
 
 @pytest.mark.parametrize("empty", ["validation", "test"])

@@ -15,19 +15,20 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from mld.runtime.compute import Compute, resolve, using
+from mld.runtime.compute import Compute, resolve, torch_threads
 from mld.runtime.progress import progress
 from mld.runtime.seeds import derive
 from mld.storage.run_dir import RunDir
 from mld.training import train as loop
+from mld.training.job import Objective, TrainConfig
 from mld.training.loop import learning_rate
-from mld.training.train import Objective, Settings, Trained, train
+from mld.training.train import TrainedWeights, train
 from mld_core.diffusion.ema import EMA
 from mld_core.errors import NumericalError, RunDirError, SpecError
 
 JOB = "autoencode/digit"
 ONE = Compute("cpu", 1, "32-true", 1)
-SETTINGS = Settings(steps=30, batch_size=16, learning_rate=0.01, ema=0.9, seed=3)
+SETTINGS = TrainConfig(steps=30, batch_size=16, learning_rate=0.01, ema=0.9, seed=3)
 
 
 class Regression(Objective):
@@ -102,10 +103,10 @@ def rows(count: int = 200) -> dict[str, Tensor]:
 def fit(
     path: Path,
     objective: Objective | None = None,
-    settings: Settings = SETTINGS,
+    settings: TrainConfig = SETTINGS,
     compute: Compute = ONE,
     interval: float = 1e9,
-) -> Trained:
+) -> TrainedWeights:
     return train(
         JOB,
         objective or Regression(),
@@ -118,7 +119,7 @@ def fit(
     )
 
 
-def same(one: Trained, other: Trained) -> bool:
+def same(one: TrainedWeights, other: TrainedWeights) -> bool:
     """Whether two trainings agree in every bit."""
     pairs = [(one.weights, other.weights), (one.ema or {}, other.ema or {})]
     return all(
@@ -145,7 +146,7 @@ def test_it_is_adam_with_warm_up_cosine_clipping_and_an_average(tmp_path: Path) 
     adam = torch.optim.Adam(objective.parameters(), betas=(0.9, 0.999), fused=True)
     ema = EMA(objective.state_dict(), 0.9)
     clipped = 0
-    with using(ONE):  # Adam makes much of the last bits, which more threads would change
+    with torch_threads(ONE):  # Adam makes much of the last bits, which more threads would change
         for update in range(60):
             generator = Generator().manual_seed(derive(3, JOB, update, 0, "draws"))
             chosen = torch.randint(200, (16,), generator=generator)
@@ -215,7 +216,7 @@ def test_the_surroundings_are_left_as_they_were(tmp_path: Path) -> None:
     torch.rand(1)  # not the state in which another test's training ended
     state = torch.get_rng_state()
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with using(replace(ONE, threads=3)):
+    with torch_threads(replace(ONE, threads=3)):
         fit(tmp_path, objective)
         assert torch.get_num_threads() == 3
     assert torch.equal(torch.get_rng_state(), state)
@@ -407,7 +408,7 @@ def test_auto_is_what_the_machine_has() -> None:
     asked = {"accelerator": "cpu", "devices": 2, "precision": "32-true", "threads": 4}
     assert resolve(SimpleNamespace(**asked)) == Compute("cpu", 2, "32-true", 4)
     before = torch.get_num_threads()
-    with using(Compute("cpu", 1, "32-true", before + 1)):
+    with torch_threads(Compute("cpu", 1, "32-true", before + 1)):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
 

@@ -12,7 +12,8 @@ import torch
 
 from mld.storage.digests import digest
 from mld.storage.files import atomic_write
-from mld.storage.run_dir import STAGES, RunDir
+from mld.storage.run_dir import RunDir
+from mld.storage.stages import STAGE_NAMES
 from mld_core.errors import RunDirError
 
 MADE_FROM = {"spec": {"steps": 10, "network": {"width": 512}}, "inputs": ["abc"]}
@@ -28,7 +29,7 @@ def finished(run_dir: RunDir) -> RunDir:
     """A run whose stage "diffuse" is done."""
     run_dir.write_tensors(run_dir.network, {"weight": torch.arange(6.0).reshape(2, 3)})
     run_dir.write_json(run_dir.metrics, {"value": 1})
-    run_dir.finish("diffuse", MADE_FROM, [run_dir.network, run_dir.metrics], 1.5, {"rows": 4})
+    run_dir.mark_complete("diffuse", MADE_FROM, [run_dir.network, run_dir.metrics], 1.5, {"rows": 4})
     return run_dir
 
 
@@ -39,7 +40,7 @@ def flip_bit(path: Path, at: int) -> None:
 
 
 def test_a_run_directory_makes_nothing_until_something_is_written(run_dir: RunDir) -> None:
-    assert not run_dir.finished("data", {})
+    assert not run_dir.is_current("data", {})
     assert run_dir.read_events() == []
     assert pickle.loads(pickle.dumps(run_dir)) == run_dir
     assert not run_dir.path.exists()
@@ -55,27 +56,27 @@ def test_importing_it_loads_neither_torch_nor_fabric() -> None:
 
 
 def test_a_finished_stage_is_read_back(finished: RunDir) -> None:
-    assert finished.finished("diffuse", MADE_FROM)
-    assert finished.finished("diffuse", json.loads(json.dumps(MADE_FROM)))
-    assert finished.facts_of("diffuse") == {"rows": 4}
-    assert finished.seconds_of("diffuse") == 1.5
-    assert finished.digest("diffuse") == digest(MADE_FROM)
+    assert finished.is_current("diffuse", MADE_FROM)
+    assert finished.is_current("diffuse", json.loads(json.dumps(MADE_FROM)))
+    assert finished.stage_metadata("diffuse") == {"rows": 4}
+    assert finished.stage_seconds("diffuse") == 1.5
+    assert finished.stage_digest("diffuse") == digest(MADE_FROM)
 
 
 def test_what_follows_can_demand_a_stage(finished: RunDir) -> None:
-    assert finished.has("diffuse")
-    finished.demand("diffuse")
-    finished.demand_same("diffuse", MADE_FROM)
+    assert finished.is_complete("diffuse")
+    finished.verify_stage("diffuse")
+    finished.check_fingerprint("diffuse", MADE_FROM)
     with pytest.raises(
         RunDirError, match="has not finished stage evaluate: carry on with `mld run`"
     ):
-        finished.demand("evaluate")
+        finished.verify_stage("evaluate")
 
 
 def test_a_changed_spec_is_told_key_by_key(finished: RunDir) -> None:
     changed = {"spec": {"steps": 20, "network": {"width": 512}, "ema": None}, "inputs": ["abc"]}
     with pytest.raises(RunDirError) as error:
-        finished.finished("diffuse", changed)
+        finished.is_current("diffuse", changed)
     assert str(error.value) == (
         f"stage diffuse of {finished.path} was made by another spec:\n"
         "  spec.ema: nothing -> null\n"
@@ -92,11 +93,11 @@ def test_every_corrupted_byte_is_noticed(finished: RunDir, name: str) -> None:
     for at in range(0, len(intact), 7):
         flip_bit(path, at)
         with pytest.raises(RunDirError, match=rf"{name} is not as .*--from-stage diffuse"):
-            finished.finished("diffuse", MADE_FROM)
+            finished.is_current("diffuse", MADE_FROM)
         path.write_bytes(intact)
     path.unlink()
     with pytest.raises(RunDirError, match=rf"{name} is missing: .*--from-stage diffuse"):
-        finished.finished("diffuse", MADE_FROM)
+        finished.is_current("diffuse", MADE_FROM)
 
 
 def test_every_corrupted_byte_of_a_marker_is_noticed(finished: RunDir) -> None:
@@ -107,10 +108,10 @@ def test_every_corrupted_byte_of_a_marker_is_noticed(finished: RunDir) -> None:
         if path.read_bytes().split() == intact.split():
             continue  # a space for a line end changes nothing
         with pytest.raises(RunDirError, match=r"diffuse\.json is corrupt.*--from-stage diffuse"):
-            finished.facts_of("diffuse")
+            finished.stage_metadata("diffuse")
     path.write_bytes(intact[:40])
     with pytest.raises(RunDirError, match=r"diffuse\.json is corrupt"):
-        finished.finished("diffuse", MADE_FROM)
+        finished.is_current("diffuse", MADE_FROM)
 
 
 def test_tensors_come_back_as_they_were(run_dir: RunDir) -> None:
@@ -152,7 +153,7 @@ def test_a_tensor_file_notices_by_itself_what_befalls_it(run_dir: RunDir) -> Non
 
 def test_json_errors_name_the_stage_to_redo(run_dir: RunDir) -> None:
     with pytest.raises(RunDirError, match=r"digit\.json is missing: .*--from-stage data"):
-        run_dir.read_json(run_dir.facts("digit"))
+        run_dir.read_json(run_dir.modality_facts("digit"))
     run_dir.write_text(run_dir.metrics, '{"value": ')
     with pytest.raises(RunDirError, match=r"metrics\.json is corrupt: .*--from-stage evaluate"):
         run_dir.read_json(run_dir.metrics)
@@ -176,12 +177,12 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
 
 
 def test_redo_forgets_a_stage_and_all_after_it(run_dir: RunDir) -> None:
-    for stage in STAGES:
-        run_dir.finish(stage, {}, [], 0.0)
+    for stage in STAGE_NAMES:
+        run_dir.mark_complete(stage, {}, [], 0.0)
     for job in ("autoencode/digit", "diffuse", "classify/digit"):
         run_dir.write_tensors(run_dir.checkpoint(job), {"weight": torch.zeros(1)})
-    run_dir.redo("latents")
-    left = [stage for stage in STAGES if run_dir.finished(stage, {})]
+    run_dir.invalidate_from("latents")
+    left = [stage for stage in STAGE_NAMES if run_dir.is_current(stage, {})]
     assert left == ["data", "autoencode"]
     kept = [path.name for path in (run_dir.path / "checkpoints").iterdir()]
     assert kept == ["autoencode.digit.safetensors"]

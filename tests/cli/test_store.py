@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mld.storage.weight_store import Store
+from mld.storage.weight_store import WeightStore
 from mld.training.modality_networks import train_all
 from mld_core.errors import RunDirError
 
@@ -17,7 +17,7 @@ KEY = {"kind": "image", "config": {"size": 16}, "seed": 0}
 
 
 def test_weights_are_found_under_their_own_key_alone(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = WeightStore(tmp_path)
     weights = {"weight": torch.randn(3, 2)}
     with store.entry(KEY) as entry:
         assert not entry.found
@@ -25,7 +25,7 @@ def test_weights_are_found_under_their_own_key_alone(tmp_path: Path) -> None:
             entry.read()
         entry.write(weights, {"steps": "10"})
         assert entry.found
-    with Store(tmp_path).entry(dict(reversed(KEY.items()))) as entry:
+    with WeightStore(tmp_path).entry(dict(reversed(KEY.items()))) as entry:
         assert entry.found
         assert torch.equal(entry.read()["weight"], weights["weight"])
     with store.entry({**KEY, "seed": 1}) as entry:
@@ -33,7 +33,7 @@ def test_weights_are_found_under_their_own_key_alone(tmp_path: Path) -> None:
 
 
 def test_a_corrupt_entry_is_removed_with_a_warning(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = WeightStore(tmp_path)
     with store.entry(KEY) as entry:
         entry.write({"weight": torch.randn(3, 2)}, {})
     (path,) = tmp_path.rglob("*.safetensors")
@@ -59,7 +59,7 @@ def test_the_same_key_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
         command = [sys.executable, "-c", told, str(tmp_path), str(key)]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
-    with Store(tmp_path).entry({"a": 1}) as entry:
+    with WeightStore(tmp_path).entry({"a": 1}) as entry:
         waiting = ask(1)
         assert ask(2).communicate(timeout=60)[0] == "False\n"
         entry.write({"weight": torch.zeros(1)}, {})
@@ -69,22 +69,22 @@ def test_the_same_key_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
 
 def test_the_default_store_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLD_STORE", "~/elsewhere")
-    assert Store.default().root == Path(os.path.expanduser("~/elsewhere"))
+    assert WeightStore.default().root == Path(os.path.expanduser("~/elsewhere"))
     monkeypatch.delenv("MLD_STORE")
-    assert Store.default().root.name == "mld"
+    assert WeightStore.default().root.name == "mld"
 
 
 def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(RunDirError, match=r"cannot be written .* set MLD_STORE"),
-        Store(tmp_path / "file").entry(KEY),
+        WeightStore(tmp_path / "file").entry(KEY),
     ):
         pass
 
 
 def test_what_another_run_trains_is_left_for_later(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = WeightStore(tmp_path)
     taken: list[str] = []
 
     class Own:

@@ -167,7 +167,7 @@ def row_of(bench: Bench, cell: Cell) -> tuple[Row, dict[str, tuple[float, float]
     row["nfe"] = scores["nfe"].get("joint")
     row["seconds_per_sample"] = scores["seconds_per_sample"].get("joint")
     row["training_seconds"] = _training_seconds(run_dir)
-    row["parameters"] = run_dir.facts_of("diffuse")["parameters"]
+    row["parameters"] = run_dir.stage_metadata("diffuse")["parameters"]["diffuse"]
     return row, intervals
 
 
@@ -180,7 +180,7 @@ def _training_seconds(run_dir: RunDir) -> float | None:
     stored = any(event["event"] == "store" and event["job"] == "diffuse" for event in events)
     begun = [event for event in events if event.get("stage") == "diffuse"]
     attempts = sum(event.get("state") == "started" for event in begun)
-    return None if stored or attempts > 1 else run_dir.seconds_of("diffuse")
+    return None if stored or attempts > 1 else run_dir.stage_seconds("diffuse")
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

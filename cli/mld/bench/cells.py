@@ -90,7 +90,7 @@ class Bench:
         """What has become of a cell."""
         if cell.fault:
             return "failed"
-        if self.run_dir(cell).has("report"):
+        if self.run_dir(cell).is_complete("report"):
             return "done"
         return "failed" if self._failure(cell).is_file() else "open"
 

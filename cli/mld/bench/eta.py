@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from mld.bench.cells import Bench, Cell
-from mld.storage.run_dir import STAGES
+from mld.storage.stages import STAGE_NAMES
 
 RATE = 8000
 """Rows a second that one thread trains on, roughly, before anything has been measured."""
@@ -22,7 +22,7 @@ class Forecast:
         self._took: dict[tuple[object, ...], list[float]] = {}
         for cell in cells:
             if bench.state(cell) == "done":
-                self.add(cell, sum(map(bench.run_dir(cell).seconds_of, STAGES)))
+                self.add(cell, sum(map(bench.run_dir(cell).stage_seconds, STAGE_NAMES)))
 
     @property
     def measured(self) -> bool:

@@ -28,7 +28,8 @@ from mld.config.yaml_document import dump_yaml
 from mld.reporting.charts import Dot
 from mld.reporting.html import environment
 from mld.reporting.number_format import format_number
-from mld.storage.run_dir import STAGES, RunDir
+from mld.storage.run_dir import RunDir
+from mld.storage.stages import STAGE_NAMES
 
 SHOWN = 12
 """With more variants than this, tables alone tell their figures, and not tracks or heat too."""
@@ -214,5 +215,7 @@ def _facts(bench: Bench, groups: Sequence[Group]) -> dict[str, Any]:
     runs = [RunDir(bench.path / "cells" / key) for key in dict.fromkeys(keys)]
     facts = runs[0].read_json(runs[0].provenance)
     names = ("mld", "python", "torch", "platform", "processor", "device", "precision", "threads")
-    seconds = sum(run.seconds_of(stage) for run in runs for stage in STAGES if run.has(stage))
+    seconds = sum(
+        run.stage_seconds(stage) for run in runs for stage in STAGE_NAMES if run.is_complete(stage)
+    )
     return {**{name: facts[name] for name in names if name in facts}, "seconds": seconds}

@@ -116,7 +116,7 @@ def information(
     estimates = loaded.information(of or (), rows=rows, seed=seed)
     result = to_dict(estimates, loaded.model, file_digest(run_dir.ema))
     run_dir.write_json(run_dir.information, result)
-    written = report(run_dir) if run_dir.has("evaluate") else run_dir.information
+    written = report(run_dir) if run_dir.is_complete("evaluate") else run_dir.information
     if as_json:
         typer.echo(json.dumps(result))
         return

@@ -37,12 +37,13 @@ def run(
 ) -> None:
     """Train and evaluate an experiment; re-run the same command to resume."""
     from mld.config.spec import load_spec
-    from mld.storage.run_dir import STAGES, RunDir
+    from mld.storage.run_dir import RunDir
+    from mld.storage.stages import STAGE_NAMES
     from mld_core import did_you_mean
 
-    if from_stage is not None and from_stage not in STAGES:
-        hint = did_you_mean(from_stage, STAGES)
-        raise typer.BadParameter(f"no stage {from_stage!r} (stages: {', '.join(STAGES)}){hint}")
+    if from_stage is not None and from_stage not in STAGE_NAMES:
+        hint = did_you_mean(from_stage, STAGE_NAMES)
+        raise typer.BadParameter(f"no stage {from_stage!r} (stages: {', '.join(STAGE_NAMES)}){hint}")
     registry = context.obj.registry()
     experiment = load_spec(spec, registry, set_ or [])
     if dry_run:

@@ -15,12 +15,15 @@ from pydantic import BaseModel, JsonValue
 from torch import Tensor, nn
 
 from mld.conformance.check import Skipped, demand, skip
-from mld.evaluation.evaluator import Classification
-from mld.pipeline.autoencode import Reconstruction
+from mld.evaluation.evaluator import ClassificationObjective
+from mld.pipeline.autoencode import ReconstructionObjective
 from mld.runtime.compute import Compute
+from mld.runtime.context import RunContext
 from mld.runtime.seeds import derive
 from mld.storage.run_dir import RunDir
-from mld.training.train import Objective, Settings, train
+from mld.storage.weight_store import WeightStore
+from mld.training.job import Objective, TrainConfig, TrainJob
+from mld.training.train import train
 from mld_core import Autoencoder, Classifier, Dataset, Modality, Split, SplitName
 
 CLASSES = 10
@@ -177,7 +180,7 @@ class ModalitySubject(Subject):
         autoencoder = self.autoencoder(*parts)
         if not any(p.requires_grad for p in autoencoder.parameters()):
             return autoencoder
-        objective = Reconstruction(self.plugin_class.kind, self.modality, autoencoder)
+        objective = ReconstructionObjective(self.plugin_class.kind, self.modality, autoencoder)
         learn(objective, {"x": x}, steps)
         return autoencoder.eval()
 
@@ -198,7 +201,7 @@ class ModalitySubject(Subject):
     def trained_classifier(self) -> Classifier:
         """A classifier after 300 steps."""
         classifier = self.classifier()
-        objective = Classification(self.plugin_class.kind, self.modality, classifier)
+        objective = ClassificationObjective(self.plugin_class.kind, self.modality, classifier)
         learn(objective, {"x": self.items["train"], "label": self.labels("train")}, 300)
         return classifier.eval()
 
@@ -266,9 +269,12 @@ def learn(
     objective: Objective, rows: dict[str, Tensor], steps: int, ema: float | None = None
 ) -> None:
     """Train an objective in place, in the loop that every run uses."""
+    config = TrainConfig(steps, 64, 1e-3, ema)
+    no_rows = {name: tensor[:0] for name, tensor in rows.items()}
+    job = TrainJob("check", objective, rows, no_rows, config, {})
     with TemporaryDirectory() as folder:
-        settings = Settings(steps, 64, 1e-3, ema, SEED)
-        trained = train("check", objective, rows, None, settings, COMPUTE, RunDir(Path(folder)))
+        store = WeightStore(Path(folder))
+        trained = train(job, RunContext(RunDir(Path(folder)), store, COMPUTE, SEED))
     objective.load_state_dict(dict(trained.ema or trained.weights))
 
 

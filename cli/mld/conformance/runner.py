@@ -31,7 +31,7 @@ from mld.conformance.checks import (
     side_effects,
 )
 from mld.conformance.fixtures import COMPUTE, DatasetSubject, ModalitySubject, Subject
-from mld.runtime.compute import using
+from mld.runtime.compute import torch_threads
 from mld_core import Dataset, Modality, Registry, SpecError
 
 FAMILIES = (
@@ -65,7 +65,7 @@ LATENT_DIM = 16
 
 LONGEST_REASON = 400
 Plugin = TypeVar("Plugin", type[Modality], type[Dataset])
-Settings = Mapping[str, Any] | BaseModel | None
+PluginSettings = Mapping[str, Any] | BaseModel | None
 Tell = Callable[[Record], None]
 
 
@@ -107,7 +107,7 @@ class Kit:
         return records
 
     def _outcome(self, check: Check) -> tuple[Any, str]:
-        with TemporaryDirectory() as folder, using(COMPUTE), torch.random.fork_rng([]):
+        with TemporaryDirectory() as folder, torch_threads(COMPUTE), torch.random.fork_rng([]):
             torch.manual_seed(0)
             self.subject.folder = Path(folder)
             try:
@@ -123,7 +123,7 @@ class Kit:
 
 def check_modality(
     plugin: str | type[Modality],
-    config: Settings = None,
+    config: PluginSettings = None,
     slow: bool = False,
     with_: str | type[Modality] | None = None,
     known_failures: Mapping[str, str] | None = None,
@@ -149,7 +149,7 @@ def check_modality(
 
 def check_dataset(
     plugin: str | type[Dataset],
-    config: Settings = None,
+    config: PluginSettings = None,
     modalities: Mapping[str, str | type[Modality] | Modality] | None = None,
     known_failures: Mapping[str, str] | None = None,
     registry: Registry | None = None,
@@ -172,7 +172,7 @@ def check_dataset(
 
 def modality_subject(
     plugin: str | type[Modality],
-    config: Settings = None,
+    config: PluginSettings = None,
     with_: str | type[Modality] | None = None,
     registry: Registry | None = None,
 ) -> ModalitySubject:
@@ -185,7 +185,7 @@ def modality_subject(
 
 def dataset_subject(
     plugin: str | type[Dataset],
-    config: Settings = None,
+    config: PluginSettings = None,
     modalities: Mapping[str, str | type[Modality] | Modality] | None = None,
     registry: Registry | None = None,
 ) -> DatasetSubject:
@@ -227,7 +227,9 @@ def counted(records: Iterable[Record]) -> dict[str, int]:
     return {"run": by.total() - by["skipped"], **{status: by[status] for status in statuses}}
 
 
-def _sorted(plugin_class: type[Dataset], config: Settings) -> tuple[Settings, dict[str, Settings]]:
+def _sorted(
+    plugin_class: type[Dataset], config: PluginSettings
+) -> tuple[PluginSettings, dict[str, PluginSettings]]:
     """What is meant for the dataset itself, and what for the modality of each column."""
     if config is None or isinstance(config, BaseModel):
         return config, {}
@@ -239,7 +241,7 @@ def _sorted(plugin_class: type[Dataset], config: Settings) -> tuple[Settings, di
     return {name: told for name, told in config.items() if name not in of_columns}, of_columns
 
 
-def _unfitted(registry: Registry, told: str | type[Modality], config: Settings) -> Modality:
+def _unfitted(registry: Registry, told: str | type[Modality], config: PluginSettings) -> Modality:
     plugin_class = registry.modality(told) if isinstance(told, str) else told
     return plugin_class(_configured(plugin_class, config))
 
@@ -248,7 +250,7 @@ def _knows(registry: Registry, kind: str) -> bool:
     return kind in registry.kinds and registry.entry(kind).role == "modality"
 
 
-def _configured(plugin_class: type[Modality] | type[Dataset], config: Settings) -> Any:
+def _configured(plugin_class: type[Modality] | type[Dataset], config: PluginSettings) -> Any:
     """An instance of the class's Config. SpecError says what does not fit."""
     if isinstance(config, BaseModel):
         return config

@@ -1,4 +1,4 @@
-"""Who judges a modality's samples: its classifier, trained here, and its real test items."""
+"""Evaluation of one modality's samples: its classifier, trained here, and its real test items."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from torch.nn.functional import cross_entropy
 
 from mld.config.sections import EvaluateSpec
 from mld.data.encoding import decode, encode
-from mld.data.loading import Data
+from mld.data.loading import Data, Rows
 from mld.runtime.context import RunContext
 from mld.storage.digests import tensor_digest
-from mld.training.modality_networks import ModalityObjective, ModalityTraining
+from mld.storage.stages import EVALUATE
+from mld.training.modality_networks import ModalityObjective, modality_job, train_all
 from mld_core import Autoencoder, Classifier, Modality
 
-BATCH = 512
+CLASSIFY_BATCH_SIZE = 512
 
 
-class Classification(ModalityObjective):
+class ClassificationObjective(ModalityObjective):
     """Cross entropy of labelled items."""
 
     network: Classifier
@@ -35,15 +36,15 @@ class Classification(ModalityObjective):
 
 @dataclass(frozen=True)
 class ModalityEvaluator:
-    """What one modality's items are judged by, and how its real test items fare.
+    """A modality's classifier and features, with its real and reconstructed test items.
 
     Args:
-        predict: items to class indices; None without labels.
-        features: items to the space of the Frechet distance.
-        extractor: what the features are, with its hash.
-        test: the recorded test items, `labels` beside them, −1 where unknown.
-        reconstructions: the same items through the autoencoder.
-        index: the modality's column in `present`.
+        classifier: None without labels.
+        latent_dim: of the autoencoder.
+        extractor: what `features` are, with a hash.
+        test: the recorded test items.
+        labels: of these, −1 where unknown.
+        reconstructions: the same items, encoded and decoded.
     """
 
     classifier: Classifier | None
@@ -56,16 +57,18 @@ class ModalityEvaluator:
 
     @torch.no_grad()
     def predict(self, x: Shaped[Tensor, " row *item"]) -> Int64[Tensor, " row"]:
-        """The class that each item shows; only with labels."""
+        """The class of each item; only with labels."""
         assert self.classifier is not None
-        return torch.cat([self.classifier(part).argmax(1) for part in x.split(BATCH)])
+        batches = x.split(CLASSIFY_BATCH_SIZE)
+        return torch.cat([self.classifier(batch).argmax(1) for batch in batches])
 
     @torch.no_grad()
     def features(self, x: Shaped[Tensor, " row *item"]) -> Float[Tensor, "row feature"]:
-        """The classifier's features; without labels the latents of the items, encoded again."""
+        """The classifier's features; without labels, the items' latents."""
         if self.classifier is None:
             return encode(self.autoencoder, x, self.latent_dim)
-        return torch.cat([self.classifier.features(part).float() for part in x.split(BATCH)])
+        batches = x.split(CLASSIFY_BATCH_SIZE)
+        return torch.cat([self.classifier.features(batch).float() for batch in batches])
 
 
 def build_evaluator(
@@ -76,46 +79,45 @@ def build_evaluator(
     data: Data,
     context: RunContext,
 ) -> ModalityEvaluator:
-    """The witness of one modality, its classifier trained if there are labels."""
+    """The evaluator of one modality, its classifier trained if there are labels."""
     index = list(data.test.items).index(name)
-    recorded = data.test.present[:, index]
-    test = data.test.items[name][recorded]
-    labels = data.test.labels
-    labels = torch.full((len(test),), -1) if labels is None else labels[recorded]
-    classifier, extractor = (
-        None,
-        f"latents of {tensor_digest(*autoencoder.state_dict().values())[:12]}",
-    )
+    present, labels = data.test.present[:, index], data.test.labels
+    test = data.test.items[name][present]
+    classifier = None
     if data.classes:
-        classifier = _classifier(name, index, modality, spec, data, context)
+        classifier = _train_classifier(name, index, modality, spec, data, context)
         extractor = tensor_digest(*classifier.state_dict().values())[:12]
-    reconstructions = test
-    if len(test):
-        z = encode(autoencoder, test, modality.config.latent_dim)
-        reconstructions = decode(autoencoder, z)
+    else:
+        extractor = f"latents of {tensor_digest(*autoencoder.state_dict().values())[:12]}"
+    latent_dim = modality.config.latent_dim
+    reconstructions = (
+        decode(autoencoder, encode(autoencoder, test, latent_dim)) if len(test) else test
+    )
     return ModalityEvaluator(
-        classifier,
-        autoencoder,
-        modality.config.latent_dim,
-        extractor,
-        test,
-        labels,
-        reconstructions,
+        classifier=classifier,
+        autoencoder=autoencoder,
+        latent_dim=latent_dim,
+        extractor=extractor,
+        test=test,
+        labels=torch.full((len(test),), -1) if labels is None else labels[present],
+        reconstructions=reconstructions,
     )
 
 
-def _classifier(
+def _train_classifier(
     name: str, index: int, modality: Modality, spec: EvaluateSpec, data: Data, context: RunContext
 ) -> Classifier:
-    classifier = context.fresh(lambda: modality.classifier(len(data.classes)), "judge", name)
-    rows = {}
-    for split in ("train", "validation"):
-        own = data.split(split)
-        assert own.labels is not None
-        use = own.present[:, index] & (own.labels >= 0)
-        rows[split] = {"x": own.items[name][use], "label": own.labels[use]}
-    apprentice = Classification(name, modality, classifier)
-    ModalityTraining("classify", apprentice, rows["train"], rows["validation"], spec).take(context)
+    """The modality's classifier, trained on labelled items and written to the run directory."""
+
+    def labelled(split: Rows) -> dict[str, Tensor]:
+        assert split.labels is not None
+        usable = split.present[:, index] & (split.labels >= 0)
+        return {"x": split.items[name][usable], "label": split.labels[usable]}
+
+    classifier = context.seeded_init(lambda: modality.classifier(len(data.classes)), "judge", name)
+    objective = ClassificationObjective(name, modality, classifier)
+    rows, validation = labelled(data.train), labelled(data.validation)
+    train_all([modality_job(EVALUATE.job, objective, rows, validation, spec)], context)
     run_dir = context.run_dir
     run_dir.write_tensors(run_dir.classifier(name), classifier.state_dict())
     return classifier

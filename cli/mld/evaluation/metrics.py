@@ -1,4 +1,4 @@
-"""The table of scores: what metrics.json holds."""
+"""The evaluation of a run's samples: the contents of metrics.json."""
 
 from __future__ import annotations
 
@@ -16,213 +16,221 @@ from mld.data.loading import Data
 from mld.data.types import SubsetSamples, subset_key
 from mld.evaluation.evaluator import ModalityEvaluator
 from mld.runtime.seeds import derive
-from mld_core import Autoencoder, Metric, Modality, PluginError
+from mld_core import Autoencoder, Metric, Modality, plugin_call
 from mld_core.evaluation.frechet import frechet_distance
 
 SCHEMA_VERSION = 1
-RESAMPLES = 1000
+BOOTSTRAP_SAMPLES = 1000
 MAX_ACCURACY_DROP = 0.05
-"""An autoencoder that loses more than this share of its classifier's accuracy is warned about."""
+"""A larger loss of classifier accuracy through an autoencoder is warned about."""
 
 
 class EvaluationTable:
-    """The table of scores of one run."""
+    """Coherence, Frechet distances and plugin metrics of a run's samples.
+
+    Args:
+        evaluators: by modality.
+        decoders: by modality, of the samples.
+        samples: by conditioning subset; empty ones are ignored.
+        seed: of the bootstrap intervals.
+    """
 
     def __init__(
         self,
-        witnesses: Mapping[str, ModalityEvaluator],
+        evaluators: Mapping[str, ModalityEvaluator],
         decoders: Mapping[str, Autoencoder],
         modalities: Mapping[str, Modality],
         data: Data,
         samples: Sequence[SubsetSamples],
         seed: int,
     ) -> None:
-        self.witnesses = witnesses
+        self.evaluators = evaluators
         self.modalities = modalities
         self.data = data
         self.samples = [subset for subset in samples if len(subset.rows)]
-        self.labelled = bool(data.classes)
+        self.has_labels = bool(data.classes)
         self.rng = np.random.default_rng(derive(seed, "judge", "bootstrap"))
         self.items = {
             subset.given: {name: decode(decoders[name], z) for name, z in subset.latents.items()}
             for subset in self.samples
         }
-        self.shown = {
-            given: {name: witnesses[name].predict(x) for name, x in items.items()}
+        self.predictions = {
+            given: {name: evaluators[name].predict(x) for name, x in items.items()}
             for given, items in self.items.items()
-            if self.labelled
+            if self.has_labels
         }
 
-    def table(self) -> dict[str, Any]:
-        """Everything, in the shape of metrics.json."""
-        own = {name: self._own(name) for name in self.witnesses}
+    def as_json(self) -> dict[str, Any]:
+        """All scores, in the shape of metrics.json."""
+        modalities = {name: self._modality_metrics(name) for name in self.evaluators}
         return {
             "schema_version": SCHEMA_VERSION,
-            "modalities": own,
+            "modalities": modalities,
             "joint_coherence": self._joint_coherence(),
             "joint_ceiling": self._joint_ceiling(),
-            "pairwise_agreement": self._pairwise(),
-            "conditional_coherence": self._conditional(),
+            "pairwise_agreement": self._pairwise_agreement(),
+            "conditional_coherence": self._conditional_coherence(),
             "frechet": self._frechet(),
             "nfe": {subset_key(subset.given): subset.nfe for subset in self.samples},
             "seconds_per_sample": {
                 subset_key(subset.given): subset.seconds for subset in self.samples
             },
-            "warnings": list(self._warnings(own)),
+            "warnings": self._warnings(modalities),
         }
 
-    def _own(self, name: str) -> dict[str, Any]:
-        """What concerns one modality alone."""
-        witness, modality = self.witnesses[name], self.modalities[name]
+    def _modality_metrics(self, name: str) -> dict[str, Any]:
+        """Scores of one modality alone."""
+        evaluator, modality = self.evaluators[name], self.modalities[name]
         accuracy = reconstructed = None
-        known = witness.labels >= 0
-        if self.labelled and bool(known.any()):
-            labels = witness.labels[known]
-            accuracy = self._share(witness.predict(witness.test[known]) == labels)
-            reconstructed = self._share(witness.predict(witness.reconstructions[known]) == labels)
+        labelled = evaluator.labels >= 0
+        if self.has_labels and bool(labelled.any()):
+            labels = evaluator.labels[labelled]
+            predicted = evaluator.predict(evaluator.test[labelled])
+            accuracy = self._proportion_with_ci(predicted == labels)
+            predicted = evaluator.predict(evaluator.reconstructions[labelled])
+            reconstructed = self._proportion_with_ci(predicted == labels)
         return {
             "kind": modality.kind,
             "classifier_accuracy": accuracy,
             "reconstruction_accuracy": reconstructed,
             "reconstruction_error": {
-                "value": mean_nll(witness.autoencoder, witness.test),
-                "n": len(witness.test),
+                "value": mean_nll(evaluator.autoencoder, evaluator.test),
+                "n": len(evaluator.test),
             },
-            "reconstruction_frechet": self._distance(name, witness.reconstructions),
+            "reconstruction_frechet": self._frechet_distance(name, evaluator.reconstructions),
             "metrics": {
-                title: self._measured(name, title, metric)
+                title: self._plugin_metric(name, title, metric)
                 for title, metric in modality.metrics().items()
             },
         }
 
-    def _measured(self, name: str, title: str, metric: Metric) -> dict[str, Any]:
-        """One of the plugin's metrics: of reconstructions where it compares row by row, else of
-        joint samples, with the value of real test items beside it."""
-        witness = self.witnesses[name]
-        samples = self.items.get((), {}).get(name)
-        if metric.against == "originals":
-            value = self._measure(name, title, metric, witness.reconstructions, witness.test)
-            real = None
+    def _plugin_metric(self, name: str, title: str, metric: Metric) -> dict[str, Any]:
+        """A plugin's metric: of reconstructions where it compares rows with their originals, else
+        of joint samples, with its value for real test items."""
+        evaluator = self.evaluators[name]
+        of_reconstructions = metric.against == "originals"
+        reference_value = None
+        if of_reconstructions:
+            value = self._measure(name, title, metric, evaluator.reconstructions, evaluator.test)
         else:
-            reference = self._reference(name, metric)
-            value = self._measure(name, title, metric, samples, reference)
-            real = self._measure(name, title, metric, witness.test, reference)
+            reference = self._metric_reference(name, metric)
+            joint_samples = self.items.get((), {}).get(name)
+            value = self._measure(name, title, metric, joint_samples, reference)
+            reference_value = self._measure(name, title, metric, evaluator.test, reference)
         return {
             "value": value,
-            "reference": real,
-            "of": "reconstructions" if metric.against == "originals" else "joint samples",
+            "reference": reference_value,
+            "of": "reconstructions" if of_reconstructions else "joint samples",
             "better": metric.better,
             "best": metric.best,
             "unit": metric.unit,
         }
 
-    def _reference(self, name: str, metric: Metric) -> Tensor:
-        index = list(self.witnesses).index(name)
+    def _metric_reference(self, name: str, metric: Metric) -> Tensor:
+        """The items that a metric compares with."""
         if metric.against == "test":
-            return self.witnesses[name].test
-        train = self.data.train
+            return self.evaluators[name].test
+        train, index = self.data.train, list(self.evaluators).index(name)
         items = train.items[name][train.present[:, index]]
         return items if metric.against == "train" else items[:0]
 
     def _measure(
         self, name: str, title: str, metric: Metric, x: Tensor | None, reference: Tensor
     ) -> float | None:
-        """The metric's value; None where there is nothing to measure."""
+        """The metric's value; None where there is nothing to measure, or it is not finite."""
         if x is None or not len(x) or (metric.against != "none" and not len(reference)):
             return None
-        try:
+        kind = self.modalities[name].kind
+        with plugin_call(f"kind {kind!r}: metric {title!r} of {name}", passes=()):
             value = float(metric.measure(x, reference))
-        except Exception as error:
-            told = f"{type(error).__name__}: {error}"
-            kind = self.modalities[name].kind
-            raise PluginError(
-                f"kind {kind!r}: metric {title!r} failed on {name}: {told}"
-            ) from error
         return value if np.isfinite(value) else None
 
     def _joint_coherence(self) -> dict[str, Any] | None:
-        """The share of joint samples whose modalities all show the same class."""
-        shown = list(self.shown.get((), {}).values())
-        if len(shown) < 2:
+        """Proportion of joint samples whose modalities all show the same class."""
+        predictions = list(self.predictions.get((), {}).values())
+        if len(predictions) < 2:
             return None
-        return self._share((torch.stack(shown) == shown[0]).all(0))
+        return self._proportion_with_ci((torch.stack(predictions) == predictions[0]).all(0))
 
     def _joint_ceiling(self) -> dict[str, Any] | None:
-        """The share of complete test rows whose reconstructions are all classified right."""
+        """Proportion of complete test rows whose reconstructions are all classified correctly."""
         test = self.data.test
-        if not self.labelled or test.labels is None:
+        if not self.has_labels or test.labels is None:
             return None
-        use = test.present.all(1) & (test.labels >= 0)
-        if not bool(use.any()):
+        usable = test.present.all(1) & (test.labels >= 0)
+        if not bool(usable.any()):
             return None
-        right = torch.ones(int(use.sum())).bool()
-        for index, witness in enumerate(self.witnesses.values()):
-            own = use[test.present[:, index]]
-            right &= witness.predict(witness.reconstructions[own]) == test.labels[use]
-        return self._share(right)
+        correct = torch.ones(int(usable.sum())).bool()
+        for index, evaluator in enumerate(self.evaluators.values()):
+            rows = usable[test.present[:, index]]
+            correct &= evaluator.predict(evaluator.reconstructions[rows]) == test.labels[usable]
+        return self._proportion_with_ci(correct)
 
-    def _pairwise(self) -> list[dict[str, Any]]:
-        shown = self.shown.get((), {})
+    def _pairwise_agreement(self) -> list[dict[str, Any]]:
+        """Proportion of joint samples in which two modalities show the same class."""
+        predictions = self.predictions.get((), {})
         return [
-            {"modalities": [a, b], **self._share(shown[a] == shown[b])}
-            for a, b in combinations(shown, 2)
+            {"modalities": [a, b], **self._proportion_with_ci(predictions[a] == predictions[b])}
+            for a, b in combinations(predictions, 2)
         ]
 
-    def _conditional(self) -> list[dict[str, Any]]:
-        """How often a target shows the label of the test row that was given."""
-        found: list[dict[str, Any]] = []
+    def _conditional_coherence(self) -> list[dict[str, Any]]:
+        """Proportion of samples that show the label of the test row they were given."""
+        rows: list[dict[str, Any]] = []
         labels = self.data.test.labels
-        if not self.labelled or labels is None:
-            return found
+        if not self.has_labels or labels is None:
+            return rows
         for subset in self.samples:
-            known = labels[subset.rows] >= 0 if subset.given else torch.zeros(0).bool()
-            if not bool(known.any()):
+            labelled = labels[subset.rows] >= 0 if subset.given else torch.zeros(0).bool()
+            if not bool(labelled.any()):
                 continue
-            truth = labels[subset.rows][known]
-            for target, shown in self.shown[subset.given].items():
-                share = self._share(shown[known] == truth)
-                found.append({"given": list(subset.given), "target": target, **share})
-        return found
+            truth = labels[subset.rows][labelled]
+            for target, predicted in self.predictions[subset.given].items():
+                proportion = self._proportion_with_ci(predicted[labelled] == truth)
+                rows.append({"given": list(subset.given), "target": target, **proportion})
+        return rows
 
     def _frechet(self) -> list[dict[str, Any]]:
         return [
             {
                 "given": list(subset.given),
                 "target": target,
-                "value": self._distance(target, x),
+                "value": self._frechet_distance(target, x),
                 "n": len(x),
-                "extractor": self.witnesses[target].extractor,
+                "extractor": self.evaluators[target].extractor,
             }
             for subset in self.samples
             for target, x in self.items[subset.given].items()
         ]
 
-    def _distance(self, name: str, x: Tensor) -> float | None:
-        witness = self.witnesses[name]
-        if min(len(x), len(witness.test)) < 2:
+    def _frechet_distance(self, name: str, x: Tensor) -> float | None:
+        """Between items and the real test items; None with fewer than two of either."""
+        evaluator = self.evaluators[name]
+        if min(len(x), len(evaluator.test)) < 2:
             return None
-        return frechet_distance(witness.features(x), witness.features(witness.test))
+        return frechet_distance(evaluator.features(x), evaluator.features(evaluator.test))
 
-    def _share(self, right: Bool[Tensor, " row"]) -> dict[str, Any]:
-        """A share with its 95 % bootstrap interval; resampling a yes-or-no mean is binomial."""
-        n, value = len(right), float(right.double().mean())
-        low, high = np.quantile(self.rng.binomial(n, value, RESAMPLES) / n, [0.025, 0.975])
+    def _proportion_with_ci(self, correct: Bool[Tensor, " row"]) -> dict[str, Any]:
+        """A proportion with its 95 % bootstrap interval; a resampled mean is binomial."""
+        n, value = len(correct), float(correct.double().mean())
+        resampled = self.rng.binomial(n, value, BOOTSTRAP_SAMPLES) / n
+        low, high = np.quantile(resampled, [0.025, 0.975])
         return {"value": value, "low": float(low), "high": float(high), "n": n}
 
-    def _warnings(self, own: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """What a reader must know before believing the scores."""
-        told = []
-        if not self.labelled:
-            told.append(
-                "The data have no labels: there is no coherence, and Frechet distances are taken "
-                "on latents of the samples, encoded again."
+    def _warnings(self, modalities: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """What a reader must know to interpret the scores."""
+        warnings = []
+        if not self.has_labels:
+            warnings.append(
+                "The data have no labels: there is no coherence, and Frechet distances are "
+                "computed on the latents of decoded samples."
             )
-        for name, scores in own.items():
-            real, back = scores["classifier_accuracy"], scores["reconstruction_accuracy"]
-            if real and back and back["value"] < real["value"] - MAX_ACCURACY_DROP:
-                told.append(
+        for name, scores in modalities.items():
+            original, back = scores["classifier_accuracy"], scores["reconstruction_accuracy"]
+            if original and back and back["value"] < original["value"] - MAX_ACCURACY_DROP:
+                warnings.append(
                     f"The autoencoder of {name} is the bottleneck: its reconstructions are "
-                    f"classified right {back['value']:.3f} of the time, originals "
-                    f"{real['value']:.3f}. Give it more latents or more steps."
+                    f"classified correctly {back['value']:.3f} of the time, originals "
+                    f"{original['value']:.3f}. Give it more latent dimensions or more steps."
                 )
-        return told
+        return warnings

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from mld.config.plugin_versions import version_mismatches
-from mld.config.sections import GuidanceSpec, MethodSpec
+from mld.config.sections import GuidanceSpec
 from mld.config.spec import load_spec
 from mld.data.encoding import decode, encode, encode_present
 from mld.data.loading import layout_of, load_modalities
@@ -21,9 +21,9 @@ from mld.inference.manifest import ManifestRows, read_manifest
 from mld.inference.samples import Samples
 from mld.inference.score import RowScore, log_densities, score_rows
 from mld.pipeline.autoencode import load_autoencoders
-from mld.pipeline.diffuse import load_model
-from mld.pipeline.generative import Diffusion, Generative, Given, MethodModel, guidance_of
-from mld.pipeline.train_method import load_method
+from mld.pipeline.diffuse import joint_method
+from mld.pipeline.diffusion_method import DiffusionGenerator, guidance_of
+from mld.pipeline.joint_method import Conditioning, JointGenerator
 from mld.runtime.compute import resolve
 from mld.runtime.context import RunContext
 from mld.runtime.progress import counting
@@ -31,7 +31,7 @@ from mld.runtime.seeds import derive
 from mld.storage.digests import file_digest
 from mld.storage.locks import locked
 from mld.storage.run_dir import RunDir
-from mld.storage.weight_store import Store
+from mld.storage.weight_store import WeightStore
 from mld_core import Classifier, DataError, Registry, RunDirError, SpecError
 from mld_core.diffusion.role_schemes import NO_MARGINALS_MESSAGE
 from mld_core.diffusion.sampling import ScoreModel
@@ -56,33 +56,28 @@ class Run:
         self.registry = registry
         self.spec = load_spec(run_dir.spec, registry)
         for stage in ("data", "autoencode", "diffuse"):
-            run_dir.demand(stage)
+            run_dir.verify_stage(stage)
         if run_dir.provenance.is_file():
             made_with = run_dir.read_json(run_dir.provenance)["plugins"]
             for message in version_mismatches(made_with, registry):
                 warnings.warn(f"{run_dir.path}: {message}", stacklevel=3)
         compute = resolve(self.spec.compute)
-        context = RunContext(run_dir, Store.default(), compute, self.spec.seed)
-        facts = {name: run_dir.read_json(run_dir.facts(name)) for name in self.spec.modalities}
+        context = RunContext(run_dir, WeightStore.in_user_cache(), compute, self.spec.seed)
+        facts = {
+            name: run_dir.read_json(run_dir.modality_facts(name)) for name in self.spec.modalities
+        }
         self.modalities = load_modalities(self.spec, registry, facts)
         self.autoencoders = load_autoencoders(self.modalities, context)
-        self.generative = self._load_generative(context)
-
-    def _load_generative(self, context: RunContext) -> Generative:
-        told = self.spec.diffuse
-        if isinstance(told, MethodSpec):
-            rival = load_method(told, self.registry, self.modalities, context)
-            return MethodModel(told.method, rival)
-        model = load_model(told, layout_of(self.modalities), context)
-        return Diffusion(model, self.autoencoders, self.spec.generate)
+        method = joint_method(self.spec, registry, self.modalities)
+        self.generator = method.load(self.autoencoders, context)
 
     @property
     def model(self) -> ScoreModel:
         """The score network. SpecError if the run has none, being another method's."""
-        if not isinstance(self.generative, Diffusion):
+        if not isinstance(self.generator, DiffusionGenerator):
             told = f"another method trained this run, {self.spec.diffuse.method}"
             raise SpecError(f"{self.run_dir.path}: {told}: this asks for a score network")
-        return self.generative.model
+        return self.generator.model
 
     def encode(self, given: Mapping[str, Path | str | Tensor]) -> dict[str, Tensor]:
         """The raw latents of data, "1 latent" each: a path, a text where inline, or an item."""
@@ -106,17 +101,17 @@ class Run:
         """
         given = dict(given or {})
         want = [name for name in self.modalities if name not in given] if want is None else want
-        generative = self._told_to(sampler=sampler, steps=steps, guidance=guidance)
+        generator = self._told_to(sampler=sampler, steps=steps, guidance=guidance)
         items = {name: self._item(name, value) for name, value in given.items()}
         repeated = {name: x.expand(n, *x.shape) for name, x in items.items()}
         latents = {name: self._latent(name, x).expand(n, -1) for name, x in items.items()}
         seeds = [derive(seed, "sample", row) for row in range(n)]
         began = time.perf_counter()
         try:
-            samples = generative.draw(Given(repeated, latents), want, seeds)
+            samples = generator.sample(Conditioning(repeated, latents), want, seeds)
         except ValueError as error:
             raise SpecError(f"{self.run_dir.path}: {error}") from error
-        decoders = generative.decoders
+        decoders = generator.decoders
         decoded = {name: decode(decoders[name], samples.latents[name]) for name in want}
         seconds = time.perf_counter() - began
         return Samples(
@@ -219,13 +214,13 @@ class Run:
         except ValueError as error:
             raise SpecError(f"{self.run_dir.path}: {error}") from error
 
-    def _told_to(self, **settings: Any) -> Generative:
+    def _told_to(self, **settings: Any) -> JointGenerator:
         """What samples, with other settings. SpecError if it is no diffusion, and has none."""
         told = {name: value for name, value in settings.items() if value is not None}
         if not told:
-            return self.generative
+            return self.generator
         spec = self.spec.generate.model_copy(update=told)
-        return Diffusion(self.model, self.autoencoders, spec)
+        return DiffusionGenerator(self.model, self.autoencoders, spec)
 
     def manifest_rows(self, manifest: Path | str | ManifestRows) -> ManifestRows:
         """A manifest, read against this run. DataError if it does not fit."""
@@ -247,7 +242,7 @@ class Run:
 
     def _complete(self, split: str) -> Tensor:
         """Raw joint latents of a split's complete rows."""
-        self.run_dir.demand("latents")
+        self.run_dir.verify_stage("latents")
         told = self.run_dir.read_tensors(self.run_dir.latents(split))
         return told["z"][told["present"].all(1)]
 
@@ -258,10 +253,10 @@ class Run:
 
     def _classifiers(self) -> dict[str, Classifier]:
         """The run's classifiers, by modality; none without labels or before they are trained."""
-        classes = self.run_dir.facts_of("data")["classes"]
-        if not classes or not self.run_dir.has("evaluate"):
+        classes = self.run_dir.stage_metadata("data")["classes"]
+        if not classes or not self.run_dir.is_complete("evaluate"):
             return {}
-        self.run_dir.demand("evaluate")
+        self.run_dir.verify_stage("evaluate")
         found = {}
         for name, modality in self.modalities.items():
             classifier = modality.classifier(len(classes))

@@ -32,7 +32,8 @@ def cache_latents(
             )
         dead = load_latents(layout, run_dir).standardiser.dead
         counts: dict[str, JsonValue] = {
-            name: int(dead[layout.modality_index == index].sum()) for index, name in enumerate(layout.names)
+            name: int(dead[layout.modality_index == index].sum())
+            for index, name in enumerate(layout.names)
         }
         for name, count in counts.items():
             if count:
@@ -51,7 +52,9 @@ def cache_latents(
 
 def load_latents(layout: LatentLayout, run_dir: RunDir) -> LatentCache:
     """The latent cache of a run, its standardiser fitted to the training split."""
-    splits = {split: SplitLatents(**run_dir.read_tensors(run_dir.latents(split))) for split in SPLITS}
+    splits = {
+        split: SplitLatents(**run_dir.read_tensors(run_dir.latents(split))) for split in SPLITS
+    }
     train = splits["train"]
     standardiser = Standardiser.fit(train.z, train.present, layout)
     return LatentCache(layout, **splits, standardiser=standardiser)
@@ -63,5 +66,7 @@ def _encode(
     latents = encode_present(autoencoders, layout.dims, rows.items, rows.present)
     for name, z in latents.items():
         if not bool(z.isfinite().all()):
-            raise NumericalError(f"stage {ENCODE.name}: a latent of modality {name!r} is not finite")
+            raise NumericalError(
+                f"stage {ENCODE.name}: a latent of modality {name!r} is not finite"
+            )
     return SplitLatents(layout.concatenate(latents), rows.present)

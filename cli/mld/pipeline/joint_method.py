@@ -72,7 +72,5 @@ class JointMethod(ABC):
         """Write the trained model; returns the files."""
 
     @abstractmethod
-    def load(
-        self, autoencoders: Mapping[str, Autoencoder], context: RunContext
-    ) -> JointGenerator:
+    def load(self, autoencoders: Mapping[str, Autoencoder], context: RunContext) -> JointGenerator:
         """The trained model of a run, in eval mode."""

@@ -60,9 +60,7 @@ def plan(spec: Spec, registry: Registry) -> Plan:
         training = spec.autoencode.of(name)
         parameters = _count_parameters(modality.autoencoder())
         jobs.append(
-            PlannedJob(
-                f"{AUTOENCODE.job}/{name}", parameters, training.steps, training.batch_size
-            )
+            PlannedJob(f"{AUTOENCODE.job}/{name}", parameters, training.steps, training.batch_size)
         )
     joint_parameters = method.count_parameters()
     diffuse = spec.diffuse

@@ -134,9 +134,7 @@ class PluginMethod(JointMethod):
         run_dir.write_tensors(run_dir.network, trained.weights)
         return [run_dir.network]
 
-    def load(
-        self, autoencoders: Mapping[str, Autoencoder], context: RunContext
-    ) -> PluginGenerator:
+    def load(self, autoencoders: Mapping[str, Autoencoder], context: RunContext) -> PluginGenerator:
         """The joint model, which has autoencoders of its own."""
         model = context.seeded_init(self.model, DIFFUSE.name)
         weights = context.run_dir.read_tensors(context.run_dir.network)

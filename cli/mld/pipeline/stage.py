@@ -43,8 +43,6 @@ def run_stage(
     if not run_dir.reuse(stage.name, fingerprint):
         with run_dir.stage(stage.name) as seconds:
             output = compute()
-            run_dir.mark_complete(
-                stage.name, fingerprint, output.files, seconds(), output.metadata
-            )
+            run_dir.mark_complete(stage.name, fingerprint, output.files, seconds(), output.metadata)
         run_dir.delete_checkpoints(stage)
     return load()

@@ -16,8 +16,8 @@ from mld.data.columns import PresentItems, open_split
 from mld.data.encoding import encode
 from mld.data.items import write_item
 from mld.data.loading import Data
-from mld.pipeline.autoencode import Reconstruction
-from mld.pipeline.diffuse import Denoising, build_network
+from mld.pipeline.autoencode import ReconstructionObjective
+from mld.pipeline.diffusion_method import DenoisingObjective, build_network
 from mld.runtime.seeds import derive
 from mld_core import Dataset, DatasetConfig, Modality, Split, SplitName
 from mld_core.diffusion.latent_layout import LatentLayout
@@ -86,7 +86,7 @@ def works_with_missing_items(subject: ModalitySubject) -> None:
     none = encode(autoencoder, test.items["right"][:0], subject.config.latent_dim)
     z = encode(autoencoder, came[half], subject.config.latent_dim)
     demand(none.shape[1] == z.shape[1] and bool(z.isfinite().all()), "latents are not finite")
-    objective = Reconstruction("right", fitted["right"], autoencoder).train()
+    objective = ReconstructionObjective("right", fitted["right"], autoencoder).train()
     loss, _ = objective({"x": came[half][:1]}, Generator().manual_seed(SEED))
     demand(bool(loss.isfinite()), "the loss of a batch of one item is not finite")
 
@@ -134,7 +134,7 @@ def _trained(layout: LatentLayout, latents: Mapping[str, Tensor]) -> ScoreModel:
     standardiser = Standardiser.fit(z, present, layout)
     schedule = VPSchedule(DIFFUSION.beta_min, DIFFUSION.beta_max)
     network = seeded(lambda: build_network(DIFFUSION, layout, schedule))
-    objective = Denoising(DIFFUSION, layout, schedule, network)
+    objective = DenoisingObjective(DIFFUSION, layout, schedule, network)
     rows = {"z": standardiser.standardise(z), "present": present}
     learn(objective, rows, DIFFUSION.steps, DIFFUSION.ema_decay)
     device = torch.device("cpu")
