@@ -17,6 +17,7 @@ from mld_core.errors import ExitCode, MLDError
 
 if TYPE_CHECKING:
     from mld.inference.trained_run import Run
+    from mld.storage.weight_store import WeightStore
     from mld_core import Registry
 
 Function = TypeVar("Function", bound=Callable[..., None])
@@ -48,6 +49,14 @@ class PluginSelection:
     def environment(self) -> dict[str, str]:
         """The environment variables that select the same plugins in another process."""
         return {"MLD_PLUGINS": ",".join(self.allowed), "MLD_NO_PLUGINS": ",".join(self.blocked)}
+
+
+def weight_store() -> WeightStore:
+    """The store of trained weights: the folder MLD_STORE, or the one in the user's cache."""
+    from mld.storage.weight_store import WeightStore
+
+    folder = os.environ.get("MLD_STORE")
+    return WeightStore(Path(folder).expanduser()) if folder else WeightStore.in_user_cache()
 
 
 def command(function: Function) -> Function:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from mld.commands.common import command
+from mld.commands.common import command, weight_store
 
 if TYPE_CHECKING:
     from mld.pipeline.plan import Plan
@@ -43,7 +44,9 @@ def run(
 
     if from_stage is not None and from_stage not in STAGE_NAMES:
         hint = did_you_mean(from_stage, STAGE_NAMES)
-        raise typer.BadParameter(f"no stage {from_stage!r} (stages: {', '.join(STAGE_NAMES)}){hint}")
+        raise typer.BadParameter(
+            f"no stage {from_stage!r} (stages: {', '.join(STAGE_NAMES)}){hint}"
+        )
     registry = context.obj.registry()
     experiment = load_spec(spec, registry, set_ or [])
     if dry_run:
@@ -54,7 +57,14 @@ def run(
     from mld.pipeline import run as pipeline
 
     run_dir = RunDir(out or Path("runs") / experiment.name)
-    report = pipeline.run(experiment, run_dir, registry, from_stage)
+    report = pipeline.run(
+        experiment,
+        run_dir,
+        registry,
+        from_stage=from_stage,
+        store=weight_store(),
+        command=["mld", *sys.argv[1:]],
+    )
     _print_scores(run_dir)
     typer.echo(report)
 
@@ -78,7 +88,7 @@ def _print_plan(plan: Plan) -> None:
             f"{job.steps:,} steps of {job.batch_size:,} rows"
         )
     for subset, nfe in plan.nfe.items():
-        typer.echo(f"{subset}: {plan.samples:,} samples of {nfe:g} evaluations")
+        typer.echo(f"{subset}: {plan.num_samples:,} samples of {nfe:g} evaluations")
     typer.echo(f"disk: about {plan.megabytes:.0f} MB")
 
 

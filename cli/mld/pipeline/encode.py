@@ -8,12 +8,12 @@ from pydantic import JsonValue
 
 from mld.data.encoding import encode_present
 from mld.data.loading import Data, Rows
-from mld.data.types import SPLITS, LatentCache, SplitLatents
+from mld.data.types import LatentCache, SplitLatents
 from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import ENCODE
-from mld_core import Autoencoder, NumericalError
+from mld_core import SPLITS, Autoencoder, NumericalError
 from mld_core.diffusion.latent_layout import LatentLayout
 from mld_core.diffusion.standardiser import Standardiser
 

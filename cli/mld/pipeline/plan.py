@@ -8,12 +8,12 @@ from torch import nn
 
 from mld.config.spec import Spec
 from mld.data.loading import fit_modalities, layout_of, load_data, open_dataset
-from mld.data.types import SPLITS, subset_key
+from mld.data.types import subset_key
 from mld.pipeline.diffuse import joint_method
 from mld.pipeline.generate import subsets_of
 from mld.runtime.compute import Compute, resolve
 from mld.storage.stages import AUTOENCODE, DIFFUSE, EVALUATE
-from mld_core import Registry
+from mld_core import SPLITS, Registry
 
 BYTES_PER_NUMBER = 4
 
@@ -72,7 +72,7 @@ def plan(spec: Spec, registry: Registry) -> Plan:
             PlannedJob(f"{EVALUATE.job}/{name}", parameters, evaluate.steps, evaluate.batch_size)
         )
 
-    rows = {split: len(data.rows(split).ids) for split in SPLITS}
+    rows: dict[str, int] = {split: len(data.rows(split).ids) for split in SPLITS}
     nfe = {
         subset_key(given): method.evaluations_per_sample(given)
         for given in subsets_of(spec.generate, layout.names)

@@ -28,6 +28,7 @@ from mld_core import (
     DataError,
     JointModel,
     Method,
+    MethodConfig,
     Modality,
     PluginError,
     Registry,
@@ -76,6 +77,7 @@ class PluginMethod(JointMethod):
     ) -> PluginMethod:
         """The method with its settings. SpecError if it cannot take the modalities."""
         method_class = registry.method(spec.method)
+        assert isinstance(spec.config, MethodConfig)
         try:
             method = method_class(spec.config, modalities)
         except ValueError as error:
@@ -110,7 +112,7 @@ class PluginMethod(JointMethod):
         plugins = (self.method, *self.modalities.values())
         key: dict[str, JsonValue] = {
             "spec": spec.model_dump(mode="json"),
-            "plugins": sorted(code_digest(type(plugin).__module__) for plugin in plugins),
+            "plugins": [*sorted(code_digest(type(plugin).__module__) for plugin in plugins)],
             "modalities": {
                 name: [modality.kind, modality.config.model_dump(mode="json"), dict(modality.facts)]
                 for name, modality in self.modalities.items()

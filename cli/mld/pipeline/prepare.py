@@ -8,12 +8,11 @@ from pydantic import JsonValue
 
 from mld.config.spec import Spec
 from mld.data.loading import Data, fit_modalities, load_data, load_modalities, open_dataset
-from mld.data.types import SPLITS
 from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
 from mld.storage.digests import code_digest
 from mld.storage.stages import DATA
-from mld_core import DataError, Modality, Registry
+from mld_core import SPLITS, DataError, Modality, Registry
 
 
 @dataclass(frozen=True)
@@ -63,15 +62,14 @@ def record(prepared: Prepared, context: RunContext) -> None:
         for name, modality in prepared.modalities.items():
             run_dir.write_json(run_dir.modality_facts(name), dict(modality.facts))
             files.append(run_dir.modality_facts(name))
-        rows = {split: len(data.rows(split).ids) for split in SPLITS}
-        empty = {split: data.rows(split).dropped for split in SPLITS}
+        rows: dict[str, JsonValue] = {split: len(data.rows(split).ids) for split in SPLITS}
+        empty: dict[str, JsonValue] = {split: data.rows(split).dropped for split in SPLITS}
         if any(empty.values()):
             message = f"rows without any recorded item are left out: {empty}"
             run_dir.log("warning", stage=DATA.name, message=message)
         if not rows["validation"]:
             message = "the validation split has no rows: overfitting will not show in the curves"
             run_dir.log("warning", stage=DATA.name, message=message)
-        metadata: dict[str, JsonValue] = {"rows": {**rows}, "dropped": {**empty}}
-        return StageOutput(files, {**metadata, "classes": list(data.classes)})
+        return StageOutput(files, {"rows": rows, "dropped": empty, "classes": [*data.classes]})
 
     run_stage(run_dir, DATA, prepared.fingerprint, compute, lambda: None)

@@ -162,7 +162,9 @@ class Trainer:
         row = [torch.full_like(loss, float(stop)), norm, loss, *parts.values()]
         values = torch.stack([value.detach().float() for value in row])
         if self.fabric.world_size > 1:
-            values = self.fabric.all_reduce(values, reduce_op="mean")
+            mean = self.fabric.all_reduce(values, reduce_op="mean")
+            assert isinstance(mean, Tensor)
+            values = mean
         return values, list(parts)
 
     def _seed_global(self, seed: int) -> None:

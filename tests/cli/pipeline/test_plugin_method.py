@@ -17,7 +17,7 @@ from mld.pipeline.run import run
 from mld.storage.run_dir import RunDir
 from mld_core import PluginError, Registry, SpecError
 
-PLUGINS = Path(__file__).parent / "plugins"
+PLUGINS = Path(__file__).parents[1] / "plugins"
 RELAY = "diffuse={method: relay, steps: 300, batch_size: 32, learning_rate: 0.01}"
 SMALL = ["diffuse.steps=60", "autoencode.steps=60", "evaluate.steps=30", "generate.guidance=0"]
 Told = Callable[..., Any]

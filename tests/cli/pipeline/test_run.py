@@ -22,9 +22,10 @@ from mld.inference.trained_run import load
 from mld.pipeline.run import report, run
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import STAGE_NAMES
+from mld.storage.weight_store import WeightStore
 from mld_core import DataError, NumericalError, Registry, RunDirError, SpecError
 
-PLUGINS = Path(__file__).parent / "plugins"
+PLUGINS = Path(__file__).parents[1] / "plugins"
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +60,7 @@ def done(
 ) -> Path:
     """A finished run, not to be changed."""
     folder = tmp_path_factory.mktemp("done") / "small"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLD_STORE", str(folder.parent / "store"))
-        run(told(), RunDir(folder), registry)
+    run(told(), RunDir(folder), registry, store=WeightStore(folder.parent / "store"))
     return folder
 
 
@@ -119,7 +118,7 @@ def test_the_second_run_recomputes_nothing(
     monkeypatch.setattr(loop, "_launch", forbidden)
     before = {path: path.stat().st_mtime_ns for path in copy.path.rglob("*.safetensors")}
     run(told(), copy, registry)
-    assert set(states(copy).values()) == {"read back"}
+    assert set(states(copy).values()) == {"reused"}
     assert before == {path: path.stat().st_mtime_ns for path in copy.path.rglob("*.safetensors")}
 
 
@@ -141,11 +140,9 @@ def test_the_store_spares_the_second_experiment_its_autoencoders(
     told: Callable[..., Spec],
     registry: Registry,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("MLD_STORE", str(done.parent / "store"))
-    other = RunDir(tmp_path / "other")
-    run(told("diffuse.steps=30", "generate.num_samples=5"), other, registry)
+    other, store = RunDir(tmp_path / "other"), WeightStore(done.parent / "store")
+    run(told("diffuse.steps=30", "generate.num_samples=5"), other, registry, store=store)
     jobs = {event["job"] for event in other.read_events() if event["event"] == "train"}
     assert jobs == {"diffuse"}
     shared = {event["job"] for event in other.read_events() if event["event"] == "store"}
@@ -332,7 +329,7 @@ def test_the_report_can_be_written_again(
     copy.report.unlink()
     assert report(copy) == copy.report
     run(told(), copy, registry)
-    assert states(copy)["report"] == "read back"
+    assert states(copy)["report"] == "reused"
 
 
 def manifest(folder: Path, labelled: bool, gaps: bool) -> Path:
@@ -423,7 +420,7 @@ def test_nan_in_training_stops_with_its_place_and_keeps_the_checkpoint(
     out = RunDir(tmp_path / "out")
     with pytest.raises(NumericalError, match=r"diffuse, update \d+: the loss of right \(nan\)"):
         run(told(), out, registry)
-    assert out.is_complete("latents")
+    assert out.is_complete("encode")
     assert not out.is_complete("diffuse")
 
 

@@ -16,7 +16,7 @@ from mld.storage.run_dir import RunDir
 from mld.storage.stages import STAGE_NAMES
 from mld_core.errors import RunDirError
 
-MADE_FROM = {"spec": {"steps": 10, "network": {"width": 512}}, "inputs": ["abc"]}
+FINGERPRINT = {"spec": {"steps": 10, "network": {"width": 512}}, "inputs": ["abc"]}
 
 
 @pytest.fixture
@@ -25,11 +25,13 @@ def run_dir(tmp_path: Path) -> RunDir:
 
 
 @pytest.fixture
-def finished(run_dir: RunDir) -> RunDir:
+def complete_run(run_dir: RunDir) -> RunDir:
     """A run whose stage "diffuse" is done."""
     run_dir.write_tensors(run_dir.network, {"weight": torch.arange(6.0).reshape(2, 3)})
     run_dir.write_json(run_dir.metrics, {"value": 1})
-    run_dir.mark_complete("diffuse", MADE_FROM, [run_dir.network, run_dir.metrics], 1.5, {"rows": 4})
+    run_dir.mark_complete(
+        "diffuse", FINGERPRINT, [run_dir.network, run_dir.metrics], 1.5, {"rows": 4}
+    )
     return run_dir
 
 
@@ -39,84 +41,84 @@ def flip_bit(path: Path, at: int) -> None:
     path.write_bytes(bytes(content))
 
 
-def test_a_run_directory_makes_nothing_until_something_is_written(run_dir: RunDir) -> None:
+def test_nothing_is_created_before_the_first_write(run_dir: RunDir) -> None:
     assert not run_dir.is_current("data", {})
     assert run_dir.read_events() == []
     assert pickle.loads(pickle.dumps(run_dir)) == run_dir
     assert not run_dir.path.exists()
 
 
-def test_importing_it_loads_neither_torch_nor_fabric() -> None:
-    told = (
+def test_importing_storage_loads_neither_torch_nor_fabric() -> None:
+    code = (
         "import sys, mld.storage.run_dir, mld.storage.weight_store; "
         "print({'torch', 'lightning_fabric'} & {*sys.modules})"
     )
-    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
 
-def test_a_finished_stage_is_read_back(finished: RunDir) -> None:
-    assert finished.is_current("diffuse", MADE_FROM)
-    assert finished.is_current("diffuse", json.loads(json.dumps(MADE_FROM)))
-    assert finished.stage_metadata("diffuse") == {"rows": 4}
-    assert finished.stage_seconds("diffuse") == 1.5
-    assert finished.stage_digest("diffuse") == digest(MADE_FROM)
+def test_a_complete_stage_keeps_its_marker(complete_run: RunDir) -> None:
+    assert complete_run.is_current("diffuse", FINGERPRINT)
+    assert complete_run.is_current("diffuse", json.loads(json.dumps(FINGERPRINT)))
+    assert complete_run.stage_metadata("diffuse") == {"rows": 4}
+    assert complete_run.stage_seconds("diffuse") == 1.5
+    assert complete_run.stage_digest("diffuse") == digest(FINGERPRINT)
 
 
-def test_what_follows_can_demand_a_stage(finished: RunDir) -> None:
-    assert finished.is_complete("diffuse")
-    finished.verify_stage("diffuse")
-    finished.check_fingerprint("diffuse", MADE_FROM)
+def test_verify_stage(complete_run: RunDir) -> None:
+    assert complete_run.is_complete("diffuse")
+    complete_run.verify_stage("diffuse")
+    complete_run.check_fingerprint("diffuse", FINGERPRINT)
     with pytest.raises(
-        RunDirError, match="has not finished stage evaluate: carry on with `mld run`"
+        RunDirError, match=r"run: stage evaluate is incomplete; run `mld run SPEC` to finish it"
     ):
-        finished.verify_stage("evaluate")
+        complete_run.verify_stage("evaluate")
 
 
-def test_a_changed_spec_is_told_key_by_key(finished: RunDir) -> None:
+def test_a_changed_fingerprint_is_listed_key_by_key(complete_run: RunDir) -> None:
     changed = {"spec": {"steps": 20, "network": {"width": 512}, "ema": None}, "inputs": ["abc"]}
     with pytest.raises(RunDirError) as error:
-        finished.is_current("diffuse", changed)
+        complete_run.is_current("diffuse", changed)
     assert str(error.value) == (
-        f"stage diffuse of {finished.path} was made by another spec:\n"
+        f"{complete_run.path}: stage diffuse is out of date, because its inputs have changed:\n"
         "  spec.ema: nothing -> null\n"
         "  spec.steps: 10 -> 20\n"
-        "recompute it and all after it with `mld run SPEC --from-stage diffuse`, or choose another "
-        "folder with --out"
+        "recompute it and the stages after it with `mld run SPEC --from-stage diffuse`, or "
+        "choose another folder with --out"
     )
 
 
 @pytest.mark.parametrize("name", ["diffusion/network.safetensors", "metrics.json"])
-def test_every_corrupted_byte_is_noticed(finished: RunDir, name: str) -> None:
-    path = finished.path / name
+def test_a_corrupted_byte_of_a_file_is_an_error(complete_run: RunDir, name: str) -> None:
+    path = complete_run.path / name
     intact = path.read_bytes()
     for at in range(0, len(intact), 7):
         flip_bit(path, at)
         with pytest.raises(RunDirError, match=rf"{name} is not as .*--from-stage diffuse"):
-            finished.is_current("diffuse", MADE_FROM)
+            complete_run.is_current("diffuse", FINGERPRINT)
         path.write_bytes(intact)
     path.unlink()
     with pytest.raises(RunDirError, match=rf"{name} is missing: .*--from-stage diffuse"):
-        finished.is_current("diffuse", MADE_FROM)
+        complete_run.is_current("diffuse", FINGERPRINT)
 
 
-def test_every_corrupted_byte_of_a_marker_is_noticed(finished: RunDir) -> None:
-    path = finished.path / "stages" / "diffuse.json"
+def test_a_corrupted_byte_of_a_marker_is_an_error(complete_run: RunDir) -> None:
+    path = complete_run.path / "stages" / "diffuse.json"
     intact = path.read_bytes()
     for at in range(0, len(intact), 5):
         flip_bit(path, at)
         if path.read_bytes().split() == intact.split():
             continue  # a space for a line end changes nothing
         with pytest.raises(RunDirError, match=r"diffuse\.json is corrupt.*--from-stage diffuse"):
-            finished.stage_metadata("diffuse")
+            complete_run.stage_metadata("diffuse")
     path.write_bytes(intact[:40])
     with pytest.raises(RunDirError, match=r"diffuse\.json is corrupt"):
-        finished.is_current("diffuse", MADE_FROM)
+        complete_run.is_current("diffuse", FINGERPRINT)
 
 
 def test_tensors_come_back_as_they_were(run_dir: RunDir) -> None:
     tied = torch.randn(3, 4)
-    told = {
+    code = {
         "float": tied.T,
         "tied": tied,
         "half": torch.randn(5).bfloat16(),
@@ -125,11 +127,11 @@ def test_tensors_come_back_as_they_were(run_dir: RunDir) -> None:
         "none": torch.empty(0, 3),
     }
     path = run_dir.latents("train")
-    run_dir.write_tensors(path, told, {"classes": "ten"})
+    run_dir.write_tensors(path, code, {"classes": "ten"})
     tensors, metadata = run_dir.read_tensors_and_metadata(path)
     assert metadata == {"classes": "ten"}
-    assert tensors.keys() == told.keys()
-    for name, tensor in told.items():
+    assert tensors.keys() == code.keys()
+    for name, tensor in code.items():
         assert tensors[name].dtype == tensor.dtype
         assert torch.equal(tensors[name], tensor)
 
@@ -176,28 +178,28 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
     assert path.read_text() == "old"
 
 
-def test_redo_forgets_a_stage_and_all_after_it(run_dir: RunDir) -> None:
+def test_invalidate_from_a_stage(run_dir: RunDir) -> None:
     for stage in STAGE_NAMES:
         run_dir.mark_complete(stage, {}, [], 0.0)
     for job in ("autoencode/digit", "diffuse", "classify/digit"):
         run_dir.write_tensors(run_dir.checkpoint(job), {"weight": torch.zeros(1)})
-    run_dir.invalidate_from("latents")
-    left = [stage for stage in STAGE_NAMES if run_dir.is_current(stage, {})]
-    assert left == ["data", "autoencode"]
-    kept = [path.name for path in (run_dir.path / "checkpoints").iterdir()]
-    assert kept == ["autoencode.digit.safetensors"]
+    run_dir.invalidate_from("encode")
+    complete = [stage for stage in STAGE_NAMES if run_dir.is_current(stage, {})]
+    assert complete == ["data", "autoencode"]
+    checkpoints = [path.name for path in (run_dir.path / "checkpoints").iterdir()]
+    assert checkpoints == ["autoencode.digit.safetensors"]
 
 
-def test_a_second_process_is_kept_out(run_dir: RunDir) -> None:
-    told = (
+def test_a_run_is_locked_against_other_processes(run_dir: RunDir) -> None:
+    code = (
         "import sys; from pathlib import Path; from mld.storage.run_dir import RunDir\n"
         "with RunDir(Path(sys.argv[1])).lock(): pass"
     )
-    command = [sys.executable, "-c", told, str(run_dir.path)]
+    command = [sys.executable, "-c", code, str(run_dir.path)]
     with run_dir.lock():
         second = subprocess.run(command, capture_output=True, text=True, check=False)
-    who = f"{run_dir.path} is in use by process {os.getpid()} on "
-    assert f"mld_core.errors.RunDirError: {who}" in second.stderr
+    message = f"{run_dir.path} is in use by process {os.getpid()} on "
+    assert f"mld_core.errors.RunDirError: {message}" in second.stderr
     subprocess.run(command, check=True)
     with run_dir.lock():
         pass
@@ -213,20 +215,20 @@ def test_events_survive_a_process_killed_while_it_wrote_one(run_dir: RunDir) -> 
     assert (second["event"], second["loss"]) == ("train", 1.5)
 
 
-def test_a_stage_tells_how_it_fares(run_dir: RunDir) -> None:
+def test_a_stage_logs_its_states(run_dir: RunDir) -> None:
     with run_dir.stage("data") as seconds:
         assert seconds() >= 0
         assert run_dir.read_json(run_dir.status)["state"] == "started"
     for error in (KeyboardInterrupt, ZeroDivisionError):
-        with pytest.raises(error), run_dir.stage("latents"):
+        with pytest.raises(error), run_dir.stage("encode"):
             raise error
-    told = [(event["stage"], event["state"]) for event in run_dir.read_events()]
-    assert told == [
+    code = [(event["stage"], event["state"]) for event in run_dir.read_events()]
+    assert code == [
         ("data", "started"),
         ("data", "finished"),
-        ("latents", "started"),
-        ("latents", "interrupted"),
-        ("latents", "started"),
-        ("latents", "failed"),
+        ("encode", "started"),
+        ("encode", "interrupted"),
+        ("encode", "started"),
+        ("encode", "failed"),
     ]
     assert run_dir.read_json(run_dir.status)["state"] == "failed"

@@ -16,11 +16,13 @@ import torch
 from torch import Generator, Tensor, nn
 
 from mld.runtime.compute import Compute, resolve, torch_threads
-from mld.runtime.progress import progress
+from mld.runtime.context import RunContext
+from mld.runtime.progress import training_progress
 from mld.runtime.seeds import derive
 from mld.storage.run_dir import RunDir
+from mld.storage.weight_store import WeightStore
 from mld.training import train as loop
-from mld.training.job import Objective, TrainConfig
+from mld.training.job import Objective, TrainConfig, TrainJob
 from mld.training.loop import learning_rate
 from mld.training.train import TrainedWeights, train
 from mld_core.diffusion.ema import EMA
@@ -28,11 +30,12 @@ from mld_core.errors import NumericalError, RunDirError, SpecError
 
 JOB = "autoencode/digit"
 ONE = Compute("cpu", 1, "32-true", 1)
-SETTINGS = TrainConfig(steps=30, batch_size=16, learning_rate=0.01, ema=0.9, seed=3)
+CONFIG = TrainConfig(steps=30, batch_size=16, learning_rate=0.01, ema_decay=0.9)
+SEED = 3
 
 
 class Regression(Objective):
-    """Learns y = x A from noisy rows, with all that could make two trainings differ."""
+    """Learns y = x A from noisy rows, with everything that could make two trainings differ."""
 
     def __init__(self, dropout: float = 0.2) -> None:
         super().__init__()
@@ -53,8 +56,8 @@ class Regression(Objective):
         return error.mean(), {"left": error[0], "right": error[1]}
 
 
-class Signalled(Regression):
-    """Sends a process, its own if none is named, a signal in the middle of one update."""
+class SendsSignal(Regression):
+    """Sends a process, its own if none is named, a signal in the middle of one step."""
 
     def __init__(self, call: int, number: int = signal.SIGINT, process: int | None = None) -> None:
         super().__init__()
@@ -63,17 +66,17 @@ class Signalled(Regression):
     def forward(
         self, batch: Mapping[str, Tensor], generator: Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        told = super().forward(batch, generator)
+        message = super().forward(batch, generator)
         if self.calls == self.call:
             os.kill(self.process or os.getpid(), self.number)
-        return told
+        return message
 
 
 DRAWN: list[Tensor] = []
 """What the last Leaning was given; a training works on a copy of its objective."""
 
 
-class Leaning(Regression):
+class WeightedRows(Regression):
     """Draws the second half of its rows three times as often as the first, the last never."""
 
     def __init__(self) -> None:
@@ -100,23 +103,20 @@ def rows(count: int = 200) -> dict[str, Tensor]:
     return {"x": x, "y": x @ torch.tensor([[0.3, -0.6], [0, 0.3], [0.6, 0], [-0.3, 0.3]])}
 
 
+def context(path: Path, compute: Compute = ONE, seed: int = SEED) -> RunContext:
+    return RunContext(RunDir(path), WeightStore(path / "store"), compute, seed)
+
+
 def fit(
     path: Path,
     objective: Objective | None = None,
-    settings: TrainConfig = SETTINGS,
+    config: TrainConfig = CONFIG,
     compute: Compute = ONE,
-    interval: float = 1e9,
+    seed: int = SEED,
+    checkpoint_seconds: float = 1e9,
 ) -> TrainedWeights:
-    return train(
-        JOB,
-        objective or Regression(),
-        rows(),
-        rows(50),
-        settings,
-        compute,
-        RunDir(path),
-        interval=interval,
-    )
+    job = TrainJob(JOB, objective or Regression(), rows(), rows(50), config, {})
+    return train(job, context(path, compute, seed), checkpoint_seconds)
 
 
 def same(one: TrainedWeights, other: TrainedWeights) -> bool:
@@ -139,9 +139,9 @@ def test_seeds_depend_on_every_part_and_its_type() -> None:
     assert derive(7, "diffuse", 12) == 5580903375886130952
 
 
-def test_it_is_adam_with_warm_up_cosine_clipping_and_an_average(tmp_path: Path) -> None:
-    settings = replace(SETTINGS, steps=60)
-    told = fit(tmp_path, Regression(dropout=0.0), settings)
+def test_adam_with_warm_up_cosine_clipping_and_ema(tmp_path: Path) -> None:
+    config = replace(CONFIG, steps=60)
+    message = fit(tmp_path, Regression(dropout=0.0), config)
     objective, data = Regression(dropout=0.0), rows()
     adam = torch.optim.Adam(objective.parameters(), betas=(0.9, 0.999), fused=True)
     ema = EMA(objective.state_dict(), 0.9)
@@ -162,48 +162,48 @@ def test_it_is_adam_with_warm_up_cosine_clipping_and_an_average(tmp_path: Path) 
             ema.update(objective.state_dict(), update + 1)
     assert 0 < clipped < 60
     for name, tensor in objective.state_dict().items():
-        torch.testing.assert_close(told.weights[name], tensor)
-        torch.testing.assert_close(told.ema[name], ema.state[name])
+        torch.testing.assert_close(message.weights[name], tensor)
+        torch.testing.assert_close(message.ema[name], ema.state[name])
 
 
-def test_the_learning_rate_rises_over_two_per_cent_and_falls_to_one() -> None:
-    settings = replace(SETTINGS, steps=1000, learning_rate=1.0)
-    rates = [learning_rate(settings, update) for update in range(1000)]
+def test_learning_rate_schedule() -> None:
+    config = replace(CONFIG, steps=1000, learning_rate=1.0)
+    rates = [learning_rate(config, update) for update in range(1000)]
     assert rates[:20] == pytest.approx([(update + 1) / 20 for update in range(20)])
     assert rates[20] == 1.0
     assert rates[999] == pytest.approx(0.01)
     assert rates[20:] == sorted(rates[20:], reverse=True)
-    assert learning_rate(replace(settings, steps=1), 0) == 1.0
+    assert learning_rate(replace(config, steps=1), 0) == 1.0
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_training_goes_on_to_the_same_bits(
+def test_an_interrupted_training_resumes_to_the_same_bits(
     tmp_path: Path, precision: str, number: int
 ) -> None:
     compute = replace(ONE, precision=precision)
-    whole = fit(tmp_path / "whole", compute=compute)
+    uninterrupted = fit(tmp_path / "whole", compute=compute)
     for call in (5, 1, 17):
         with pytest.raises(KeyboardInterrupt):
-            fit(tmp_path / "parts", Signalled(call, number), compute=compute)
-    parts = fit(tmp_path / "parts", compute=compute)
-    assert same(whole, parts)
-    assert all(tensor.dtype != torch.bfloat16 for tensor in parts.weights.values())
+            fit(tmp_path / "parts", SendsSignal(call, number), compute=compute)
+    interrupted = fit(tmp_path / "parts", compute=compute)
+    assert same(uninterrupted, interrupted)
+    assert all(tensor.dtype != torch.bfloat16 for tensor in interrupted.weights.values())
     steps = [event["step"] for event in trained_events(tmp_path / "parts")]
     assert steps == list(range(1, 31))
 
 
-def test_rows_are_drawn_in_proportion_to_their_chances(tmp_path: Path) -> None:
-    fit(tmp_path, Leaning(), replace(SETTINGS, steps=300))
+def test_rows_are_drawn_by_their_sampling_weights(tmp_path: Path) -> None:
+    fit(tmp_path, WeightedRows(), replace(CONFIG, steps=300))
     drawn, x = torch.cat(DRAWN), rows()["x"]
     counts = (drawn[:, None] == x).all(2).sum(0)
-    assert counts.sum() == len(drawn) == 300 * SETTINGS.batch_size
+    assert counts.sum() == len(drawn) == 300 * CONFIG.batch_size
     assert counts[-1] == 0
     assert counts[:100].sum() / len(drawn) == pytest.approx(100 / 397, abs=0.02)
     assert int(counts[:-1].min()) > 0
 
 
-def test_the_surroundings_are_left_as_they_were(tmp_path: Path) -> None:
+def test_training_restores_threads_rng_and_signal_handlers(tmp_path: Path) -> None:
     class Threaded(Regression):
         def forward(
             self, batch: Mapping[str, Tensor], generator: Generator
@@ -224,7 +224,7 @@ def test_the_surroundings_are_left_as_they_were(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in objective.state_dict().items())
 
 
-def test_half_precision_never_touches_the_batch(tmp_path: Path) -> None:
+def test_batches_stay_float32_in_mixed_precision(tmp_path: Path) -> None:
     class Watching(Regression):
         def forward(
             self, batch: Mapping[str, Tensor], generator: Generator
@@ -236,7 +236,7 @@ def test_half_precision_never_touches_the_batch(tmp_path: Path) -> None:
     fit(tmp_path, Watching(), compute=replace(ONE, precision="bf16-mixed"))
 
 
-def test_a_finished_training_is_returned_at_once(
+def test_a_finished_training_is_not_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = fit(tmp_path)
@@ -244,17 +244,19 @@ def test_a_finished_training_is_returned_at_once(
     assert same(fit(tmp_path), first)
 
 
-@pytest.mark.parametrize("change", [{"seed": 4}, {"learning_rate": 0.02}, {"ema": None}])
-def test_a_checkpoint_of_another_making_is_told_and_replaced(
-    tmp_path: Path, change: dict[str, float | None]
+@pytest.mark.parametrize(
+    ("seed", "change"), [(4, {}), (SEED, {"learning_rate": 0.02}), (SEED, {"ema_decay": None})]
+)
+def test_a_checkpoint_of_another_training_is_replaced(
+    tmp_path: Path, seed: int, change: dict[str, float | None]
 ) -> None:
-    settings = replace(SETTINGS, **change)
+    config = replace(CONFIG, **change)
     fit(tmp_path / "used")
-    again = fit(tmp_path / "used", settings=settings)
-    assert same(again, fit(tmp_path / "new", settings=settings))
+    again = fit(tmp_path / "used", config=config, seed=seed)
+    assert same(again, fit(tmp_path / "new", config=config, seed=seed))
     (warning,) = [e for e in RunDir(tmp_path / "used").read_events() if e["event"] == "warning"]
     assert warning["stage"] == "autoencode"
-    assert "autoencode/digit begins anew" in warning["message"]
+    assert "autoencode/digit starts anew" in warning["message"]
 
 
 def test_a_corrupt_checkpoint_is_named(tmp_path: Path) -> None:
@@ -279,54 +281,52 @@ class Failing(Regression):
     def forward(
         self, batch: Mapping[str, Tensor], generator: Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        loss, parts = super().forward(batch, generator)
+        loss, interrupted = super().forward(batch, generator)
         if self.calls < self.call:
-            return loss, parts
+            return loss, interrupted
         if self.what == "gradient":
-            return loss + (0 * self.head.bias).sum().sqrt(), parts
+            return loss + (0 * self.head.bias).sum().sqrt(), interrupted
         if self.what == "loss":
-            return loss / 0, parts
-        return loss + math.nan, {**parts, self.what: parts[self.what] * math.nan}
+            return loss / 0, interrupted
+        return loss + math.nan, {**interrupted, self.what: interrupted[self.what] * math.nan}
 
 
 @pytest.mark.parametrize(
-    ("what", "told"),
+    ("what", "message"),
     [
         ("right", "the loss of right (nan)"),
         ("loss", "the loss (inf)"),
         ("gradient", "the gradient of head.bias (nan)"),
     ],
 )
-def test_a_number_that_is_not_finite_stops_the_training(
-    tmp_path: Path, what: str, told: str
-) -> None:
+def test_a_non_finite_value_stops_the_training(tmp_path: Path, what: str, message: str) -> None:
     with pytest.raises(KeyboardInterrupt):
-        fit(tmp_path, Signalled(5))
+        fit(tmp_path, SendsSignal(5))
     path = RunDir(tmp_path).checkpoint(JOB)
     good = path.read_bytes()
     with pytest.raises(NumericalError) as error:
         fit(tmp_path, Failing(5, what))
     last = trained_events(tmp_path)[-1]
     assert str(error.value).startswith(
-        f"autoencode/digit, update {last['update'] + 1}: {told} is not finite "
-        f"(last finite loss: {last['loss']:.6g}, at update {last['update']})"
+        f"autoencode/digit, step {last['step'] + 1}: {message} is not finite "
+        f"(last finite loss: {last['loss']:.6g}, at step {last['step']})"
     )
     assert path.read_bytes() == good
 
 
-def test_the_first_loss_may_be_the_bad_one(tmp_path: Path) -> None:
-    with pytest.raises(NumericalError, match=r"update 1: .* \(last finite loss: none\)"):
+def test_a_non_finite_first_loss(tmp_path: Path) -> None:
+    with pytest.raises(NumericalError, match=r"step 1: .* \(last finite loss: none\)"):
         fit(tmp_path, Failing(1, "left"))
     assert not RunDir(tmp_path).checkpoint(JOB).exists()
 
 
-def test_a_validation_that_is_not_finite_stops_the_training(tmp_path: Path) -> None:
+def test_a_non_finite_validation_loss_stops_the_training(tmp_path: Path) -> None:
     held_out = {name: torch.full_like(tensor, math.inf) for name, tensor in rows(50).items()}
-    with pytest.raises(NumericalError, match=r"digit, update 1: .* held-out rows \(nan\)"):
-        train(JOB, Regression(), rows(), held_out, SETTINGS, ONE, RunDir(tmp_path))
+    with pytest.raises(NumericalError, match=r"digit, step 1: .* held-out rows \(nan\)"):
+        train(TrainJob(JOB, Regression(), rows(), held_out, CONFIG, {}), context(tmp_path))
 
 
-def test_events_tell_losses_parts_and_a_validation_that_shows_the_weights_alone(
+def test_events_hold_losses_parts_and_validation(
     tmp_path: Path,
 ) -> None:
     class Frozen(Regression):
@@ -339,12 +339,12 @@ def test_events_tell_losses_parts_and_a_validation_that_shows_the_weights_alone(
             self, batch: Mapping[str, Tensor], generator: Generator
         ) -> tuple[Tensor, dict[str, Tensor]]:
             # A plugin's model draws from torch's global generator.
-            loss, parts = super().forward(batch, generator)
+            loss, interrupted = super().forward(batch, generator)
             shift = 0.1 * torch.rand(())
-            return loss + shift, {name: part + shift for name, part in parts.items()}
+            return loss + shift, {name: part + shift for name, part in interrupted.items()}
 
-    still = replace(SETTINGS, steps=120, learning_rate=0.0, ema=None)
-    fit(tmp_path / "still", Frozen(), still)
+    frozen = replace(CONFIG, steps=120, learning_rate=0.0, ema_decay=None)
+    fit(tmp_path / "still", Frozen(), frozen)
     events = trained_events(tmp_path / "still")
     assert [event["step"] for event in events] == list(range(2, 121, 2))
     assert len({event["validation"] for event in events}) == 1
@@ -353,14 +353,14 @@ def test_events_tell_losses_parts_and_a_validation_that_shows_the_weights_alone(
         assert (event["job"], event["steps"]) == (JOB, 120)
         assert sum(event["parts"].values()) / 2 == pytest.approx(event["loss"], rel=1e-5)
         assert event["rate"] > 0
-    fit(tmp_path / "learning", settings=replace(SETTINGS, steps=120))
+    fit(tmp_path / "learning", config=replace(CONFIG, steps=120))
     curve = [event["validation"] for event in trained_events(tmp_path / "learning")]
     assert curve[-1] < 0.5 * curve[0]
 
 
 def test_validation_is_of_the_averaged_weights(tmp_path: Path) -> None:
     averaged = fit(tmp_path / "averaged", Regression(dropout=0.0))
-    plain = fit(tmp_path / "plain", Regression(dropout=0.0), replace(SETTINGS, ema=None))
+    plain = fit(tmp_path / "plain", Regression(dropout=0.0), replace(CONFIG, ema_decay=None))
     assert all(torch.equal(averaged.weights[name], plain.weights[name]) for name in plain.weights)
     curves = [
         [event["validation"] for event in trained_events(tmp_path / name)]
@@ -369,21 +369,21 @@ def test_validation_is_of_the_averaged_weights(tmp_path: Path) -> None:
     assert curves[0][-1] != curves[1][-1]
 
 
-def test_stderr_tells_every_tenth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_lines_every_tenth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit(tmp_path)
     captured = capsys.readouterr()
     assert captured.out == ""
     lines = captured.err.splitlines()
     assert [line.partition(",")[0] for line in lines] == [
-        f"autoencode/digit: {done} of 30 steps" for done in range(3, 31, 3)
+        f"autoencode/digit: {process} of 30 steps" for process in range(3, 31, 3)
     ]
 
 
-def test_a_terminal_gets_a_bar(
+def test_progress_bar_on_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with progress("diffuse", 0, 100) as show:
+    with training_progress("diffuse", 0, 100) as show:
         show(100, 0.25, 12345.6)
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -392,7 +392,7 @@ def test_a_terminal_gets_a_bar(
     assert "loss 0.25" in captured.err
 
 
-def test_a_batch_must_be_shared_evenly(tmp_path: Path) -> None:
+def test_devices_must_divide_the_batch_size(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"batch of 16 rows .* compute\.devices: 3"):
         fit(tmp_path, compute=replace(ONE, devices=3))
 
@@ -400,13 +400,13 @@ def test_a_batch_must_be_shared_evenly(tmp_path: Path) -> None:
 AUTO = {"accelerator": "auto", "devices": "auto", "precision": "auto", "threads": "auto"}
 
 
-def test_auto_is_what_the_machine_has() -> None:
+def test_auto_resolves_to_the_machine() -> None:
     on_cpu = resolve(SimpleNamespace(**{**AUTO, "accelerator": "cpu"}))
     assert (on_cpu.accelerator, on_cpu.devices) == ("cpu", 1)
     assert on_cpu.precision in ("32-true", "bf16-mixed")
     assert on_cpu.threads == torch.get_num_threads()
-    asked = {"accelerator": "cpu", "devices": 2, "precision": "32-true", "threads": 4}
-    assert resolve(SimpleNamespace(**asked)) == Compute("cpu", 2, "32-true", 4)
+    request = {"accelerator": "cpu", "devices": 2, "precision": "32-true", "threads": 4}
+    assert resolve(SimpleNamespace(**request)) == Compute("cpu", 2, "32-true", 4)
     before = torch.get_num_threads()
     with torch_threads(Compute("cpu", 1, "32-true", before + 1)):
         assert torch.get_num_threads() == before + 1
@@ -414,15 +414,15 @@ def test_auto_is_what_the_machine_has() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("settings", "message"),
     [
-        ({"accelerator": "tpu"}, r"compute\.accelerator: 'tpu' .* there is: cpu"),
+        ({"accelerator": "tpu"}, r"compute\.accelerator: 'tpu' .* \(available: cpu\)"),
         ({"accelerator": "cpu", "precision": "16-mixed"}, r"compute\.precision: .* bf16-mixed"),
     ],
 )
-def test_what_the_machine_has_not_is_said(asked: dict[str, str], told: str) -> None:
-    with pytest.raises(SpecError, match=told):
-        resolve(SimpleNamespace(**{**AUTO, **asked}))
+def test_unavailable_compute_is_an_error(settings: dict[str, str], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        resolve(SimpleNamespace(**{**AUTO, **settings}))
 
 
 def child(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -431,30 +431,30 @@ def child(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
 
-def test_a_training_killed_again_and_again_ends_with_the_same_bits(tmp_path: Path) -> None:
+def test_a_killed_training_resumes_to_the_same_bits(tmp_path: Path) -> None:
     compute = replace(ONE, precision="bf16-mixed")
-    whole = fit(tmp_path / "whole", compute=compute)
-    done = child("killed", tmp_path / "killed")
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= 3
-    assert same(fit(tmp_path / "killed", compute=compute), whole)
+    uninterrupted = fit(tmp_path / "whole", compute=compute)
+    process = child("killed", tmp_path / "killed")
+    assert process.returncode == 0, process.stderr
+    assert int(process.stdout) >= 3
+    assert same(fit(tmp_path / "killed", compute=compute), uninterrupted)
 
 
 @pytest.mark.slow
-def test_two_processes_learn_as_one_does_and_stop_together(tmp_path: Path) -> None:
-    done = child("two", tmp_path)
-    assert done.stdout.splitlines() == [
+def test_two_processes_train_and_stop_together(tmp_path: Path) -> None:
+    process = child("two", tmp_path)
+    assert process.stdout.splitlines() == [
         "KeyboardInterrupt after a checkpoint",
         "KeyboardInterrupt after a checkpoint",
         "NumericalError after a checkpoint",
-    ], done.stderr
-    assert "the loss of right (nan) is not finite" in done.stderr
-    settings, two = replace(SETTINGS, steps=200), replace(ONE, devices=2)
-    one = fit(tmp_path / "one", settings=settings)
-    whole = fit(tmp_path / "whole", settings=settings, compute=two)
-    parts = fit(tmp_path / "parts", settings=settings, compute=two)
-    assert same(whole, parts)
-    assert not same(whole, one)
+    ], process.stderr
+    assert "the loss of right (nan) is not finite" in process.stderr
+    config, two = replace(CONFIG, steps=200), replace(ONE, devices=2)
+    one = fit(tmp_path / "one", config=config)
+    uninterrupted = fit(tmp_path / "whole", config=config, compute=two)
+    interrupted = fit(tmp_path / "parts", config=config, compute=two)
+    assert same(uninterrupted, interrupted)
+    assert not same(uninterrupted, one)
     curves = [trained_events(tmp_path / name) for name in ("one", "whole")]
     for curve in curves:
         assert len(curve) == 50
@@ -469,7 +469,7 @@ def killed(path: Path) -> None:
     while True:
         process = os.fork()
         if not process:
-            fit(path, compute=replace(ONE, precision="bf16-mixed"), interval=0.0)
+            fit(path, compute=replace(ONE, precision="bf16-mixed"), checkpoint_seconds=0.0)
             os._exit(0)
         seen: set[int] = set()
         while len(seen) < 3 + kills and os.waitpid(process, os.WNOHANG) == (0, 0):
@@ -490,23 +490,23 @@ def killed(path: Path) -> None:
 
 def two(path: Path) -> None:
     """Train on two processes: whole, stopped from within and from without, and with a NaN."""
-    settings, compute = replace(SETTINGS, steps=200), replace(ONE, devices=2)
-    fit(path / "whole", None, settings, compute)
+    config, compute = replace(CONFIG, steps=200), replace(ONE, devices=2)
+    fit(path / "whole", None, config, compute)
     stops = [
-        Signalled(60, signal.SIGINT),
-        Signalled(60, signal.SIGTERM, os.getpid()),
+        SendsSignal(60, signal.SIGINT),
+        SendsSignal(60, signal.SIGTERM, os.getpid()),
         Failing(30, "right"),
     ]
     for objective in stops:
         try:
-            fit(path / "parts", objective, settings, compute)
+            fit(path / "parts", objective, config, compute)
         except (KeyboardInterrupt, NumericalError) as stopped:
-            found = RunDir(path / "parts").checkpoint(JOB).is_file()
+            saved = RunDir(path / "parts").checkpoint(JOB).is_file()
             sys.stdout.write(
-                f"{type(stopped).__name__} {'after a' if found else 'without'} checkpoint\n"
+                f"{type(stopped).__name__} {'after a' if saved else 'without'} checkpoint\n"
             )
             sys.stderr.write(f"{stopped}\n")
-    fit(path / "parts", None, settings, compute)
+    fit(path / "parts", None, config, compute)
 
 
 if __name__ == "__main__":
