@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from mld.config.sections import EvaluateSpec
 from mld.data.encoding import decode, encode
-from mld.data.loading import Data, Rows
+from mld.data.loading import Data, SplitTensors
 from mld.runtime.context import RunContext
 from mld.storage.digests import tensor_digest
 from mld.storage.stages import EVALUATE
@@ -109,7 +109,7 @@ def _train_classifier(
 ) -> Classifier:
     """The modality's classifier, trained on labelled items and written to the run directory."""
 
-    def labelled(split: Rows) -> dict[str, Tensor]:
+    def labelled(split: SplitTensors) -> dict[str, Tensor]:
         assert split.labels is not None
         usable = split.present[:, index] & (split.labels >= 0)
         return {"x": split.items[name][usable], "label": split.labels[usable]}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mld.config.sections import AutoencodeSpec
 from mld.data.encoding import mean_nll
-from mld.data.loading import Data, Rows
+from mld.data.loading import Data, SplitTensors
 from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
 from mld.storage.stages import AUTOENCODE
@@ -94,7 +94,7 @@ def load_autoencoders(
     return autoencoders
 
 
-def _recorded(rows: Rows, name: str, index: int) -> Shaped[Tensor, " row *item"]:
+def _recorded(rows: SplitTensors, name: str, index: int) -> Shaped[Tensor, " row *item"]:
     """The items of a modality in the rows that have one."""
     present = rows.present[:, index]
     return rows.items[name] if bool(present.all()) else rows.items[name][present]

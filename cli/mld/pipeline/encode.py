@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 from mld.data.encoding import encode_present
-from mld.data.loading import Data, Rows
+from mld.data.loading import Data, SplitTensors
 from mld.data.types import LatentCache, SplitLatents
 from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
@@ -61,7 +61,7 @@ def load_latents(layout: LatentLayout, run_dir: RunDir) -> LatentCache:
 
 
 def _encode(
-    autoencoders: Mapping[str, Autoencoder], layout: LatentLayout, rows: Rows
+    autoencoders: Mapping[str, Autoencoder], layout: LatentLayout, rows: SplitTensors
 ) -> SplitLatents:
     latents = encode_present(autoencoders, layout.dims, rows.items, rows.present)
     for name, z in latents.items():

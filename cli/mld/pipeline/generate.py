@@ -13,7 +13,7 @@ from torch import Tensor
 from mld.config.sections import GenerateSpec
 from mld.data.encoding import decode
 from mld.data.items import write_item
-from mld.data.loading import Data, Rows
+from mld.data.loading import Data, SplitTensors
 from mld.data.types import LatentCache, SubsetSamples, subset_key
 from mld.pipeline.joint_method import Conditioning, JointGenerator
 from mld.pipeline.stage import StageOutput, run_stage
@@ -68,7 +68,7 @@ def _sample(
     spec: GenerateSpec,
     generator: JointGenerator,
     latents: LatentCache,
-    test: Rows,
+    test: SplitTensors,
     given: tuple[str, ...],
     context: RunContext,
 ) -> SubsetSamples:
@@ -114,7 +114,7 @@ def _write(
     samples: SubsetSamples,
     generator: JointGenerator,
     modalities: Mapping[str, Modality],
-    test: Rows,
+    test: SplitTensors,
     spec: GenerateSpec,
     run_dir: RunDir,
 ) -> list[Path]:
@@ -149,7 +149,7 @@ def _write(
     return files
 
 
-def _identity(row: int, given: bool, test: Rows) -> dict[str, JsonValue]:
+def _identity(row: int, given: bool, test: SplitTensors) -> dict[str, JsonValue]:
     """Id and label of the test row that a sample was given; None if nothing was given."""
     if not given:
         return {"id": None, "label": None}

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from torch import Generator, Tensor
 
 from mld.config.sections import MethodSpec
-from mld.data.loading import Data, Rows
+from mld.data.loading import Data, SplitTensors
 from mld.data.types import LatentCache
 from mld.pipeline.joint_method import Conditioning, JointGenerator, JointMethod
 from mld.runtime.context import RunContext
@@ -124,7 +124,7 @@ class PluginMethod(JointMethod):
         config = TrainConfig(spec.steps, spec.batch_size, spec.learning_rate)
         return TrainJob(DIFFUSE.name, objective, rows, validation, config, key), dropped
 
-    def _training_rows(self, split: Rows) -> tuple[dict[str, Tensor], int]:
+    def _training_rows(self, split: SplitTensors) -> tuple[dict[str, Tensor], int]:
         """The rows that the method can train on, and how many are left out."""
         present = split.present
         usable = present.all(1) if self.method.needs_complete else present.any(1)

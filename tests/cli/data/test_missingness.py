@@ -10,7 +10,7 @@ import torch
 from mld.config.plugin_sections import MissingSpec
 from mld.config.sections import DiffuseSpec
 from mld.data.missingness import DatasetWithMissingCells
-from mld.pipeline.diffuse import Denoising
+from mld.pipeline.diffusion_method import DenoisingObjective
 from mld_core import DataError, Dataset, DatasetConfig, Split
 from mld_core.diffusion.latent_layout import LatentLayout
 from mld_core.diffusion.schedule import VPSchedule
@@ -87,7 +87,7 @@ def test_fingerprint_depends_on_the_rate() -> None:
 
 def test_sampling_weights_of_incomplete_rows() -> None:
     layout = LatentLayout({"left": 1, "right": 1})
-    objective = Denoising(DiffuseSpec(), layout, VPSchedule(), torch.nn.Identity())
+    objective = DenoisingObjective(DiffuseSpec(), layout, VPSchedule(), torch.nn.Identity())
     complete = torch.ones(3, 2, dtype=torch.bool)
     assert objective.sampling_weights({"present": complete}) is None
     present = torch.tensor([[True, False], [True, True], [False, True]])

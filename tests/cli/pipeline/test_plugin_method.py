@@ -68,7 +68,7 @@ def test_a_method_is_judged_as_the_built_in_one(done: Run) -> None:
 def test_it_decodes_with_networks_of_its_own(done: Run) -> None:
     made = done.sample({"left": torch.tensor([4.0, 0, 0, 0, 1, 0])}, n=3)
     z = made.latents["right"]
-    assert torch.equal(made.items["right"], done.generative.decoders["right"].decode(z))
+    assert torch.equal(made.items["right"], done.generator.decoders["right"].decode(z))
     assert not torch.allclose(made.items["right"], done.autoencoders["right"].decode(z), atol=1e-3)
     again = done.sample({"left": torch.tensor([4.0, 0, 0, 0, 1, 0])}, n=3)
     assert torch.equal(again.items["right"], made.items["right"])
@@ -106,7 +106,11 @@ def test_its_spec_comes_back_whole(told: Told, registry: Registry, tmp_path: Pat
         ("diffuse.steps=0", SpecError, "diffuse.steps: must be above 0, not 0"),
         ("diffuse.fail=modalities", SpecError, "method: relay: takes no such modalities"),
         ("diffuse.fail=loss", PluginError, "method 'relay': loss failed: KeyError"),
-        ("diffuse.fail=sample", PluginError, "method 'relay': sample gave no 60 rows of 'left'"),
+        (
+            "diffuse.fail=sample",
+            PluginError,
+            "method 'relay': sample did not return 60 rows of 'left'",
+        ),
     ],
 )
 def test_what_goes_wrong_is_told(
@@ -125,7 +129,7 @@ def test_incomplete_rows_train_or_are_counted(
     for fail, dropped in ("", False), ("incomplete", True):
         run_dir = RunDir(tmp_path / f"run{fail}")
         run(told(RELAY, *SMALL[1:3], gaps, f"diffuse.fail={fail!r}"), run_dir, registry)
-        assert bool(run_dir.stage_metadata("diffuse")["dropped"]) is dropped
+        assert bool(run_dir.stage_metadata("diffuse")["incomplete"]) is dropped
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def test_another_spec_under_the_same_name_is_refused_and_changes_nothing(
         run(told("diffuse.steps=501"), copy, registry)
     message = str(caught.value)
     assert "stage diffuse" in message
-    assert "spec.steps: 500 -> 501" in message
+    assert "diffuse.steps: 500 -> 501" in message
     assert "--from-stage diffuse" in message
     assert copy.spec.read_text() == before
 
@@ -311,7 +311,9 @@ def test_a_folder_that_is_no_finished_run_is_refused(
     with pytest.raises(RunDirError, match=r"no spec\.yaml"):
         load(tmp_path, registry)
     copy.invalidate_from("diffuse")
-    with pytest.raises(RunDirError, match="has not finished stage diffuse: carry on with `mld run"):
+    with pytest.raises(
+        RunDirError, match="stage diffuse is incomplete; run `mld run SPEC` to finish it"
+    ):
         load(copy.path, registry)
 
 
@@ -418,7 +420,7 @@ def test_nan_in_training_stops_with_its_place_and_keeps_the_checkpoint(
     poisoned.calls = 0  # type: ignore[attr-defined]
     monkeypatch.setattr(DenoisingObjective, "forward", poisoned)
     out = RunDir(tmp_path / "out")
-    with pytest.raises(NumericalError, match=r"diffuse, update \d+: the loss of right \(nan\)"):
+    with pytest.raises(NumericalError, match=r"diffuse, step \d+: the loss of right \(nan\)"):
         run(told(), out, registry)
     assert out.is_complete("encode")
     assert not out.is_complete("diffuse")
@@ -431,7 +433,10 @@ def test_a_split_without_rows_is_told(tmp_path: Path, registry: Registry, empty:
     rows.write_text(rows.read_text().replace(f",{empty},", ",train,"))
     out = RunDir(tmp_path / "out")
     if empty == "test":
-        with pytest.raises(DataError, match="'manifest': the test split has no rows, and a run"):
+        with pytest.raises(
+            DataError,
+            match="'manifest': the test split has no rows, but samples are evaluated on it",
+        ):
             run(spec, out, registry)
         return
     run(spec, out, registry)
