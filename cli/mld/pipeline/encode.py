@@ -26,7 +26,7 @@ def cache_latents(
 
     def compute() -> StageOutput:
         for split in SPLITS:
-            latents = _encode(autoencoders, layout, data.rows(split))
+            latents = _encode(autoencoders, layout, data.split(split))
             run_dir.write_tensors(
                 run_dir.latents(split), {"z": latents.z, "present": latents.present}
             )

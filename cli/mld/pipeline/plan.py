@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from mld.config.spec import Spec
-from mld.data.loading import fit_modalities, layout_of, load_data, open_dataset
+from mld.data.loading import Data, fit_modalities, layout_of, open_dataset
 from mld.data.types import subset_key
 from mld.pipeline.diffuse import joint_method
 from mld.pipeline.generate import subsets_of
@@ -52,7 +52,7 @@ def plan(spec: Spec, registry: Registry) -> Plan:
     """The plan of a spec; reads the data, and writes nothing."""
     dataset = open_dataset(spec, registry)
     modalities = fit_modalities(spec, dataset, registry)
-    data = load_data(dataset, modalities)
+    data = Data(dataset, modalities)
     method, layout = joint_method(spec, registry, modalities), layout_of(modalities)
 
     jobs = []
@@ -72,7 +72,7 @@ def plan(spec: Spec, registry: Registry) -> Plan:
             PlannedJob(f"{EVALUATE.job}/{name}", parameters, evaluate.steps, evaluate.batch_size)
         )
 
-    rows: dict[str, int] = {split: len(data.rows(split).ids) for split in SPLITS}
+    rows: dict[str, int] = {split: len(data.split(split).ids) for split in SPLITS}
     nfe = {
         subset_key(given): method.evaluations_per_sample(given)
         for given in subsets_of(spec.generate, layout.names)

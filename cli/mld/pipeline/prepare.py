@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from mld.config.spec import Spec
-from mld.data.loading import Data, fit_modalities, load_data, load_modalities, open_dataset
+from mld.data.loading import Data, fit_modalities, load_modalities, open_dataset
 from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
 from mld.storage.digests import code_digest
@@ -40,11 +40,11 @@ def prepare(spec: Spec, registry: Registry, context: RunContext) -> Prepared:
     if run_dir.is_current(DATA.name, fingerprint):
         facts = {name: run_dir.read_json(run_dir.modality_facts(name)) for name in spec.modalities}
         modalities = load_modalities(spec, registry, facts)
-        return Prepared(modalities, load_data(dataset, modalities), fingerprint)
+        return Prepared(modalities, Data(dataset, modalities), fingerprint)
     modalities = fit_modalities(spec, dataset, registry)
-    data = load_data(dataset, modalities)
+    data = Data(dataset, modalities)
     for split in SPLITS:
-        data.rows(split)
+        data.split(split)
     if not data.test.ids:
         raise DataError(
             f"dataset {dataset.kind!r}: the test split has no rows, but samples are evaluated on "
@@ -62,8 +62,8 @@ def record(prepared: Prepared, context: RunContext) -> None:
         for name, modality in prepared.modalities.items():
             run_dir.write_json(run_dir.modality_facts(name), dict(modality.facts))
             files.append(run_dir.modality_facts(name))
-        rows: dict[str, JsonValue] = {split: len(data.rows(split).ids) for split in SPLITS}
-        empty: dict[str, JsonValue] = {split: data.rows(split).dropped for split in SPLITS}
+        rows: dict[str, JsonValue] = {split: len(data.split(split).ids) for split in SPLITS}
+        empty: dict[str, JsonValue] = {split: data.split(split).dropped for split in SPLITS}
         if any(empty.values()):
             message = f"rows without any recorded item are left out: {empty}"
             run_dir.log("warning", stage=DATA.name, message=message)
