@@ -310,12 +310,10 @@ class GenerateSpec(Section):
             raise SpecError(format_errors(errors)) from error
 
 
-class EvaluateSpec(Section):
+class EvaluateSpec(TrainingSpec):
     """Training of the classifiers that measure coherence."""
 
     steps: Steps = 1000
-    batch_size: BatchSize = 128
-    learning_rate: LearningRate = 1e-3
 
 
 class ComputeSpec(Section):
