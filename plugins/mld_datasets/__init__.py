@@ -1,1 +1,1 @@
-"""Datasets: the plugins' own examples, the user's manifest, and public data."""
+"""Dataset plugins, one module each."""

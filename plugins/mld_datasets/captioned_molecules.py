@@ -1,4 +1,4 @@
-"""The dataset `captioned-molecules`: molecules and what is said of them, in ChEBI-20's layout."""
+"""The dataset `captioned-molecules`: molecules and their descriptions, in ChEBI-20's layout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mld_core import DataError, Dataset, Modality, SpecPath, Split, SplitName, hookimpl
+from mld_core import SPLITS, DataError, Dataset, Modality, SpecPath, Split, SplitName, hookimpl
 from mld_datasets.download import Source, content_digest, read_content, resolve_gz
 from mld_datasets.pairing import LimitedConfig
 
@@ -21,40 +21,39 @@ SOURCE = Source(
     layout="train.txt, validation.txt and test.txt, plain or .gz, in the folder or in its "
     "subfolder chebi20 or ChEBI-20_data",
 )
-_HOMES = ("", "chebi20", "ChEBI-20_data")
-SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
-HELD = 10
-"""With `train_from: validation` one of so many rows stays for validation: the last ones."""
+_SUBFOLDERS = ("", "chebi20", "ChEBI-20_data")
+VALIDATION_DIVISOR = 10
+"""With `train_from: validation`, the last 1/10 of validation.txt is the validation split."""
 _HEADER = ("CID", "SMILES", "description")
 
 
 class CaptionedMoleculesConfig(LimitedConfig):
-    """Where the captions are, and what is done with rows that do not fit.
+    """Where the data are, and what to do with rows that a modality rejects.
 
-    The folder holds `train.txt`, `validation.txt` and `test.txt` (plain or .gz), itself or in its
+    The folder has `train.txt`, `validation.txt` and `test.txt` (plain or .gz), itself or in its
     subfolder `chebi20` or `ChEBI-20_data`: tab-separated, with the header CID, SMILES,
     description.
     """
 
-    folder: SpecPath = Field(description="holds the files of ChEBI-20, or of data laid out so")
+    folder: SpecPath = Field(description="folder of ChEBI-20, or of data in the same layout")
     train_from: Literal["train", "validation"] = Field(
         "train",
-        description="validation: the first nine tenths of validation.txt train, and no "
-        "train.txt is needed",
+        description="validation: train on the first nine tenths of validation.txt; no train.txt "
+        "is needed",
     )
-    unfit: Literal["error", "leave_out"] = Field(
-        "error", description="rows that a modality refuses: an error, or left out and counted"
+    on_invalid: Literal["error", "drop"] = Field(
+        "error", description="rows that a modality rejects: raise an error, or drop and count them"
     )
 
 
 class CaptionedMolecules(Dataset):
     """Molecules with captions, in the layout of ChEBI-20 (Edwards et al. 2021); no labels.
 
-    With `unfit: leave_out`, a row that one of the spec's modalities refuses is served with empty
-    cells: the run leaves it out, and counts it. Such are a caption longer than `max_bytes`, or a
-    molecule with a symbol that no molecule of training has. What `data.missing` takes away is not
-    known here: a symbol that only such molecules have is still an error, which more rows of
-    training or another seed mends.
+    With `on_invalid: drop`, a row that one of the spec's modalities rejects is served with empty
+    cells; the run then drops and counts it. Examples are a caption longer than `max_bytes`, and a
+    molecule with a symbol that no training molecule has. The dataset does not know which cells
+    `data.missing` leaves out: a symbol that only those molecules have is still an error; use more
+    training rows or another seed.
     """
 
     kind = "captioned-molecules"
@@ -67,56 +66,60 @@ class CaptionedMolecules(Dataset):
         self, config: CaptionedMoleculesConfig, modalities: Mapping[str, Modality], seed: int
     ) -> None:
         super().__init__(config, modalities, seed)
-        self._files = _found(config.folder)
-        lacks = [name for name in dict.fromkeys(self._sources.values()) if name not in self._files]
+        self._files = _find_files(config.folder)
         if not self._files:
-            raise SOURCE.missing(config.folder)
-        if lacks:
-            told = f"holds no {', '.join(f'{name}.txt' for name in lacks)} of {SOURCE.name}"
-            advice = "; or set train_from: validation" if lacks == ["train"] else ""
-            raise SOURCE.missing(config.folder, told, advice)
+            raise SOURCE.missing_error(config.folder)
+        missing = [
+            name for name in dict.fromkeys(self._file_of.values()) if name not in self._files
+        ]
+        if missing:
+            problem = f"lacks {', '.join(f'{name}.txt' for name in missing)} of {SOURCE.name}"
+            advice = "; or set train_from: validation" if missing == ["train"] else ""
+            raise SOURCE.missing_error(config.folder, problem, advice)
 
     @property
-    def _sources(self) -> dict[SplitName, SplitName]:
-        """The file of each split."""
+    def _file_of(self) -> dict[SplitName, SplitName]:
+        """The file that each split is read from."""
         return {"train": self.config.train_from, "validation": "validation", "test": "test"}
 
     def split(self, name: SplitName) -> Split:
         """The rows of a split, in the order of its file."""
         rows = self._rows(name)
-        if self.config.unfit == "leave_out":
-            fitted = self._fitted
-            rows = [row if _accepts(fitted, row) else row.emptied() for row in rows]
+        if self.config.on_invalid == "drop":
+            modalities = self._fitted_modalities
+            rows = [row if _is_valid(modalities, row) else row.without_cells() for row in rows]
         return Split(
-            ids=[row.name for row in rows],
+            ids=[row.id for row in rows],
             items={column: [row.cells[column] for row in rows] for column in self.columns},
         )
 
     def _rows(self, name: SplitName) -> list[Row]:
-        """The rows that the files have for a split."""
-        rows = _read(self._files[self._sources[name]])
+        """All rows of a split, valid or not."""
+        rows = _read(self._files[self._file_of[name]])
         if self.config.train_from == "validation" and name != "test":
-            kept = len(rows) - len(rows) // HELD
-            rows = rows[:kept] if name == "train" else rows[kept:]
+            train = len(rows) - len(rows) // VALIDATION_DIVISOR
+            rows = rows[:train] if name == "train" else rows[train:]
         return rows[: self.config.limit(name)]
 
     @cached_property
-    def _fitted(self) -> dict[str, Modality]:
-        """The modalities as a run fits them: on the training rows that they accept."""
-        rows = [row for row in self._rows("train") if _is_readable(self.modalities, row)]
-        first = self._fit(rows)
-        return self._fit([row for row in rows if _accepts(first, row)])
+    def _fitted_modalities(self) -> dict[str, Modality]:
+        """The modalities as a run fits them: on the training rows that are valid for all."""
+        rows = [row for row in self._rows("train") if _can_be_fitted(self.modalities, row)]
+        modalities = self._fit(rows)
+        return self._fit([row for row in rows if _is_valid(modalities, row)])
 
     def _fit(self, rows: Sequence[Row]) -> dict[str, Modality]:
         if not rows:
             raise DataError(
-                f"{self._files[self._sources['train']]}: a modality refuses every row of training; "
-                "set unfit: error to see why"
+                f"{self._files[self._file_of['train']]}: every row of training is rejected by a "
+                "modality; set on_invalid: error to see why"
             )
-        return {name: _fitted(own, name, rows) for name, own in self.modalities.items()}
+        return {
+            name: _fit_modality(modality, name, rows) for name, modality in self.modalities.items()
+        }
 
     def fingerprint(self) -> str:
-        """Also of the files' contents."""
+        """Includes the contents of the files."""
         return content_digest(super().fingerprint(), self._files.values())
 
 
@@ -124,34 +127,35 @@ class CaptionedMolecules(Dataset):
 class Row:
     """A molecule and its caption; None where a cell is empty."""
 
-    name: str
+    id: str
     cells: Mapping[str, str | None]
 
-    def emptied(self) -> Row:
-        """The same row with nothing recorded."""
-        return Row(self.name, dict.fromkeys(self.cells))
+    def without_cells(self) -> Row:
+        """The same row with all cells empty."""
+        return Row(self.id, dict.fromkeys(self.cells))
 
 
-def _fitted(modality: Modality, name: str, rows: Sequence[Row]) -> Modality:
-    recorded = (cell for row in rows if (cell := row.cells[name]) is not None)
-    return type(modality)(modality.config, modality.fit(modality.config, recorded))
+def _fit_modality(modality: Modality, name: str, rows: Sequence[Row]) -> Modality:
+    cells = (row.cells[name] for row in rows)
+    facts = modality.fit(modality.config, (cell for cell in cells if cell is not None))
+    return type(modality)(modality.config, facts)
 
 
-def _is_readable(modalities: Mapping[str, Modality], row: Row) -> bool:
-    """Whether every modality could learn from a row."""
+def _can_be_fitted(modalities: Mapping[str, Modality], row: Row) -> bool:
+    """Whether every modality can be fitted on a row."""
     try:
         for name, modality in modalities.items():
             if row.cells[name] is not None:
-                _fitted(modality, name, [row])
+                _fit_modality(modality, name, [row])
     except ValueError:
         return False
     return True
 
 
-def _accepts(fitted: Mapping[str, Modality], row: Row) -> bool:
-    """Whether every fitted modality makes an item of a row."""
+def _is_valid(modalities: Mapping[str, Modality], row: Row) -> bool:
+    """Whether every fitted modality can preprocess a row."""
     try:
-        for name, modality in fitted.items():
+        for name, modality in modalities.items():
             if row.cells[name] is not None:
                 modality.preprocess(row.cells[name])
     except ValueError:
@@ -159,45 +163,47 @@ def _accepts(fitted: Mapping[str, Modality], row: Row) -> bool:
     return True
 
 
-def _found(folder: Path) -> dict[SplitName, Path]:
-    """The files by split, in the first place that has some."""
-    for home in (folder / name for name in _HOMES):
-        files = {name: resolve_gz(home / f"{name}.txt") for name in SPLITS}
-        there = {name: path for name, path in files.items() if path.is_file()}
-        if there:
-            return there
+def _find_files(folder: Path) -> dict[SplitName, Path]:
+    """The existing files by name, in the first location that has some."""
+    for location in (folder / name for name in _SUBFOLDERS):
+        paths = {name: resolve_gz(location / f"{name}.txt") for name in SPLITS}
+        files = {name: path for name, path in paths.items() if path.is_file()}
+        if files:
+            return files
     return {}
 
 
 def _read(path: Path) -> list[Row]:
-    """The rows of a file. DataError says in which line something is wrong."""
+    """The rows of a file. DataError names the line of an error."""
     content = read_content(path)
     try:
         header, *lines = content.decode().split("\n")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}:{line}: is not UTF-8 text: {error.reason}") from error
+        line_number = content.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}:{line_number}: is not UTF-8 text: {error.reason}") from error
     if tuple(header.strip().split("\t")) != _HEADER:
         raise DataError(f"{path}:1: the header must be {', '.join(_HEADER)}, tab-separated")
-    told = enumerate((line.rstrip("\r") for line in lines), 2)
-    rows = [_row(path, number, line) for number, line in told if line]
+    rows = []
+    for line_number, line in enumerate(lines, 2):
+        if text := line.rstrip("\r"):
+            rows.append(_row(path, line_number, text))
     if not rows:
         raise DataError(f"{path}: has no rows")
     return rows
 
 
-def _row(path: Path, number: int, line: str) -> Row:
+def _row(path: Path, line_number: int, line: str) -> Row:
     cells = line.split("\t")
     if len(cells) != len(_HEADER):
-        raise DataError(f"{path}:{number}: has {len(cells)} cells, and 3 are wanted")
+        raise DataError(f"{path}:{line_number}: has {len(cells)} cells, expected {len(_HEADER)}")
     compound, smiles, caption = cells
-    # The published files write every backslash of a SMILES twice.
+    # The published files double every backslash of a SMILES.
     smiles = smiles.replace("\\\\", "\\")
-    name = f"{path.name}:{number} CID {compound}"
-    return Row(name, {"molecule": smiles or None, "caption": caption or None})
+    row_id = f"{path.name}:{line_number} CID {compound}"
+    return Row(row_id, {"molecule": smiles or None, "caption": caption or None})
 
 
 @hookimpl
 def register_datasets() -> list[type[Dataset]]:
-    """The dataset of this module, for mld."""
+    """The datasets of this module."""
     return [CaptionedMolecules]

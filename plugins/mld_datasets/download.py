@@ -1,4 +1,4 @@
-"""Public data in a folder of the user's: found, fetched, read, and what to say where they fail."""
+"""Public data in a folder of the user's: locating, downloading and parsing their files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from jaxtyping import Shaped, UInt8
 
 from mld_core import DataError
 
-_UNREADABLE = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error)
+READ_ERRORS = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error)
+"""What reading a truncated or corrupt file may raise."""
 
 
 @dataclass(frozen=True)
@@ -30,96 +31,98 @@ class Source:
     address: str
     layout: str
 
-    def missing(self, folder: Path, lacks: str = "", advice: str = "") -> DataError:
-        """The error where a folder lacks the data, or some of their files."""
-        told = f"holds no {self.name}" if folder.is_dir() else "is no folder that can be read"
+    def missing_error(self, folder: Path, problem: str = "", advice: str = "") -> DataError:
+        """The error if a folder lacks the data, or some of their files."""
+        if not problem and folder.is_dir():
+            problem = f"contains no {self.name}"
         return DataError(
-            f"{folder}: {lacks or told}; expected is {self.layout}. "
-            f"{self.name} comes from {self.address}{advice}"
+            f"{folder}: {problem or 'is not a readable folder'}; expected {self.layout}. "
+            f"Get {self.name} from {self.address}{advice}"
         )
 
-    def download(self, folder: Path, home: Path, fetch: Callable[[Path], object]) -> None:
-        """Let torchvision fetch the data into their home in a folder; half a download leaves none.
+    def download(self, folder: Path, target: Path, fetch: Callable[[Path], object]) -> None:
+        """Download the data with torchvision into a target below a folder.
 
-        What is there already stays as it is. What torchvision prints goes to stderr.
+        They are fetched into a temporary folder first, so a download that fails leaves nothing.
+        Existing files are not replaced. What torchvision prints goes to stderr.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(dir=folder) as told, redirect_stdout(sys.stderr):
-                fetch(Path(told))
-                for file in [path for path in Path(told).rglob("*") if path.is_file()]:
-                    place = home / file.relative_to(told)
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    if not place.exists():
-                        file.replace(place)
+            with TemporaryDirectory(dir=folder) as temporary, redirect_stdout(sys.stderr):
+                fetch(Path(temporary))
+                for file in [path for path in Path(temporary).rglob("*") if path.is_file()]:
+                    destination = target / file.relative_to(temporary)
+                    destination.parent.mkdir(parents=True, exist_ok=True)
+                    if not destination.exists():
+                        file.replace(destination)
         except (OSError, RuntimeError) as error:
-            said = " ".join(str(error).split())
-            lacks = f"{self.name} could not be downloaded into it: {said}"
-            raise self.missing(folder, lacks) from error
+            reason = " ".join(str(error).split())
+            problem = f"{self.name} could not be downloaded into it: {reason}"
+            raise self.missing_error(folder, problem) from error
 
 
-def content_digest(told: str, files: Iterable[Path]) -> str:
-    """A digest of what was told, and of each file's name and content, whatever its time."""
-    contents = [(file.name, _digest(file, file.stat().st_mtime_ns)) for file in files]
-    return hashlib.sha256(f"{told} {contents}".encode()).hexdigest()
+def content_digest(settings: str, files: Iterable[Path]) -> str:
+    """A digest of settings and of the files' names and contents, whatever their times."""
+    contents = [(file.name, _file_digest(file, file.stat().st_mtime_ns)) for file in files]
+    return hashlib.sha256(f"{settings} {contents}".encode()).hexdigest()
 
 
 @cache
-def _digest(file: Path, changed: int) -> str:
-    """Read once while it stays as it was changed last: every cell of a suite asks."""
+def _file_digest(file: Path, mtime_ns: int) -> str:
+    """Cached until the file changes, since every trial of a suite needs it."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def resolve_gz(path: Path) -> Path:
-    """The path itself; with .gz where only that file is there."""
-    packed = path.with_name(f"{path.name}.gz")
-    return packed if packed.is_file() and not path.is_file() else path
+    """The path, or the path with .gz if only that file exists."""
+    gz = path.with_name(f"{path.name}.gz")
+    return gz if gz.is_file() and not path.is_file() else path
 
 
-def unreadable(path: Path, error: Exception | str) -> DataError:
-    """The error where a file cannot be read."""
+def unreadable_error(path: Path, error: Exception | str) -> DataError:
+    """The error if a file cannot be read."""
     return DataError(f"{path}: cannot be read, truncated or corrupt: {error}")
 
 
 def read_content(path: Path) -> bytes:
-    """A file's bytes, unpacked if it is a .gz; DataError where it is truncated or corrupt."""
-    opened = gzip.open if path.suffix == ".gz" else open
+    """A file's bytes, decompressed if it is a .gz; DataError if it is truncated or corrupt."""
+    open_file = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened(path, "rb") as file:
+        with open_file(path, "rb") as file:
             return file.read()
-    except _UNREADABLE as error:
-        raise unreadable(path, error) from error
+    except READ_ERRORS as error:
+        raise unreadable_error(path, error) from error
 
 
 def read_idx(path: Path) -> UInt8[np.ndarray, "*axis"]:
-    """The array in an IDX file of bytes, plain or packed."""
+    """The array in an IDX file of bytes, plain or .gz."""
     content = read_content(path)
     if len(content) < 4 or content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * content[3]:
-        raise DataError(f"{path}: is no IDX file of bytes: fetch it again")
+        raise DataError(f"{path}: is not an IDX file of bytes; download it again")
     axes = content[3]
     shape = np.frombuffer(content, ">u4", axes, 4).tolist()
     values = np.frombuffer(content, np.uint8, offset=4 + 4 * axes)
     if len(values) != np.prod(shape, dtype=int):
         raise DataError(
-            f"{path}: is cut short or corrupt: {len(values)} values, and its header promises "
-            f"{' x '.join(map(str, shape))}: fetch it again"
+            f"{path}: is truncated or corrupt: it has {len(values)} values, but its header says "
+            f"{' x '.join(map(str, shape))}; download it again"
         )
     return values.reshape(shape)
 
 
 def read_npz(path: Path, keys: Sequence[str]) -> dict[str, Shaped[np.ndarray, "*axis"]]:
-    """The arrays of an .npz file, which has at least these keys."""
+    """The arrays of an .npz file; DataError if one of the keys is missing."""
     try:
-        with open(path, "rb") as opened:
-            loaded = np.load(opened)
+        with open(path, "rb") as file:
+            loaded = np.load(file)
             if not isinstance(loaded, np.lib.npyio.NpzFile):
-                raise ValueError("holds one array, and not several by name")
+                raise ValueError("contains a single array, not named arrays")
             arrays = {key: loaded[key] for key in loaded.files}
-    except _UNREADABLE as error:
-        raise unreadable(path, error) from error
-    lacking = [key for key in keys if key not in arrays]
-    if lacking:
-        seen = ", ".join(arrays) or "none"
-        raise DataError(f"{path}: lacks the array {', '.join(lacking)} (arrays here: {seen})")
+    except READ_ERRORS as error:
+        raise unreadable_error(path, error) from error
+    missing = [key for key in keys if key not in arrays]
+    if missing:
+        available = ", ".join(arrays) or "none"
+        raise DataError(f"{path}: lacks the array {', '.join(missing)} (arrays here: {available})")
     return arrays

@@ -1,4 +1,4 @@
-"""The dataset `examples`: the labelled example data that every modality brings along."""
+"""The dataset `examples`: the labelled example data that every modality provides."""
 
 from __future__ import annotations
 
@@ -10,13 +10,22 @@ from zlib import crc32
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from mld_core import Dataset, DatasetConfig, Modality, PluginError, Split, SplitName, hookimpl
+from mld_core import (
+    Dataset,
+    DatasetConfig,
+    Modality,
+    PluginError,
+    Split,
+    SplitName,
+    hookimpl,
+    plugin_call,
+)
 
 CLASSES = 10
 
 
 class ExamplesConfig(DatasetConfig):
-    """How many rows each split has."""
+    """The number of rows of each split."""
 
     train: PositiveInt = Field(4000, description="rows of the training split")
     validation: PositiveInt = Field(500, description="rows of the validation split")
@@ -24,10 +33,10 @@ class ExamplesConfig(DatasetConfig):
 
 
 class Examples(Dataset):
-    """Rows in which each modality shows the same label 0..9 in its own way.
+    """Rows in which every modality shows the same label 0..9.
 
-    Labels are balanced and shuffled. Each column is drawn from the seed, the split and its own
-    name, so that adding a modality changes no other column.
+    Labels are balanced and shuffled. Each column is drawn from the seed, the split and the
+    modality's name, so that adding a modality changes no other column.
     """
 
     kind = "examples"
@@ -36,7 +45,7 @@ class Examples(Dataset):
 
     @property
     def columns(self) -> Mapping[str, str]:
-        """The spec's modalities themselves."""
+        """The spec's modalities."""
         return {name: modality.kind for name, modality in self.modalities.items()}
 
     @property
@@ -46,23 +55,19 @@ class Examples(Dataset):
 
     def split(self, name: SplitName) -> Split:
         """The rows of a split; a column is drawn when first indexed."""
-        rows = {
-            "train": self.config.train,
-            "validation": self.config.validation,
-            "test": self.config.test,
-        }[name]
+        rows: int = getattr(self.config, name)
         labels = self._rng(name, "").permutation(np.arange(rows) % CLASSES).tolist()
         return Split(
             ids=[f"{name}-{row}" for row in range(rows)],
             items={
-                own: _Column(modality, labels, name, self._rng(name, own))
-                for own, modality in self.modalities.items()
+                column: _Column(modality, labels, name, self._rng(name, column))
+                for column, modality in self.modalities.items()
             },
             labels=labels,
         )
 
     def _rng(self, split: SplitName, column: str) -> np.random.Generator:
-        """The generator of one column of one split, or of its labels: the column ""."""
+        """The generator of one column of one split; of its labels if the column is ""."""
         return np.random.default_rng([self.seed, crc32(split.encode()), crc32(column.encode())])
 
 
@@ -84,18 +89,16 @@ class _Column(Sequence[Any]):
         return self._items[row]
 
     @cached_property
-    def _items(self) -> list[Any]:
+    def _items(self) -> Sequence[Any]:
         call = f"kind {self._modality.kind!r}: examples for the {self._split} split"
-        try:
+        with plugin_call(call, passes=()):
             items = self._modality.examples(self._labels, self._split, self._rng)
-        except Exception as error:
-            raise PluginError(f"{call} failed: {type(error).__name__}: {error}") from error
         if len(items) != len(self._labels):
-            raise PluginError(f"{call} are {len(items)}, but there are {len(self._labels)} labels")
+            raise PluginError(f"{call} returned {len(items)} items for {len(self._labels)} labels")
         return items
 
 
 @hookimpl
 def register_datasets() -> list[type[Dataset]]:
-    """The dataset of this module, for mld."""
+    """The datasets of this module."""
     return [Examples]

@@ -1,4 +1,4 @@
-"""Labelled pictures in memory as bytes, made into PIL images one by one."""
+"""Labelled images in memory as bytes, converted to PIL images one by one."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ CLASSES = 10
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Pictures of digits.
+class LabelledImages:
+    """Images of digits.
 
     Args:
-        names: one per picture; file and index.
-        pixels: grey, or with a last axis of colour.
+        names: one per image: its file and its index there.
+        pixels: grey, or with a last axis of colours.
         labels: 0 to 9.
     """
 
     names: Sequence[str]
-    pixels: UInt8[np.ndarray, "picture row column *channel"]
-    labels: Int[np.ndarray, " picture"] | UInt8[np.ndarray, " picture"]
+    pixels: UInt8[np.ndarray, "image row column *channel"]
+    labels: Int[np.ndarray, " image"] | UInt8[np.ndarray, " image"]
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def cut(self, start: int | None, stop: int | None) -> Pictures:
-        """A contiguous block of them."""
-        chosen = slice(start, stop)
-        return Pictures(self.names[chosen], self.pixels[chosen], self.labels[chosen])
+    def block(self, start: int | None, stop: int | None) -> LabelledImages:
+        """The images from `start` up to, but without, `stop`."""
+        block = slice(start, stop)
+        return LabelledImages(self.names[block], self.pixels[block], self.labels[block])
 
-    def column(self, chosen: Int[np.ndarray, " row"]) -> IndexedView:
-        """The chosen ones as a column of a split."""
-        return IndexedView(_Images(self.pixels), chosen)
+    def column(self, indices: Int[np.ndarray, " row"]) -> IndexedView:
+        """The images at some indices as a column of a split."""
+        return IndexedView(_PilImages(self.pixels), indices)
 
 
 @dataclass(frozen=True)
-class _Images(Sequence[Any]):
+class _PilImages(Sequence[Any]):
     """PIL images, made when indexed."""
 
-    pixels: UInt8[np.ndarray, "picture row column *channel"]
+    pixels: UInt8[np.ndarray, "image row column *channel"]
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -58,27 +58,30 @@ class _Images(Sequence[Any]):
         return Image.fromarray(self.pixels[index])
 
 
-def demand_digits(path: Path, labels: Shaped[np.ndarray, " entry"]) -> None:
-    """DataError, naming the first, where labels of a file are not whole numbers from 0 to 9."""
-    for place, label in enumerate(labels.tolist()):
+def check_digit_labels(path: Path, labels: Shaped[np.ndarray, " entry"]) -> None:
+    """DataError, naming the first one, if labels of a file are not whole numbers from 0 to 9."""
+    for index, label in enumerate(labels.tolist()):
         if label not in range(CLASSES):
-            raise DataError(f"{path}: entry {place} has label {label!r}, and labels are 0 to 9")
+            raise DataError(f"{path}: entry {index} has label {label!r}; labels must be 0 to 9")
     if labels.dtype.kind not in "iu":
-        raise DataError(f"{path}: labels must be whole numbers, and are {labels.dtype}")
+        raise DataError(f"{path}: labels must be whole numbers, not {labels.dtype}")
 
 
-def named_pictures(path: Path, name: str, pixels: Any, labels: Any, axes: int) -> Pictures:
-    """The pictures of a file, called by a name and their index; DataError if they are none.
+def make_labelled_images(
+    path: Path, prefix: str, pixels: Any, labels: Any, colour: bool
+) -> LabelledImages:
+    """The images in a file's arrays, named by a prefix and their index.
 
-    axes: of `pixels`, 3 for grey ones and 4 for coloured ones.
+    DataError, naming the path, if the arrays are not grey or colour images with digit labels.
     """
-    if pixels.dtype != np.uint8 or pixels.ndim != axes or (axes == 4 and pixels.shape[3] != 3):
-        form = "grey" if axes == 3 else "coloured"
+    channels = pixels.shape[3:]
+    if pixels.dtype != np.uint8 or pixels.ndim < 3 or channels != ((3,) if colour else ()):
+        shape = "(n, height, width, 3)" if colour else "(n, height, width)"
         raise DataError(
-            f"{path}: pictures must be bytes, {form}, and are {pixels.dtype} of shape "
+            f"{path}: images must be uint8 of shape {shape}, not {pixels.dtype} of shape "
             f"{pixels.shape}"
         )
     if labels.shape != pixels.shape[:1]:
-        raise DataError(f"{path}: {len(pixels)} pictures, but labels of shape {labels.shape}")
-    demand_digits(path, labels)
-    return Pictures([f"{name}-{index}" for index in range(len(labels))], pixels, labels)
+        raise DataError(f"{path}: {len(pixels)} images, but labels of shape {labels.shape}")
+    check_digit_labels(path, labels)
+    return LabelledImages([f"{prefix}-{index}" for index in range(len(labels))], pixels, labels)

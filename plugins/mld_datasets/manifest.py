@@ -19,7 +19,6 @@ from mld_core import (
     Dataset,
     DatasetConfig,
     LineError,
-    MLDError,
     Modality,
     SpecPath,
     Split,
@@ -27,10 +26,10 @@ from mld_core import (
     Table,
     TableRow,
     hookimpl,
-    plugin_call,
     raise_line_errors,
     read_table,
 )
+from mld_datasets.item_source import read_item
 from mld_datasets.random_split import draw_splits
 
 
@@ -222,17 +221,7 @@ class _Column(Sequence[Any]):
 
     def __getitem__(self, row: Any) -> Any:
         source = self.sources[row]
-        if source is None:
-            return None
-        name = repr(source) if isinstance(source, str) else str(source)
-        call = f"kind {self.modality.kind!r}: read of {name}"
-        try:
-            with plugin_call(call, passes=(MLDError, ValueError, OSError)):
-                return self.modality.read(source)
-        except OSError as error:
-            raise ValueError(f"{name}: {error.strerror or error}") from error
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
+        return None if source is None else read_item(self.modality, source)
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""MNIST in a folder of the user's, as torchvision lays it out."""
+"""MNIST in a folder of the user's, in torchvision's layout."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import Field
 
 from mld_core import SpecPath, SplitName
 from mld_datasets.download import Source, read_idx, resolve_gz
-from mld_datasets.labelled_images import Pictures, named_pictures
+from mld_datasets.labelled_images import LabelledImages, make_labelled_images
 from mld_datasets.pairing import LimitedConfig
 
 SOURCE = Source(
@@ -18,19 +18,22 @@ SOURCE = Source(
     "t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, each plain or .gz, in the folder or in "
     "its subfolder mnist",
 )
-FILES = tuple(
-    f"{part}-{told}-ubyte" for part in ("train", "t10k") for told in ("images-idx3", "labels-idx1")
+FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
 )
-HELD = 12
-"""One training image in so many validates: the last 5,000 of 60,000."""
+VALIDATION_DIVISOR = 12
+"""The last 1/12 of the training set, 5,000 of 60,000 images, is the validation split."""
 
 
 class MnistConfig(LimitedConfig):
-    """Where MNIST is, and whatever a dataset pairs it with."""
+    """Where MNIST is, and the other data of a dataset that pairs it with some."""
 
-    folder: SpecPath = Field(description="holds the data, or receives their download")
+    folder: SpecPath = Field(description="folder of the data, or where to download them")
     download: bool = Field(
-        False, description="fetch what the folder lacks, where torchvision can: MNIST and SVHN"
+        False, description="download missing files with torchvision (MNIST and SVHN only)"
     )
 
 
@@ -41,44 +44,45 @@ class Mnist:
     """
 
     def __init__(self, folder: Path, download: bool) -> None:
-        raw = self._raw(folder)
-        if download and (raw is None or _lacking(raw)):
+        raw = _find_raw(folder)
+        if download and (raw is None or _missing_files(raw)):
             SOURCE.download(folder, raw.parents[1] if raw else folder / "mnist", _fetch)
-            raw = self._raw(folder)
+            raw = _find_raw(folder)
         advice = "" if download else ", or set download: true"
         if raw is None:
-            raise SOURCE.missing(folder, advice=advice)
-        if absent := _lacking(raw):
-            raise SOURCE.missing(folder, f"{raw} lacks {', '.join(absent)}", advice)
+            raise SOURCE.missing_error(folder, advice=advice)
+        if missing := _missing_files(raw):
+            raise SOURCE.missing_error(folder, f"{raw} lacks {', '.join(missing)}", advice)
         self._paths = {name: resolve_gz(raw / name) for name in FILES}
 
     @property
     def files(self) -> list[Path]:
-        """All that is read."""
+        """All files that are read."""
         return list(self._paths.values())
 
-    def pictures(self, split: SplitName) -> Pictures:
-        """The images of a split, read anew."""
+    def images(self, split: SplitName) -> LabelledImages:
+        """The images of a split, read from disk at every call."""
         if split == "test":
             return self._read("t10k")
-        train = self._read("train")
-        kept = len(train) - len(train) // HELD
-        return train.cut(None, kept) if split == "train" else train.cut(kept, None)
+        images = self._read("train")
+        train = len(images) - len(images) // VALIDATION_DIVISOR
+        return images.block(None, train) if split == "train" else images.block(train, None)
 
-    def _read(self, part: str) -> Pictures:
-        images = self._paths[f"{part}-images-idx3-ubyte"]
+    def _read(self, part: str) -> LabelledImages:
+        path = self._paths[f"{part}-images-idx3-ubyte"]
         labels = read_idx(self._paths[f"{part}-labels-idx1-ubyte"])
-        return named_pictures(images, f"mnist-{part}", read_idx(images), labels, axes=3)
-
-    @staticmethod
-    def _raw(folder: Path) -> Path | None:
-        """The folder of the files; None where there is none."""
-        places = [folder / "MNIST" / "raw", folder / "mnist" / "MNIST" / "raw"]
-        return next((place for place in places if place.is_dir()), None)
+        return make_labelled_images(path, f"mnist-{part}", read_idx(path), labels, colour=False)
 
 
-def _lacking(raw: Path) -> list[str]:
-    """Which of the four files are not there."""
+def _find_raw(folder: Path) -> Path | None:
+    """The folder of the four files; None if there is none."""
+    for raw in (folder / "MNIST" / "raw", folder / "mnist" / "MNIST" / "raw"):
+        if raw.is_dir():
+            return raw
+    return None
+
+
+def _missing_files(raw: Path) -> list[str]:
     return [name for name in FILES if not resolve_gz(raw / name).is_file()]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from pydantic import Field, PositiveInt
@@ -18,28 +18,28 @@ from mld_datasets.svhn import Svhn
 class MnistSvhnConfig(MnistConfig):
     """Where the images are, and how they are paired.
 
-    The folder holds `MNIST/raw/` with MNIST's four files (plain or .gz), itself or in its
+    The folder has `MNIST/raw/` with MNIST's four files (plain or .gz), itself or in its
     subfolder `mnist`; and SVHN, itself or in its subfolder `svhn`: `train_32x32.mat` and
     `test_32x32.mat`, or parts of it as `svhn*.npz` with the arrays images, labels and photo.
     """
 
     pairings: int = Field(
-        5, ge=1, le=100, description="rows of training in which each image is; 20 in the paper"
+        5, ge=1, le=100, description="training rows of each image; 20 in the paper"
     )
     svhn_validation: PositiveInt = Field(
-        500, description="SVHN images of the validation split: those before the test, or the last"
+        500, description="SVHN images for validation: those before the test images, or the last"
     )
     svhn_test: PositiveInt = Field(
-        1000, description="last SVHN images of an .npz, for the test; .mat files have a test set"
+        1000, description="last SVHN images of an .npz, for test; .mat files have a test set"
     )
 
 
 class MnistSvhn(Dataset):
     """MNIST and SVHN, paired at random by label.
 
-    For each label as many images as the smaller of both sets has, the first ones; in training each
-    is in `pairings` rows, in validation and test in one, so that held-out rows are independent.
-    Splits share no image: see `Mnist` and `Svhn` for which images are in which.
+    Of each label, the first n images of both sets are used, where n is the number in the smaller
+    one. Each is in `pairings` rows in training, but in one row in validation and test, so that
+    held-out rows are independent. Splits share no image; see `Mnist` and `Svhn`.
     """
 
     kind = "mnist-svhn"
@@ -57,26 +57,25 @@ class MnistSvhn(Dataset):
 
     def split(self, name: SplitName) -> Split:
         """The rows of a split, in random order; images are made when indexed."""
-        mnist, svhn = self._mnist.pictures(name), self._svhn.pictures(name)
+        mnist, svhn = self._mnist.images(name), self._svhn.images(name)
         pairings = self.config.pairings if name == "train" else 1
         pairs = pair_by_label([mnist.labels, svhn.labels], pairings, split_rng(self.seed, name))
         pairs = pairs[: self.config.limit(name)]
-        ids: Sequence[str] = [
-            f"{name}-{row}: {mnist.names[one]} {svhn.names[other]}"
-            for row, (one, other) in enumerate(pairs.tolist())
-        ]
         return Split(
-            ids=ids,
+            ids=[
+                f"{name}-{row}: {mnist.names[mnist_index]} {svhn.names[svhn_index]}"
+                for row, (mnist_index, svhn_index) in enumerate(pairs.tolist())
+            ],
             items={"mnist": mnist.column(pairs[:, 0]), "svhn": svhn.column(pairs[:, 1])},
             labels=mnist.labels[pairs[:, 0]].tolist(),
         )
 
     def fingerprint(self) -> str:
-        """Also of the files' contents."""
+        """Includes the contents of the files."""
         return content_digest(super().fingerprint(), [*self._mnist.files, *self._svhn.files])
 
 
 @hookimpl
 def register_datasets() -> list[type[Dataset]]:
-    """The dataset of this module, for mld."""
+    """The datasets of this module."""
     return [MnistSvhn]

@@ -1,4 +1,4 @@
-"""The dataset `polymnist`: digits of one label, each before a photo of its own."""
+"""The dataset `polymnist`: digits of one label, each on the background photo of its column."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from jaxtyping import Float, Int, UInt8
 from pydantic import Field
 
 from mld_core import DataError, Dataset, Modality, Split, SplitName, hookimpl
-from mld_datasets.download import Source, content_digest, unreadable
+from mld_datasets.download import Source, content_digest, unreadable_error
 from mld_datasets.labelled_images import CLASSES
 from mld_datasets.mnist import Mnist, MnistConfig
 from mld_datasets.pairing import draw_distinct, split_rng
 
 SOURCE = Source(
-    name="set of background photos",
-    address="wherever you like, such as https://github.com/rooshenasgroup/sbmae",
+    name="background photos",
+    address="any source, such as https://github.com/rooshenasgroup/sbmae",
     layout="as many .jpg, .jpeg or .png files as there are columns, in the subfolder "
     "polymnist_backgrounds or backgrounds",
 )
 _SUFFIXES = (".jpg", ".jpeg", ".png")
-_INK = 128
-"""From this level on a pixel of a digit is ink."""
+_MIN_INK_LEVEL = 128
+"""A pixel of a digit is ink from this grey level on."""
 
-Colours = UInt8[np.ndarray, "row column 3"]
+RgbImage = UInt8[np.ndarray, "row column 3"]
 
 
 class PolymnistConfig(MnistConfig):
-    """Where the data are, and how many columns there are.
+    """Where the data are, and the number of columns.
 
-    The folder holds `MNIST/raw/` with MNIST's four files (plain or .gz), itself or in its
+    The folder has `MNIST/raw/` with MNIST's four files (plain or .gz), itself or in its
     subfolder `mnist`; and photos (.jpg, .jpeg or .png) in its subfolder `polymnist_backgrounds`
     or `backgrounds`, one for each column, in the order of their names.
     """
@@ -43,11 +43,11 @@ class PolymnistConfig(MnistConfig):
 
 
 class Polymnist(Dataset):
-    """MNIST digits of one label before photos, with a column for each photo.
+    """MNIST digits of one label on background photos, with a column for each photo.
 
-    A row shows another image of its label in every column, before a patch of the column's photo
-    cut out at random; where there is ink, the patch's colours are inverted (as Sutter, Daunhawer
-    and Vogt 2021 build PolyMNIST). Each image of MNIST is in each column once.
+    A row shows another image of its label in every column, on a patch of the column's photo cut
+    out at random; where there is ink, the colours of the patch are inverted (as in PolyMNIST,
+    Sutter, Daunhawer and Vogt 2021). Each image of MNIST is in each column once.
     """
 
     kind = "polymnist"
@@ -64,93 +64,97 @@ class Polymnist(Dataset):
 
     @property
     def columns(self) -> Mapping[str, str]:
-        """As many images as wanted: m0, m1 and so on."""
+        """The images m0, m1 and so on."""
         return {f"m{index}": "image" for index in range(self.config.columns)}
 
     @cached_property
-    def _photos(self) -> list[Colours]:
+    def _photos(self) -> list[RgbImage]:
         return [_read_photo(path) for path in self._files]
 
     def split(self, name: SplitName) -> Split:
         """The rows of a split, in random order; images are made when indexed."""
-        pictures, photos = self._mnist.pictures(name), self._photos
-        side = pictures.pixels.shape[1:]
+        images, photos = self._mnist.images(name), self._photos
+        size = images.pixels.shape[1:]
         for path, photo in zip(self._files, photos, strict=True):
-            if min(np.subtract(photo.shape[:2], side)) < 0:
-                told = " x ".join(map(str, photo.shape[:2]))
-                raise DataError(f"{path}: has {told} pixels, fewer than a digit")
+            if min(np.subtract(photo.shape[:2], size)) < 0:
+                photo_size, digit_size = (" x ".join(map(str, s)) for s in (photo.shape[:2], size))
+                raise DataError(f"{path}: has {photo_size} pixels, but a digit has {digit_size}")
         rng = split_rng(self.seed, name)
-        chosen = draw_distinct(pictures.labels, len(photos), rng)
-        corners = rng.random((*chosen.shape, 2))
+        indices = draw_distinct(images.labels, len(photos), rng)
+        corners = rng.random((*indices.shape, 2))
         limit = self.config.limit(name)
-        shown = chosen[:limit]
+        indices, corners = indices[:limit], corners[:limit]
         return Split(
             ids=[
-                f"{name}-{row}: {' '.join(pictures.names[index] for index in own)}"
-                for row, own in enumerate(shown.tolist())
+                f"{name}-{row}: {' '.join(images.names[index] for index in row_indices)}"
+                for row, row_indices in enumerate(indices.tolist())
             ],
             items={
-                column: _Composed(pictures.pixels, photo, shown[:, index], corners[:, index])
-                for index, (column, photo) in enumerate(zip(self.columns, photos, strict=True))
+                column: _CompositeImages(images.pixels, photo, indices[:, k], corners[:, k])
+                for k, (column, photo) in enumerate(zip(self.columns, photos, strict=True))
             },
-            labels=pictures.labels[shown[:, 0]].tolist(),
+            labels=images.labels[indices[:, 0]].tolist(),
         )
 
     def fingerprint(self) -> str:
-        """Also of the files' contents."""
+        """Includes the contents of the files."""
         return content_digest(super().fingerprint(), [*self._mnist.files, *self._files])
 
 
 @dataclass(frozen=True)
-class _Composed(Sequence[Any]):
-    """Digits before patches of a photo, as PIL images made when indexed.
+class _CompositeImages(Sequence[Any]):
+    """Digits on patches of a photo, as PIL images made when indexed.
 
     Args:
-        chosen: the digit of each row.
-        corners: where each row's patch begins, as shares of the room that the photo leaves.
+        pixels: of all digits.
+        photo: the background.
+        indices: the digit of each row.
+        corners: the top left corner of each row's patch, as fractions in [0, 1) of the positions
+            that are possible.
     """
 
-    pixels: UInt8[np.ndarray, "picture row column"]
-    photo: Colours
-    chosen: Int[np.ndarray, " row"]
+    pixels: UInt8[np.ndarray, "image row column"]
+    photo: RgbImage
+    indices: Int[np.ndarray, " row"]
     corners: Float[np.ndarray, "row 2"]
 
     def __len__(self) -> int:
-        return len(self.chosen)
+        return len(self.indices)
 
     def __getitem__(self, row: Any) -> Any:
         from PIL import Image
 
-        digit = self.pixels[self.chosen[row]]
-        room = np.subtract(self.photo.shape[:2], digit.shape) + 1
-        top, left = (self.corners[row] * room).astype(int)
+        digit = self.pixels[self.indices[row]]
+        positions = np.subtract(self.photo.shape[:2], digit.shape) + 1
+        top, left = (self.corners[row] * positions).astype(int)
         patch = self.photo[top : top + digit.shape[0], left : left + digit.shape[1]]
-        return Image.fromarray(np.where(digit[..., None] >= _INK, 255 - patch, patch))
+        is_ink = digit[..., None] >= _MIN_INK_LEVEL
+        return Image.fromarray(np.where(is_ink, 255 - patch, patch))
 
 
 def _photo_files(folder: Path, count: int) -> list[Path]:
-    """The first photos in the first place that has any."""
-    for place in (folder / "polymnist_backgrounds", folder / "backgrounds"):
-        if place.is_dir():
-            files = sorted(path for path in place.iterdir() if path.suffix.lower() in _SUFFIXES)
+    """The first photos, by name, in the first subfolder that exists."""
+    for subfolder in (folder / "polymnist_backgrounds", folder / "backgrounds"):
+        if subfolder.is_dir():
+            files = sorted(path for path in subfolder.iterdir() if path.suffix.lower() in _SUFFIXES)
             if len(files) < count:
-                lacks = f"{place} has {len(files)} photos, and columns is {count}"
-                raise SOURCE.missing(folder, lacks)
+                problem = f"{subfolder} has {len(files)} photos, but columns is {count}"
+                raise SOURCE.missing_error(folder, problem)
             return files[:count]
-    raise SOURCE.missing(folder)
+    raise SOURCE.missing_error(folder)
 
 
-def _read_photo(path: Path) -> Colours:
+def _read_photo(path: Path) -> RgbImage:
     from PIL import Image
 
     try:
         with Image.open(path) as photo:
             return np.asarray(photo.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise unreadable(path, error) from error
+        raise unreadable_error(path, error) from error
 
 
 @hookimpl
 def register_datasets() -> list[type[Dataset]]:
-    """The dataset of this module, for mld."""
+    """The datasets of this module."""
     return [Polymnist]

@@ -1,4 +1,4 @@
-"""The dataset `spoken-digits`: a digit handwritten, spoken, and named by a word."""
+"""The dataset `spoken-digits`: a handwritten digit, the spoken digit, and its word."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from mld_datasets.pairing import IndexedView, pair_with_resampling, split_rng
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TEST_TAKES = 5
-"""The first takes of a speaker and digit, 0 to 4, are the data set's own test set."""
+"""Takes 0 to 4 of each speaker and digit are the data set's test set."""
 VALIDATION_TAKES = 5
-"""The last takes, 45 to 49, validate."""
+"""The last five takes, 45 to 49 of the published data, are the validation split."""
 
 
 class SpokenDigitsConfig(MnistConfig):
     """Where the data are, and how they are paired.
 
-    The folder holds `MNIST/raw/` with MNIST's four files (plain or .gz), itself or in its
+    The folder has `MNIST/raw/` with MNIST's four files (plain or .gz), itself or in its
     subfolder `mnist`; and the recordings of the Free Spoken Digit Dataset, as `recordings/*.wav`
     or `fsdd.npz`, itself or in its subfolder `fsdd`.
     """
 
     pairings: int = Field(
-        10, ge=1, le=100, description="rows of training in which each recording is, with new images"
+        10, ge=1, le=100, description="training rows of each recording, each with another image"
     )
     words: Literal["plain", "varied"] = Field(
-        "plain", description="the bare number word, or a phrase of the text modality's examples"
+        "plain", description="the number word, or a phrase from the text modality's examples"
     )
 
 
@@ -45,8 +45,8 @@ class SpokenDigits(Dataset):
     """MNIST images, recordings of the Free Spoken Digit Dataset, and number words, by label.
 
     In training each recording is in `pairings` rows, each time with another image; in validation
-    and test in one. Takes 0 to 4 are the test set, and the last five validate. Each recording is
-    scaled to the same peak: speakers differ 13-fold in loudness.
+    and test it is in one. Takes 0 to 4 are the test split, and the last five the validation
+    split. Each recording is scaled to the same peak, since speakers differ 13-fold in loudness.
     """
 
     kind = "spoken-digits"
@@ -68,59 +68,59 @@ class SpokenDigits(Dataset):
 
     def split(self, name: SplitName) -> Split:
         """The rows of a split, in random order; images and sounds are made when indexed."""
-        pictures, recordings = self._mnist.pictures(name), self._recordings
-        own = self._takes(name)
+        images, recordings = self._mnist.images(name), self._recordings
+        candidates = self._recordings_of(name)
         rng = split_rng(self.seed, name)
         pairings = self.config.pairings if name == "train" else 1
-        pairs = pair_with_resampling(recordings.labels[own], pictures.labels, pairings, rng)
+        pairs = pair_with_resampling(recordings.labels[candidates], images.labels, pairings, rng)
         pairs = pairs[: self.config.limit(name)]
-        spoken, shown = own[pairs[:, 0]], pairs[:, 1]
+        spoken, shown = candidates[pairs[:, 0]], pairs[:, 1]
         labels = recordings.labels[spoken].tolist()
         return Split(
             ids=[
-                f"{name}-{row}: {pictures.names[picture]} {recordings.names[recording]}"
-                for row, (picture, recording) in enumerate(zip(shown, spoken, strict=True))
+                f"{name}-{row}: {images.names[image]} {recordings.names[recording]}"
+                for row, (image, recording) in enumerate(zip(shown, spoken, strict=True))
             ],
             items={
-                "digit": pictures.column(shown),
+                "digit": images.column(shown),
                 "speech": IndexedView(recordings.sounds, spoken),
                 "word": self._words(labels, name, rng),
             },
             labels=labels,
         )
 
-    def _takes(self, name: SplitName) -> Int[np.ndarray, " recording"]:
-        """The recordings of a split."""
+    def _recordings_of(self, split: SplitName) -> Int[np.ndarray, " recording"]:
+        """The indices of a split's recordings."""
         takes = self._recordings.takes
-        last = takes.max() + 1 - VALIDATION_TAKES
-        own = {
-            "train": (takes >= TEST_TAKES) & (takes < last),
-            "validation": (takes >= TEST_TAKES) & (takes >= last),
+        first_validation = takes.max() + 1 - VALIDATION_TAKES
+        is_in_split = {
+            "train": (takes >= TEST_TAKES) & (takes < first_validation),
+            "validation": (takes >= TEST_TAKES) & (takes >= first_validation),
             "test": takes < TEST_TAKES,
-        }[name]
-        if not own.any():
+        }[split]
+        if not is_in_split.any():
             raise DataError(
-                f"{self.config.folder}: no recording is for {name}: takes 0 to {TEST_TAKES - 1} "
-                f"are for the test, the last {VALIDATION_TAKES} for validation, the others for "
-                f"training, and here are takes {takes.min()} to {takes.max()}"
+                f"{self.config.folder}: no recording for {split}: takes 0 to {TEST_TAKES - 1} are "
+                f"for test, the last {VALIDATION_TAKES} for validation and the others for "
+                f"training, but the takes here are {takes.min()} to {takes.max()}"
             )
-        return np.flatnonzero(own)
+        return np.flatnonzero(is_in_split)
 
     def _words(
-        self, labels: Sequence[int], name: SplitName, rng: np.random.Generator
+        self, labels: Sequence[int], split: SplitName, rng: np.random.Generator
     ) -> Sequence[Any]:
         text = self.modalities.get("word")
         if self.config.words == "plain" or text is None:
             return [WORDS[label] for label in labels]
-        return text.examples(labels, name, rng)
+        return text.examples(labels, split, rng)
 
     def fingerprint(self) -> str:
-        """Also of the files' contents."""
+        """Includes the contents of the files."""
         files = [*self._mnist.files, *self._files]
         return content_digest(super().fingerprint(), files)
 
 
 @hookimpl
 def register_datasets() -> list[type[Dataset]]:
-    """The dataset of this module, for mld."""
+    """The datasets of this module."""
     return [SpokenDigits]

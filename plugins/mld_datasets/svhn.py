@@ -1,4 +1,4 @@
-"""SVHN's cropped digits in a folder of the user's: as torchvision keeps them, or parts of them."""
+"""SVHN's cropped digits in a folder of the user's: torchvision's files, or parts as .npz."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 
-from mld_core import DataError, SplitName
-from mld_datasets.download import Source, read_npz, unreadable
-from mld_datasets.labelled_images import Pictures, named_pictures
+from mld_core import DataError, SplitName, describe_exception
+from mld_datasets.download import Source, read_npz, unreadable_error
+from mld_datasets.labelled_images import LabelledImages, make_labelled_images
 
 SOURCE = Source(
     name="SVHN",
@@ -23,118 +24,126 @@ SOURCE = Source(
 class Svhn:
     """The images of SVHN by split.
 
-    Of the whole data, validation is the end of the training set and the test split is the test
-    set. Of parts (.npz), one with the word train in its name is for training alone; every other is
-    cut into contiguous blocks for training, validation and test, in that order, never within a
-    photo where `photo` numbers the street photo of each image: neighbours show the same house.
+    Of the complete data (.mat), validation is the end of the training set and the test split is
+    the test set. Of parts (.npz), one with the word "train" in its file name is in the training
+    split only; every other is cut into contiguous blocks for training, validation and test, in
+    that order. If `photo` numbers the street photo of each image, no photo is cut: its images show
+    the same house.
 
     Args:
-        validation: images of the validation split, about.
-        test: images of the test split of each part, about.
+        folder: of the files.
+        download: whether to download them if there are none.
+        validation: approximate number of images of the validation split.
+        test: approximate number of images of the test split of each part.
     """
 
     def __init__(self, folder: Path, download: bool, validation: int, test: int) -> None:
         self._validation = validation
         self._test = test
-        self.files = _found(folder)
+        self.files = _find_files(folder)
         if not self.files and download:
             SOURCE.download(folder, folder / "svhn", _fetch)
-            self.files = _found(folder)
+            self.files = _find_files(folder)
         if not self.files:
-            raise SOURCE.missing(folder, advice=", or set download: true")
-        if all(map(_trains_alone, self.files)):
+            raise SOURCE.missing_error(folder, advice=", or set download: true")
+        if all(map(_is_training_only, self.files)):
             names = ", ".join(path.name for path in self.files)
-            told = f"its parts ({names}) are for training alone, by their names"
-            raise SOURCE.missing(folder, told, "; one of another name is cut into all splits")
-        if self._whole and len(self.files) < 2:
-            raise SOURCE.missing(folder, f"{self.files[0]} is there without the other .mat file")
+            problem = f"its parts ({names}) are for training only, by their names"
+            advice = "; a part without the word train in its name is cut into all splits"
+            raise SOURCE.missing_error(folder, problem, advice)
+        if self._is_complete and len(self.files) < 2:
+            problem = f"{self.files[0]} is there without the other .mat file"
+            raise SOURCE.missing_error(folder, problem)
 
     @property
-    def _whole(self) -> bool:
+    def _is_complete(self) -> bool:
         return self.files[0].suffix == ".mat"
 
-    def pictures(self, split: SplitName) -> Pictures:
-        """The images of a split, read anew."""
-        if not self._whole:
-            return _joined([self._block(path, split) for path in self.files])
-        train, test = self.files
+    def images(self, split: SplitName) -> LabelledImages:
+        """The images of a split, read from disk at every call."""
+        if not self._is_complete:
+            return _concatenate([self._block(path, split) for path in self.files])
+        train_file, test_file = self.files
         if split == "test":
-            return _read_mat(test)
-        pictures = _read_mat(train)
-        kept = len(pictures) - self._validation
-        _demand_rest(train, kept, self._validation, 0)
-        return pictures.cut(None, kept) if split == "train" else pictures.cut(kept, None)
+            return _read_mat(test_file)
+        images = _read_mat(train_file)
+        train = len(images) - self._validation
+        _check_training_left(train_file, train, self._validation, 0)
+        return images.block(None, train) if split == "train" else images.block(train, None)
 
-    def _block(self, path: Path, split: SplitName) -> Pictures:
-        """What a part of the data has for a split."""
+    def _block(self, path: Path, split: SplitName) -> LabelledImages:
+        """The images of a part of the data that are in a split."""
         arrays = read_npz(path, ["images", "labels"])
-        pictures = named_pictures(path, path.stem, arrays["images"], arrays["labels"], axes=4)
-        if _trains_alone(path):
-            return pictures if split == "train" else pictures.cut(0, 0)
-        photo = arrays.get("photo", np.arange(len(pictures)))
-        if photo.shape != pictures.labels.shape:
-            raise DataError(f"{path}: {len(pictures)} images, but photo of shape {photo.shape}")
-        _demand_together(path, photo)
-        test = _photo_begins(photo, len(pictures) - self._test)
-        validation = _photo_begins(photo, test - self._validation)
-        _demand_rest(path, validation, self._validation, self._test)
+        images = make_labelled_images(
+            path, path.stem, arrays["images"], arrays["labels"], colour=True
+        )
+        if _is_training_only(path):
+            return images if split == "train" else images.block(0, 0)
+        photo = arrays.get("photo", np.arange(len(images)))
+        if photo.shape != images.labels.shape:
+            raise DataError(f"{path}: {len(images)} images, but photo of shape {photo.shape}")
+        _check_photos_contiguous(path, photo)
+        test = _photo_start(photo, len(images) - self._test)
+        validation = _photo_start(photo, test - self._validation)
+        _check_training_left(path, validation, self._validation, self._test)
         start, stop = {
             "train": (0, validation),
             "validation": (validation, test),
             "test": (test, None),
         }[split]
-        return pictures.cut(start, stop)
+        return images.block(start, stop)
 
 
-def _found(folder: Path) -> list[Path]:
-    """The files in the first place that has some: both of the whole data, or the parts."""
-    for place in (folder, folder / "svhn"):
-        whole = [place / "train_32x32.mat", place / "test_32x32.mat"]
-        files = [path for path in whole if path.is_file()] or sorted(place.glob("svhn*.npz"))
+def _find_files(folder: Path) -> list[Path]:
+    """The .mat files, or else the parts, in the first location that has some."""
+    for location in (folder, folder / "svhn"):
+        complete = [location / "train_32x32.mat", location / "test_32x32.mat"]
+        files = [path for path in complete if path.is_file()] or sorted(location.glob("svhn*.npz"))
         if files:
             return files
     return []
 
 
-def _read_mat(path: Path) -> Pictures:
-    """The images of one of SVHN's own files, which call the digit 0 ten."""
+def _read_mat(path: Path) -> LabelledImages:
+    """The images of a .mat file, in which the digit 0 has the label 10."""
     from scipy.io import loadmat
 
     try:
         arrays: dict[str, Any] = loadmat(path, variable_names=["X", "y"])
         pixels, labels = arrays["X"], arrays["y"].reshape(-1) % 10
     except Exception as error:
-        # A corrupt file makes scipy raise whatever its bytes lead to.
-        raise unreadable(path, f"{type(error).__name__}: {error}") from error
+        # Given a corrupt file, scipy may raise anything.
+        raise unreadable_error(path, describe_exception(error)) from error
     pixels = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
-    return named_pictures(path, f"svhn-{path.stem.partition('_')[0]}", pixels, labels, axes=4)
+    prefix = f"svhn-{path.stem.partition('_')[0]}"
+    return make_labelled_images(path, prefix, pixels, labels, colour=True)
 
 
-def _trains_alone(path: Path) -> bool:
-    """Whether a part has the word train in its name; SVHN's own files have a test set."""
+def _is_training_only(path: Path) -> bool:
+    """Whether a file is a part of the data with the word "train" in its name."""
     return path.suffix == ".npz" and "train" in re.split(r"[^a-z]+", path.stem.lower())
 
 
-def _demand_together(path: Path, photo: Any) -> None:
-    """DataError where a photo's images do not follow each other: a cut would part them."""
-    begins = np.flatnonzero(np.r_[True, photo[1:] != photo[:-1]])
-    photos, runs = np.unique(photo[begins], return_counts=True)
+def _check_photos_contiguous(path: Path, photo: Shaped[np.ndarray, " image"]) -> None:
+    """DataError if the images of a photo are not consecutive, so that a cut would divide them."""
+    starts = np.flatnonzero(np.r_[True, photo[1:] != photo[:-1]])
+    photos, runs = np.unique(photo[starts], return_counts=True)
     if (runs > 1).any():
         raise DataError(
-            f"{path}: the images of photo {photos[runs > 1][0]} lie apart, and would get into "
-            "several splits; sort all its arrays by photo"
+            f"{path}: the images of photo {photos[runs > 1][0]} are not consecutive and would be "
+            "divided among splits; sort all arrays by photo"
         )
 
 
-def _photo_begins(photo: Any, start: int) -> int:
-    """The last index up to `start` at which a photo begins."""
-    while 0 < start < len(photo) and photo[start - 1] == photo[start]:
-        start -= 1
-    return start
+def _photo_start(photo: Shaped[np.ndarray, " image"], index: int) -> int:
+    """The last index up to `index` at which a photo starts."""
+    while 0 < index < len(photo) and photo[index - 1] == photo[index]:
+        index -= 1
+    return index
 
 
-def _demand_rest(path: Path, rest: int, validation: int, test: int) -> None:
-    if rest <= 0:
+def _check_training_left(path: Path, train: int, validation: int, test: int) -> None:
+    if train <= 0:
         raise DataError(
             f"{path}: nothing is left for training after svhn_validation: {validation}"
             + (f" and svhn_test: {test}" if test else "")
@@ -142,8 +151,8 @@ def _demand_rest(path: Path, rest: int, validation: int, test: int) -> None:
         )
 
 
-def _joined(parts: list[Pictures]) -> Pictures:
-    return Pictures(
+def _concatenate(parts: list[LabelledImages]) -> LabelledImages:
+    return LabelledImages(
         [name for part in parts for name in part.names],
         np.concatenate([part.pixels for part in parts]),
         np.concatenate([part.labels for part in parts]),

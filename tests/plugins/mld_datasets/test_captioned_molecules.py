@@ -13,41 +13,41 @@ from mld_text.modality import Text, TextConfig
 HEADER = "CID\tSMILES\tdescription"
 MOLECULE = Molecule(MoleculeConfig(latent_dim=8))
 CAPTION = Text(TextConfig(max_bytes=20))
-EVERY = {"molecule": MOLECULE, "caption": CAPTION}
+MODALITIES = {"molecule": MOLECULE, "caption": CAPTION}
 
 
-def opened(folder, seed=0, modalities=None, **settings) -> CaptionedMolecules:
+def make_dataset(folder, seed=0, modalities=None, **settings) -> CaptionedMolecules:
     config = CaptionedMoleculesConfig(folder=folder, **settings)
     return CaptionedMolecules(config, modalities or {}, seed)
 
 
-def refusal(folder, split="train", **settings) -> str:
+def error_message(folder, split="train", **settings) -> str:
     with pytest.raises(DataError) as caught:
-        opened(folder, **settings).split(split)
+        make_dataset(folder, **settings).split(split)
     return str(caught.value).replace(str(folder), "FOLDER")
 
 
 def text(rows: list[tuple[str, str]]) -> str:
-    lines = [f"{cid}\t{smiles}\t{said}" for cid, (smiles, said) in enumerate(rows)]
+    lines = [f"{cid}\t{smiles}\t{caption}" for cid, (smiles, caption) in enumerate(rows)]
     return "\n".join([HEADER, *lines, ""])
 
 
-def chains(count: int, said: str) -> list[tuple[str, str]]:
-    return [("C" * (size + 1), f"{said} {size}") for size in range(count)]
+def chains(count: int, prefix: str) -> list[tuple[str, str]]:
+    return [("C" * (size + 1), f"{prefix} {size}") for size in range(count)]
 
 
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "chebi20").mkdir()
     (tmp_path / "chebi20" / "train.txt").write_text(text(chains(30, "an alkane of")))
-    packed = gzip.compress(text(chains(20, "of")).encode())
-    (tmp_path / "chebi20" / "validation.txt.gz").write_bytes(packed)
+    compressed = gzip.compress(text(chains(20, "of")).encode())
+    (tmp_path / "chebi20" / "validation.txt.gz").write_bytes(compressed)
     (tmp_path / "chebi20" / "test.txt").write_text(text(chains(5, "µ")), encoding="utf-8")
     return tmp_path
 
 
-def test_rows_are_those_of_the_files(folder):
-    dataset = opened(folder, train=3)
+def test_rows_are_read_in_order(folder):
+    dataset = make_dataset(folder, train=3)
     train, validation, test = map(dataset.split, ("train", "validation", "test"))
     assert train.ids == ["train.txt:2 CID 0", "train.txt:3 CID 1", "train.txt:4 CID 2"]
     assert train.items["molecule"] == ["C", "CC", "CCC"]
@@ -58,88 +58,92 @@ def test_rows_are_those_of_the_files(folder):
     assert test.items["caption"][0] == "µ 0"
 
 
-def test_doubled_backslashes_are_made_single_and_empty_cells_are_missing(folder):
+def test_doubled_backslashes_and_empty_cells(folder):
     rows = [(r"C/C=C\\C", "one\r"), ("", "two"), ("C", "")]
     (folder / "chebi20" / "test.txt").write_text(text(rows), newline="")
-    items = opened(folder).split("test").items
+    items = make_dataset(folder).split("test").items
     assert items["molecule"] == [r"C/C=C\C", None, "C"]
     assert items["caption"] == ["one", "two", None]
 
 
-def test_without_a_training_file_validation_can_serve_both(folder):
+def test_train_from_validation(folder):
     (folder / "chebi20" / "train.txt").unlink()
-    told = refusal(folder)
-    assert told.startswith("FOLDER: holds no train.txt of ChEBI-20; expected is train.txt, ")
-    assert told.endswith("or set train_from: validation")
-    dataset = opened(folder, train_from="validation")
+    message = error_message(folder)
+    assert message.startswith("FOLDER: lacks train.txt of ChEBI-20; expected train.txt, ")
+    assert message.endswith("or set train_from: validation")
+    dataset = make_dataset(folder, train_from="validation")
     ids = dataset.split("train").ids + dataset.split("validation").ids
     assert len(dataset.split("validation").ids) == 2
     assert ids == [f"validation.txt.gz:{row + 2} CID {row}" for row in range(20)]
 
 
-def test_rows_that_do_not_fit_are_served_empty_where_asked_for(folder):
+def test_invalid_rows_are_dropped(folder):
     rows = [("[As]C", "unknown symbol"), ("C(C", "no molecule"), ("CC", "x" * 21), ("CC", "fits")]
     (folder / "chebi20" / "test.txt").write_text(text(rows))
-    usual = opened(folder, modalities=EVERY).split("test")
-    assert usual.items["molecule"] == ["[As]C", "C(C", "CC", "CC"]
-    lean = opened(folder, modalities=EVERY, unfit="leave_out").split("test")
-    assert lean.ids == usual.ids
-    assert lean.items["molecule"] == [None, None, None, "CC"]
-    assert lean.items["caption"] == [None, None, None, "fits"]
-    alone = opened(folder, modalities={"molecule": MOLECULE}, unfit="leave_out").split("test")
-    assert alone.items["molecule"] == [None, None, "CC", "CC"]
+    unchecked = make_dataset(folder, modalities=MODALITIES).split("test")
+    assert unchecked.items["molecule"] == ["[As]C", "C(C", "CC", "CC"]
+    dropped = make_dataset(folder, modalities=MODALITIES, on_invalid="drop").split("test")
+    assert dropped.ids == unchecked.ids
+    assert dropped.items["molecule"] == [None, None, None, "CC"]
+    assert dropped.items["caption"] == [None, None, None, "fits"]
+    molecules = make_dataset(folder, modalities={"molecule": MOLECULE}, on_invalid="drop").split(
+        "test"
+    )
+    assert molecules.items["molecule"] == [None, None, "CC", "CC"]
 
 
-def test_what_training_leaves_out_teaches_no_symbol(folder):
+def test_dropped_training_rows_add_no_symbol(folder):
     rows = [*chains(30, "of"), ("[As]C", "x" * 21), ("C(C", "no molecule")]
     (folder / "chebi20" / "train.txt").write_text(text(rows))
     (folder / "chebi20" / "test.txt").write_text(text([("[As]C", "fits"), ("CC", "fits")]))
-    dataset = opened(folder, modalities=EVERY, unfit="leave_out")
+    dataset = make_dataset(folder, modalities=MODALITIES, on_invalid="drop")
     assert dataset.split("train").items["molecule"][-3:] == ["C" * 30, None, None]
     assert dataset.split("test").items["molecule"] == [None, "CC"]
 
 
-def test_training_of_which_nothing_fits_is_told(folder):
+def test_all_training_rows_are_invalid(folder):
     (folder / "chebi20" / "train.txt").write_text(text([("C", "x" * 21)]))
-    told = refusal(folder, modalities=EVERY, unfit="leave_out")
-    assert told.startswith("FOLDER/chebi20/train.txt: a modality refuses every row of training")
+    message = error_message(folder, modalities=MODALITIES, on_invalid="drop")
+    assert message.startswith("FOLDER/chebi20/train.txt: every row of training is rejected by a")
 
 
-def test_a_missing_folder_is_told(tmp_path):
-    told = refusal(tmp_path / "no")
-    assert told.startswith("FOLDER: is no folder that can be read; expected is train.txt")
-    assert "ChEBI-20 comes from https://github.com/blender-nlp/MolT5" in told
+def test_missing_folder(tmp_path):
+    message = error_message(tmp_path / "no")
+    assert message.startswith("FOLDER: is not a readable folder; expected train.txt")
+    assert "Get ChEBI-20 from https://github.com/blender-nlp/MolT5" in message
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "expected"),
     [
         (b"", "1: the header must be CID, SMILES, description, tab-separated"),
         (b"CID,SMILES,description\n", "1: the header must be CID, SMILES, description"),
-        (f"{HEADER}\n1\tC".encode(), "2: has 2 cells, and 3 are wanted"),
+        (f"{HEADER}\n1\tC".encode(), "2: has 2 cells, expected 3"),
         (f"{HEADER}\n1\tC\tx\n2\tC\t\xff".encode("latin-1"), "3: is not UTF-8 text: invalid"),
         (f"{HEADER}\n".encode(), " has no rows"),
     ],
 )
-def test_a_corrupt_file_is_named(folder, content, told):
+def test_invalid_file_is_named(folder, content, expected):
     (folder / "chebi20" / "train.txt").write_bytes(content)
-    assert refusal(folder).startswith(f"FOLDER/chebi20/train.txt:{told}")
+    assert error_message(folder).startswith(f"FOLDER/chebi20/train.txt:{expected}")
 
 
-def test_a_truncated_packed_file_is_named(folder):
+def test_truncated_gz_is_named(folder):
     path = folder / "chebi20" / "validation.txt.gz"
     path.write_bytes(path.read_bytes()[:-9])
-    told = refusal(folder, "validation")
-    assert told.startswith("FOLDER/chebi20/validation.txt.gz: cannot be read, truncated or corrupt")
+    message = error_message(folder, "validation")
+    assert message.startswith(
+        "FOLDER/chebi20/validation.txt.gz: cannot be read, truncated or corrupt"
+    )
 
 
-def test_the_fingerprint_follows_the_files(folder):
-    before = opened(folder).fingerprint()
+def test_fingerprint_depends_on_file_contents(folder):
+    before = make_dataset(folder).fingerprint()
     (folder / "chebi20" / "train.txt").write_text(text(chains(31, "an alkane of")))
-    assert opened(folder).fingerprint() != before
+    assert make_dataset(folder).fingerprint() != before
 
 
-def test_it_keeps_its_contract(folder):
+def test_contract(folder):
     records = check_dataset("captioned-molecules", {"folder": folder})
     assert {record.check: record.reason for record in records if record.failed} == {}
 
@@ -148,15 +152,15 @@ def test_real_data(real_data):
     caption = Text(TextConfig(max_bytes=320))
     molecule = Molecule(MoleculeConfig(latent_dim=8, max_symbols=64))
     modalities = {"molecule": molecule, "caption": caption}
-    dataset = opened(
-        real_data, modalities=modalities, train_from="validation", unfit="leave_out", train=300
+    dataset = make_dataset(
+        real_data, modalities=modalities, train_from="validation", on_invalid="drop", train=300
     )
-    told = {name: dataset.split(name) for name in ("train", "validation", "test")}
-    assert {name: len(split.ids) for name, split in told.items()} == {
+    splits = {name: dataset.split(name) for name in ("train", "validation", "test")}
+    assert {name: len(split.ids) for name, split in splits.items()} == {
         "train": 300,
         "validation": 330,
         "test": 3300,
     }
-    kept = [caption for caption in told["test"].items["caption"] if caption]
-    assert len(kept) > 1000
-    assert max(len(caption.encode()) for caption in kept) <= 320
+    captions = [caption for caption in splits["test"].items["caption"] if caption]
+    assert len(captions) > 1000
+    assert max(len(caption.encode()) for caption in captions) <= 320

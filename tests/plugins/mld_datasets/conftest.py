@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-Picture = tuple[np.ndarray, np.ndarray]
-
 
 @pytest.fixture
 def write_mnist(tmp_path: Path) -> Callable[..., Path]:
-    """Writes small MNIST files into mnist/ of a folder: image i is all i, its label i % 10."""
+    """Writes small MNIST files into mnist/ of a folder: image i has level i and label i % 10."""
 
     def write_mnist(train: int = 240, test: int = 60, suffix: str = ".gz") -> Path:
         raw = tmp_path / "mnist" / "MNIST" / "raw"
@@ -30,6 +28,6 @@ def write_mnist(tmp_path: Path) -> Callable[..., Path]:
 
 def write_idx(path: Path, values: np.ndarray) -> None:
     header = struct.pack(f">4B{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "wb") as file:
+    open_file = gzip.open if path.suffix == ".gz" else open
+    with open_file(path, "wb") as file:
         file.write(header + values.tobytes())

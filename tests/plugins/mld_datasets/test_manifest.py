@@ -2,12 +2,10 @@ from __future__ import annotations
 
 import os
 
-import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from mld_core import DataError, Modality, ModalityConfig, PluginError, Registry
-from mld_datasets.examples import Examples, ExamplesConfig
+from mld_core import SPLITS, DataError, Modality, ModalityConfig, PluginError, Registry
 from mld_datasets.manifest import Manifest, ManifestConfig
 
 
@@ -17,20 +15,14 @@ class Word(Modality):
     kind = "word"
     Config = ModalityConfig
     inline = True
-    preprocess = autoencoder = classifier = write = None
+    preprocess = autoencoder = classifier = write = examples = None
 
     def read(self, source):
         if source == "bad":
-            raise ValueError("is no word")
+            raise ValueError("is not a word")
         if source == "bug":
             raise KeyError("lost")
         return source.upper()
-
-    def examples(self, labels, split, rng):
-        if self.config.latent_dim == 99:
-            raise KeyError("lost")
-        wanted = labels[:-1] if self.config.latent_dim == 98 else labels
-        return [f"{split}{label}-{rng.integers(10**9)}" for label in wanted]
 
 
 class Page(Word):
@@ -48,94 +40,37 @@ class Page(Word):
 WORD, PAGE = Word(ModalityConfig(latent_dim=1)), Page(ModalityConfig(latent_dim=1))
 
 
-def examples_of(*names: str, seed: int = 0, **sizes: int) -> Examples:
-    return Examples(ExamplesConfig(**sizes), dict.fromkeys(names, WORD), seed)
-
-
-def test_both_are_installed():
-    registry = Registry()
-    assert registry.dataset("examples") is Examples
-    assert registry.dataset("manifest") is Manifest
-
-
-def test_examples_are_balanced_and_sized():
-    dataset = examples_of("a", train=200, validation=31, test=10)
-    assert dataset.columns == {"a": "word"}
-    assert dataset.classes == [str(digit) for digit in range(10)]
-    train, validation = dataset.split("train"), dataset.split("validation")
-    assert np.bincount(train.labels).tolist() == [20] * 10
-    assert sorted(np.bincount(validation.labels).tolist()) == [3] * 9 + [4]
-    assert train.labels != sorted(train.labels)
-    assert [len(train.ids), len(train.items["a"]), len(dataset.split("test").ids)] == [200, 200, 10]
-    assert [item.split("-")[0] for item in train.items["a"]] == [f"train{n}" for n in train.labels]
-
-
-def test_examples_are_the_same_at_every_call():
-    first, second = (examples_of("a", train=20).split("train") for _ in range(2))
-    assert first.labels == second.labels
-    assert list(first.items["a"]) == list(second.items["a"])
-    assert len(set(first.ids)) == 20
-
-
-def test_another_modality_changes_no_column():
-    alone, beside = examples_of("b", train=20), examples_of("a", "b", train=20)
-    assert list(alone.split("train").items["b"]) == list(beside.split("train").items["b"])
-    assert list(beside.split("train").items["a"]) != list(beside.split("train").items["b"])
-
-
-def test_seed_and_split_change_examples():
-    draws = [
-        examples_of("a", seed=seed, train=20, test=20).split(split)
-        for seed, split in [(0, "train"), (1, "train"), (0, "test")]
-    ]
-    assert len({tuple(draw.labels) for draw in draws}) == 3
-    numbers = [[item.split("-")[1] for item in draw.items["a"]] for draw in draws]
-    assert len({tuple(own) for own in numbers}) == 3
-
-
-@pytest.mark.parametrize(
-    ("latent_dim", "expected"),
-    [
-        (99, "kind 'word': examples for the train split failed: KeyError: 'lost'"),
-        (98, "kind 'word': examples for the train split are 3, but there are 4 labels"),
-    ],
-)
-def test_broken_examples_are_named(latent_dim, expected):
-    word = Word(ModalityConfig(latent_dim=latent_dim))
-    items = Examples(ExamplesConfig(train=4), {"a": word}, 0).split("train").items["a"]
-    assert len(items) == 4
-    with pytest.raises(PluginError) as caught:
-        _ = items[0]
-    assert str(caught.value) == expected
+def test_dataset_is_installed():
+    assert Registry().dataset("manifest") is Manifest
 
 
 @pytest.fixture
-def manifest(tmp_path):
+def make_manifest(tmp_path):
     """Opens a manifest of the given text, with the modalities `word` and `page`."""
 
-    def manifest(
+    def make_manifest(
         text: str | bytes, name: str = "rows.csv", seed: int = 0, **modalities
     ) -> Manifest:
         path = tmp_path / name
         path.write_bytes(text.encode() if isinstance(text, str) else text)
-        wanted = modalities or {"word": WORD, "page": PAGE}
-        return Manifest(ManifestConfig(path=path), wanted, seed)
+        modalities = modalities or {"word": WORD, "page": PAGE}
+        return Manifest(ManifestConfig(path=path), modalities, seed)
 
     for name in ("a", "b", "c"):
         (tmp_path / f"{name}.txt").write_text(f"page {name}")
-    return manifest
+    return make_manifest
 
 
 @pytest.fixture
-def refused(manifest, tmp_path):
-    """The complaints about a manifest, without its folder's name."""
+def error_lines(make_manifest, tmp_path):
+    """The lines of a manifest's error message, without its folder's name."""
 
-    def refused(text, *args, **kwargs):
+    def error_lines(text, *args, **kwargs):
         with pytest.raises(DataError) as caught:
-            manifest(text, *args, **kwargs)
+            make_manifest(text, *args, **kwargs)
         return str(caught.value).replace(f"{tmp_path}/", "").splitlines()
 
-    return refused
+    return error_lines
 
 
 CSV = """\
@@ -157,8 +92,8 @@ JSONL = """\
 
 @pytest.mark.parametrize(("name", "text"), [("rows.csv", CSV), ("rows.jsonl", JSONL)])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_a_manifest_is_read(manifest, name, text, mark):
-    dataset = manifest(mark + text, name)
+def test_rows_are_read(make_manifest, name, text, mark):
+    dataset = make_manifest(mark + text, name)
     assert dataset.columns == {"word": "word", "page": "page"}
     assert dataset.classes == ["9", "10"]
     train = dataset.split("train")
@@ -170,98 +105,99 @@ def test_a_manifest_is_read(manifest, name, text, mark):
     assert dataset.split("validation").ids == []
 
 
-def test_only_the_columns_of_the_spec_matter(manifest):
-    dataset = manifest("word,page\nseven,nowhere.txt\n", word=WORD)
+def test_unused_columns_are_ignored(make_manifest):
+    dataset = make_manifest("word,page\nseven,nowhere.txt\n", word=WORD)
     assert list(dataset.split("train").items) == ["word"]
 
 
-def test_files_are_read_when_indexed(manifest, tmp_path):
-    pages = manifest("page\na.txt\n", page=PAGE).split("train").items["page"]
+def test_files_are_read_when_indexed(make_manifest, tmp_path):
+    pages = make_manifest("page\na.txt\n", page=PAGE).split("train").items["page"]
     (tmp_path / "a.txt").write_text("changed")
     assert pages[0] == "changed"
 
 
-def test_without_the_special_columns(manifest):
+def test_without_reserved_columns(make_manifest):
     text = "word\n" + "".join(f"w{row}\n" for row in range(50))
-    dataset = manifest(text, word=WORD)
-    splits = [dataset.split(name) for name in ("train", "validation", "test")]
+    dataset = make_manifest(text, word=WORD)
+    splits = [dataset.split(name) for name in SPLITS]
     assert [len(split.ids) for split in splits] == [40, 5, 5]
     assert sorted(id for split in splits for id in split.ids) == sorted(
         f"rows.csv:{line}" for line in range(2, 52)
     )
     assert dataset.classes == []
     assert splits[0].labels is None
-    again, other = manifest(text, word=WORD), manifest(text, seed=1, word=WORD)
+    again, other = make_manifest(text, word=WORD), make_manifest(text, seed=1, word=WORD)
     assert again.split("test").ids == splits[2].ids != other.split("test").ids
 
 
-def splits_of(manifest, text, **modalities) -> dict[str, list[int]]:
-    """The places of the rows of each split, in a table from its second line."""
-    dataset = manifest(text, **modalities)
-    names = ("train", "validation", "test")
-    told = {name: dataset.split(name).ids for name in names}
-    return {name: [int(own.rpartition(":")[2]) - 2 for own in told[name]] for name in names}
+def split_rows(make_manifest, text, **modalities) -> dict[str, list[int]]:
+    """The indices of each split's rows, in a table without ids."""
+    dataset = make_manifest(text, **modalities)
+    return {
+        name: [int(row_id.rpartition(":")[2]) - 2 for row_id in dataset.split(name).ids]
+        for name in SPLITS
+    }
 
 
-def test_rows_that_share_a_file_are_in_one_split(manifest, tmp_path):
+def test_rows_sharing_a_file_are_in_one_split(make_manifest, tmp_path):
     for row in range(60):
         (tmp_path / f"p{row}.txt").write_text("")
     (tmp_path / "again.txt").symlink_to("p59.txt")
-    # Two rows a file, by two names of one of them; each word is that of many rows.
+    # Two rows per file; the last file has a second name, a link. All rows share one word.
     pages = [f"p{row // 2}" for row in range(100)] + ["p59", "again"]
     text = "word,page\n" + "".join(f"w,{page}.txt\n" for page in pages)
-    drawn = splits_of(manifest, text)
+    drawn = split_rows(make_manifest, text)
     groups = {name: {row // 2 for row in rows} for name, rows in drawn.items()}
     assert [len(rows) for rows in drawn.values()] == [82, 10, 10]
     assert not groups["train"] & groups["validation"]
     assert not groups["test"] & (groups["train"] | groups["validation"])
 
 
-def test_rows_are_joined_through_others(manifest):
+def test_rows_sharing_files_indirectly(make_manifest):
     page = type(PAGE)(PAGE.config)
     rows = ["a,b", "b,c", ",c", ",", ",", ","]
     text = "page,twin\n" + "".join(
-        ",".join(f"{own}.txt" if own else "" for own in row.split(",")) + "\n" for row in rows
+        ",".join(f"{name}.txt" if name else "" for name in row.split(",")) + "\n" for row in rows
     )
-    drawn = splits_of(manifest, text, page=page, twin=page)
+    drawn = split_rows(make_manifest, text, page=page, twin=page)
     assert [{0, 1, 2} <= set(rows) for rows in drawn.values()] == [True, False, False]
 
 
 @pytest.mark.parametrize("rows", range(1, 12))
-def test_a_small_manifest_has_all_splits_from_three_rows_on(manifest, rows):
-    drawn = splits_of(manifest, "word\n" + "w\n" * rows, word=WORD)
-    told = [len(own) for own in drawn.values()]
-    assert told == ([rows - 2, 1, 1] if rows > 2 else [rows, 0, 0])
+def test_every_split_has_a_row_from_three_rows_on(make_manifest, rows):
+    drawn = split_rows(make_manifest, "word\n" + "w\n" * rows, word=WORD)
+    sizes = [len(split) for split in drawn.values()]
+    assert sizes == ([rows - 2, 1, 1] if rows > 2 else [rows, 0, 0])
 
 
-def test_where_every_file_is_in_many_rows_the_splits_have_one_each(manifest):
+def test_splits_of_few_large_groups(make_manifest):
     text = "page\n" + "".join(f"{'abc'[row % 3]}.txt\n" for row in range(30))
-    drawn = splits_of(manifest, text, page=PAGE)
+    drawn = split_rows(make_manifest, text, page=PAGE)
     assert [len(rows) for rows in drawn.values()] == [10, 10, 10]
     assert [len({row % 3 for row in rows}) for rows in drawn.values()] == [1, 1, 1]
 
 
-def test_class_names_that_are_not_all_numbers_are_in_alphabetical_order(manifest):
-    dataset = manifest("word,label\na,10\nb,9\nc,x\n", word=WORD)
+def test_mixed_class_names_are_sorted_as_text(make_manifest):
+    dataset = make_manifest("word,label\na,10\nb,9\nc,x\n", word=WORD)
     assert dataset.classes == ["10", "9", "x"]
 
 
-def test_the_lines_of_rows_with_line_breaks(manifest):
-    dataset = manifest('word\n"a\nb"\n\nc\n', word=WORD)
+def test_line_numbers_with_line_breaks_in_cells(make_manifest):
+    dataset = make_manifest('word\n"a\nb"\n\nc\n', word=WORD)
     assert dataset.split("train").ids == ["rows.csv:2", "rows.csv:5"]
 
 
-def test_the_fingerprint_sees_the_manifest_and_its_files(manifest, tmp_path):
-    first = manifest(CSV).fingerprint()
-    assert manifest(CSV).fingerprint() == first
-    assert manifest(CSV, seed=1).fingerprint() != first
-    assert manifest(CSV.replace("remark", "notice")).fingerprint() != first
+def test_fingerprint_covers_manifest_and_files(make_manifest, tmp_path):
+    first = make_manifest(CSV).fingerprint()
+    assert make_manifest(CSV).fingerprint() == first
+    assert make_manifest(CSV, seed=1).fingerprint() != first
+    assert make_manifest(CSV.replace("remark", "notice")).fingerprint() != first
     os.utime(tmp_path / "b.txt", ns=(1, 1))
-    touched = manifest(CSV).fingerprint()
+    touched = make_manifest(CSV).fingerprint()
     assert touched != first
     (tmp_path / "b.txt").write_text("longer than before")
     os.utime(tmp_path / "b.txt", ns=(1, 1))
-    assert manifest(CSV).fingerprint() not in (first, touched)
+    assert make_manifest(CSV).fingerprint() not in (first, touched)
 
 
 @pytest.mark.parametrize(
@@ -302,8 +238,8 @@ def test_the_fingerprint_sees_the_manifest_and_its_files(manifest, tmp_path):
         ]),
     ],
 )  # fmt: skip
-def test_what_may_be_wrong_with_a_csv_file(refused, text, expected):
-    assert refused(text) == expected
+def test_csv_errors(error_lines, text, expected):
+    assert error_lines(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -325,19 +261,19 @@ def test_what_may_be_wrong_with_a_csv_file(refused, text, expected):
         ]),
     ],
 )  # fmt: skip
-def test_what_may_be_wrong_with_a_jsonl_file(refused, text, expected):
-    assert refused(text, "rows.jsonl") == expected
+def test_jsonl_errors(error_lines, text, expected):
+    assert error_lines(text, "rows.jsonl") == expected
 
 
-def test_ten_faults_are_shown(refused):
-    lines = refused("word,page\n" + "a,none.txt\n" * 13)
+def test_ten_errors_are_shown(error_lines):
+    lines = error_lines("word,page\n" + "a,none.txt\n" * 13)
     assert (
         lines[9] == "rows.csv:11: column 'page': none.txt cannot be read: No such file or directory"
     )
     assert lines[10:] == ["... and 3 more"]
 
 
-def test_the_manifest_itself(tmp_path):
+def test_unreadable_manifest_and_wrong_suffix(tmp_path):
     with pytest.raises(DataError) as caught:
         Manifest(ManifestConfig(path=tmp_path / "none.csv"), {"word": WORD}, 0)
     assert str(caught.value) == f"{tmp_path}/none.csv: cannot be read: No such file or directory"
@@ -345,11 +281,11 @@ def test_the_manifest_itself(tmp_path):
         ManifestConfig(path="rows.tsv")
 
 
-def test_items_that_cannot_be_read_name_their_source(manifest, tmp_path):
+def test_read_error_names_the_source(make_manifest, tmp_path):
     (tmp_path / "a.odd").write_text("")
-    items = manifest("word,page\nbad,a.odd\nbug,a.txt\n").split("train").items
+    items = make_manifest("word,page\nbad,a.odd\nbug,a.txt\n").split("train").items
     (tmp_path / "a.txt").unlink()
-    with pytest.raises(ValueError, match="'bad': is no word"):
+    with pytest.raises(ValueError, match="'bad': is not a word"):
         _ = items["word"][0]
     with pytest.raises(ValueError, match=r"a\.odd: is odd"):
         _ = items["page"][0]
