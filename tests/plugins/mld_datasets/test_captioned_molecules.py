@@ -86,9 +86,8 @@ def test_invalid_rows_are_dropped(folder):
     assert dropped.ids == unchecked.ids
     assert dropped.items["molecule"] == [None, None, None, "CC"]
     assert dropped.items["caption"] == [None, None, None, "fits"]
-    molecules = make_dataset(folder, modalities={"molecule": MOLECULE}, on_invalid="drop").split(
-        "test"
-    )
+    modalities = {"molecule": MOLECULE}
+    molecules = make_dataset(folder, modalities=modalities, on_invalid="drop").split("test")
     assert molecules.items["molecule"] == [None, None, "CC", "CC"]
 
 

@@ -121,7 +121,7 @@ def test_too_few_takes(wavs):
 
 
 @pytest.mark.parametrize(
-    ("size", "expected"), [(1000, "is cut short"), (0, "not a readable sound")]
+    ("size", "expected"), [(1000, "WAV file is truncated"), (0, "not a readable sound")]
 )
 def test_truncated_recording_is_named(wavs, size, expected):
     path = wavs / "recordings" / "3_ann_6.wav"
