@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import traceback
 import warnings
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from mld_core import Registry
 
 Function = TypeVar("Function", bound=Callable[..., None])
+_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC)
+"""Errors of the operating system that are the user's to fix, whatever wanted to write."""
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -77,12 +81,22 @@ def command(function: Function) -> Function:
             raise typer.Exit(ExitCode.INTERRUPTED) from None
         except (typer.Exit, typer.BadParameter, BrokenPipeError):
             raise
+        except OSError as error:
+            if error.errno not in _UNWRITABLE:
+                _report_bug()
+            typer.echo(f"error: {error.filename or 'the disk'}: {error.strerror}", err=True)
+            raise typer.Exit(ExitCode.RUN_DIR) from error
         except Exception:
-            traceback.print_exc()
-            typer.echo("internal error in mld or a plugin; please report it", err=True)
-            raise typer.Exit(ExitCode.BUG) from None
+            _report_bug()
 
     return wrapped  # type: ignore[return-value]
+
+
+def _report_bug() -> NoReturn:
+    """Print the traceback of the exception that is being handled, and exit."""
+    traceback.print_exc()
+    typer.echo("internal error in mld or a plugin; please report it", err=True)
+    raise typer.Exit(ExitCode.BUG) from None
 
 
 def parse_pairs(texts: Iterable[str] | None, option: str, form: str) -> dict[str, str]:

@@ -62,7 +62,9 @@ def impute(
     context: typer.Context,
     run: RunFolder,
     manifest: ManifestFile,
-    out: Annotated[Path, typer.Option(help="The folder for the new manifest and its files.")],
+    out: Annotated[
+        Path, typer.Option(file_okay=False, help="The folder for the new manifest and its files.")
+    ],
     n: Annotated[int, typer.Option("-n", min=1, help="Samples for each empty cell.")] = 1,
     gallery: Gallery = 30,
     seed: Seed = 0,

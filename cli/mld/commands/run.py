@@ -26,7 +26,7 @@ def run(
     ] = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="The run directory (default: runs/<name>)."),
+        typer.Option(file_okay=False, help="The run directory (default: runs/<name>)."),
     ] = None,
     from_stage: Annotated[
         Optional[str],  # noqa: UP045

@@ -27,7 +27,9 @@ def sample(
         typer.Option(help="Modalities to generate, comma-separated (default: all not given)."),
     ] = "",
     n: Annotated[int, typer.Option("-n", min=1, help="Number of samples.")] = 1,
-    out: Annotated[Path, typer.Option(help="The folder for the files.")] = Path("samples"),
+    out: Annotated[Path, typer.Option(file_okay=False, help="The folder for the files.")] = Path(
+        "samples"
+    ),
     guidance: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(min=0, help="Guidance weight (default: the run's)."),

@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from mld.config.plugin_sections import DataSpec
-from mld.config.sections import AutoencodeSpec, DiffuseSpec, GenerateSpec, GuidanceSpec, MethodSpec
+from mld.config.sections import (
+    AutoencodeSpec,
+    ComputeSpec,
+    DiffuseSpec,
+    EvaluateSpec,
+    GenerateSpec,
+    GuidanceSpec,
+    MethodSpec,
+)
 from mld.config.validation_errors import FieldError
+from mld.config.yaml_document import KeyPath
 from mld_core.diffusion.limits import MAX_PER_SUBSET_MODALITIES
 from mld_core.diffusion.role_schemes import has_marginals
 from mld_core.errors import did_you_mean
@@ -18,14 +27,29 @@ def cross_check_errors(
     autoencode: AutoencodeSpec,
     diffuse: DiffuseSpec | MethodSpec,
     generate: GenerateSpec,
+    evaluate: EvaluateSpec,
+    compute: ComputeSpec,
 ) -> Iterator[FieldError]:
     """The errors between a spec's sections, each with its path from the top.
 
     `names` are those of the modalities.
     """
-    for name in autoencode.overrides:
+    batch_sizes: dict[KeyPath, int] = {
+        ("autoencode", "batch_size"): autoencode.batch_size,
+        ("diffuse", "batch_size"): diffuse.batch_size,
+        ("evaluate", "batch_size"): evaluate.batch_size,
+    }
+    for name, override in autoencode.overrides.items():
         if name not in names:
             yield ("autoencode", "overrides", name), _unknown(name, names)
+        if override.batch_size is not None:
+            batch_sizes["autoencode", "overrides", name, "batch_size"] = override.batch_size
+    for path, batch_size in batch_sizes.items():
+        if compute.devices != "auto" and batch_size % compute.devices:
+            yield (
+                path,
+                f"must be a multiple of compute.devices, {compute.devices}, not {batch_size}",
+            )
     if data.missing and isinstance(data.missing.rate, dict):
         for name in data.missing.rate:
             if name not in names:

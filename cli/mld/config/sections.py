@@ -42,11 +42,15 @@ from mld_core.errors import SpecError
 if TYPE_CHECKING:
     from mld_core import Registry
 
+MAX_GUIDANCE = 1e6
+"""The largest guidance weight; far above it float32 has no digits left for the unguided part."""
+
 FiniteFloat = Annotated[StrictFloat, AllowInfNan(False)]
 Time = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Steps = Annotated[StrictInt, Field(gt=0, description="optimiser steps")]
 BatchSize = Annotated[StrictInt, Field(gt=0, description="rows per optimiser step")]
 LearningRate = Annotated[FiniteFloat, Field(gt=0, description="step size of the optimiser")]
+GuidanceWeight = Annotated[FiniteFloat, Field(ge=0, le=MAX_GUIDANCE)]
 
 JOINT = "joint"
 """The name of the empty observed subset, which no modality may have."""
@@ -233,11 +237,11 @@ ModelSpec = Annotated[SerializeAsAny[DiffuseSpec], WrapValidator(_parse_method)]
 class GuidanceSpec(Section):
     """Guidance weights of the two parts of the guided score."""
 
-    conditional: FiniteFloat = Field(
-        default=1.0, ge=0, description="weight of the observed modalities"
+    conditional: GuidanceWeight = Field(
+        default=1.0, description="weight of the observed modalities"
     )
-    joint: FiniteFloat = Field(
-        default=1.0, ge=0, description="weight of the generated modalities upon each other"
+    joint: GuidanceWeight = Field(
+        default=1.0, description="weight of the generated modalities upon each other"
     )
     interval: tuple[Time, Time] = Field(
         default=(0.0, 1.0), description="the times between which to guide; outside it costs nothing"
@@ -252,7 +256,7 @@ class GuidanceSpec(Section):
 
 
 Strength = Annotated[
-    Annotated[FiniteFloat, Field(ge=0), Tag("number")] | Annotated[GuidanceSpec, Tag("mapping")],
+    Annotated[GuidanceWeight, Tag("number")] | Annotated[GuidanceSpec, Tag("mapping")],
     discriminate_by_type(
         "must be a number or {conditional: a, joint: b}",
         number=(int, float),

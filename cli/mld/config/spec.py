@@ -78,8 +78,16 @@ class Spec(Section):
 
     @model_validator(mode="after")
     def _check_sections_together(self) -> Spec:
-        sections = self.data, self.autoencode, self.diffuse, self.generate
-        raise_config_errors(cross_check_errors(self.modalities, *sections))
+        errors = cross_check_errors(
+            self.modalities,
+            self.data,
+            self.autoencode,
+            self.diffuse,
+            self.generate,
+            self.evaluate,
+            self.compute,
+        )
+        raise_config_errors(errors)
         return self
 
 

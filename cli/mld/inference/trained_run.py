@@ -219,7 +219,7 @@ class Run:
         told = {name: value for name, value in settings.items() if value is not None}
         if not told:
             return self.generator
-        spec = self.spec.generate.model_copy(update=told)
+        spec = self.spec.generate.with_overrides(**told)
         return DiffusionGenerator(self.model, self.autoencoders, spec)
 
     def manifest_rows(self, manifest: Path | str | ManifestRows) -> ManifestRows:
