@@ -200,8 +200,8 @@ def test_the_readmes_suite_is_a_grid(tmp_path: Path) -> None:
     own = next(block for block in blocks(README, "yaml") if "methods:" in block)
     (tmp_path / "suite.yaml").write_text(own)
     (tmp_path / "digits.yaml").write_text((ROOT / "benchmarks" / "digits.yaml").read_text())
-    cells = list(grid(load_suite(tmp_path / "suite.yaml")))
-    assert len(cells) == 11 * 3 * (3 + 1 + 1)
+    trials = list(grid(load_suite(tmp_path / "suite.yaml")))
+    assert len(trials) == 11 * 3 * (3 + 1 + 1)
 
 
 QUICK = ["autoencode={steps: 4}", "evaluate={steps: 4}", "generate={num_samples: 2, steps: 2}"]

@@ -1,4 +1,4 @@
-"""What the cells of a suite have found: a row each, and means over seeds."""
+"""Results of a suite: the metrics of each trial, and their means over seeds with intervals."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from scipy.special import stdtrit
 
-from mld.bench.cells import Bench, Cell
 from mld.bench.suite import Coordinates
+from mld.bench.suite_dir import SuiteDir
+from mld.bench.trials import Trial
 from mld.data.types import subset_key
 from mld.storage import files
 from mld.storage.run_dir import RunDir
 
-Row = dict[str, float | None]
-"""The figures of one cell by column; a column ending in `coherence` is a share, high is good."""
+TrialMetrics = dict[str, float | None]
+"""By column of leaderboard.csv; a column that ends in `coherence` is a proportion."""
+Intervals = dict[str, tuple[float, float]]
+"""By column: the ends of a 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -27,214 +29,248 @@ class Figure:
     """One number of a leaderboard.
 
     Args:
-        low, high: a 95 % interval: over seeds by Student's t, of a single seed by bootstrap over
-            its samples where the run has one; None where there is none.
-        spread: the standard deviation over seeds; None with one.
+        low, high: the ends of a 95 % interval: Student's t over seeds; for a single seed, the
+            bootstrap interval over its samples if the run has one. None if there is none.
+        std: the standard deviation over seeds; None for a single seed.
+        n: the number of seeds.
     """
 
     value: float
     low: float | None
     high: float | None
-    spread: float | None
+    std: float | None
     n: int
 
     @property
-    def half(self) -> float | None:
+    def half_width(self) -> float | None:
         """Half the width of the interval."""
         return None if self.low is None or self.high is None else (self.high - self.low) / 2
 
 
 @dataclass(frozen=True)
-class Line:
-    """One variant on one set of modalities: by seed, its figures, their intervals and its key."""
+class VariantResult:
+    """The results of one variant on one set of modalities.
 
-    modalities: tuple[str, ...]
-    variant: str
-    at: Coordinates
-    rows: Mapping[int, Row]
-    intervals: Mapping[int, Mapping[str, tuple[float, float]]]
-    keys: Mapping[int, str]
+    Args:
+        coordinates: those of its first trial.
+        metrics, intervals, run_dirs: of each trial, by seed.
+    """
+
+    coordinates: Coordinates
+    metrics: Mapping[int, TrialMetrics]
+    intervals: Mapping[int, Intervals]
+    run_dirs: Mapping[int, RunDir]
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The set of modalities."""
+        return self.coordinates.modalities
+
+    @property
+    def variant(self) -> str:
+        """The variant's name."""
+        return self.coordinates.variant
 
     def figure(self, column: str) -> Figure | None:
-        """The mean of a column; None where no seed has it."""
+        """The mean of a column over the seeds that have it; None if none has."""
         values = self._values(column)
-        found = mean_of(list(values.values()))
-        if found and found.n == 1:
+        mean = mean_of(list(values.values()))
+        if mean and mean.n == 1:
             (seed,) = values
             low, high = self.intervals[seed].get(column, (None, None))
-            return Figure(found.value, low, high, None, 1)
-        return found
+            return Figure(mean.value, low, high, None, 1)
+        return mean
 
-    def comparable(self, other: Line, column: str) -> bool:
-        """Whether a difference says anything: Frechet distances fall as samples grow in number."""
-        counts = [line.figure("samples") for line in (self, other)]
-        alike = len({own.value for own in counts if own}) < 2
-        return alike or not column.endswith("frechet")
+    def is_comparable(self, other: VariantResult, column: str) -> bool:
+        """False for Frechet distances of unequal numbers of samples: they decrease with these."""
+        counts = {figure.value for result in (self, other) if (figure := result.figure("samples"))}
+        return len(counts) < 2 or not column.endswith("frechet")
 
-    def less(self, other: Line, column: str) -> Figure | None:
-        """The mean over common seeds of this line's value less another's; None of none.
+    def difference(self, other: VariantResult, column: str) -> Figure | None:
+        """The mean of this result minus another over common seeds; None if there are none.
 
-        Of a single seed, the interval is that of two independent runs.
+        For a single seed, the interval is that of two independent runs.
         """
-        found = mean_of(list(self.differences(other, column).values()))
-        if found is None or found.n > 1:
-            return found
+        mean = mean_of(list(self.differences_by_seed(other, column).values()))
+        if mean is None or mean.n > 1:
+            return mean
         (seed,) = self._values(column).keys() & other._values(column).keys()
-        ends = [line.intervals[seed].get(column) for line in (self, other)]
-        if None in ends:
-            return found
-        half = math.hypot(*((high - low) / 2 for low, high in ends))
-        return Figure(found.value, found.value - half, found.value + half, None, 1)
+        ends = [result.intervals[seed].get(column) for result in (self, other)]
+        half_widths = [(end[1] - end[0]) / 2 for end in ends if end]
+        return _with_half_width(mean, math.hypot(*half_widths)) if len(half_widths) == 2 else mean
 
-    def differences(self, other: Line, column: str) -> dict[int, float]:
-        """This line's value less another's, by seed, for those that have both."""
-        if not self.comparable(other, column):
+    def differences_by_seed(self, other: VariantResult, column: str) -> dict[int, float]:
+        """This result minus another for each seed that both have; empty if not comparable."""
+        if not self.is_comparable(other, column):
             return {}
-        mine, others = self._values(column), other._values(column)
-        return {seed: mine[seed] - others[seed] for seed in mine if seed in others}
+        values, others = self._values(column), other._values(column)
+        return {seed: values[seed] - others[seed] for seed in values if seed in others}
 
     def _values(self, column: str) -> dict[int, float]:
         """A column by seed, without the seeds that do not have it."""
-        found = {seed: row.get(column) for seed, row in self.rows.items()}
-        return {seed: value for seed, value in found.items() if value is not None}
+        values = {seed: metrics.get(column) for seed, metrics in self.metrics.items()}
+        return {seed: value for seed, value in values.items() if value is not None}
 
 
 def mean_of(values: Sequence[float]) -> Figure | None:
-    """A mean with its spread and its interval; None of nothing."""
+    """The mean with standard deviation and Student's t interval; None if there are no values."""
     n = len(values)
     if not n:
         return None
     mean = math.fsum(values) / n
     if n == 1:
         return Figure(mean, None, None, None, 1)
-    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    half = float(stdtrit(n - 1, 0.975)) * spread / math.sqrt(n)
-    return Figure(mean, mean - half, mean + half, spread, n)
+    std = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    half_width = float(stdtrit(n - 1, 0.975)) * std / math.sqrt(n)
+    return Figure(mean, mean - half_width, mean + half_width, std, n)
 
 
-def mean_less(pairs: Sequence[tuple[Line, Line]], column: str) -> Figure | None:
-    """The mean over seeds of what the first of each pair scores more, itself a mean over pairs.
+def mean_difference(
+    pairs: Sequence[tuple[VariantResult, VariantResult]], column: str
+) -> Figure | None:
+    """The mean difference of pairs of results, averaged over pairs within each seed.
 
-    Over the seeds that all pairs have, whose cells share autoencoders and rows. So of a single
-    seed the interval is that of pairs which all err together, the widest.
+    Only seeds that all pairs have are used; their trials share autoencoders and rows. Therefore
+    the interval of a single seed assumes that all pairs err together, which is the widest.
     """
-    known = [own for line, other in pairs if (own := line.differences(other, column))]
-    seeds = set.intersection(*map(set, known)) if known else set()
-    found = mean_of([math.fsum(own[seed] for own in known) / len(known) for seed in sorted(seeds)])
-    figures = [own for line, other in pairs if (own := line.less(other, column))]
-    halves = [own.half for own in figures if own.n == 1 and own.half is not None]
-    if found is None or found.n > 1 or len(halves) < len(figures):
-        return found
-    half = math.fsum(halves) / len(halves)
-    return Figure(found.value, found.value - half, found.value + half, None, 1)
+    by_pair = [result.differences_by_seed(other, column) for result, other in pairs]
+    by_pair = [differences for differences in by_pair if differences]
+    seeds = set.intersection(*map(set, by_pair)) if by_pair else set()
+    mean = mean_of(
+        [
+            math.fsum(differences[seed] for differences in by_pair) / len(by_pair)
+            for seed in sorted(seeds)
+        ]
+    )
+    figures = [figure for result, other in pairs if (figure := result.difference(other, column))]
+    half_widths = [
+        figure.half_width for figure in figures if figure.n == 1 and figure.half_width is not None
+    ]
+    if mean is None or mean.n > 1 or len(half_widths) < len(figures):
+        return mean
+    return _with_half_width(mean, math.fsum(half_widths) / len(half_widths))
 
 
-def row_of(bench: Bench, cell: Cell) -> tuple[Row, dict[str, tuple[float, float]]]:
-    """The figures of a finished cell, and the intervals of those that have one."""
-    run_dir = bench.run_dir(cell)
+def _with_half_width(single: Figure, half_width: float) -> Figure:
+    """The figure of a single seed with an interval around it."""
+    return Figure(single.value, single.value - half_width, single.value + half_width, None, 1)
+
+
+def trial_metrics(suite_dir: SuiteDir, trial: Trial) -> tuple[TrialMetrics, Intervals]:
+    """The metrics of a finished trial, and the intervals of those that have one."""
+    run_dir = suite_dir.run_dir(trial)
     scores = run_dir.read_json(run_dir.metrics)
-    row: Row = {}
-    intervals: dict[str, tuple[float, float]] = {}
+    metrics: TrialMetrics = {}
+    intervals: Intervals = {}
 
-    def share(column: str, told: Mapping[str, Any] | None) -> None:
-        row[column] = told["value"] if told else None
-        if told:
-            intervals[column] = (told["low"], told["high"])
+    def add_proportion(column: str, proportion: Mapping[str, Any] | None) -> None:
+        metrics[column] = proportion["value"] if proportion else None
+        if proportion:
+            intervals[column] = (proportion["low"], proportion["high"])
 
-    share("joint_coherence", scores["joint_coherence"])
-    share("joint_ceiling", scores["joint_ceiling"])
+    add_proportion("joint_coherence", scores["joint_coherence"])
+    add_proportion("joint_ceiling", scores["joint_ceiling"])
     conditional = scores["conditional_coherence"]
-    row["conditional_coherence"] = _mean(told["value"] for told in conditional)
-    if conditional:
-        # The subsets share rows: this is their interval if they all err together, the widest.
-        lows, highs = (_mean(told[end] for told in conditional) for end in ("low", "high"))
-        intervals["conditional_coherence"] = (lows, highs)
-    for told in conditional:
-        share(f"{subset_key(tuple(told['given']))}>{told['target']} coherence", told)
-    for name, own in scores["modalities"].items():
-        share(f"{name} classifier_accuracy", own["classifier_accuracy"])
-        share(f"{name} reconstruction_accuracy", own["reconstruction_accuracy"])
-        row[f"{name} reconstruction_frechet"] = own["reconstruction_frechet"]
-        given = [told for told in scores["frechet"] if told["given"] and told["target"] == name]
-        row[f"{name} conditional_frechet"] = _mean(told["value"] for told in given)
-    joint = [told for told in scores["frechet"] if not told["given"]]
-    others = [told for told in scores["frechet"] if told["given"]]
-    row["joint_frechet"] = _mean(told["value"] for told in joint)
-    row["conditional_frechet"] = _mean(told["value"] for told in others)
-    for told in scores["frechet"]:
-        row[f"{subset_key(tuple(told['given']))}>{told['target']} frechet"] = told["value"]
-    row["samples"] = _mean({told["n"] for told in joint or others})
-    row["nfe"] = scores["nfe"].get("joint")
-    row["seconds_per_sample"] = scores["seconds_per_sample"].get("joint")
-    row["training_seconds"] = _training_seconds(run_dir)
-    row["parameters"] = run_dir.stage_metadata("diffuse")["parameters"]["diffuse"]
-    return row, intervals
+    value, low, high = (
+        _mean(coherence[field] for coherence in conditional) for field in ("value", "low", "high")
+    )
+    metrics["conditional_coherence"] = value
+    if low is not None and high is not None:
+        # The subsets share rows: this is the interval if they all err together, the widest.
+        intervals["conditional_coherence"] = (low, high)
+    for coherence in conditional:
+        add_proportion(f"{_direction(coherence)} coherence", coherence)
+    joint = [distance for distance in scores["frechet"] if not distance["given"]]
+    cross = [distance for distance in scores["frechet"] if distance["given"]]
+    for name, modality in scores["modalities"].items():
+        add_proportion(f"{name} classifier_accuracy", modality["classifier_accuracy"])
+        add_proportion(f"{name} reconstruction_accuracy", modality["reconstruction_accuracy"])
+        metrics[f"{name} reconstruction_frechet"] = modality["reconstruction_frechet"]
+        metrics[f"{name} conditional_frechet"] = _mean(
+            distance["value"] for distance in cross if distance["target"] == name
+        )
+    metrics["joint_frechet"] = _mean(distance["value"] for distance in joint)
+    metrics["conditional_frechet"] = _mean(distance["value"] for distance in cross)
+    for distance in scores["frechet"]:
+        metrics[f"{_direction(distance)} frechet"] = distance["value"]
+    metrics["samples"] = _mean({distance["n"] for distance in joint or cross})
+    metrics["nfe"] = scores["nfe"].get("joint")
+    metrics["seconds_per_sample"] = scores["seconds_per_sample"].get("joint")
+    metrics["training_seconds"] = _training_seconds(run_dir)
+    metrics["parameters"] = run_dir.stage_metadata("diffuse")["parameters"]["diffuse"]
+    return metrics, intervals
+
+
+def _direction(score: Mapping[str, Any]) -> str:
+    """What a score is given and of, as in "joint>image" or "image+text>audio"."""
+    return f"{subset_key(tuple(score['given']))}>{score['target']}"
 
 
 def _training_seconds(run_dir: RunDir) -> float | None:
-    """What the stage took; None where a network was read from the store, or its training resumed.
+    """Duration of the stage `diffuse`.
 
-    The time of the attempts before the last is not known.
+    None if the network came from the weight store, or if the training was resumed: the time of
+    earlier attempts is not known.
     """
     events = run_dir.read_events()
-    stored = any(event["event"] == "store" and event["job"] == "diffuse" for event in events)
-    begun = [event for event in events if event.get("stage") == "diffuse"]
-    attempts = sum(event.get("state") == "started" for event in begun)
-    return None if stored or attempts > 1 else run_dir.stage_seconds("diffuse")
+    cached = any(event["event"] == "store" and event["job"] == "diffuse" for event in events)
+    attempts = sum(
+        event.get("stage") == "diffuse" and event.get("state") == "started" for event in events
+    )
+    return None if cached or attempts > 1 else run_dir.stage_seconds("diffuse")
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if known else None
+    present = [value for value in values if value is not None]
+    return math.fsum(present) / len(present) if present else None
 
 
-def lines_of(bench: Bench, cells: Sequence[Cell]) -> list[Line]:
-    """The finished cells by set of modalities and variant, in the suite's order."""
-    done = [cell for cell in cells if bench.state(cell) == "done"]
-    places = {(cell.at.modalities, cell.at.variant): None for cell in cells}
-    order = {place: index for index, place in enumerate(places)}
-
-    def place(cell: Cell) -> int:
-        return order[cell.at.modalities, cell.at.variant]
-
-    lines = []
-    for _, group in groupby(sorted(done, key=place), key=place):
-        own = list(group)
-        found = {cell.at.seed: row_of(bench, cell) for cell in own}
-        lines.append(
-            Line(
-                own[0].at.modalities,
-                own[0].at.variant,
-                own[0].at,
-                {seed: row for seed, (row, _) in found.items()},
-                {seed: intervals for seed, (_, intervals) in found.items()},
-                {cell.at.seed: cell.key for cell in own},
+def variant_results(suite_dir: SuiteDir, trials: Sequence[Trial]) -> list[VariantResult]:
+    """The results of the finished trials, in the suite's order of variants."""
+    by_variant: dict[tuple[tuple[str, ...], str], list[Trial]] = {}
+    for trial in trials:
+        variant = (trial.coordinates.modalities, trial.coordinates.variant)
+        by_variant.setdefault(variant, [])
+        if suite_dir.state(trial) == "done":
+            by_variant[variant].append(trial)
+    results = []
+    for finished in filter(None, by_variant.values()):
+        by_seed = {trial.coordinates.seed: trial_metrics(suite_dir, trial) for trial in finished}
+        results.append(
+            VariantResult(
+                finished[0].coordinates,
+                {seed: metrics for seed, (metrics, _) in by_seed.items()},
+                {seed: intervals for seed, (_, intervals) in by_seed.items()},
+                {trial.coordinates.seed: suite_dir.run_dir(trial) for trial in finished},
             )
         )
-    return lines
+    return results
 
 
-def write_csv(path: Path, lines: Sequence[Line]) -> None:
-    """One row a cell: its coordinates, then every figure that any cell has."""
-    columns = list(
-        dict.fromkeys(key for line in lines for row in line.rows.values() for key in row)
-    )
+def write_csv(path: Path, results: Sequence[VariantResult]) -> None:
+    """One row for each trial: its coordinates, then every metric that any trial has."""
+    rows = [
+        (result.coordinates, seed, metrics)
+        for result in results
+        for seed, metrics in result.metrics.items()
+    ]
+    columns = list(dict.fromkeys(column for _, _, metrics in rows for column in metrics))
     with (
         files.atomic_write(path) as partial,
         partial.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file)
-        heads = ("modalities", "method", "missing", "sampler", "guidance", "seed")
-        writer.writerow([*heads, *columns])
-        for line in lines:
-            at = line.at
-            for seed, row in line.rows.items():
-                told = [
-                    "+".join(at.modalities),
-                    at.method,
-                    at.missing,
-                    at.sampler,
-                    at.strength,
+        headers = ("modalities", "method", "missing", "sampler", "guidance", "seed")
+        writer.writerow([*headers, *columns])
+        for coordinates, seed, metrics in rows:
+            writer.writerow(
+                [
+                    "+".join(coordinates.modalities),
+                    coordinates.method,
+                    coordinates.missing,
+                    coordinates.sampler,
+                    coordinates.guidance_label,
                     seed,
+                    *(metrics.get(column) for column in columns),
                 ]
-                writer.writerow([*told, *(row.get(column) for column in columns)])
+            )

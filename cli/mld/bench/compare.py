@@ -1,53 +1,64 @@
-"""Two suites side by side: cells at the same coordinates, and what one adds to the other."""
+"""Compares the variants that two suites have in common."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Any
 
-from mld.bench.aggregate import Line, lines_of
-from mld.bench.cells import Bench, told_together
-from mld.bench.tables import MAIN
+from mld.bench.aggregate import VariantResult, variant_results
+from mld.bench.suite_dir import SuiteDir
+from mld.bench.tables import MAIN_COLUMNS
+from mld.bench.trials import Trial, summarise_trials
 from mld_core import RunDirError
 
+Variant = tuple[tuple[str, ...], str]
+"""A set of modalities, and the name of a variant."""
 
-def compare(first: Bench, second: Bench) -> list[dict[str, Any]]:
-    """For each variant that both have: the second's figures less the first's, paired by seed.
 
-    RunDirError if they have none in common.
+def compare(first: SuiteDir, second: SuiteDir) -> list[dict[str, Any]]:
+    """For each common variant: the second suite's metrics minus the first's, paired by seed.
+
+    Raises:
+        RunDirError: if the suites have no finished variant in common.
     """
-    known, others = _lines(first), _lines(second)
-    found = []
-    for place, line in others.items():
-        if place in known:
-            figures = {column: line.less(known[place], column) for column in MAIN}
-            told = {column: asdict(own) for column, own in figures.items() if own}
-            found.append({"modalities": list(line.modalities), "variant": line.variant, **told})
-    if not found:
+    references = _results(first)
+    rows = []
+    for variant, result in _results(second).items():
+        if variant in references:
+            row: dict[str, Any] = {
+                "modalities": list(result.modalities),
+                "variant": result.variant,
+            }
+            for column in MAIN_COLUMNS:
+                if difference := result.difference(references[variant], column):
+                    row[column] = asdict(difference)
+            rows.append(row)
+    if not rows:
         raise RunDirError(f"{first.path} and {second.path} have no finished variant in common")
-    return found
+    return rows
 
 
-def left_out(first: Bench, second: Bench) -> list[str]:
-    """What only one of two suites has finished, and so is not compared: folder and cells."""
-    finished = [
-        {(cell.at.modalities, cell.at.variant, cell.at.seed): cell for cell in cells}
-        for cells in (
-            [cell for cell in bench.read_cells() if bench.state(cell) == "done"]
-            for bench in (first, second)
-        )
-    ]
-    told = []
-    for bench, own, other in (
-        (first, finished[0], finished[1]),
-        (second, finished[1], finished[0]),
-    ):
-        alone = [cell for place, cell in own.items() if place not in other]
-        if alone:
-            told.append(f"only in {bench.path}: {told_together(alone)}")
-    return told
+def unmatched_trials(first: SuiteDir, second: SuiteDir) -> list[str]:
+    """For each suite, a line about the trials that only it has finished, if there are any."""
+    lines = []
+    for suite_dir, other in ((first, second), (second, first)):
+        matched = {_position(trial) for trial in _finished_trials(other)}
+        unmatched = [
+            trial for trial in _finished_trials(suite_dir) if _position(trial) not in matched
+        ]
+        if unmatched:
+            lines.append(f"only in {suite_dir.path}: {summarise_trials(unmatched)}")
+    return lines
 
 
-def _lines(bench: Bench) -> dict[tuple[tuple[str, ...], str], Line]:
-    lines = lines_of(bench, bench.read_cells())
-    return {(line.modalities, line.variant): line for line in lines}
+def _finished_trials(suite_dir: SuiteDir) -> list[Trial]:
+    return [trial for trial in suite_dir.read_trials() if suite_dir.state(trial) == "done"]
+
+
+def _position(trial: Trial) -> tuple[tuple[str, ...], str, int]:
+    return trial.coordinates.modalities, trial.coordinates.variant, trial.coordinates.seed
+
+
+def _results(suite_dir: SuiteDir) -> dict[Variant, VariantResult]:
+    results = variant_results(suite_dir, suite_dir.read_trials())
+    return {(result.modalities, result.variant): result for result in results}

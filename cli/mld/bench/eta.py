@@ -1,70 +1,78 @@
-"""How long cells will take, judged by those that are done; an estimate, never more."""
+"""Estimates of how long trials take, from those that are done. They decide nothing."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
 
-from mld.bench.cells import Bench, Cell
+from mld.bench.suite_dir import SuiteDir
+from mld.bench.trials import Trial
 from mld.storage.stages import STAGE_NAMES
 
-RATE = 8000
-"""Rows a second that one thread trains on, roughly, before anything has been measured."""
+ROWS_PER_SECOND = 8000
+"""A rough speed of training with one thread, assumed until a trial is done."""
 
 
 class Forecast:
-    """Seconds that a cell will take: the mean of the done ones that are most like it.
+    """Estimates the time of a trial as the mean over the most similar trials that are done.
 
-    Most like are those of the same method with as many modalities; then those of the same method.
+    These are trials of the same method with as many modalities; if there are none, those of the
+    same method; else all.
     """
 
-    def __init__(self, bench: Bench, cells: Sequence[Cell]) -> None:
-        self._took: dict[tuple[object, ...], list[float]] = {}
-        for cell in cells:
-            if bench.state(cell) == "done":
-                self.add(cell, sum(map(bench.run_dir(cell).stage_seconds, STAGE_NAMES)))
+    def __init__(self, suite_dir: SuiteDir, trials: Sequence[Trial]) -> None:
+        self._seconds: dict[tuple[object, ...], list[float]] = {}
+        for trial in trials:
+            if suite_dir.state(trial) == "done":
+                self.add(trial, sum(map(suite_dir.run_dir(trial).stage_seconds, STAGE_NAMES)))
 
     @property
     def measured(self) -> bool:
-        """Whether it rests on any cell that is done."""
-        return bool(self._took)
+        """Whether any trial is done, so that estimates are not mere guesses."""
+        return bool(self._seconds)
 
-    def add(self, cell: Cell, seconds: float) -> None:
-        """Learn from a finished cell."""
-        for likeness in _likenesses(cell):
-            self._took.setdefault(likeness, []).append(seconds)
+    def add(self, trial: Trial, seconds: float) -> None:
+        """Take a finished trial into account."""
+        for key in _similarity_keys(trial):
+            self._seconds.setdefault(key, []).append(seconds)
 
-    def of(self, cell: Cell) -> float:
-        """Seconds of one cell; only where `measured`."""
-        took = next(self._took[own] for own in _likenesses(cell) if own in self._took)
-        return math.fsum(took) / len(took)
+    def seconds(self, trial: Trial) -> float:
+        """The estimate for one trial; only if `measured`."""
+        key = next(key for key in _similarity_keys(trial) if key in self._seconds)
+        return math.fsum(self._seconds[key]) / len(self._seconds[key])
 
-    def total(self, cells: Iterable[Cell], slots: int) -> float:
-        """Seconds of all of some cells, so many at once."""
-        told = list(cells)
-        seconds = math.fsum(map(self.of, told)) if self.measured else _rows(told) / RATE
-        return seconds / max(1, min(slots, len(told)))
+    def total_seconds(self, trials: Iterable[Trial], slots: int) -> float:
+        """The estimate for several trials, `slots` at a time."""
+        trials = list(trials)
+        if self.measured:
+            seconds = math.fsum(map(self.seconds, trials))
+        else:
+            seconds = _training_rows(trials) / ROWS_PER_SECOND
+        return seconds / max(1, min(slots, len(trials)))
 
 
-def _likenesses(cell: Cell) -> list[tuple[object, ...]]:
-    """What a cell has in common with others, the closest kinship first."""
-    size, method = len(cell.at.modalities), cell.at.method
+def _similarity_keys(trial: Trial) -> list[tuple[object, ...]]:
+    """What a trial has in common with others, the most similar first."""
+    size, method = len(trial.coordinates.modalities), trial.coordinates.method
     return [(method, size), (method,), ()]
 
 
-def _rows(cells: Iterable[Cell]) -> int:
-    """Rows to train on, each network counted once however many cells share it."""
+def _training_rows(trials: Iterable[Trial]) -> int:
+    """Rows to train on; a network that several trials share counts once."""
     rows: dict[tuple[object, ...], int] = {}
-    for cell in cells:
-        told, at = cell.settings, cell.at
-        for name in at.modalities:
-            own = told["autoencode"]["overrides"].get(name, {})
-            settings = {**told["autoencode"], **{k: v for k, v in own.items() if v is not None}}
-            rows["autoencode", name, at.seed, at.missing] = (
-                settings["steps"] * settings["batch_size"]
-            )
-            rows["judge", name, at.seed] = (
-                told["evaluate"]["steps"] * told["evaluate"]["batch_size"]
-            )
-        rows["diffuse", cell.network] = told["diffuse"]["steps"] * told["diffuse"]["batch_size"]
+    for trial in trials:
+        coordinates = trial.coordinates
+        autoencode, evaluate, diffuse = (
+            trial.settings[section] for section in ("autoencode", "evaluate", "diffuse")
+        )
+        for name in coordinates.modalities:
+            overrides = autoencode["overrides"].get(name, {})
+            training = autoencode | {
+                key: value for key, value in overrides.items() if value is not None
+            }
+            autoencoder = ("autoencode", name, coordinates.seed, coordinates.missing)
+            rows[autoencoder] = training["steps"] * training["batch_size"]
+            classifier = ("evaluate", name, coordinates.seed)
+            rows[classifier] = evaluate["steps"] * evaluate["batch_size"]
+        rows["diffuse", trial.network_key] = diffuse["steps"] * diffuse["batch_size"]
     return sum(rows.values())

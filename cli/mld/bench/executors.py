@@ -1,109 +1,122 @@
-"""Where the runs of cells execute: processes of this machine, or a Ray cluster."""
+"""Executors start the runs of a suite: as processes of this machine, or on a Ray cluster."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, TextIO
 
 from mld_core import ExitCode, SpecError
 
-STARTS = "from mld.bench.leash import leash; leash({}); from mld.app import main; main()"
-PATIENCE = 60.0
-"""Seconds that a run is given to save and end."""
+BOOTSTRAP = (
+    "from mld.bench.executors import die_with_parent; die_with_parent({}); "
+    "from mld.app import main; main()"
+)
+"""Python code of a run's process, to be formatted with the process id of its parent."""
+STOP_TIMEOUT_SECONDS = 60.0
+"""How long a stopped run may take to save its state and exit."""
+_PR_SET_PDEATHSIG = 1
+"""Option of Linux's prctl: the signal a process receives when its parent dies."""
 
 
 class Job(ABC):
-    """One run under way."""
+    """A run that has been started."""
 
     @abstractmethod
     def poll(self) -> int | None:
-        """The exit code; None while it runs."""
+        """The exit code; None while the run is in progress."""
 
     @abstractmethod
     def stop(self) -> None:
-        """Let it end; where it can, it saves first."""
+        """Ask the run to exit; where possible it saves its state first."""
 
     @abstractmethod
     def wait(self) -> None:
-        """Return once it has ended, if need be by force."""
+        """Wait until the run has exited; kill it after STOP_TIMEOUT_SECONDS."""
 
 
 class Executor(ABC):
-    """Starts runs; `slots` of them at most at once."""
+    """Starts runs, at most `slots` at the same time."""
 
     slots: int
 
     @abstractmethod
-    def start(self, spec: Path, out: Path, log: Path, threads: int) -> Job:
-        """`mld run` of a spec into a folder; what it prints is added to the log."""
+    def start(self, spec: Path, out: Path, log: Path) -> Job:
+        """Start `mld run SPEC --out OUT`; its output is appended to the log."""
 
 
 class LocalExecutor(Executor):
-    """Processes of this machine, which die with the suite.
+    """Starts runs as processes of this machine, which are killed when the suite's process dies.
 
     Args:
-        gpus: whether each is to have a GPU of its own, where there are any.
+        slots: parallel runs; limited to one for each GPU if there are any.
+        environment: variables set for each run.
+        gpus: names of GPUs, each given to one run at a time through CUDA_VISIBLE_DEVICES.
     """
 
-    def __init__(self, slots: int, gpus: bool) -> None:
-        self.slots = slots
-        self._free = _gpus() if gpus else []
-        if self._free:
-            self.slots = min(slots, len(self._free))
-
-    def start(self, spec: Path, out: Path, log: Path, threads: int) -> Job:
-        """A process of its own."""
-        gpu = self._free.pop(0) if self._free else None
-        environment = {"OMP_NUM_THREADS": str(threads)}
-        if gpu is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = gpu
-        return _Process(_run_words(spec, out), log, environment, self._free, gpu)
-
-
-class _Process(Job):
     def __init__(
-        self,
-        words: list[str],
-        log: Path,
-        environment: Mapping[str, str],
-        free: list[str],
-        gpu: str | None,
+        self, slots: int, environment: Mapping[str, str], gpus: Sequence[str] = ()
     ) -> None:
-        self._process = _popen(words, log, environment)
-        self._free, self._gpu = free, gpu
+        self.slots = min(slots, len(gpus)) if gpus else slots
+        self._environment = environment
+        self._gpus = gpus
+        self._job_on_gpu: dict[str, Job] = {}
+
+    def start(self, spec: Path, out: Path, log: Path) -> Job:
+        """Start a run in a process of its own."""
+        args = _run_args(spec, out)
+        gpu = next(filter(self._is_free, self._gpus), None)
+        if gpu is None:
+            return _LocalJob(_popen(args, log, self._environment))
+        environment = {**self._environment, "CUDA_VISIBLE_DEVICES": gpu}
+        self._job_on_gpu[gpu] = _LocalJob(_popen(args, log, environment))
+        return self._job_on_gpu[gpu]
+
+    def _is_free(self, gpu: str) -> bool:
+        job = self._job_on_gpu.get(gpu)
+        return job is None or job.poll() is not None
+
+
+class _LocalJob(Job):
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
 
     def poll(self) -> int | None:
-        code = self._process.poll()
-        if code is not None and self._gpu is not None:
-            self._free.append(self._gpu)
-            self._gpu = None
-        return code
+        return self._process.poll()
 
     def stop(self) -> None:
         self._process.terminate()
 
     def wait(self) -> None:
         try:
-            self._process.wait(PATIENCE)
+            self._process.wait(STOP_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
 
 
 class RayExecutor(Executor):
-    """Tasks of a Ray cluster: the one at RAY_ADDRESS, or a local one. All see the same disk.
+    """Starts runs as tasks of the Ray cluster at RAY_ADDRESS, or else of a local one.
+
+    All machines of the cluster must share the file system of the suite's folder.
 
     Args:
-        gpus: as for LocalExecutor.
+        slots: parallel runs.
+        environment: variables set for each run.
+        threads: processors that each run reserves.
+        use_gpu: whether each run reserves a GPU, if the cluster has any.
     """
 
-    def __init__(self, slots: int, threads: int, gpus: bool) -> None:
+    def __init__(
+        self, slots: int, environment: Mapping[str, str], threads: int, use_gpu: bool
+    ) -> None:
         try:
             import ray
         except ModuleNotFoundError as error:
@@ -112,17 +125,19 @@ class RayExecutor(Executor):
         if not ray.is_initialized():
             ray.init(log_to_driver=False, include_dashboard=False)
         self.slots = slots
-        own = 1 if gpus and ray.cluster_resources().get("GPU") else 0
-        self._remote = ray.remote(num_cpus=threads, num_gpus=own, max_retries=0)(_run_here)
+        self._environment = environment
+        num_gpus = 1 if use_gpu and ray.cluster_resources().get("GPU") else 0
+        options = {"num_cpus": threads, "num_gpus": num_gpus, "max_retries": 0}
+        self._remote_run = ray.remote(**options)(_run_to_completion)
 
-    def start(self, spec: Path, out: Path, log: Path, threads: int) -> Job:
-        """A task that runs the same command on whichever machine is free."""
-        environment = {"OMP_NUM_THREADS": str(threads)}
-        told = (_run_words(spec.resolve(), out.resolve()), log.resolve(), environment)
-        return _Task(self._ray, self._remote.remote(*told), log)
+    def start(self, spec: Path, out: Path, log: Path) -> Job:
+        """Start a run as a task on any machine with free resources."""
+        args = _run_args(spec.resolve(), out.resolve())
+        reference = self._remote_run.remote(args, log.resolve(), self._environment)
+        return _RayJob(self._ray, reference, log)
 
 
-class _Task(Job):
+class _RayJob(Job):
     def __init__(self, ray: Any, reference: Any, log: Path) -> None:
         self._ray = ray
         self._reference = reference
@@ -135,52 +150,64 @@ class _Task(Job):
         try:
             return int(self._ray.get(ready[0]))
         except self._ray.exceptions.RayError as error:
-            # The worker died, or its machine: the run that it had begun died with it.
-            with _opened(self._log) as log:
+            # The worker or its machine died, and with it the run (see die_with_parent).
+            with _open_log(self._log) as log:
                 log.write(f"error: Ray has lost the run: {error}\n")
             return ExitCode.INTERRUPTED
 
     def stop(self) -> None:
-        """Kill its worker, and so the run: it goes on from what it saved last."""
+        """Kill the worker and with it the run, which later resumes from its last checkpoint."""
         self._ray.cancel(self._reference, force=True)
 
     def wait(self) -> None:
-        self._ray.wait([self._reference], timeout=PATIENCE)
+        self._ray.wait([self._reference], timeout=STOP_TIMEOUT_SECONDS)
 
 
-def _run_words(spec: Path, out: Path) -> list[str]:
+def die_with_parent(parent_pid: int) -> None:
+    """Have the kernel kill this process when its parent dies in whatever way (Linux only).
+
+    A run that outlived its suite would hold the lock of its run directory. On other systems it
+    does, and the next suite waits for it.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The parent may have died before the call to prctl.
+    if os.getppid() != parent_pid:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def visible_gpus(visible_devices: str | None) -> list[str]:
+    """Names of the GPUs that may be used, given the value of CUDA_VISIBLE_DEVICES if it is set."""
+    if visible_devices is not None:
+        # CUDA ignores all names from the first invalid one on.
+        return list(takewhile(lambda name: name not in ("", "-1"), visible_devices.split(",")))
+    driver = Path("/proc/driver/nvidia/gpus")
+    return [str(index) for index, _ in enumerate(driver.iterdir())] if driver.is_dir() else []
+
+
+def _run_args(spec: Path, out: Path) -> list[str]:
     return ["run", str(spec), "--out", str(out)]
 
 
-def _run_here(words: list[str], log: Path, environment: Mapping[str, str]) -> int:
-    return _popen(words, log, environment).wait()
+def _run_to_completion(args: list[str], log: Path, environment: Mapping[str, str]) -> int:
+    return _popen(args, log, environment).wait()
 
 
-def _popen(words: list[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """A command of mld, by the Python that runs now; it dies with this process."""
-    with _opened(log) as out:
+def _popen(args: list[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start a command of mld with this Python interpreter; it dies with this process."""
+    with _open_log(log) as output:
         return subprocess.Popen(
-            [sys.executable, "-c", STARTS.format(os.getpid()), *words],
-            stdout=out,
+            [sys.executable, "-c", BOOTSTRAP.format(os.getpid()), *args],
+            stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             env={**os.environ, **environment},
-            # A terminal's Ctrl-C reaches the suite alone, which then ends its runs in order.
+            # Ctrl-C in a terminal then reaches only the suite, which stops its runs itself.
             start_new_session=True,
         )
 
 
-def _opened(log: Path) -> TextIO:
-    """A log, to be added to."""
+def _open_log(log: Path) -> TextIO:
     log.parent.mkdir(parents=True, exist_ok=True)
     return log.open("a", encoding="utf-8")
-
-
-def _gpus() -> list[str]:
-    """The GPUs that may be used, by the names that CUDA_VISIBLE_DEVICES takes."""
-    told = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if told is not None:
-        # As CUDA reads it: what is no GPU ends the list.
-        return list(takewhile(lambda name: name not in ("", "-1"), told.split(",")))
-    listed = Path("/proc/driver/nvidia/gpus")
-    return [str(index) for index, _ in enumerate(listed.iterdir())] if listed.is_dir() else []

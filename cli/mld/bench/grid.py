@@ -1,7 +1,7 @@
-"""The grid of a suite: its cells, each with the document of a whole spec.
+"""The grid of a suite: its trials, each with the document of a complete spec.
 
-In a cell's document every value knows where it was said, in the base spec or in the suite, so
-that a complaint about a cell names the line to mend.
+Every value of such a document keeps the location where it was written, in the base spec or in the
+suite, so that an error about a trial names the line to correct.
 """
 
 from __future__ import annotations
@@ -10,134 +10,153 @@ from collections.abc import Iterable, Iterator
 from itertools import combinations, product
 from typing import Any
 
-from mld.bench.suite import Coordinates, Overrides, Suite, paths, put_all, settles
+from mld.bench.suite import Coordinates, Overrides, Suite, apply_overrides, overrides_key, paths
 from mld.config.yaml_document import Document, KeyPath
 from mld_core import did_you_mean
 
 
 def grid(suite: Suite) -> Iterator[tuple[Coordinates, Document]]:
-    """Every cell. A method's own settings are never varied: such an axis leaves it alone."""
-    told = suite.told
-    for (place, names), (method, own) in product(_sets(suite), told.methods.items()):
-        start = suite.base.part()
-        put_all(start, suite.document, ("methods", method), own)
-        rates = [] if settles(own, "data.missing") else told.missing
-        for seed, missing in product(told.seeds, rates or [None]):
-            for sampler, guidance in _sampled(suite, start, own):
-                at = Coordinates(
+    """Every trial of a suite. A setting that a method overrides is not varied for that method."""
+    spec = suite.spec
+    for (path, names), (method, overrides) in product(_modality_sets(suite), spec.methods.items()):
+        base = suite.base.part()
+        apply_overrides(base, suite.document, ("methods", method), overrides)
+        rates: list[float | None] = [None]
+        if spec.missing and not overrides_key(overrides, "data.missing"):
+            rates = [*spec.missing]
+        for seed, missing in product(spec.seeds, rates):
+            for sampler, guidance_index in _sampling_axes(suite, base, overrides):
+                guidance = None if guidance_index is None else spec.guidance[guidance_index]
+                coordinates = Coordinates(
                     modalities=names,
                     method=method,
                     seed=seed,
                     missing=missing,
                     sampler=sampler,
-                    guidance=None if guidance is None else told.guidance[guidance],
+                    guidance=guidance,
                 )
-                cell = start.part()
-                _put(cell, suite, ("seeds",), "seed", seed)
-                _put(cell, suite, ("threads",), "compute.threads", told.threads)
-                _miss(cell, suite, missing)
+                trial = base.part()
+                _set_value(trial, suite, ("seeds",), "seed", seed)
+                _set_value(trial, suite, ("threads",), "compute.threads", spec.threads)
+                _set_missing_rate(trial, suite, missing)
                 if sampler:
-                    put_all(cell, suite.document, *_sampling(suite, sampler), "generate.")
-                if guidance is not None:
-                    cell.put("generate.guidance", suite.document.part(("guidance", guidance)))
-                _select(cell, suite, place, names)
-                yield at, cell
+                    key, settings = spec.sampler_settings()[sampler]
+                    samplers_path = ("samplers", key)
+                    apply_overrides(trial, suite.document, samplers_path, settings, "generate.")
+                if guidance_index is not None:
+                    value = suite.document.part(("guidance", guidance_index))
+                    trial.put("generate.guidance", value)
+                _select_modalities(trial, suite, path, names)
+                yield coordinates, trial
 
 
-def _sets(suite: Suite) -> list[tuple[KeyPath, tuple[str, ...]]]:
-    """The sets of modalities, the largest first, and where each was told."""
-    names = tuple(_mapping(_mapping(suite.base.value).get("modalities")))
-    told = suite.told.modalities
-    if told == "base":
-        return [(("modalities",), names)]
-    if told == "all":
-        sizes = range(len(names), 1, -1)
-        every = [own for size in sizes for own in combinations(names, size)]
-        return [(("modalities",), own) for own in every]
-    return [(("modalities", place), tuple(own)) for place, own in enumerate(told)]
+def _modality_sets(suite: Suite) -> list[tuple[KeyPath, tuple[str, ...]]]:
+    """The sets of modalities, and the path in the suite at which each is given.
 
-
-def _sampled(suite: Suite, start: Document, own: Overrides) -> list[tuple[str, int | None]]:
-    """The pairs of sampler and place of guidance that are to be varied for a method.
-
-    Both only concern mld's own score network.
+    All subsets, if the suite asks for them, are in order of decreasing size.
     """
-    told = suite.told
-    whole = _mapping(start.value)
-    if _mapping(whole.get("diffuse")).get("method", "mld") != "mld":
+    names = tuple(_as_mapping(_as_mapping(suite.base.value).get("modalities")))
+    match suite.spec.modalities:
+        case "base":
+            return [(("modalities",), names)]
+        case "all":
+            sizes = range(len(names), 1, -1)
+            subsets = [subset for size in sizes for subset in combinations(names, size)]
+            return [(("modalities",), subset) for subset in subsets]
+        case sets:
+            return [(("modalities", index), tuple(subset)) for index, subset in enumerate(sets)]
+
+
+def _sampling_axes(
+    suite: Suite, base: Document, overrides: Overrides
+) -> list[tuple[str, int | None]]:
+    """The pairs of sampler label and index of a guidance strength to be run for a method.
+
+    Both concern only mld's own score network.
+    """
+    diffuse = _as_mapping(_as_mapping(base.value).get("diffuse"))
+    if diffuse.get("method", "mld") != "mld":
         return [("", None)]
     samplers = [
-        name
-        for name, (_, sampling) in told.sampling().items()
-        if not any(settles(own, f"generate.{'.'.join(path)}") for path in paths(sampling))
+        label
+        for label, (_, settings) in suite.spec.sampler_settings().items()
+        if not any(
+            overrides_key(overrides, f"generate.{'.'.join(path)}") for path in paths(settings)
+        )
     ]
-    strengths = range(0 if settles(own, "generate.guidance") else len(told.guidance))
-    return list(product(samplers or [""], list(strengths) or [None]))
+    strengths: list[int | None] = [None]
+    if suite.spec.guidance and not overrides_key(overrides, "generate.guidance"):
+        strengths = [*range(len(suite.spec.guidance))]
+    return list(product(samplers or [""], strengths))
 
 
-def _sampling(suite: Suite, sampler: str) -> tuple[KeyPath, Overrides]:
-    place, own = suite.told.sampling()[sampler]
-    return ("samplers", place), own
+def _set_value(trial: Document, suite: Suite, path: KeyPath, name: str, value: Any) -> None:
+    """Set a trial's setting, located at a path of the suite."""
+    trial.put(name, Document(value, {(): suite.document.location(path)}))
 
 
-def _put(cell: Document, suite: Suite, at: KeyPath, name: str, value: Any) -> None:
-    cell.put(name, Document(value, {(): suite.document.location(at)}))
-
-
-def _miss(cell: Document, suite: Suite, rate: float | None) -> None:
-    """Leave out a rate of the data's cells, or none."""
+def _set_missing_rate(trial: Document, suite: Suite, rate: float | None) -> None:
+    """Set the rate of missing cells; 0 removes what the base spec says of it, None keeps it."""
     if rate:
-        _put(cell, suite, ("missing",), "data.missing.rate", rate)
+        _set_value(trial, suite, ("missing",), "data.missing.rate", rate)
     elif rate is not None:
-        _mapping(_mapping(cell.value).get("data")).pop("missing", None)
+        _as_mapping(_as_mapping(trial.value).get("data")).pop("missing", None)
 
 
-def _select(cell: Document, suite: Suite, at: KeyPath, names: tuple[str, ...]) -> None:
-    """Leave the other modalities out, wherever the document names them."""
-    whole = _mapping(cell.value)
-    known = _mapping(whole.get("modalities"))
-    _complain(cell, suite, at, names, known)
-    if not known or tuple(known) == names:
-        return
-    names = tuple(name for name in names if name in known)
-    whole["modalities"] = {name: known[name] for name in names}
-    others = known.keys() - set(names)
-    autoencode = _mapping(whole.get("autoencode"))
-    rates = _mapping(_mapping(whole.get("data")).get("missing")).get("rate")
-    # A rival's settings by modality: a mapping that names modalities and nothing else.
-    diffuse = _mapping(whole.get("diffuse")).values()
-    rival = [own for own in diffuse if _mapping(own).keys() <= known.keys()]
-    for named in (autoencode.get("overrides"), rates, *rival):
-        for name in others & _mapping(named).keys():
-            del named[name]
-    generate = _mapping(whole.get("generate"))
-    if _are_lists_of_words(generate.get("subsets")):
-        kept = [own for own in generate["subsets"] if set(own) < set(names)]
-        generate["subsets"] = kept
-        if not kept:
-            told = f"every subset observes all of {', '.join(names)}, or others"
-            cell.add_error(("generate", "subsets"), f"{told}: nothing is left to generate")
-
-
-def _complain(
-    cell: Document, suite: Suite, at: KeyPath, names: tuple[str, ...], known: Iterable[str]
+def _select_modalities(
+    trial: Document, suite: Suite, path: KeyPath, names: tuple[str, ...]
 ) -> None:
-    """Say which modalities of a set the base spec has not, where the suite names them."""
-    blamed = Document(None, suite.document.locations)
+    """Remove all other modalities, and every mention of them, from a trial's spec."""
+    spec = _as_mapping(trial.value)
+    available = _as_mapping(spec.get("modalities"))
+    _check_names(trial, suite, path, names, available)
+    if not available or tuple(available) == names:
+        return
+    names = tuple(name for name in names if name in available)
+    spec["modalities"] = {name: available[name] for name in names}
+    removed = available.keys() - set(names)
+    autoencode = _as_mapping(spec.get("autoencode"))
+    rates = _as_mapping(_as_mapping(spec.get("data")).get("missing")).get("rate")
+    # A baseline's settings by modality: mappings with names of modalities for all keys.
+    by_modality = [
+        value
+        for value in _as_mapping(spec.get("diffuse")).values()
+        if _as_mapping(value).keys() <= available.keys()
+    ]
+    for settings in (autoencode.get("overrides"), rates, *by_modality):
+        for name in removed & _as_mapping(settings).keys():
+            del settings[name]
+    generate = _as_mapping(spec.get("generate"))
+    if _is_list_of_string_lists(generate.get("subsets")):
+        subsets = [subset for subset in generate["subsets"] if set(subset) < set(names)]
+        generate["subsets"] = subsets
+        if not subsets:
+            listed = ", ".join(names)
+            message = f"nothing to generate: no subset is a proper subset of the trial's {listed}"
+            trial.add_error(("generate", "subsets"), message)
+
+
+def _check_names(
+    trial: Document, suite: Suite, path: KeyPath, names: Iterable[str], available: Iterable[str]
+) -> None:
+    """Add an error, located in the suite, for each name that the base spec does not have."""
+    located = Document(None, suite.document.locations)
     for index, name in enumerate(names):
-        if name not in known:
-            told = f"no modality {name!r} (modalities of the base spec: {', '.join(known)})"
-            blamed.add_error((*at, index), f"{told}{did_you_mean(name, known)}")
-    cell.errors += blamed.errors
+        if name not in available:
+            listed = ", ".join(available)
+            message = f"no modality {name!r} (modalities of the base spec: {listed})"
+            located.add_error((*path, index), f"{message}{did_you_mean(name, available)}")
+    trial.errors += located.errors
 
 
-def _are_lists_of_words(told: Any) -> bool:
-    """Whether subsets are what they must be; where they are not, the spec's own check says so."""
-    return isinstance(told, list) and all(
-        isinstance(own, list) and all(isinstance(name, str) for name in own) for own in told
+def _is_list_of_string_lists(value: Any) -> bool:
+    """Whether `subsets` has the right type; if not, validation of the spec reports it."""
+    return isinstance(value, list) and all(
+        isinstance(subset, list) and all(isinstance(name, str) for name in subset)
+        for subset in value
     )
 
 
-def _mapping(value: Any) -> dict[str, Any]:
-    """A value where it is a mapping; an empty one in the place of anything else."""
+def _as_mapping(value: Any) -> dict[str, Any]:
+    """The value if it is a mapping, else an empty one."""
     return value if isinstance(value, dict) else {}

@@ -1,28 +1,25 @@
-"""The leaderboard as one self-contained page."""
+"""The leaderboard as one self-contained HTML page."""
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mld.bench.aggregate import Figure, Line
-from mld.bench.cells import Bench
-from mld.bench.figures import charts_of, legend_of
+from mld.bench.aggregate import Figure, VariantResult
+from mld.bench.charts import group_charts, legend
 from mld.bench.suite import SuiteSpec
 from mld.bench.tables import (
-    COMPARING,
-    READING,
-    Entry,
+    CAPTION,
+    DIFFERENCES_CAPTION,
+    FormattedValue,
     Group,
     difference_table,
-    leader,
+    format_figure,
     main_table,
     one_to_one_table,
     overall_table,
-    read,
+    significant_best,
 )
 from mld.config.yaml_document import dump_yaml
 from mld.reporting.charts import Dot
@@ -31,23 +28,28 @@ from mld.reporting.number_format import format_number
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import STAGE_NAMES
 
-SHOWN = 12
-"""With more variants than this, tables alone tell their figures, and not tracks or heat too."""
+MAX_DRAWN_VARIANTS = 12
+"""With more variants than this there are only tables, without dot tracks and heat maps."""
+_PROVENANCE = ("mld", "python", "torch", "platform", "processor", "device", "precision", "threads")
 
 
 @dataclass(frozen=True)
 class Track:
-    """One variant on a panel."""
+    """One variant on a panel; `is_reference` marks a published number."""
 
     name: str
     dots: Sequence[Dot]
-    entry: Entry
-    apart: bool = False
+    value: FormattedValue
+    is_reference: bool = False
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One measure of all variants, as dots from 0 to a limit; `mark` is its reference."""
+    """One metric of all variants as dots on a line from 0 to `limit`.
+
+    Args:
+        mark: a reference value, or None; `note` says what it is.
+    """
 
     title: str
     note: str
@@ -57,22 +59,28 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Heat:
-    """One share of every set of modalities and variant."""
+class HeatMap:
+    """One proportion: sets of modalities as rows, variants as columns."""
 
     title: str
-    heads: Sequence[str]
-    rows: Sequence[tuple[str, Sequence[tuple[Figure, Entry] | None]]]
+    headers: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[tuple[Figure, FormattedValue] | None]]]
 
 
-def page_of(
-    bench: Bench,
-    told: SuiteSpec,
-    lede: str,
+def leaderboard_page(
+    spec: SuiteSpec,
+    summary: str,
     groups: Sequence[Group],
-    failed: Sequence[tuple[str, str]],
+    failures: Sequence[tuple[str, str]],
+    command: str,
 ) -> str:
-    """The page's HTML."""
+    """The page's HTML.
+
+    Args:
+        summary: one sentence on how many trials are done.
+        failures: trials and why they failed.
+        command: the command line to reproduce the page with.
+    """
     sections = [
         {
             "group": group,
@@ -81,141 +89,144 @@ def page_of(
                 table for table in (main_table(group), one_to_one_table(group)) if table.rows
             ],
             "differences": difference_table(group),
-            "charts": charts_of(told, group),
-            "legend": legend_of(told, group),
+            "charts": group_charts(spec, group),
+            "legend": legend(spec, group),
         }
         for group in groups
     ]
-    return (
-        environment("mld.bench")
-        .get_template("leaderboard.html.j2")
-        .render(
-            title=told.name,
-            lede=lede,
-            headlines=_headlines(bench, groups),
-            heats=_heats(groups),
-            overall=overall_table(groups),
-            sections=sections,
-            failed=failed,
-            published=told.published,
-            reading=READING,
-            comparing=COMPARING,
-            facts=_facts(bench, groups),
-            command=shlex.join(["mld", *sys.argv[1:]]),
-            suite=dump_yaml(told.model_dump(mode="json", exclude_unset=True)),
-        )
+    template = environment("mld.bench").get_template("leaderboard.html.j2")
+    return template.render(
+        title=spec.name,
+        summary=summary,
+        headlines=_headlines(groups),
+        heat_maps=_heat_maps(groups),
+        overall=overall_table(groups),
+        sections=sections,
+        failures=failures,
+        published=spec.published,
+        caption=CAPTION,
+        differences_caption=DIFFERENCES_CAPTION,
+        facts=_facts(groups),
+        command=command,
+        suite=dump_yaml(spec.model_dump(mode="json", exclude_unset=True)),
     )
 
 
-def _headlines(bench: Bench, groups: Sequence[Group]) -> list[tuple[str, str, str]]:
-    """The best of the first set, and what all of it took: title, figure, note."""
-    found = []
+def _headlines(groups: Sequence[Group]) -> list[tuple[str, str, str]]:
+    """Title, number and note of the best results on the first set and of the trials done."""
+    headlines = []
     for column, title in (
         ("joint_coherence", "Best joint coherence"),
         ("conditional_coherence", "Best conditional coherence"),
     ):
-        known = [
-            (figure.value, line, figure)
-            for line in (groups[0].lines if groups else ())
-            if (figure := line.figure(column))
+        figures = [
+            (result, figure)
+            for result in (groups[0].results if groups else ())
+            if (figure := result.figure(column))
         ]
-        if known:
-            _, line, figure = max(known, key=lambda own: own[0])
-            entry, ceiling = read(figure, column), line.figure("joint_ceiling")
-            note = f"{line.variant} on {groups[0].name}; {entry.note}"
+        if figures:
+            result, figure = max(figures, key=lambda pair: pair[1].value)
+            note = f"{result.variant} on {groups[0].name}; {format_figure(figure, column).note}"
+            ceiling = result.figure("joint_ceiling")
             if ceiling and column == "joint_coherence":
                 note += f"; ceiling {ceiling.value:.3f}"
-            found.append((title, f"{figure.value:.3f}", note))
-    lines = [line for group in groups for line in group.lines]
-    keys = {key for line in lines for key in line.keys.values()}
+            headlines.append((title, f"{figure.value:.3f}", note))
     sets = f"{len(groups)} sets of modalities" if len(groups) > 1 else "one set of modalities"
-    found.append(("Cells done", format_number(len(keys)), f"on {sets}"))
-    return found
+    headlines.append(("Trials done", format_number(len(_run_dirs(groups))), f"on {sets}"))
+    return headlines
+
+
+def _run_dirs(groups: Sequence[Group]) -> list[RunDir]:
+    """The distinct runs of all finished trials."""
+    results = [result for group in groups for result in group.results]
+    return list(dict.fromkeys(run for result in results for run in result.run_dirs.values()))
 
 
 def _panels(group: Group) -> list[Panel]:
-    if not 1 < len(group.lines) + len(group.published) <= SHOWN:
+    if not 1 < len(group.results) + len(group.published) <= MAX_DRAWN_VARIANTS:
         return []
-    measures = [
-        ("joint_coherence", "Joint coherence", "joint_ceiling", "ceiling"),
-        ("conditional_coherence", "Conditional coherence, mean", "", ""),
-    ] + [
-        (
-            f"joint>{name} frechet",
-            f"Frechet distance, {name}",
-            f"{name} reconstruction_frechet",
-            "reconstructions",
-        )
-        for name in group.modalities
+    panels = [
+        _panel(group, "joint_coherence", "Joint coherence", "joint_ceiling", "ceiling"),
+        _panel(group, "conditional_coherence", "Conditional coherence, mean", "", ""),
     ]
-    panels = (_panel(group, *measure) for measure in measures)
+    for name in group.modalities:
+        column, reference = f"joint>{name} frechet", f"{name} reconstruction_frechet"
+        title = f"Frechet distance, {name}"
+        panels.append(_panel(group, column, title, reference, "reconstructions"))
     return [panel for panel in panels if panel]
 
 
-def _panel(group: Group, column: str, title: str, marked: str, what: str) -> Panel | None:
-    figures = [(line, figure) for line in group.lines if (figure := line.figure(column))]
+def _panel(
+    group: Group, column: str, title: str, reference_column: str, reference_name: str
+) -> Panel | None:
+    """The panel of one metric; None if no result has it."""
+    figures = [(result, figure) for result in group.results if (figure := result.figure(column))]
     if not figures:
         return None
-    best = leader(group.lines, column)
+    best = significant_best(group.results, column)
     tracks = [
         Track(
-            line.variant,
+            result.variant,
             [Dot(figure.value, figure.low, figure.high)],
-            read(figure, column, line is best),
+            format_figure(figure, column, result is best),
         )
-        for line, figure in figures
+        for result, figure in figures
     ]
     tracks += [
         Track(
             item.method,
             [Dot(item.value, hollow=True)],
-            Entry(format_number(item.value), note=item.source),
-            apart=True,
+            FormattedValue(format_number(item.value), note=item.source),
+            is_reference=True,
         )
         for item in group.published
         if item.metric == column
     ]
-    reference = group.lines[0].figure(marked)
-    mark = reference.value if reference else None
-    share = column.endswith("coherence")
-    highest = max([dot.value for track in tracks for dot in track.dots] + [mark or 0.0])
-    note = "" if reference is None else f"{what} {read(reference, marked).told}"
-    return Panel(title, note, 1.0 if share else highest or 1.0, tracks, mark)
+    reference = group.results[0].figure(reference_column)
+    mark, note = None, ""
+    if reference:
+        mark = reference.value
+        note = f"{reference_name} {format_figure(reference, reference_column).text}"
+    largest = max([dot.value for track in tracks for dot in track.dots] + [mark or 0.0])
+    limit = 1.0 if column.endswith("coherence") else largest or 1.0
+    return Panel(title, note, limit, tracks, mark)
 
 
-def _heats(groups: Sequence[Group]) -> list[Heat]:
-    """Shares of all sets beside each other, where there are several."""
-    variants = list(dict.fromkeys(line.variant for group in groups for line in group.lines))
-    if len(groups) < 2 or len(variants) > SHOWN:
+def _heat_maps(groups: Sequence[Group]) -> list[HeatMap]:
+    """Coherence on all sets of modalities side by side, if there are several."""
+    variants = list(dict.fromkeys(result.variant for group in groups for result in group.results))
+    if len(groups) < 2 or len(variants) > MAX_DRAWN_VARIANTS:
         return []
-    heats = []
+    heat_maps = []
     for column, title in (
         ("joint_coherence", "Joint coherence"),
-        ("conditional_coherence", "Conditional coherence, mean over what is given and wanted"),
+        ("conditional_coherence", "Conditional coherence, mean over conditions and targets"),
     ):
         rows = []
         for group in groups:
-            own = {line.variant: line for line in group.lines}
-            rows.append((group.name, [_warm(own.get(name), column) for name in variants]))
+            results = {result.variant: result for result in group.results}
+            cells = [_heat_map_cell(results.get(variant), column) for variant in variants]
+            rows.append((group.name, cells))
         if any(cell for _, cells in rows for cell in cells):
-            heats.append(Heat(title, variants, rows))
-    return heats
+            heat_maps.append(HeatMap(title, variants, rows))
+    return heat_maps
 
 
-def _warm(line: Line | None, column: str) -> tuple[Figure, Entry] | None:
-    figure = line.figure(column) if line else None
-    return (figure, read(figure, column)) if figure else None
+def _heat_map_cell(
+    result: VariantResult | None, column: str
+) -> tuple[Figure, FormattedValue] | None:
+    figure = result.figure(column) if result else None
+    return (figure, format_figure(figure, column)) if figure else None
 
 
-def _facts(bench: Bench, groups: Sequence[Group]) -> dict[str, Any]:
-    """What made the cells: of the first finished one, and the time of all."""
-    keys = [key for group in groups for line in group.lines for key in line.keys.values()]
-    if not keys:
+def _facts(groups: Sequence[Group]) -> dict[str, Any]:
+    """Provenance of the first finished trial, and the time of all together in seconds."""
+    runs = _run_dirs(groups)
+    if not runs:
         return {}
-    runs = [RunDir(bench.path / "cells" / key) for key in dict.fromkeys(keys)]
-    facts = runs[0].read_json(runs[0].provenance)
-    names = ("mld", "python", "torch", "platform", "processor", "device", "precision", "threads")
-    seconds = sum(
+    provenance = runs[0].read_json(runs[0].provenance)
+    facts = {name: provenance[name] for name in _PROVENANCE if name in provenance}
+    facts["seconds"] = sum(
         run.stage_seconds(stage) for run in runs for stage in STAGE_NAMES if run.is_complete(stage)
     )
-    return {**{name: facts[name] for name in names if name in facts}, "seconds": seconds}
+    return facts

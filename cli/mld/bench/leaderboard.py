@@ -1,96 +1,105 @@
-"""The end of a suite: its figures as Markdown, CSV and one self-contained page."""
+"""Writes the leaderboard of a suite: Markdown, CSV and one self-contained HTML page."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from mld.bench.aggregate import lines_of, write_csv
-from mld.bench.cells import Bench, Cell, distinct
-from mld.bench.html import page_of
+from mld.bench.aggregate import variant_results, write_csv
+from mld.bench.html import leaderboard_page
 from mld.bench.suite import SuiteSpec
+from mld.bench.suite_dir import SuiteDir
 from mld.bench.tables import (
-    COMPARING,
-    READING,
-    Entry,
+    CAPTION,
+    DIFFERENCES_CAPTION,
+    FormattedValue,
     Group,
     Table,
     difference_table,
-    groups_of,
+    group_results,
     main_table,
     one_to_one_table,
     overall_table,
 )
+from mld.bench.trials import Trial, unique_runs
 from mld.storage import files
 
 
-def write_leaderboard(bench: Bench, told: SuiteSpec, cells: Sequence[Cell]) -> list[Path]:
-    """leaderboard.md, .csv and .html in the suite's folder; the paths written."""
-    lines = lines_of(bench, cells)
-    groups = groups_of(told, lines)
-    lede = _lede(bench, cells)
-    failed = bench.failures(cells)
-    write_csv(bench.results, lines)
+def write_leaderboard(
+    suite_dir: SuiteDir, spec: SuiteSpec, trials: Sequence[Trial], command: str
+) -> list[Path]:
+    """Write leaderboard.csv, .md and .html into the suite's folder, and return their paths.
+
+    Args:
+        command: the command line that the page shows for reproduction.
+    """
+    results = variant_results(suite_dir, trials)
+    groups = group_results(spec, results)
+    summary = _summary(suite_dir, trials)
+    failures = suite_dir.failures(trials)
+    write_csv(suite_dir.results, results)
     texts = {
-        "leaderboard.md": markdown(told.name, lede, groups, failed),
-        "leaderboard.html": page_of(bench, told, lede, groups, failed),
+        "leaderboard.md": _markdown(spec.name, summary, groups, failures),
+        "leaderboard.html": leaderboard_page(spec, summary, groups, failures, command),
     }
     for name, text in texts.items():
-        with files.atomic_write(bench.path / name) as partial:
+        with files.atomic_write(suite_dir.path / name) as partial:
             partial.write_text(text, encoding="utf-8")
-    return [bench.results, *(bench.path / name for name in texts)]
+    return [suite_dir.results, *(suite_dir.path / name for name in texts)]
 
 
-def _lede(bench: Bench, cells: Sequence[Cell]) -> str:
-    """How much of the suite there is."""
-    states = [bench.state(cell) for cell in distinct(cells)]
-    seeds = sorted({cell.at.seed for cell in cells})
-    variants = len({cell.at.variant for cell in cells})
-    sets = len({cell.at.modalities for cell in cells})
-    told = [
-        f"{variants} variant{'s' if variants > 1 else ''}",
-        f"{sets} set{'s' if sets > 1 else ''} of modalities",
-        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
-    ]
-    lede = f"{', '.join(told)}: {states.count('done')} of {len(states)} cells are done"
+def _summary(suite_dir: SuiteDir, trials: Sequence[Trial]) -> str:
+    """The size of the suite, and how many of its trials are done."""
+    states = [suite_dir.state(trial) for trial in unique_runs(trials)]
+    coordinates = [trial.coordinates for trial in trials]
+    seeds = sorted({position.seed for position in coordinates})
+    variants = len({position.variant for position in coordinates})
+    sets = len({position.modalities for position in coordinates})
+    size = ", ".join(
+        [
+            f"{variants} variant{'s' if variants > 1 else ''}",
+            f"{sets} set{'s' if sets > 1 else ''} of modalities",
+            f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
+        ]
+    )
     failed = states.count("failed")
-    return f"{lede}, {failed} failed." if failed else f"{lede}."
+    progress = f"{states.count('done')} of {len(states)} trials are done"
+    return f"{size}: {progress}, {failed} failed." if failed else f"{size}: {progress}."
 
 
-def markdown(
-    title: str, lede: str, groups: Sequence[Group], failed: Sequence[tuple[str, str]]
+def _markdown(
+    title: str, summary: str, groups: Sequence[Group], failures: Sequence[tuple[str, str]]
 ) -> str:
-    """The tables for a page in a repository."""
-    parts = [f"# {title}", lede]
+    parts = [f"# {title}", summary]
     if groups:
-        parts.append(READING)
+        parts.append(CAPTION)
     for group in groups:
-        parts += _in_markdown(main_table(group), "##")
-        parts += _in_markdown(one_to_one_table(group), "###")
+        parts += _table_in_markdown(main_table(group), "##")
+        parts += _table_in_markdown(one_to_one_table(group), "###")
     differences = [overall_table(groups), *map(difference_table, groups)]
     if any(table.rows for table in differences):
-        parts += ["## Differences", COMPARING]
+        parts += ["## Differences", DIFFERENCES_CAPTION]
     for table in differences:
-        parts += _in_markdown(table, "###")
-    if failed:
-        parts += ["## Failed", "\n".join(f"- {who}: {reason}" for who, reason in failed)]
+        parts += _table_in_markdown(table, "###")
+    if failures:
+        parts += ["## Failed", "\n".join(f"- {who}: {reason}" for who, reason in failures)]
     return "\n\n".join(parts) + "\n"
 
 
-def _in_markdown(table: Table, heading: str) -> list[str]:
-    """A heading and a table; nothing of an empty one."""
+def _table_in_markdown(table: Table, heading: str) -> list[str]:
+    """A heading and a table; nothing for an empty table."""
     if not table.rows:
         return []
-    rows = [["", *table.heads], ["---", *["---:"] * len(table.heads)]]
-    rows += [[row.name, *map(_cell, row.entries)] for row in table.rows]
-    lines = (f"| {' | '.join(_escaped(cell) for cell in row)} |" for row in rows)
+    rows = [["", *table.headers], ["---", *["---:"] * len(table.headers)]]
+    rows += [[row.name, *map(_value_in_markdown, row.values)] for row in table.rows]
+    lines = (f"| {' | '.join(map(_escape, row))} |" for row in rows)
     return [f"{heading} {table.title}", "\n".join(lines)]
 
 
-def _cell(entry: Entry) -> str:
-    told = f"**{entry.told}**" if entry.best else entry.told
-    return f"{told} ({entry.note})" if entry.note else told
+def _value_in_markdown(value: FormattedValue) -> str:
+    text = f"**{value.text}**" if value.best else value.text
+    return f"{text} ({value.note})" if value.note else text
 
 
-def _escaped(told: str) -> str:
-    return told.replace("|", "\\|")
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|")

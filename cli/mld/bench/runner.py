@@ -1,4 +1,4 @@
-"""Running what is still open of a suite, and showing how far it is."""
+"""Runs the open trials of a suite, and shows the progress."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mld.bench.cells import Bench, Cell, distinct, in_order
 from mld.bench.eta import Forecast
 from mld.bench.executors import Executor, Job
+from mld.bench.suite_dir import SuiteDir
+from mld.bench.trials import Trial, schedule, unique_runs
+from mld.reporting.number_format import format_duration
 from mld.storage.files import load_json
 from mld.storage.locks import lock_holder
 from mld_core import RunDirError
@@ -19,121 +21,144 @@ from mld_core import RunDirError
 if TYPE_CHECKING:
     from rich.table import Table
 
-PATIENCE = 0.2
-"""Seconds between looks at the processes."""
+POLL_SECONDS = 0.2
+"""Time between two checks of the runs in progress."""
 
-Show = Callable[[str], None]
+ProgressCallback = Callable[[str], None]
+"""Takes one line of progress; "" only refreshes the display."""
+
+
+@dataclass(frozen=True)
+class ActiveRun:
+    """A run in progress."""
+
+    trial: Trial
+    job: Job
+    started: float
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start."""
+        return time.monotonic() - self.started
 
 
 @dataclass
-class Course:
-    """How a suite fares.
+class SuiteRun:
+    """The state of a suite that is being run.
 
     Args:
-        waiting: the cells still to be started, in their order.
-        running: the jobs under way, each with the time it began.
+        queue: the trials still to be started, in order.
+        active: the runs in progress, by key of the trial.
+        announced: lines that are to be shown only once, and have been.
     """
 
-    bench: Bench
-    cells: Sequence[Cell]
+    suite_dir: SuiteDir
+    trials: Sequence[Trial]
     forecast: Forecast
-    waiting: list[Cell]
-    running: dict[str, tuple[Cell, Job, float]] = field(default_factory=dict)
-    began: float = field(default_factory=time.monotonic)
-    spoken: set[str] = field(default_factory=set)
+    queue: list[Trial]
+    active: dict[str, ActiveRun] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+    announced: set[str] = field(default_factory=set)
 
     def counts(self) -> dict[str, int]:
-        """Cells by what has become of them."""
+        """The number of trials in each state."""
         states = [
-            "running" if cell.key in self.running else self.bench.state(cell) for cell in self.cells
+            "running" if trial.key in self.active else self.suite_dir.state(trial)
+            for trial in self.trials
         ]
         return {state: states.count(state) for state in ("done", "failed", "running", "open")}
 
-    def stage(self, cell: Cell) -> str:
-        """What a running cell does at the moment."""
+    def stage(self, trial: Trial) -> str:
+        """The stage that a running trial has entered last."""
         try:
-            return str(load_json(self.bench.run_dir(cell).status)["stage"])
+            return str(load_json(self.suite_dir.run_dir(trial).status)["stage"])
         except RunDirError:
             return "starts"
 
-    def left(self, slots: int) -> float | None:
-        """Seconds to go, from the cells that are done; None before the first is."""
+    def seconds_left(self, slots: int) -> float | None:
+        """The estimated time to the end; None before any trial is done."""
         if not self.forecast.measured:
             return None
-        now = time.monotonic()
-        begun = [
-            max(self.forecast.of(cell) - (now - since), 0)
-            for cell, _, since in self.running.values()
+        active = [
+            max(self.forecast.seconds(run.trial) - run.seconds, 0) for run in self.active.values()
         ]
-        total = self.forecast.total(self.waiting, 1) + sum(begun)
-        return max([total / slots, *begun])
+        total = self.forecast.total_seconds(self.queue, 1) + sum(active)
+        return max([total / slots, *active])
 
-    def next(self, show: Show) -> Cell | None:
-        """The next cell to start; None while a run that another suite left holds all of them."""
-        for cell in list(self.waiting):
-            if self.bench.state(cell) != "open":
-                self.waiting.remove(cell)
-            elif who := lock_holder(self.bench.run_dir(cell).path):
-                told = f"waits    {cell.at}: {who} is still at it"
-                show("" if told in self.spoken else told)
-                self.spoken.add(told)
+    def next_trial(self, show: ProgressCallback) -> Trial | None:
+        """Take a trial from the queue; None if other processes hold all their run directories.
+
+        Those are runs that an earlier suite has left behind.
+        """
+        for trial in list(self.queue):
+            if self.suite_dir.state(trial) != "open":
+                self.queue.remove(trial)
+            elif holder := lock_holder(self.suite_dir.run_dir(trial).path):
+                line = f"waits    {trial.coordinates}: in use by {holder}"
+                show("" if line in self.announced else line)
+                self.announced.add(line)
             else:
-                self.waiting.remove(cell)
-                return cell
+                self.queue.remove(trial)
+                return trial
         return None
 
 
-def run_cells(bench: Bench, cells: Sequence[Cell], executor: Executor, threads: int) -> Course:
-    """Run every open cell. KeyboardInterrupt ends the runs first; each goes on next time."""
-    cells = distinct(cells)
-    waiting = in_order(cell for cell in cells if bench.state(cell) == "open")
-    course = Course(bench, cells, Forecast(bench, cells), waiting)
-    with _shown(course, executor.slots) as show:
+def run_trials(suite_dir: SuiteDir, trials: Sequence[Trial], executor: Executor) -> SuiteRun:
+    """Run every open trial, `executor.slots` at a time.
+
+    On KeyboardInterrupt or any other exception it stops the runs in progress first; they resume
+    from their checkpoints the next time.
+    """
+    trials = unique_runs(trials)
+    queue = schedule(trial for trial in trials if suite_dir.state(trial) == "open")
+    suite_run = SuiteRun(suite_dir, trials, Forecast(suite_dir, trials), queue)
+    with _live_display(suite_run, executor.slots) as show:
         try:
-            while course.waiting or course.running:
-                _start(course, executor, threads, show)
-                _settle(course, show)
+            while suite_run.queue or suite_run.active:
+                _start_runs(suite_run, executor, show)
+                _collect_finished(suite_run, show)
                 show("")
-                time.sleep(PATIENCE)
+                time.sleep(POLL_SECONDS)
         except BaseException:
-            jobs = [job for _, job, _ in course.running.values()]
-            for job in jobs:
-                job.stop()
-            for job in jobs:
-                job.wait()
+            for run in suite_run.active.values():
+                run.job.stop()
+            for run in suite_run.active.values():
+                run.job.wait()
             raise
-    return course
+    return suite_run
 
 
-def _start(course: Course, executor: Executor, threads: int, show: Show) -> None:
-    bench = course.bench
-    while len(course.running) < executor.slots and (cell := course.next(show)):
-        job = executor.start(bench.spec(cell), bench.run_dir(cell).path, bench.log(cell), threads)
-        course.running[cell.key] = (cell, job, time.monotonic())
-        show(f"started  {cell.at}")
+def _start_runs(suite_run: SuiteRun, executor: Executor, show: ProgressCallback) -> None:
+    suite_dir = suite_run.suite_dir
+    while len(suite_run.active) < executor.slots and (trial := suite_run.next_trial(show)):
+        out = suite_dir.run_dir(trial).path
+        job = executor.start(suite_dir.spec(trial), out, suite_dir.log(trial))
+        suite_run.active[trial.key] = ActiveRun(trial, job, time.monotonic())
+        show(f"started  {trial.coordinates}")
 
 
-def _settle(course: Course, show: Show) -> None:
-    """Note the runs that have ended."""
-    for key, (cell, job, since) in list(course.running.items()):
-        code = job.poll()
-        if code is None:
+def _collect_finished(suite_run: SuiteRun, show: ProgressCallback) -> None:
+    """Remove the runs that have exited, and record whether they succeeded."""
+    suite_dir = suite_run.suite_dir
+    for key, run in list(suite_run.active.items()):
+        exit_code = run.job.poll()
+        if exit_code is None:
             continue
-        del course.running[key]
-        seconds = time.monotonic() - since
-        if code == 0 and course.bench.state(cell) == "done":
-            course.forecast.add(cell, seconds)
-            show(f"done     {cell.at}, {clock(seconds)}")
+        del suite_run.active[key]
+        trial, seconds = run.trial, run.seconds
+        if exit_code == 0 and suite_dir.state(trial) == "done":
+            suite_run.forecast.add(trial, seconds)
+            show(f"done     {trial.coordinates}, {format_duration(seconds)}")
         else:
-            course.bench.fail(cell, code)
-            show(f"failed   {cell.at}: {course.bench.failure(cell)}")
+            suite_dir.mark_failed(trial, exit_code)
+            show(f"failed   {trial.coordinates}: {suite_dir.failure(trial)}")
 
 
 @contextmanager
-def _shown(course: Course, slots: int) -> Iterator[Show]:
-    """A live table on a terminal; elsewhere a line for each beginning and end."""
+def _live_display(suite_run: SuiteRun, slots: int) -> Iterator[ProgressCallback]:
+    """A live table on a terminal; elsewhere a line for each run that starts or ends."""
     if not sys.stderr.isatty():
-        yield lambda line: _tell(course, slots, line)
+        yield lambda line: _print_line(suite_run, slots, line)
         return
     from rich.console import Console
     from rich.live import Live
@@ -143,39 +168,32 @@ def _shown(course: Course, slots: int) -> Iterator[Show]:
         def show(line: str) -> None:
             if line and not line.startswith("started"):
                 live.console.print(line, highlight=False, markup=False)
-            live.update(_table(course, slots))
+            live.update(_progress_table(suite_run, slots))
 
         yield show
 
 
-def _tell(course: Course, slots: int, line: str) -> None:
+def _print_line(suite_run: SuiteRun, slots: int, line: str) -> None:
     if line.startswith(("done", "failed")):
-        line = f"{line} [{_summary(course, slots)}]"
+        line = f"{line} [{_summary(suite_run, slots)}]"
     if line:
         print(line, file=sys.stderr, flush=True)
 
 
-def _summary(course: Course, slots: int) -> str:
-    left = course.left(slots)
-    counts = ", ".join(f"{count} {state}" for state, count in course.counts().items() if count)
-    rest = "" if left is None else f", about {clock(left)} left"
-    return f"{counts}; {clock(time.monotonic() - course.began)}{rest}"
+def _summary(suite_run: SuiteRun, slots: int) -> str:
+    counts = [f"{count} {state}" for state, count in suite_run.counts().items() if count]
+    summary = f"{', '.join(counts)}; {format_duration(time.monotonic() - suite_run.started)}"
+    left = suite_run.seconds_left(slots)
+    return summary if left is None else f"{summary}, about {format_duration(left)} left"
 
 
-def _table(course: Course, slots: int) -> Table:
+def _progress_table(suite_run: SuiteRun, slots: int) -> Table:
     from rich.table import Table
 
-    title = _summary(course, slots)
-    table = Table(title=title, box=None, title_justify="left", min_width=60)
-    for head in ("cell", "stage", "time"):
-        table.add_column(head)
-    for cell, _, since in course.running.values():
-        table.add_row(str(cell.at), course.stage(cell), clock(time.monotonic() - since))
+    table = Table(title=_summary(suite_run, slots), box=None, title_justify="left", min_width=60)
+    for header in ("trial", "stage", "time"):
+        table.add_column(header)
+    for run in suite_run.active.values():
+        stage = suite_run.stage(run.trial)
+        table.add_row(str(run.trial.coordinates), stage, format_duration(run.seconds))
     return table
-
-
-def clock(seconds: float) -> str:
-    """A duration as h:mm:ss, or m:ss."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

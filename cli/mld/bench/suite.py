@@ -1,4 +1,4 @@
-"""A suite as its file tells it: a base spec, and the axes along which its cells differ."""
+"""Suites: a base spec and the axes along which its trials differ, read from YAML."""
 
 from __future__ import annotations
 
@@ -21,49 +21,50 @@ from mld.config.yaml_document import Document, KeyPath
 from mld_core import SpecError, did_you_mean
 
 Overrides = dict[str, Any]
-"""Dotted names of a spec's settings, and what they become; a mapping replaces a whole section."""
+"""New values by dotted name of a spec's setting; a mapping replaces a whole section."""
 
-_AXES = {"seed": "seeds", "compute.threads": "threads", "modalities": "modalities"}
-"""What a suite sets by a field of its own, and the field."""
+_AXIS_OF_KEY = {"seed": "seeds", "compute.threads": "threads", "modalities": "modalities"}
+"""Settings of a spec that a suite always sets, and the suite's field for each."""
 
 
 class Published(Section):
-    """A number that somebody published, printed beside the suite's own."""
+    """A published number, shown beside the suite's results."""
 
-    method: str = Field(description="as a table should call it")
+    method: str = Field(description="the method's name in the tables")
     metric: str = Field(description="a column of leaderboard.csv, such as joint_coherence")
-    value: FiniteFloat = Field(description="in the leaderboard's unit")
-    source: str = Field(description="where it stands, or that it is recalled")
+    value: FiniteFloat = Field(description="in the unit of that column")
+    source: str = Field(description="where it was published, or that it is recalled")
     modalities: list[str] | None = Field(
-        None, description="the set it belongs to; that of the suite's first table if left out"
+        None, description="the set of modalities it is for; default: that of the first table"
     )
 
 
-def _a_word_or_lists(told: Any) -> Any:
-    if isinstance(told, list) or told in ("base", "all"):
-        return told
-    wanted = "must be base, all, or a list of lists of modalities"
-    raise ConfigErrors([((), f"{wanted}, not {told!r}{did_you_mean(told, ('base', 'all'))}")])
+def _check_modalities(value: Any) -> Any:
+    if isinstance(value, list) or value in ("base", "all"):
+        return value
+    expected = "must be base, all, or a list of lists of modalities"
+    hint = did_you_mean(value, ("base", "all"))
+    raise ConfigErrors([((), f"{expected}, not {value!r}{hint}")])
 
 
 class SuiteSpec(Section):
-    """A grid of experiments over one base spec; every axis that is left out has one value."""
+    """A grid of experiments over one base spec; an axis that is left out has one value."""
 
-    name: ExperimentName = Field(description="the suite's name, and its folder's")
+    name: ExperimentName = Field(description="name of the suite and of its folder")
     spec: Annotated[
         Annotated[str, Tag("path")] | Annotated[dict[str, Any], Tag("mapping")],
         discriminate_by_type(
             "must be the path of a spec, or a spec itself", path=str, mapping=dict
         ),
-    ] = Field(description="the base spec: a file beside the suite, or the spec itself")
-    set: Overrides = Field({}, description="settings that differ from the base in every cell")
+    ] = Field(description="the base spec: a path relative to the suite, or the spec itself")
+    set: Overrides = Field({}, description="settings that differ from the base in every trial")
     modalities: Annotated[
-        Literal["base", "all"] | list[list[str]], BeforeValidator(_a_word_or_lists)
-    ] = Field("base", description="sets of modalities; all: every subset of two and more")
+        Literal["base", "all"] | list[list[str]], BeforeValidator(_check_modalities)
+    ] = Field("base", description="sets of modalities; all: every subset of two or more")
     methods: dict[str, Overrides] = Field(
-        {"mld": {}}, description="by name: the settings that make the method"
+        {"mld": {}}, description="by name: the settings that define the method"
     )
-    seeds: list[StrictInt] = Field([0], description="one cell for each")
+    seeds: list[StrictInt] = Field([0], description="random seeds, a trial for each")
     missing: list[Rate] = Field([], description="rates of cells left out of training")
     samplers: Annotated[
         Annotated[dict[str, Overrides], Tag("mapping")] | Annotated[list[Overrides], Tag("list")],
@@ -71,102 +72,119 @@ class SuiteSpec(Section):
             "must be a mapping or a list of settings of `generate`", mapping=dict, list=list
         ),
     ] = Field({}, description="settings of `generate`, such as {sampler: ddim, steps: 10}")
-    guidance: list[Strength] = Field([], description="strengths of guidance")
-    threads: StrictInt = Field(1, ge=1, description="processor threads of a cell")
-    published: list[Published] = Field([], description="numbers to print beside the suite's")
+    guidance: list[Strength] = Field([], description="guidance strengths")
+    threads: StrictInt = Field(1, ge=1, description="CPU threads per trial")
+    published: list[Published] = Field([], description="numbers to show beside the suite's")
 
     @model_validator(mode="after")
-    def _agrees(self) -> SuiteSpec:
-        if found := list(self._faults()):
-            raise ConfigErrors(found)
+    def _check(self) -> SuiteSpec:
+        if errors := list(self._errors()):
+            raise ConfigErrors(errors)
         return self
 
-    def _faults(self) -> Iterator[FieldError]:
-        """What is wrong between values that are right by themselves."""
+    def _errors(self) -> Iterator[FieldError]:
+        """Errors between fields that are valid one by one."""
         for axis in ("seeds", "methods", "modalities"):
             if not getattr(self, axis):
-                yield (axis,), "must hold at least one"
+                yield (axis,), "must contain at least one"
         sets = self.modalities if isinstance(self.modalities, list) else []
-        for place, names in enumerate(sets):
-            yield from [(("modalities", place), told) for told in _twice(names)]
-        yield from [(("modalities",), told) for told in _twice(map(sorted, sets))]
+        for index, names in enumerate(sets):
+            yield from _duplicates(("modalities", index), names)
+        yield from _duplicates(("modalities",), [sorted(names) for names in sets])
         for axis in ("seeds", "missing", "guidance"):
-            yield from [((axis,), told) for told in _twice(getattr(self, axis))]
+            yield from _duplicates((axis,), getattr(self, axis))
         if self.guidance:
-            yield from self._guided_twice()
-        places = [("set",), *(("methods", name) for name in self.methods)]
-        for place, own in zip(places, [self.set, *self.methods.values()], strict=True):
-            for path in paths(own):
-                if field := _AXES.get(".".join(path)):
-                    yield (*place, *path), f"is what the suite's `{field}` sets: write it there"
+            yield from self._guidance_conflicts()
+        yield from self._axis_conflicts(("set",), self.set)
+        for name, overrides in self.methods.items():
+            yield from self._axis_conflicts(("methods", name), overrides)
 
-    def _guided_twice(self) -> Iterator[FieldError]:
-        """Samplers with a strength of their own, beside an axis of strengths."""
-        for place, own in self.sampling().values():
-            if settles(own, "guidance"):
-                told = "is what the suite's `guidance` sets: leave one of them out"
-                yield ("samplers", place, "guidance"), told
+    def _guidance_conflicts(self) -> Iterator[FieldError]:
+        """Samplers that set a guidance strength, which the suite varies."""
+        for key, overrides in self.sampler_settings().values():
+            if overrides_key(overrides, "guidance"):
+                message = "conflicts with the suite's `guidance`; remove one of the two"
+                yield ("samplers", key, "guidance"), message
 
-    def varied(self, name: str) -> str | None:
-        """The field of the suite that sets what has a dotted name in every cell, if one does."""
-        for field, own in (("missing", "data.missing"), ("guidance", "generate.guidance")):
-            if getattr(self, field) and settles({name: None}, own):
-                return field
-        samplers = [[f"generate.{own}" for own in told] for _, told in self.sampling().values()]
-        for field, told in (("methods", [*self.methods.values()]), ("samplers", samplers)):
-            if told and all(_puts(own, name) for own in told):
-                return field
-        return _AXES.get(name)
+    def _axis_conflicts(self, path: KeyPath, overrides: Overrides) -> Iterator[FieldError]:
+        """Overrides of what the suite sets by a field for it."""
+        for key_path in paths(overrides):
+            if field := _AXIS_OF_KEY.get(".".join(key_path)):
+                yield (*path, *key_path), f"conflicts with the suite's `{field}`; set it there"
 
-    def sampling(self) -> dict[str, tuple[str | int, Overrides]]:
-        """The samplers by name: the place of each in `samplers`, and its settings."""
+    def axis_of(self, name: str) -> str | None:
+        """The field of the suite that sets a spec's setting in every trial, if any does.
+
+        Args:
+            name: the setting's dotted name.
+        """
+        for axis, key in (("missing", "data.missing"), ("guidance", "generate.guidance")):
+            if getattr(self, axis) and overrides_key({name: None}, key):
+                return axis
+        samplers = [
+            [f"generate.{key}" for key in overrides]
+            for _, overrides in self.sampler_settings().values()
+        ]
+        for axis, replaced in (("methods", list(self.methods.values())), ("samplers", samplers)):
+            if replaced and all(_replaces(keys, name) for keys in replaced):
+                return axis
+        return _AXIS_OF_KEY.get(name)
+
+    def sampler_settings(self) -> dict[str, tuple[str | int, Overrides]]:
+        """By label of a sampler: its key or index in `samplers`, and its settings."""
         if isinstance(self.samplers, dict):
-            return {name: (name, own) for name, own in self.samplers.items()}
-        return {_called(own): (place, own) for place, own in enumerate(self.samplers)}
+            return {name: (name, settings) for name, settings in self.samplers.items()}
+        return {
+            _sampler_label(settings): (index, settings)
+            for index, settings in enumerate(self.samplers)
+        }
 
 
-def paths(own: Overrides) -> Iterator[tuple[str, ...]]:
-    """Where overrides tell a value, those inside a section too; with dots, its name in a spec."""
-    for name, value in own.items():
+def paths(overrides: Overrides) -> Iterator[tuple[str, ...]]:
+    """The keys of every overridden value, nested ones included; dotted, a setting's name."""
+    for name, value in overrides.items():
         yield (name,)
         if isinstance(value, dict):
             yield from ((name, *inner) for inner in paths(value))
 
 
-def settles(own: Overrides, name: str) -> bool:
-    """Whether overrides set what has a dotted name, or something in it."""
-    return any(f"{'.'.join(path)}.".startswith(f"{name}.") for path in paths(own))
+def overrides_key(overrides: Overrides, name: str) -> bool:
+    """Whether overrides set the setting of a dotted name, or something inside it."""
+    return any(f"{'.'.join(path)}.".startswith(f"{name}.") for path in paths(overrides))
 
 
-def _puts(own: Iterable[str], name: str) -> bool:
-    """Whether one of some overrides replaces what has a dotted name, alone or with its section."""
-    return any(f"{name}.".startswith(f"{path}.") for path in own)
+def _replaces(keys: Iterable[str], name: str) -> bool:
+    """Whether one of the overridden keys is that of a dotted name, or of a section around it."""
+    return any(f"{name}.".startswith(f"{key}.") for key in keys)
 
 
-def put_all(cell: Document, told: Document, at: KeyPath, own: Overrides, within: str = "") -> None:
-    """Set in a spec what a suite tells at a place of its document."""
-    for name in own:
-        cell.put(f"{within}{name}", told.part((*at, name)))
+def apply_overrides(
+    spec: Document, suite: Document, path: KeyPath, overrides: Overrides, prefix: str = ""
+) -> None:
+    """Set in a spec the overrides at a path of the suite's document; values keep their location."""
+    for name in overrides:
+        spec.put(f"{prefix}{name}", suite.part((*path, name)))
 
 
-def _twice(values: Iterable[Any]) -> list[str]:
-    """A complaint for each value that is there again."""
-    told = list(values)
-    again = [own for place, own in enumerate(told) if told.index(own) < place]
-    return [f"holds {own} twice" for place, own in enumerate(again) if again.index(own) == place]
+def _duplicates(path: KeyPath, values: Sequence[Any]) -> list[FieldError]:
+    """An error for each repetition of a value."""
+    repeated = [value for index, value in enumerate(values) if value in values[:index]]
+    return [(path, f"contains {value} more than once") for value in repeated]
 
 
-def _called(sampling: Overrides) -> str:
-    """What a sampler is called that has no name: ddim 10."""
-    rest = {key: value for key, value in sampling.items() if key not in ("sampler", "steps")}
-    first = [str(sampling[key]) for key in ("sampler", "steps") if key in sampling]
-    return " ".join([*first, *(f"{key} {value}" for key, value in rest.items())])
+def _sampler_label(settings: Overrides) -> str:
+    """The label of a sampler without a name, such as "ddim 10"."""
+    main = [str(settings[key]) for key in ("sampler", "steps") if key in settings]
+    others = [
+        f"{key} {value}" for key, value in settings.items() if key not in ("sampler", "steps")
+    ]
+    return " ".join([*main, *others])
 
 
 class Coordinates(Section):
-    """Where a cell stands in the grid; "" and None where the suite has no such axis.
+    """A trial's position in the grid.
 
-    A method that settles an axis itself has none there either.
+    A value is "" or None where the suite has no such axis, or the trial's method sets it itself.
     """
 
     modalities: tuple[str, ...]
@@ -177,72 +195,75 @@ class Coordinates(Section):
     guidance: float | GuidanceSpec | None = None
 
     def __str__(self) -> str:
-        told = ["+".join(self.modalities), self.variant, f"seed {self.seed}"]
-        return ", ".join(told)
+        return f"{'+'.join(self.modalities)}, {self.variant}, seed {self.seed}"
 
     @property
     def variant(self) -> str:
-        """The method with whatever else the suite varies, as a table calls it."""
-        told = [self.method]
+        """The method and whatever else the suite varies, as shown in tables."""
+        parts = [self.method]
         if self.missing is not None:
-            told.append(f"missing {self.missing:g}")
+            parts.append(f"missing {self.missing:g}")
         if self.sampler:
-            told.append(self.sampler)
+            parts.append(self.sampler)
         if self.guidance is not None:
-            told.append(f"w {self.strength}")
-        return " · ".join(told)
+            parts.append(f"w {self.guidance_label}")
+        return " · ".join(parts)
 
     @property
-    def strength(self) -> str:
-        """The guidance in words."""
-        own = self.guidance
-        if isinstance(own, GuidanceSpec):
-            weights = f"{own.conditional:g}/{own.joint:g}"
-            first, last = own.interval
+    def guidance_label(self) -> str:
+        """The guidance strength as text: "2", or "2/1 in 0.1–0.6" (conditional/joint, interval)."""
+        if isinstance(self.guidance, GuidanceSpec):
+            weights = f"{self.guidance.conditional:g}/{self.guidance.joint:g}"
+            first, last = self.guidance.interval
             return weights if last - first == 1 else f"{weights} in {first:g}–{last:g}"
-        return "" if own is None else f"{own:g}"
+        return "" if self.guidance is None else f"{self.guidance:g}"
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite, and the values and places of its file and of its base spec.
+    """A suite, with the values of its file and of its base spec and where they were written.
 
     Args:
-        folder: what relative paths of the base spec are relative to.
+        folder: relative paths of the base spec are relative to it.
     """
 
-    told: SuiteSpec
+    spec: SuiteSpec
     document: Document
     base: Document
     folder: Path
 
-    def with_seeds(self, others: Iterable[int]) -> Suite:
-        """The same suite with other seeds after its own."""
-        seeds = list(dict.fromkeys([*self.told.seeds, *others]))
-        return replace(self, told=self.told.model_copy(update={"seeds": seeds}))
+    def with_seeds(self, seeds: Iterable[int]) -> Suite:
+        """The same suite with more seeds, after those it has."""
+        all_seeds = list(dict.fromkeys([*self.spec.seeds, *seeds]))
+        return replace(self, spec=self.spec.model_copy(update={"seeds": all_seeds}))
 
 
-def load_suite(source: Path, overrides: Sequence[str] = (), seeds: Sequence[int] = ()) -> Suite:
-    """The suite of a YAML file, its base spec after overrides `a.b=c`; other seeds if any are told.
+def load_suite(path: Path, overrides: Sequence[str] = (), seeds: Sequence[int] = ()) -> Suite:
+    """Read a suite from a YAML file.
 
-    One SpecError says everything that is wrong, by line.
+    Args:
+        overrides: settings `a.b=c` of the base spec, applied after the suite's `set`.
+        seeds: replace the suite's seeds if there are any.
+
+    Raises:
+        SpecError: with all errors of the suite, each with its file and line.
     """
-    document = Document.read(source, [f"seeds={list(seeds)}"] if seeds else [])
+    document = Document.read(path, [f"seeds={list(seeds)}"] if seeds else [])
     try:
-        told = SuiteSpec.model_validate(document.value)
+        spec = SuiteSpec.model_validate(document.value)
     except ValidationError as error:
         document.add_errors(format_validation_errors(error, SuiteSpec, document.value))
     document.raise_if_errors()
-    if isinstance(told.spec, dict):
-        base, folder = document.part(("spec",)), source.resolve().parent
+    if isinstance(spec.spec, dict):
+        base, folder = document.part(("spec",)), path.resolve().parent
     else:
-        # As the user would write it, so that complaints name the file in the user's words.
-        path = source.parent / told.spec
-        base, folder = Document.read(path), path.resolve().parent
-    put_all(base, document, ("set",), told.set)
+        # Not resolved, so that errors name the file as the user wrote it.
+        base_path = path.parent / spec.spec
+        base, folder = Document.read(base_path), base_path.resolve().parent
+    apply_overrides(base, document, ("set",), spec.set)
     for name in (override.partition("=")[0].strip() for override in overrides):
-        if field := told.varied(name):
-            raise SpecError(f"--set {name}: is what the suite's `{field}` sets: change it there")
+        if axis := spec.axis_of(name):
+            raise SpecError(f"--set {name}: conflicts with the suite's `{axis}`; change it there")
     base.apply_overrides(overrides)
     base.raise_if_errors()
-    return Suite(told, document, base, folder)
+    return Suite(spec, document, base, folder)

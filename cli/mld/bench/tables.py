@@ -1,268 +1,302 @@
-"""The tables of a leaderboard: variants beside each other, for Markdown and for the page."""
+"""The tables of a leaderboard: variants as rows, metrics as columns, formatted as text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from mld.bench.aggregate import Figure, Line, mean_less
+from mld.bench.aggregate import Figure, VariantResult, mean_difference
 from mld.bench.suite import Published, SuiteSpec
 from mld.reporting.number_format import format_fixed, format_number
 
-MAIN = ("joint_coherence", "conditional_coherence", "joint_frechet", "conditional_frechet")
-"""What variants are compared by in a few words."""
-COSTS = ("samples", "nfe", "seconds_per_sample", "training_seconds", "parameters")
-TITLES = {
+MAIN_COLUMNS = (
+    "joint_coherence",
+    "conditional_coherence",
+    "joint_frechet",
+    "conditional_frechet",
+)
+"""The metrics by which variants are compared."""
+COST_COLUMNS = ("samples", "nfe", "seconds_per_sample", "training_seconds", "parameters")
+COLUMN_TITLES = {
     "joint_coherence": "joint coherence",
     "conditional_coherence": "conditional coherence",
     "joint_frechet": "Frechet distance, joint",
     "conditional_frechet": "Frechet distance, conditional",
     "samples": "samples",
     "nfe": "NFE",
-    "seconds_per_sample": "seconds a sample",
+    "seconds_per_sample": "seconds per sample",
     "training_seconds": "seconds of training",
     "parameters": "parameters",
 }
-READING = (
-    "Means over seeds ± standard deviation; of a single seed, the 95 % bootstrap interval over its "
-    "samples. Bold: the difference to every other variant has a 95 % interval that leaves out 0. "
-    "The row of reconstructions is what the autoencoders alone make possible: the share of "
-    "held-out rows whose reconstructions are classified right, and their Frechet distance. "
-    "Frechet distances of different numbers of samples are not compared: the more samples, the "
-    "lower they come out. "
-    "Training and parameters are of mld's score network, its autoencoders apart, or of the whole "
-    "rival; a training that was interrupted has no time."
+CAPTION = (
+    "Means over seeds ± standard deviation; for a single seed, the 95 % bootstrap interval over "
+    "its samples. Bold: better than every other variant, with 95 % intervals of the differences "
+    "that exclude 0. The row of reconstructions is the limit that the autoencoders set: the "
+    "proportion of held-out rows whose reconstructions are classified correctly, and their Frechet "
+    "distance. Frechet distances of different numbers of samples are not compared, because the "
+    "distance decreases as the number grows. Training time and parameters are those of mld's score "
+    "network without the autoencoders, or of the whole baseline; a training that was interrupted "
+    "has no time."
 )
-COMPARING = (
-    "Paired by seed, with 95 % intervals (Student's t over seeds; of a single seed, of two "
-    "independent runs). Bold leaves out 0. Frechet distances are means over modalities, and good "
-    "where they are lower."
+DIFFERENCES_CAPTION = (
+    "Paired by seed, with 95 % intervals (Student's t over seeds; for a single seed, that of two "
+    "independent runs). Bold: the interval excludes 0. Frechet distances are means over "
+    "modalities; lower is better."
 )
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One figure of a table: as read, whether it is the best beyond doubt, and lesser notes."""
+class FormattedValue:
+    """One cell of a table.
 
-    told: str
+    Args:
+        best: whether to emphasise it.
+        note: spread or interval, shown smaller beside the text.
+        tooltip: what the note means.
+    """
+
+    text: str
     best: bool = False
     note: str = ""
-    hint: str = ""
+    tooltip: str = ""
 
 
-NOTHING = Entry("–")
+NO_VALUE = FormattedValue("–")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row; `apart` where it is no variant of the suite: a ceiling, or a published number."""
+    """One row of a table; `is_reference` marks a ceiling or published numbers."""
 
     name: str
-    entries: Sequence[Entry]
-    apart: bool = False
+    values: Sequence[FormattedValue]
+    is_reference: bool = False
 
 
 @dataclass(frozen=True)
 class Table:
-    """Figures by variant and column; rows without any are left out."""
+    """A table; columns and rows without any value are left out."""
 
     title: str
-    heads: Sequence[str]
+    headers: Sequence[str]
     rows: Sequence[Row]
 
 
 @dataclass(frozen=True)
 class Group:
-    """The variants of one set of modalities, and what was published about it."""
+    """The results of all variants on one set of modalities, and the numbers published for it."""
 
     modalities: tuple[str, ...]
-    lines: Sequence[Line]
+    results: Sequence[VariantResult]
     published: Sequence[Published]
 
     @property
     def name(self) -> str:
-        """How headings call it."""
+        """The set of modalities as shown in headings."""
         return " + ".join(self.modalities)
 
     @property
-    def others(self) -> Iterator[tuple[Line, Line]]:
-        """Every line that has another to be compared with, and that line.
+    def comparisons(self) -> Iterator[tuple[VariantResult, VariantResult]]:
+        """Pairs of a result and the one that it is compared with.
 
-        A variant of the first method is compared with the first line of all; another method's with
-        the first method's line that is most like it.
+        A variant of the first method is compared with the very first result; one of another method
+        with the first method's most similar variant.
         """
-        first = self.lines[0]
-        candidates = [line for line in self.lines if line.at.method == first.at.method]
-        for line in self.lines[1:]:
-            if line.at.method == first.at.method:
-                yield line, first
+        first = self.results[0]
+        method = first.coordinates.method
+        candidates = [result for result in self.results if result.coordinates.method == method]
+        for result in self.results[1:]:
+            if result.coordinates.method == method:
+                yield result, first
             else:
-                yield line, max(candidates, key=lambda other: _likeness(line, other))
+                yield result, max(candidates, key=lambda other: _similarity(result, other))
 
 
-def _likeness(line: Line, other: Line) -> tuple[bool, ...]:
-    one, two = line.at, other.at
-    same_sampling = (one.sampler, one.guidance) == (two.sampler, two.guidance)
-    return one.missing == two.missing, same_sampling
+def _similarity(result: VariantResult, other: VariantResult) -> tuple[bool, bool]:
+    """Whether two variants agree in their missing rate, and in how they sample."""
+    first, second = result.coordinates, other.coordinates
+    same_sampling = (first.sampler, first.guidance) == (second.sampler, second.guidance)
+    return first.missing == second.missing, same_sampling
 
 
-def groups_of(told: SuiteSpec, lines: Sequence[Line]) -> list[Group]:
-    """The finished lines by set of modalities."""
-    found: list[Group] = []
-    for names, group in groupby(lines, key=lambda line: line.modalities):
+def group_results(spec: SuiteSpec, results: Sequence[VariantResult]) -> list[Group]:
+    """Results grouped by set of modalities.
+
+    A published number without a set of modalities belongs to the first group.
+    """
+    groups: list[Group] = []
+    for names, group in groupby(results, key=lambda result: result.modalities):
         published = [
             item
-            for item in told.published
-            if set(item.modalities or names) == set(names) and (item.modalities or not found)
+            for item in spec.published
+            if set(item.modalities or names) == set(names) and (item.modalities or not groups)
         ]
-        found.append(Group(names, list(group), published))
-    return found
+        groups.append(Group(names, list(group), published))
+    return groups
 
 
 def main_table(group: Group) -> Table:
-    """Coherence, Frechet distances by modality, of how many samples these are, and costs."""
+    """Coherence, Frechet distances by modality, and costs."""
     columns = {
         "joint_coherence": ("joint coherence", "joint_ceiling"),
         "conditional_coherence": ("conditional coherence", ""),
     }
-    reconstructed = {name: f"{name} reconstruction_frechet" for name in group.modalities}
-    for name, ceiling in reconstructed.items():
-        columns[f"joint>{name} frechet"] = (f"Frechet, {name}", ceiling)
-    for name, ceiling in reconstructed.items():
-        columns[f"{name} conditional_frechet"] = (f"Frechet, {name}, others given", ceiling)
-    columns |= {column: (TITLES[column], "") for column in COSTS}
+    for name in group.modalities:
+        columns[f"joint>{name} frechet"] = (f"Frechet, {name}", f"{name} reconstruction_frechet")
+    for name in group.modalities:
+        title = f"Frechet, {name}, others given"
+        columns[f"{name} conditional_frechet"] = (title, f"{name} reconstruction_frechet")
+    columns |= {column: (COLUMN_TITLES[column], "") for column in COST_COLUMNS}
     return _table(group, group.name, columns)
 
 
 def one_to_one_table(group: Group) -> Table:
     """The coherence of each modality given each other one."""
-    names = group.modalities
     columns = {
         f"{given}>{target} coherence": (
             f"{given} → {target}",
             f"{target} reconstruction_accuracy",
         )
-        for given in names
-        for target in names
+        for given in group.modalities
+        for target in group.modalities
         if given != target
     }
     return _table(group, f"{group.name}: one to one", columns)
 
 
 def difference_table(group: Group) -> Table:
-    """Each variant less the one it is compared with, paired by seed."""
-    columns = [column for column in MAIN if any(line.figure(column) for line in group.lines)]
+    """Each variant minus the one it is compared with."""
+    columns = [
+        column for column in MAIN_COLUMNS if any(result.figure(column) for result in group.results)
+    ]
     rows = [
         Row(
-            f"{line.variant} − {other.variant}",
-            [difference(line.less(other, column), "seed") for column in columns],
+            f"{result.variant} − {other.variant}",
+            [format_difference(result.difference(other, column)) for column in columns],
         )
-        for line, other in group.others
+        for result, other in group.comparisons
         if columns
     ]
-    return Table(f"{group.name}: differences", [TITLES[column] for column in columns], rows)
+    headers = [COLUMN_TITLES[column] for column in columns]
+    return Table(f"{group.name}: differences", headers, rows)
 
 
 def overall_table(groups: Sequence[Group]) -> Table:
-    """The same differences, of each seed the mean over all sets of modalities."""
-    found: dict[str, list[tuple[Line, Line]]] = {}
-    for line, other in (pair for group in groups for pair in group.others):
-        found.setdefault(f"{line.variant} − {other.variant}", []).append((line, other))
+    """The same differences averaged over all sets of modalities; empty for a single set."""
+    pairs_of_row: dict[str, list[tuple[VariantResult, VariantResult]]] = {}
+    for result, other in (pair for group in groups for pair in group.comparisons):
+        name = f"{result.variant} − {other.variant}"
+        pairs_of_row.setdefault(name, []).append((result, other))
     rows = [
-        Row(name, [difference(mean_less(pairs, column), "seed") for column in MAIN])
-        for name, pairs in found.items()
+        Row(name, [format_difference(mean_difference(pairs, column)) for column in MAIN_COLUMNS])
+        for name, pairs in pairs_of_row.items()
     ]
+    headers = [COLUMN_TITLES[column] for column in MAIN_COLUMNS]
     title = f"Differences over all {len(groups)} sets"
-    return Table(title, [TITLES[column] for column in MAIN], rows if len(groups) > 1 else [])
+    return Table(title, headers, rows if len(groups) > 1 else [])
 
 
-def _table(group: Group, title: str, columns: dict[str, tuple[str, str]]) -> Table:
-    """A table of columns, each with its title and the column of its ceiling."""
-    lines = group.lines
-    known = [column for column in columns if any(line.figure(column) for line in lines)]
-    best = {column: leader(lines, column) for column in known}
+def _table(group: Group, title: str, columns: Mapping[str, tuple[str, str]]) -> Table:
+    """A table of metrics.
+
+    Args:
+        columns: by metric, the header of its column and the metric of its ceiling ("" if none).
+    """
+    results = group.results
+    present = [column for column in columns if any(result.figure(column) for result in results)]
+    best = {column: significant_best(results, column) for column in present}
     rows = [
-        Row(line.variant, [_entry(line, column, best[column]) for column in known])
-        for line in lines
+        Row(
+            result.variant,
+            [_format_result(result, column, result is best[column]) for column in present],
+        )
+        for result in results
     ]
-    ceilings = [[_entry(line, columns[column][1], None) for column in known] for line in lines]
-    if any(entry is not NOTHING for entry in ceilings[0]):
-        alike = all(own == ceilings[0] for own in ceilings)
-        whose = "" if alike else f", {lines[0].variant}"
-        rows.append(Row(f"reconstructions{whose}", ceilings[0], apart=True))
+    ceilings = [
+        [_format_result(result, columns[column][1]) for column in present] for result in results
+    ]
+    if any(value is not NO_VALUE for value in ceilings[0]):
+        all_equal = all(values == ceilings[0] for values in ceilings)
+        name = "reconstructions" if all_equal else f"reconstructions, {results[0].variant}"
+        rows.append(Row(name, ceilings[0], is_reference=True))
     for method in dict.fromkeys(item.method for item in group.published):
-        own = {item.metric: item for item in group.published if item.method == method}
-        entries = [
-            Entry(format_number(own[column].value), note=own[column].source)
-            if column in own
-            else NOTHING
-            for column in known
+        items = {item.metric: item for item in group.published if item.method == method}
+        values = [
+            FormattedValue(format_number(items[column].value), note=items[column].source)
+            if column in items
+            else NO_VALUE
+            for column in present
         ]
-        if any(entry is not NOTHING for entry in entries):
-            rows.append(Row(f"{method}, published", entries, apart=True))
-    return Table(title, [columns[column][0] for column in known], rows if known else [])
+        if any(value is not NO_VALUE for value in values):
+            rows.append(Row(f"{method}, published", values, is_reference=True))
+    return Table(title, [columns[column][0] for column in present], rows if present else [])
 
 
-def leader(lines: Sequence[Line], column: str) -> Line | None:
-    """The line whose difference to every other has an interval on the good side of 0, if any."""
-    found = [line for line in lines if line.figure(column)]
-    if len(found) < 2 or column in COSTS:
+def significant_best(results: Sequence[VariantResult], column: str) -> VariantResult | None:
+    """The result that is better than every other by a difference whose interval excludes 0.
+
+    Results that are not comparable do not count. None if no result is, or the column is a cost.
+    """
+    present = [result for result in results if result.figure(column)]
+    if len(present) < 2 or column in COST_COLUMNS:
         return None
     sign = -1 if column.endswith("frechet") else 1
 
-    def good(line: Line) -> float:
-        figure = line.figure(column)
+    def goodness(result: VariantResult) -> float:
+        figure = result.figure(column)
         return sign * figure.value if figure else 0.0
 
-    best = max(found, key=good)
-    leads = [
-        best.less(line, column)
-        for line in found
-        if line is not best and best.comparable(line, column)
+    best = max(present, key=goodness)
+    differences = [
+        best.difference(other, column)
+        for other in present
+        if other is not best and best.is_comparable(other, column)
     ]
-    clear = [
-        lead is not None and lead.half is not None and sign * lead.value > lead.half
-        for lead in leads
+    significant = [
+        difference is not None
+        and difference.half_width is not None
+        and sign * difference.value > difference.half_width
+        for difference in differences
     ]
-    return best if clear and all(clear) else None
+    return best if significant and all(significant) else None
 
 
-def _entry(line: Line, column: str, best: Line | None) -> Entry:
-    figure = line.figure(column)
-    return NOTHING if figure is None else read(figure, column, line is best)
+def _format_result(result: VariantResult, column: str, best: bool = False) -> FormattedValue:
+    figure = result.figure(column)
+    return NO_VALUE if figure is None else format_figure(figure, column, best)
 
 
-def read(figure: Figure, column: str, best: bool = False) -> Entry:
-    """A figure of a column in words: the spread beside it, or a single seed's interval."""
-    note = hint = ""
+def format_figure(figure: Figure, column: str, best: bool = False) -> FormattedValue:
+    """A figure with its standard deviation over seeds, or the interval of a single seed."""
+    text = _format_number(figure.value, column)
+    note = tooltip = ""
     if figure.low is not None and figure.high is not None:
+        low, high = _format_number(figure.low, column), _format_number(figure.high, column)
         seeds = f"{figure.n} seeds" if figure.n > 1 else "one seed"
-        interval = f"{value(figure.low, column)}–{value(figure.high, column)}"
-        hint = f"95 % interval {interval}, {seeds}"
-        note = interval
-    told = value(figure.value, column)
-    if figure.spread is not None:
-        digits = len(told.partition(".")[2])
-        note = f"± {figure.spread:,.{digits}f}" if figure.spread else ""
-    return Entry(told, best, note, hint if note else "")
+        note = f"{low}–{high}"
+        tooltip = f"95 % interval {note}, {seeds}"
+    if figure.std is not None:
+        decimals = len(text.partition(".")[2])
+        note = f"± {figure.std:,.{decimals}f}" if figure.std else ""
+    return FormattedValue(text, best, note, tooltip if note else "")
 
 
-def value(told: float, column: str) -> str:
-    """A number as its column is read: shares with three digits behind the point."""
+def _format_number(value: float, column: str) -> str:
+    """Proportions have three decimals, other numbers three significant digits."""
     if any(word in column for word in ("coherence", "ceiling", "accuracy")):
-        return format_fixed(told, 3)
-    return format_number(round(told) if abs(told) >= 1000 else told)
+        return format_fixed(value, 3)
+    return format_number(round(value) if abs(value) >= 1000 else value)
 
 
-def difference(figure: Figure | None, of: str) -> Entry:
-    """A difference with its sign; marked where its interval leaves out 0."""
+def format_difference(figure: Figure | None) -> FormattedValue:
+    """A difference with its sign and interval; emphasised if the interval excludes 0."""
     if figure is None:
-        return NOTHING
-    told = format_fixed(figure.value, 3, signed=True)
+        return NO_VALUE
+    text = format_fixed(figure.value, 3, signed=True)
     if figure.low is None or figure.high is None:
-        return Entry(told, note=f"one {of}")
+        return FormattedValue(text, note="one seed")
     low, high = (format_fixed(end, 3, signed=True) for end in (figure.low, figure.high))
-    note = f"{low} to {high}"
-    hint = f"95 % interval, paired over {figure.n} {of}{'s' if figure.n > 1 else ''}"
-    return Entry(told, figure.low > 0 or figure.high < 0, note, hint)
+    seeds = f"{figure.n} seeds" if figure.n > 1 else "1 seed"
+    tooltip = f"95 % interval, paired over {seeds}"
+    return FormattedValue(text, figure.low > 0 or figure.high < 0, f"{low} to {high}", tooltip)

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 from typer.core import TyperGroup
 
-from mld.commands.common import AsJson, command
+from mld.commands.common import AsJson, PluginSelection, command
 from mld_core.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mld.bench.cells import Bench, Cell
+    from mld.bench.executors import Executor
+    from mld.bench.suite_dir import SuiteDir
+    from mld.bench.trials import Trial
 
 SUITE = "SUITE"
-"""The name of the command that runs a suite: help then reads as people type it."""
+"""The name of the command that runs a suite, as shown in the help; users do not type it."""
 
 
-class _SuiteFirst(TyperGroup):
-    """A group whose first word may be a suite's file: then it is the command SUITE."""
+class _SuiteGroup(TyperGroup):
+    """Runs the command SUITE if the first argument is no command of the group but a file."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         known = {*self.commands, "--help", "-h"}
@@ -31,9 +35,9 @@ class _SuiteFirst(TyperGroup):
 
 
 app = typer.Typer(
-    cls=_SuiteFirst,
+    cls=_SuiteGroup,
     no_args_is_help=True,
-    help="Run a grid of experiments, and compare two of them.",
+    help="Run a grid of experiments, or compare two of them.",
     subcommand_metavar="SUITE.yaml | compare A B",
 )
 
@@ -51,178 +55,188 @@ def suite(
     ] = None,
     seed: Annotated[
         Optional[list[int]],  # noqa: UP045
-        typer.Option(help="Run this seed, not the suite's own; may be repeated."),
+        typer.Option(help="Run this seed instead of the suite's; may be repeated."),
     ] = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="The suite's folder; runs/bench/<name> if not given."),
+        typer.Option(help="The suite's folder (default: runs/bench/<name>)."),
     ] = None,
     jobs: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(min=1, help="Cells at once; if not given, all cores over a cell's threads."),
+        typer.Option(min=1, help="Parallel runs (default: CPU cores / threads per run)."),
     ] = None,
-    shard: Annotated[str, typer.Option(metavar="I/N", help="Run only the i-th of n parts.")] = "",
-    executor: Annotated[str, typer.Option(help="local, or ray: a Ray cluster.")] = "local",
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Run only part I of N.")] = "",
+    executor: Annotated[
+        str, typer.Option(help="Where to run: local, or ray for a Ray cluster.")
+    ] = "local",
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Run failed cells again.")
+        bool, typer.Option("--retry-failed", help="Run failed trials again.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List the cells, and estimate the time.")
+        bool, typer.Option("--dry-run", help="List the trials and estimate their time.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run every cell of a suite that is still open, and write its leaderboard."""
-    from mld.bench.cells import Bench, make_cells, want_gpus
+    """Run all trials of a suite that are not done, and write its leaderboard."""
     from mld.bench.leaderboard import write_leaderboard
-    from mld.bench.runner import run_cells
+    from mld.bench.runner import run_trials
     from mld.bench.suite import load_suite
+    from mld.bench.suite_dir import SuiteDir
+    from mld.bench.trials import make_trials
 
+    plugins: PluginSelection = context.obj
     loaded = load_suite(suite, set_ or [], seed or [])
-    told = loaded.told
-    bench = Bench(out or Path("runs") / "bench" / told.name)
-    shard = _plain(shard)
-    everything = make_cells(loaded.with_seeds(bench.seeds()), context.obj.registry())
-    cells = _part([cell for cell in everything if cell.at.seed in told.seeds], shard)
-    _print_faults(cells)
-    slots = jobs or max(1, (os.cpu_count() or 1) // told.threads)
-    runner = _executor(executor, slots, told.threads, want_gpus(cells))
+    suite_dir = SuiteDir(out or Path("runs") / "bench" / loaded.spec.name)
+    shard = _normalise_shard(shard)
+    # The leaderboard covers the trials of earlier seeds in the folder, too.
+    all_trials = make_trials(loaded.with_seeds(suite_dir.seeds()), plugins.registry())
+    seeds = loaded.spec.seeds
+    trials = [trial for trial in all_trials if trial.coordinates.seed in seeds]
+    trials = _select_shard(trials, shard)
+    _print_errors(trials)
+    started_by = _make_executor(executor, jobs, loaded.spec.threads, plugins, trials)
     if dry_run:
-        _print_cells(bench, cells, runner.slots)
+        _print_trials(suite_dir, trials, started_by.slots)
         return
-    with bench.held(shard):
-        with bench.writing():
-            bench.freeze(everything)
-        for cell in cells if retry_failed else ():
-            bench.forgive(cell)
-        run_cells(bench, cells, runner, told.threads)
-        with bench.writing():
-            written = write_leaderboard(bench, told, everything)
-    _print_results(bench, everything, as_json)
+    with suite_dir.lock(shard):
+        with suite_dir.write_lock():
+            suite_dir.freeze(all_trials)
+        if retry_failed:
+            for trial in trials:
+                suite_dir.clear_failure(trial)
+        run_trials(suite_dir, trials, started_by)
+        with suite_dir.write_lock():
+            command_line = shlex.join(["mld", *sys.argv[1:]])
+            written = write_leaderboard(suite_dir, loaded.spec, all_trials, command_line)
+    _print_results(suite_dir, all_trials, as_json)
     for path in written:
         typer.echo(path, err=as_json)
-    failed = bench.failures(cells)
-    for who, reason in failed:
+    failures = suite_dir.failures(trials)
+    for who, reason in failures:
         typer.echo(f"failed: {who}: {reason}", err=True)
-    if failed:
-        typer.echo("failed cells are run again with --retry-failed", err=True)
+    if failures:
+        typer.echo("use --retry-failed to run failed trials again", err=True)
         raise typer.Exit(ExitCode.PARTIAL)
 
 
 @app.command("compare")
 @command
 def compare(
-    first: Annotated[Path, typer.Argument(help="a suite's folder")],
-    second: Annotated[Path, typer.Argument(help="another's, with variants of the same names")],
+    first: Annotated[Path, typer.Argument(help="the folder of a suite")],
+    second: Annotated[Path, typer.Argument(help="that of another with variants of equal names")],
     as_json: AsJson = False,
 ) -> None:
-    """What the second suite's variants score more than the first's, paired by seed; 95 %."""
-    from mld.bench.cells import Bench
-    from mld.bench.compare import compare as compared
-    from mld.bench.compare import left_out
+    """Metrics of the second suite minus the first's, paired by seed, with 95 % intervals."""
+    from mld.bench import compare as comparison
+    from mld.bench.suite_dir import SuiteDir
 
-    found = compared(Bench(first), Bench(second))
-    for line in left_out(Bench(first), Bench(second)):
+    suite_dirs = SuiteDir(first), SuiteDir(second)
+    rows = comparison.compare(*suite_dirs)
+    for line in comparison.unmatched_trials(*suite_dirs):
         typer.echo(line, err=True)
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        typer.echo(json.dumps(rows, indent=1))
         return
-    for row in found:
+    for row in rows:
         typer.echo(f"{' + '.join(row['modalities'])}, {row['variant']}")
         for column, figure in row.items():
             if isinstance(figure, dict):
-                typer.echo(f"  {column}: {_with_interval(figure)}")
+                typer.echo(f"  {column}: {_format_difference(figure)}")
 
 
-def _with_interval(figure: dict[str, Any]) -> str:
-    told = f"{figure['value']:+.3f}"
+def _format_difference(figure: dict[str, Any]) -> str:
+    text = f"{figure['value']:+.3f}"
     if figure["low"] is None:
-        return f"{told} (one seed)"
+        return f"{text} (one seed)"
     seeds = f"{figure['n']} seeds" if figure["n"] > 1 else "one seed"
-    return f"{told} ({figure['low']:+.3f} to {figure['high']:+.3f}, {seeds})"
+    return f"{text} ({figure['low']:+.3f} to {figure['high']:+.3f}, {seeds})"
 
 
-def _plain(shard: str) -> str:
-    """A shard as it is always written, without leading zeros; "" is none."""
+def _normalise_shard(shard: str) -> str:
+    """A shard I/N without leading zeros; "" for none."""
     number, slash, count = shard.partition("/")
     if not shard:
         return ""
     if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise typer.BadParameter(f"--shard wants I/N with 1 <= I <= N, not {shard!r}")
+        raise typer.BadParameter(f"--shard must be I/N with 1 <= I <= N, not {shard!r}")
     return f"{int(number)}/{int(count)}"
 
 
-def _part(cells: Sequence[Cell], shard: str) -> list[Cell]:
-    """The cells of a shard: those whose key falls to it, whatever else the suite holds."""
+def _select_shard(trials: Sequence[Trial], shard: str) -> list[Trial]:
+    """The trials of a shard, which depend on their keys alone, not on the rest of the suite."""
     if not shard:
-        return list(cells)
+        return list(trials)
     number, count = map(int, shard.split("/"))
-    return [cell for cell in cells if int(cell.key, 16) % count == number - 1]
+    return [trial for trial in trials if int(trial.key, 16) % count == number - 1]
 
 
-def _executor(name: str, slots: int, threads: int, gpus: bool) -> Any:
-    from mld.bench.executors import LocalExecutor, RayExecutor
+def _make_executor(
+    name: str, jobs: int | None, threads: int, plugins: PluginSelection, trials: Sequence[Trial]
+) -> Executor:
+    from mld.bench.executors import LocalExecutor, RayExecutor, visible_gpus
+    from mld.bench.trials import needs_gpu
 
     if name not in ("local", "ray"):
-        raise typer.BadParameter(f"--executor is local or ray, not {name!r}")
-    local = name == "local"
-    return LocalExecutor(slots, gpus) if local else RayExecutor(slots, threads, gpus)
+        raise typer.BadParameter(f"--executor must be local or ray, not {name!r}")
+    slots = jobs or max(1, (os.cpu_count() or 1) // threads)
+    environment = {"OMP_NUM_THREADS": str(threads), **plugins.environment()}
+    use_gpu = needs_gpu(trials)
+    if name == "ray":
+        return RayExecutor(slots, environment, threads, use_gpu)
+    gpus = visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES")) if use_gpu else []
+    return LocalExecutor(slots, environment, gpus)
 
 
-def _print_faults(cells: Sequence[Cell]) -> None:
-    """What is wrong with cells that cannot be run, each thing once."""
-    from mld.bench.cells import told_together
+def _print_errors(trials: Sequence[Trial]) -> None:
+    """Print the errors of trials that cannot be run, each error once."""
+    from mld.bench.trials import summarise_trials
 
-    faults: dict[str, list[Cell]] = {}
-    for cell in cells:
-        if cell.fault:
-            faults.setdefault(cell.fault, []).append(cell)
-    for fault, own in faults.items():
-        typer.echo(f"error: {told_together(own)} cannot be run:", err=True)
-        for line in fault.splitlines():
+    by_error: dict[str, list[Trial]] = {}
+    for trial in trials:
+        if trial.error:
+            by_error.setdefault(trial.error, []).append(trial)
+    for error, invalid in by_error.items():
+        typer.echo(f"error: {summarise_trials(invalid)} cannot be run:", err=True)
+        for line in error.splitlines():
             typer.echo(f"  {line}", err=True)
 
 
-def _print_cells(bench: Bench, cells: Sequence[Cell], slots: int) -> None:
-    """Each cell and its state, and how long the open ones may take."""
-    from mld.bench.cells import distinct
+def _print_trials(suite_dir: SuiteDir, trials: Sequence[Trial], slots: int) -> None:
+    """Print each trial with its state, and an estimate of how long the open ones take."""
     from mld.bench.eta import Forecast
-    from mld.bench.runner import clock
+    from mld.bench.trials import unique_runs
+    from mld.reporting.number_format import format_duration
 
-    states = {cell.key: bench.state(cell) for cell in cells}
-    for cell in cells:
-        typer.echo(f"{cell.key}  {states[cell.key]:6}  {cell.at}")
+    states = {trial.key: suite_dir.state(trial) for trial in trials}
+    for trial in trials:
+        typer.echo(f"{trial.key}  {states[trial.key]:6}  {trial.coordinates}")
     counts = ", ".join(
         f"{list(states.values()).count(state)} {state}" for state in ("done", "failed", "open")
     )
-    forecast = Forecast(bench, cells)
-    waiting = [cell for cell in distinct(cells) if states[cell.key] == "open"]
-    basis = "from the done ones" if forecast.measured else "very roughly: none is done yet"
-    seconds = clock(forecast.total(waiting, slots))
-    told = f"estimated time for the open ones, {slots} at once: {seconds} ({basis})"
-    typer.echo(f"{len(states)} cells: {counts}; {told}")
+    forecast = Forecast(suite_dir, trials)
+    queue = [trial for trial in unique_runs(trials) if states[trial.key] == "open"]
+    estimate = format_duration(forecast.total_seconds(queue, slots))
+    basis = "from the trials done" if forecast.measured else "very rough: no trial is done yet"
+    typer.echo(
+        f"{len(states)} trials: {counts}; "
+        f"estimated time for the open ones, {slots} at once: {estimate} ({basis})"
+    )
 
 
-def _print_results(bench: Bench, cells: Sequence[Cell], as_json: bool) -> None:
+def _print_results(suite_dir: SuiteDir, trials: Sequence[Trial], as_json: bool) -> None:
     from dataclasses import asdict
 
-    from mld.bench.aggregate import lines_of
-    from mld.bench.tables import MAIN
+    from mld.bench.aggregate import variant_results
+    from mld.bench.tables import MAIN_COLUMNS
 
-    rows = []
-    for line in lines_of(bench, cells):
-        figures = {column: line.figure(column) for column in MAIN}
-        rows.append((line, {column: own for column, own in figures.items() if own}))
+    rows: list[dict[str, Any]] = []
+    for result in variant_results(suite_dir, trials):
+        figures = {column: figure for column in MAIN_COLUMNS if (figure := result.figure(column))}
+        if as_json:
+            row = {"modalities": list(result.modalities), "variant": result.variant}
+            rows.append(row | {column: asdict(figure) for column, figure in figures.items()})
+        else:
+            means = ", ".join(f"{column} {figure.value:.3f}" for column, figure in figures.items())
+            typer.echo(f"{' + '.join(result.modalities)}, {result.variant}: {means}")
     if as_json:
-        told = [
-            {
-                "modalities": list(line.modalities),
-                "variant": line.variant,
-                **{column: asdict(own) for column, own in figures.items()},
-            }
-            for line, figures in rows
-        ]
-        typer.echo(json.dumps(told, indent=1))
-        return
-    for line, figures in rows:
-        told = ", ".join(f"{column} {own.value:.3f}" for column, own in figures.items())
-        typer.echo(f"{' + '.join(line.modalities)}, {line.variant}: {told}")
+        typer.echo(json.dumps(rows, indent=1))

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from mld.reporting.charts import Dot, dot_track, line_chart
+from mld.reporting.charts import Dot, Point, Series, dot_track, line_chart, scatter_chart
 
 
 def test_dots_stand_where_their_values_are() -> None:
@@ -35,3 +35,24 @@ def test_an_early_spike_leaves_the_frame_and_a_flat_loss_stays_in_it() -> None:
 
 def test_a_chart_escapes_its_label() -> None:
     assert "&lt;b&gt;" in line_chart([(1, 2.0)], [(1, 3.0)], 1, "<b>")
+
+
+def test_scatter_points_are_at_their_values() -> None:
+    chart = scatter_chart(
+        [Series(0, [Point(1, 0.5, "x"), Point(10, 0.6, "y")]), Series(1, [Point(100, 0.7, "<z>")])],
+        "NFE",
+        "coherence",
+    )
+    positions = re.findall(r"translate\(([\d.]+) ([\d.]+)\)", chart)
+    (x1, y1), (x2, y2), (x3, y3) = ((float(x), float(y)) for x, y in positions)
+    assert x2 - x1 == pytest.approx(x3 - x2, abs=0.2)  # a logarithmic axis
+    assert y1 - y2 == pytest.approx(y2 - y3, abs=0.2)
+    assert "&lt;z&gt;" in chart
+    assert scatter_chart([Series(0, [Point(1, 1, "x")])], "NFE", "coherence") == ""
+
+
+def test_proportions_have_a_linear_axis() -> None:
+    points = [Point(x, proportion, "") for x, proportion in enumerate((0.05, 0.5, 0.95))]
+    chart = scatter_chart([Series(0, points)], "NFE", "coherence")
+    low, middle, high = (float(y) for y in re.findall(r"translate\([\d.]+ ([\d.]+)\)", chart))
+    assert low - middle == pytest.approx(middle - high, abs=0.2)

@@ -1,0 +1,44 @@
+"""Means, intervals and differences over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mld.bench.aggregate import mean_of, variant_results
+from mld.bench.suite_dir import SuiteDir
+from mld.bench.trials import Trial
+
+
+def test_mean_has_students_interval() -> None:
+    figure = mean_of([0.8, 0.9, 1.0])
+    assert figure is not None
+    assert (figure.value, figure.std) == pytest.approx((0.9, 0.1))
+    assert figure.high - figure.value == pytest.approx(4.303 * 0.1 / 3**0.5, rel=1e-3)
+    assert mean_of([]) is None
+
+
+def test_means_and_differences_of_variants(finished: SuiteDir, trials: list[Trial]) -> None:
+    mld, paper = variant_results(finished, trials)
+    assert mld.figure("joint_coherence").value == pytest.approx(0.85)
+    assert paper.difference(mld, "joint_coherence").value == pytest.approx(-0.25)
+
+
+def test_resumed_training_has_no_time(finished: SuiteDir, trials: list[Trial]) -> None:
+    mld = variant_results(finished, trials)[0]
+    assert mld.figure("training_seconds").value == 12.5
+    for trial in trials:
+        for _ in range(1 + trial.coordinates.seed):
+            with finished.run_dir(trial).stage("diffuse"):
+                pass
+    mld = variant_results(finished, trials)[0]
+    seconds = {seed: metrics["training_seconds"] for seed, metrics in mld.metrics.items()}
+    assert seconds == {0: 12.5, 1: None}
+
+
+def test_unknown_column_has_no_figure(finish_suite: Callable[..., Any]) -> None:
+    result = finish_suite().results[0]
+    assert result.figure("no such column") is None
+    assert result.difference(result, "joint_coherence").value == 0

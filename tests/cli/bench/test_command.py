@@ -1,0 +1,168 @@
+"""`mld bench SUITE`, in this process and as a process that is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import indent
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from mld.app import app
+from mld.bench.suite import load_suite
+from mld.bench.suite_dir import SuiteDir
+from mld.bench.trials import Trial, make_trials
+from mld_core import Registry
+
+
+def test_dry_run_lists_trials_by_shard(write_suite: Callable[..., Path]) -> None:
+    path = str(write_suite())
+    keys = {}
+    for shard in ("", "1/2", "2/2"):
+        result = CliRunner().invoke(app, ["bench", path, "--dry-run", "--shard", shard])
+        assert result.exit_code == 0, result.output
+        keys[shard] = {line.split()[0] for line in result.stdout.splitlines()[:-1]}
+    assert len(keys[""]) == 4
+    assert keys["1/2"] | keys["2/2"] == keys[""]
+    assert not keys["1/2"] & keys["2/2"]
+    same = CliRunner().invoke(app, ["bench", path, "--dry-run", "--shard", "01/02"])
+    assert {line.split()[0] for line in same.stdout.splitlines()[:-1]} == keys["1/2"]
+    invalid = CliRunner().invoke(app, ["bench", path, "--shard", "3/2"])
+    assert invalid.exit_code == 2
+    assert CliRunner().invoke(app, ["bench", "--help"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("visible", "accelerator", "slots"),
+    [
+        ("0,1", "auto", 2),
+        ("0,-1,1", "auto", 1),
+        ("-1", "auto", 4),
+        ("", "auto", 4),
+        ("0", "cpu", 4),
+    ],
+)
+def test_each_parallel_run_has_a_gpu_of_its_own(
+    write_suite: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    visible: str,
+    accelerator: str,
+    slots: int,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    path = write_suite(more=f"set: {{compute.accelerator: {accelerator}}}")
+    args = ["bench", str(path), "--out", str(tmp_path), "--jobs", "4", "--dry-run"]
+    result = CliRunner().invoke(app, args)
+    assert f", {slots} at once: " in result.stdout
+
+
+def test_earlier_seeds_stay_in_the_leaderboard(
+    write_suite: Callable[..., Path],
+    finish: Callable[..., None],
+    coherence_of: Callable[[Trial], float],
+    tmp_path: Path,
+) -> None:
+    path, suite_dir = write_suite(), SuiteDir(tmp_path / "out")
+    args = ["bench", str(path), "--out", str(suite_dir.path)]
+    for seed in ("0", "1"):
+        for trial in make_trials(load_suite(path, seeds=[int(seed)]), Registry()):
+            finish(suite_dir, trial.key, coherence_of(trial))
+        result = CliRunner().invoke(app, [*args, "--seed", seed])
+        assert result.exit_code == 0, result.output
+        assert "started" not in result.stderr
+    assert suite_dir.seeds() == [1, 0]
+    assert len(suite_dir.results.read_text().splitlines()) == 5
+    listed = CliRunner().invoke(app, [*args, "--seed", "2", "--dry-run"])
+    assert "2 trials: 0 done, 0 failed, 2 open" in listed.stdout
+
+
+def test_dry_run_counts_shared_runs_once(
+    write_suite: Callable[..., Path], finish: Callable[..., None], tmp_path: Path
+) -> None:
+    path = write_suite(("{diffuse.roles: paper, generate.guidance: 0}", "{}"))
+    for trial in make_trials(load_suite(path), Registry()):
+        finish(SuiteDir(tmp_path / "out"), trial.key, 0.8)
+    args = ["bench", str(path), "--out", str(tmp_path / "out"), "--dry-run"]
+    assert "2 trials: 2 done, 0 failed, 0 open" in CliRunner().invoke(app, args).stdout
+
+
+def command(path: Path, out: Path) -> list[str]:
+    mld = [sys.executable, "-c", "from mld.app import main; main()"]
+    return [*mld, "bench", str(path), "--out", str(out), "--jobs", "2"]
+
+
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {**os.environ, "MLD_STORE": str(tmp_path / "store"), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.slow
+def test_killed_suite_resumes(write_suite: Callable[..., Path], tmp_path: Path) -> None:
+    path, out = write_suite(), tmp_path / "out"
+    env = environment(tmp_path)
+    suite = subprocess.Popen(command(path, out), env=env, stderr=subprocess.DEVNULL)
+    while not list(out.glob("trials/*/stages/autoencode.json")):
+        assert suite.poll() is None
+        time.sleep(0.05)
+    suite.send_signal(signal.SIGKILL)
+    suite.wait()
+    done = {path: path.stat().st_mtime_ns for path in out.glob("trials/*/stages/report.json")}
+    again = subprocess.run(command(path, out), env=env, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stderr
+    assert len(list(out.glob("trials/*/stages/report.json"))) == 4
+    assert all(path.stat().st_mtime_ns == modified for path, modified in done.items())
+    assert len((out / "leaderboard.csv").read_text().splitlines()) == 5
+    third = subprocess.run(command(path, out), env=env, capture_output=True, text=True)
+    assert "started" not in third.stderr
+
+
+@pytest.mark.slow
+def test_failed_trials_leave_others_alone(
+    write_suite: Callable[..., Path], base_text: str, tmp_path: Path
+) -> None:
+    rows = [f"{split},{n}.png,word {n}" for split in ("train", "validation", "test") for n in "123"]
+    for n in "123":
+        Image.new("L", (16, 16), int(n)).save(tmp_path / f"{n}.png")
+    manifest = "\n".join(["split,a,b", *rows, ""])
+    (tmp_path / "torn.png").write_bytes((tmp_path / "1.png").read_bytes()[:-40])
+    images = {"good": "1.png", "torn": "torn.png", "unpaired": "4.png"}
+    for name, image in images.items():
+        (tmp_path / f"{name}.csv").write_text(manifest.replace("test,1.png", f"test,{image}"))
+    base = (
+        (
+            "{kind: examples, train: 60, validation: 20, test: 20}",
+            f"{{kind: manifest, path: {tmp_path}/good.csv}}",
+        ),
+        (
+            "a: {kind: text, latent_dim: 4, max_bytes: 32}",
+            "a: {kind: image, latent_dim: 4, size: 16, channels: 1}",
+        ),
+    )
+    methods = [f"{name}: {{data.path: {tmp_path}/{name}.csv}}" for name in [*images, "gone"]]
+    methods = ["nope: {diffuse: {method: nope}}", *methods]
+    path = write_suite(
+        ("[[a, b]]", "[[a, b], [a, d]]"),
+        base=base,
+        methods=f"\n{indent(chr(10).join(methods), '  ')}",
+    )
+    suite = subprocess.run(
+        command(path, tmp_path / "out"), env=environment(tmp_path), capture_output=True, text=True
+    )
+    assert suite.returncode == 8
+    for line in (
+        "done     a+b, good, seed 0",
+        "failed: a+b, nope, seed 0: suite.yaml:6: diffuse.method: no plugin of kind 'nope'",
+        "failed: a+b, torn, seed 0: 1 item of the test split cannot be used: row 'torn.csv:8'",
+        "failed: a+b, unpaired, seed 0: unpaired.csv:8: column 'a': 4.png cannot be read",
+        "failed: a+b, gone, seed 0: gone.csv: cannot be read",
+        "failed: a+d, nope, seed 0 and 4 more: suite.yaml:4: modalities[1][1]: no modality 'd'",
+    ):
+        assert line in suite.stderr.replace(f"{tmp_path}/", "")
+    assert len((tmp_path / "out" / "leaderboard.csv").read_text().splitlines()) == 2

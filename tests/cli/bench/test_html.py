@@ -1,0 +1,72 @@
+"""The leaderboard's page."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+
+from mld.bench.leaderboard import write_leaderboard
+
+COMMAND = "mld bench suite.yaml"
+
+
+class Page(HTMLParser):
+    """A page's tags; one that is closed out of turn is an error."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_page_is_self_contained_and_lists_failures(finish_suite: Callable[..., Any]) -> None:
+    axes = "modalities: all\nmethods: {one: {}, two: {}, three: {}}\nseeds: [0, 1, 2]\n"
+    axes += "published: [{method: MVAE, metric: joint_coherence, value: 0.38, source: recalled}]\n"
+    suite = finish_suite(axes)
+    write_leaderboard(suite.suite_dir, suite.spec, suite.trials, COMMAND)
+    text = (suite.suite_dir.path / "leaderboard.html").read_text()
+    page = Page(text)
+    links = [
+        attributes[name]
+        for _, attributes in page.tags
+        for name in ("src", "href")
+        if name in attributes
+    ]
+    assert links
+    assert all(link.startswith("#") for link in links)
+    targets = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(set(targets)) == len(targets)
+    assert {link.removeprefix("#") for link in links} <= set(targets)
+    assert not re.search(r"url\(|@import|srcset|https?://", text)
+    assert "a+b+c, three, seed 0 and 11 more" in text
+    assert "&lt;b&gt;no&lt;/b&gt; luck" in text
+    assert text.count('<table class="matrix">') == 2
+    assert text.count("<details id=") == 4
+    assert text.count("MVAE") == text.partition('id="set-2"')[0].count("MVAE") + 2
+    markdown = (suite.suite_dir.path / "leaderboard.md").read_text()
+    assert "24 of 36 trials are done, 12 failed." in markdown
+
+
+def test_page_of_a_suite_without_finished_trials(finish_suite: Callable[..., Any]) -> None:
+    suite = finish_suite(metrics={})
+    write_leaderboard(suite.suite_dir, suite.spec, suite.trials, COMMAND)
+    text = (suite.suite_dir.path / "leaderboard.html").read_text()
+    assert "0 of 6 trials are done, 6 failed." in text
+    index = json.loads(suite.suite_dir.index.read_text())
+    assert index[0]["error"].startswith("base.yaml:3")
