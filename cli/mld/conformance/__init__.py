@@ -1,22 +1,30 @@
-"""The conformance kit: is a plugin right? One source, three doors.
+"""The conformance kit: tests whether a plugin fulfils its contract.
 
-The command `mld check KIND`; the functions `check_modality` and `check_dataset`, which return a
-record of each check; and for pytest `conformance` and `dataset_conformance`, which return a test.
+The same checks run in three ways: from the command line with `mld check KIND`; from Python with
+`check_modality` and `check_dataset`, which return a result per check; and under pytest with
+`conformance` and `dataset_conformance`, which return a parametrised test.
 """
 
 from __future__ import annotations
 
-from mld.conformance.check import Check, Record
+from mld.conformance.check import Check, CheckResult
 from mld.conformance.pytest_tests import conformance, dataset_conformance
-from mld.conformance.runner import CHECKS, check_dataset, check_modality, counted
+from mld.conformance.runner import (
+    CHECKS,
+    check_dataset,
+    check_modality,
+    checks_as_markdown,
+    count_statuses,
+)
 
 __all__ = [
     "CHECKS",
     "Check",
-    "Record",
+    "CheckResult",
     "check_dataset",
     "check_modality",
+    "checks_as_markdown",
     "conformance",
-    "counted",
+    "count_statuses",
     "dataset_conformance",
 ]

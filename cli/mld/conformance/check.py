@@ -1,4 +1,4 @@
-"""What is checked: every check by its name, and what came of one."""
+"""A check of the conformance kit, and its result."""
 
 from __future__ import annotations
 
@@ -7,34 +7,33 @@ from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
 Role = Literal["modality", "dataset"]
-Status = Literal["passed", "failed", "skipped", "known failure", "unexpected pass"]
-Function = Callable[[Any], None]
+Status = Literal["passed", "skipped", "failed", "expected failure", "unexpected pass"]
+CheckFunction = Callable[[Any], None]
 
 
 @dataclass(frozen=True)
 class Check:
-    """One promise of a plugin, and the function that sees whether it is kept.
+    """One requirement of the plugin contract, and the function that tests it.
 
     Args:
-        name: as shown, and as a known failure is declared.
-        family: the checks that it stands with.
-        promise: what a plugin that passes keeps, in one line.
-        roles: the plugins that make it.
-        slow: run only where asked for.
-        run: takes the subject; returns where the promise is kept, raises Broken or Skipped else.
+        name: as shown, and as `xfail` names it.
+        description: the requirement in one line.
+        roles: the kinds of plugin that it applies to.
+        slow: run only on request.
+        run: takes the plugin under test; returns if the requirement is met, otherwise raises
+            CheckFailed or CheckSkipped.
     """
 
     name: str
-    family: str
-    promise: str
+    description: str
     roles: tuple[Role, ...]
     slow: bool
-    run: Function
+    run: CheckFunction
 
 
 @dataclass(frozen=True)
-class Record:
-    """What came of one check; `reason` is empty where it passed."""
+class CheckResult:
+    """The outcome of one check; `reason` is empty if it passed."""
 
     check: str
     status: Status
@@ -43,40 +42,39 @@ class Record:
 
     @property
     def failed(self) -> bool:
-        """Whether the kit as a whole fails for it; an unexpected pass counts."""
+        """Whether this result makes the whole kit fail; an unexpected pass does."""
         return self.status in ("failed", "unexpected pass")
 
 
-class Broken(Exception):
-    """A promise that is not kept: what was seen, and what to do."""
+class CheckFailed(Exception):
+    """A requirement is not met; the message says what was seen and what to do."""
 
 
-class Skipped(Exception):
-    """Why a check has nothing to say about a plugin."""
+class CheckSkipped(Exception):
+    """A check does not apply to a plugin; the message says why."""
 
 
-def check(*roles: Role, slow: bool = False) -> Callable[[Function], Check]:
-    """Make a function a check, which its own name and docstring name and tell."""
+def check(*roles: Role, slow: bool = False) -> Callable[[CheckFunction], Check]:
+    """Turn a function into a Check, named and described by the function's name and docstring."""
 
-    def made(function: Function) -> Check:
+    def decorate(function: CheckFunction) -> Check:
         return Check(
             name=function.__name__.replace("_", "-"),
-            family=function.__module__.rpartition(".")[2],
-            promise=(function.__doc__ or "").strip(),
+            description=(function.__doc__ or "").strip(),
             roles=roles,
             slow=slow,
             run=function,
         )
 
-    return made
+    return decorate
 
 
-def demand(kept: bool, otherwise: str) -> None:
-    """Broken, with what was seen and what to do, unless kept."""
-    if not kept:
-        raise Broken(otherwise)
+def require(condition: bool, message: str) -> None:
+    """Raise CheckFailed with the message unless the condition holds."""
+    if not condition:
+        raise CheckFailed(message)
 
 
 def skip(reason: str) -> NoReturn:
-    """Leave a check out."""
-    raise Skipped(reason)
+    """Raise CheckSkipped."""
+    raise CheckSkipped(reason)

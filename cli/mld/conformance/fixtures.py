@@ -1,4 +1,4 @@
-"""What is checked: a plugin's class and config, and what several checks need of it, made once."""
+"""The plugin under test, and the values that several of its checks need, computed once."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Int64, Shaped
+from jaxtyping import Float, Int64, Shaped
 from pydantic import BaseModel, JsonValue
 from torch import Tensor, nn
 
-from mld.conformance.check import Skipped, demand, skip
+from mld.conformance.check import CheckSkipped, require, skip
 from mld.evaluation.evaluator import ClassificationObjective
 from mld.pipeline.autoencode import ReconstructionObjective
 from mld.runtime.compute import Compute
@@ -24,276 +24,301 @@ from mld.storage.run_dir import RunDir
 from mld.storage.weight_store import WeightStore
 from mld.training.job import Objective, TrainConfig, TrainJob
 from mld.training.train import train
-from mld_core import Autoencoder, Classifier, Dataset, Modality, Split, SplitName
+from mld_core import (
+    Autoencoder,
+    Classifier,
+    Dataset,
+    DatasetConfig,
+    Modality,
+    ModalityConfig,
+    Split,
+    SplitName,
+)
 
-CLASSES = 10
-ROWS: dict[SplitName, int] = {"train": 400, "validation": 200, "test": 200}
-"""Examples of each split, all labels alike often and in turn."""
+NUM_CLASSES = 10
+SPLIT_SIZES: dict[SplitName, int] = {"train": 400, "validation": 200, "test": 200}
+"""Examples of each split; labels are cyclic, so that all are equally frequent."""
 
-FEW = 20
-"""Items of a check that needs no more: two of each label."""
+NUM_SAMPLE_ITEMS = 20
+"""Items in `sample_items`: two of each label."""
 
 COMPUTE = Compute("cpu", 1, "32-true", 1)
-"""One thread, so that the same plugin gives the same verdict wherever there is one processor."""
+"""One thread, so that a check's verdict does not depend on the number of cores."""
 
 SEED = 0
-Made = TypeVar("Made")
+Value = TypeVar("Value")
 Network = TypeVar("Network", bound=nn.Module)
 
 
-class Step(Generic[Made]):
-    """A property that several checks need, made when first asked for.
+class cached_fixture(Generic[Value]):
+    """A cached property of a plugin under test.
 
-    Where making it fails, the check that asked first fails, and the later ones are skipped.
+    If computing it raises, the check that requested it first fails and later ones are skipped.
     """
 
-    def __init__(self, make: Callable[[Any], Made]) -> None:
-        self._make = make
-        self.__doc__ = make.__doc__
+    def __init__(self, compute: Callable[[Any], Value]) -> None:
+        self._compute = compute
+        self.__doc__ = compute.__doc__
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
 
-    def __get__(self, subject: Any, owner: type | None = None) -> Made:
-        made = subject.made
-        if self._name in made:
-            return made[self._name]
-        if self._name in subject.failed:
-            told = self._name.replace("_", " ")
-            raise Skipped(f"needs {told}, and making that failed in an earlier check")
+    def __get__(self, plugin: Any, owner: type | None = None) -> Value:
+        if self._name not in plugin.cache:
+            if self._name in plugin.failed_fixtures:
+                raise CheckSkipped(f"needs {self._name!r}, which failed in an earlier check")
+            plugin.cache[self._name] = self._compute_seeded(plugin)
+        value: Value = plugin.cache[self._name]
+        return value
+
+    def _compute_seeded(self, plugin: Any) -> Value:
         try:
             with torch.enable_grad(), torch.random.fork_rng([]):
                 torch.manual_seed(derive(SEED, "step", self._name))
-                made[self._name] = self._make(subject)
+                return self._compute(plugin)
         except Exception:
-            subject.failed.add(self._name)
+            plugin.failed_fixtures.add(self._name)
             raise
-        return made[self._name]
 
 
-class Subject:
-    """A plugin's class with one config.
-
-    `folder` is empty, and a new one for every check.
-    """
+class PluginUnderTest:
+    """A plugin's class with one config; `folder` is a new empty folder for every check."""
 
     folder: Path
 
     def __init__(self, plugin_class: Any, config: BaseModel) -> None:
         self.plugin_class = plugin_class
         self.config = config
-        self.made: dict[str, Any] = {}
-        self.failed: set[str] = set()
+        self.cache: dict[str, Any] = {}
+        self.failed_fixtures: set[str] = set()
 
 
-class ModalitySubject(Subject):
-    """A modality, its examples as items, and its networks, fresh and trained.
+class ModalityUnderTest(PluginUnderTest):
+    """A modality, its examples as items, and its networks, untrained and trained.
 
     Args:
-        provides: the class.
+        plugin_class: the modality's class.
         config: an instance of its Config.
-        partner: what the joint model pairs it with; itself if not given.
+        partner: the modality that the joint model pairs it with; by default itself.
     """
 
     plugin_class: type[Modality]
+    config: ModalityConfig
 
     def __init__(
-        self, plugin_class: type[Modality], config: Any, partner: ModalitySubject | None = None
+        self,
+        plugin_class: type[Modality],
+        config: ModalityConfig,
+        partner: ModalityUnderTest | None = None,
     ) -> None:
         super().__init__(plugin_class, config)
         self.partner = partner or self
 
-    def again(self) -> Modality:
-        """A fitted modality made anew from what a run would have written down."""
+    def rebuild(self) -> Modality:
+        """A fitted modality made from its config and facts as a run directory stores them."""
         config = self.plugin_class.Config.model_validate(json.loads(self.config.model_dump_json()))
         try:
             facts = json.dumps(self.facts)
         except (TypeError, ValueError):
-            skip("needs facts that are JSON: see fit-gives-json")
+            skip("needs facts that are JSON: see fit-returns-json")
         return self.plugin_class(config, json.loads(facts))
 
-    @Step
+    @cached_fixture
     def raw(self) -> dict[SplitName, list[Any]]:
-        """Examples of every split."""
+        """Raw examples of every split."""
         unfitted = self.plugin_class(self.config)
-        made = {}
-        for split in ROWS:
-            made[split] = list(unfitted.examples(_turns(split), split, rng(split)))
-            demand(
-                len(made[split]) == ROWS[split],
-                f"examples gave {len(made[split])} data for {ROWS[split]} labels of the {split} "
-                "split: return one for each",
+        raw: dict[SplitName, list[Any]] = {}
+        for split, size in SPLIT_SIZES.items():
+            raw[split] = list(unfitted.examples(_cyclic_labels(split), split, rng(split)))
+            require(
+                len(raw[split]) == size,
+                f"examples gave {len(raw[split])} data for {size} labels of the {split} split: "
+                "return one for each label",
             )
-        return made
+        return raw
 
-    @Step
+    @cached_fixture
     def facts(self) -> dict[str, JsonValue]:
         """What fit learns from the training examples."""
         return self.plugin_class.fit(self.config, list(self.raw["train"]))
 
-    @Step
+    @cached_fixture
     def modality(self) -> Modality:
-        """The modality, fitted."""
-        return self.again()
+        """The fitted modality."""
+        return self.rebuild()
 
-    @Step
+    @cached_fixture
     def items(self) -> dict[SplitName, Shaped[Tensor, " row *item"]]:
         """The examples as items."""
-        return {split: self._stacked(split) for split in ROWS}
+        return {split: self._preprocess(split) for split in SPLIT_SIZES}
 
-    def _stacked(self, split: SplitName) -> Tensor:
+    def _preprocess(self, split: SplitName) -> Tensor:
         items: list[Tensor] = []
         for raw in self.raw[split]:
-            x = self.modality.preprocess(raw)
-            demand(
+            x: Any = self.modality.preprocess(raw)
+            require(
                 isinstance(x, Tensor),
-                f"preprocess gave a {type(x).__name__}: it must give a torch.Tensor",
+                f"preprocess gave a {type(x).__name__}: return a torch.Tensor",
             )
             first = items[0] if items else x
-            demand(
+            require(
                 x.shape == first.shape and x.dtype == first.dtype,
-                f"preprocess gave {form(x)} for one example and {form(first)} for another: the "
-                "form may depend on config and facts alone",
+                f"preprocess gave {describe(x)} for one example and {describe(first)} for "
+                "another: shape and dtype may depend on config and facts only",
             )
             items.append(x)
         return torch.stack(items)
 
     @property
-    def few(self) -> Shaped[Tensor, " row *item"]:
+    def sample_items(self) -> Shaped[Tensor, " row *item"]:
         """Held-out items, two of each label."""
-        return self.items["test"][:FEW]
+        return self.items["test"][:NUM_SAMPLE_ITEMS]
 
     def labels(self, split: SplitName) -> Int64[Tensor, " row"]:
         """The label of each item."""
-        return torch.tensor(_turns(split))
+        return torch.tensor(_cyclic_labels(split))
 
-    def autoencoder(self, *parts: str | int) -> Autoencoder:
-        """A fresh autoencoder in eval mode; other parts, other weights."""
-        return seeded(self.modality.autoencoder, *parts).eval()
+    def autoencoder(self, *seed_parts: str | int) -> Autoencoder:
+        """An untrained autoencoder in eval mode; its weights depend on the seed parts."""
+        return seeded_init(self.modality.autoencoder, *seed_parts).eval()
 
-    def classifier(self, *parts: str | int) -> Classifier:
-        """A fresh classifier in eval mode."""
-        return seeded(lambda: self.modality.classifier(CLASSES), *parts).eval()
+    def classifier(self, *seed_parts: str | int) -> Classifier:
+        """An untrained classifier in eval mode; its weights depend on the seed parts."""
+        return seeded_init(lambda: self.modality.classifier(NUM_CLASSES), *seed_parts).eval()
 
-    def learn(self, x: Shaped[Tensor, " row *item"], steps: int, *parts: str) -> Autoencoder:
-        """An autoencoder after some steps; one without parameters as it is."""
-        autoencoder = self.autoencoder(*parts)
-        if not any(p.requires_grad for p in autoencoder.parameters()):
+    def train_autoencoder(
+        self, x: Shaped[Tensor, " row *item"], steps: int, *seed_parts: str
+    ) -> Autoencoder:
+        """An autoencoder after some steps on the items; untrained if it has no parameters."""
+        autoencoder = self.autoencoder(*seed_parts)
+        if not is_trainable(autoencoder):
             return autoencoder
         objective = ReconstructionObjective(self.plugin_class.kind, self.modality, autoencoder)
-        learn(objective, {"x": x}, steps)
+        train_in_place(objective, {"x": x}, steps)
         return autoencoder.eval()
 
-    @Step
+    @cached_fixture
     def trained_autoencoder(self) -> Autoencoder:
         """An autoencoder after 200 steps."""
-        return self.learn(self.items["train"], 200)
+        return self.train_autoencoder(self.items["train"], 200)
 
-    @Step
+    @cached_fixture
     def generated(self) -> Shaped[Tensor, " row *item"]:
-        """What the trained autoencoder decodes from latents that no item has."""
+        """Items that the trained autoencoder decodes from Gaussian latents."""
         with torch.no_grad():
             z = self.trained_autoencoder.encode(self.items["train"])
-            z = z.mean(0) + z.std(0) * torch.randn(FEW, z.shape[1])
+            z = z.mean(0) + z.std(0) * torch.randn(NUM_SAMPLE_ITEMS, z.shape[1])
             return self.trained_autoencoder.decode(z)
 
-    @Step
+    @cached_fixture
     def trained_classifier(self) -> Classifier:
         """A classifier after 300 steps."""
         classifier = self.classifier()
         objective = ClassificationObjective(self.plugin_class.kind, self.modality, classifier)
-        learn(objective, {"x": self.items["train"], "label": self.labels("train")}, 300)
+        rows = {"x": self.items["train"], "label": self.labels("train")}
+        train_in_place(objective, rows, 300)
         return classifier.eval()
 
-    @Step
-    def logits(self) -> Tensor:
-        """The trained classifier's answers to the held-out items."""
+    @cached_fixture
+    def logits(self) -> Float[Tensor, "row classes"]:
+        """The trained classifier's logits of the held-out items."""
         with torch.no_grad():
-            return self.trained_classifier(self.items["test"]).float()
+            logits: Tensor = self.trained_classifier(self.items["test"])
+        return logits.float()
 
 
-class DatasetSubject(Subject):
-    """A dataset and the modalities that it serves.
+class DatasetUnderTest(PluginUnderTest):
+    """A dataset and the modalities of its columns.
 
     Args:
-        provides: the class.
+        plugin_class: the dataset's class.
         config: an instance of its Config.
-        modalities: by column, not fitted.
-        knows: whether a kind of modality is installed.
+        modalities: column to modality, not fitted.
+        is_modality: whether a modality of a kind is installed.
     """
 
     plugin_class: type[Dataset]
-    seed = SEED
+    config: DatasetConfig
 
     def __init__(
         self,
         plugin_class: type[Dataset],
-        config: Any,
+        config: DatasetConfig,
         modalities: Mapping[str, Modality],
-        knows: Callable[[str], bool],
+        is_modality: Callable[[str], bool],
     ) -> None:
         super().__init__(plugin_class, config)
         self.modalities = dict(modalities)
-        self.knows = knows
+        self.is_modality = is_modality
 
     def build(self, seed: int = SEED) -> Dataset:
         """A new instance."""
         return self.plugin_class(self.config, self.modalities, seed)
 
-    @Step
+    @cached_fixture
     def dataset(self) -> Dataset:
         """The dataset."""
         return self.build()
 
-    @Step
+    @cached_fixture
     def splits(self) -> dict[SplitName, Split]:
-        """What it serves."""
-        return {name: self.dataset.split(name) for name in ROWS}
+        """Every split of the dataset."""
+        return {name: self.dataset.split(name) for name in SPLIT_SIZES}
 
-    @Step
+    @cached_fixture
     def fitted(self) -> dict[str, Modality]:
         """The modalities, fitted on the train split."""
-        return {name: self._fitted(name, modality) for name, modality in self.modalities.items()}
+        return {name: self._fit(name, modality) for name, modality in self.modalities.items()}
 
-    def _fitted(self, name: str, modality: Modality) -> Modality:
-        recorded = (raw for raw in self.splits["train"].items[name] if raw is not None)
-        return type(modality)(modality.config, type(modality).fit(modality.config, recorded))
+    def _fit(self, name: str, modality: Modality) -> Modality:
+        present = (raw for raw in self.splits["train"].items[name] if raw is not None)
+        return type(modality)(modality.config, type(modality).fit(modality.config, present))
 
     def item(self, split: Split, column: str, row: int) -> Tensor | None:
-        """The item of a cell; None where it is missing."""
+        """The item in a cell; None if it is missing."""
         raw = split.items[column][row]
         return None if raw is None else self.fitted[column].preprocess(raw)
 
 
-def learn(
-    objective: Objective, rows: dict[str, Tensor], steps: int, ema: float | None = None
+def train_in_place(
+    objective: Objective, rows: dict[str, Tensor], steps: int, ema_decay: float | None = None
 ) -> None:
-    """Train an objective in place, in the loop that every run uses."""
-    config = TrainConfig(steps, 64, 1e-3, ema)
-    no_rows = {name: tensor[:0] for name, tensor in rows.items()}
-    job = TrainJob("check", objective, rows, no_rows, config, {})
+    """Train an objective with the pipeline's training loop; the averaged weights if there are."""
+    config = TrainConfig(steps, 64, 1e-3, ema_decay)
+    no_validation = {name: x[:0] for name, x in rows.items()}
+    job = TrainJob("check", objective, rows, no_validation, config, {})
     with TemporaryDirectory() as folder:
-        store = WeightStore(Path(folder))
-        trained = train(job, RunContext(RunDir(Path(folder)), store, COMPUTE, SEED))
+        context = RunContext(RunDir(Path(folder)), WeightStore(Path(folder)), COMPUTE, SEED)
+        trained = train(job, context)
     objective.load_state_dict(dict(trained.ema or trained.weights))
 
 
-def seeded(make: Callable[[], Network], *parts: str | int) -> Network:
-    """A network whose initial weights derive from the parts alone."""
+def seeded_init(make: Callable[[], Network], *seed_parts: str | int) -> Network:
+    """A network whose initial weights depend on the seed parts only."""
     with torch.random.fork_rng([]):
-        torch.manual_seed(derive(SEED, "initialise", *parts))
+        torch.manual_seed(derive(SEED, "initialise", *seed_parts))
         return make()
 
 
-def rng(*parts: str | int) -> np.random.Generator:
-    """A numpy generator for one use."""
-    return np.random.default_rng(derive(SEED, "examples", *parts))
+def rng(*seed_parts: str | int) -> np.random.Generator:
+    """A numpy generator seeded by the seed parts."""
+    return np.random.default_rng(derive(SEED, "examples", *seed_parts))
 
 
-def form(x: Tensor) -> str:
-    """Shape and dtype in words."""
+def is_trainable(network: nn.Module) -> bool:
+    """Whether a network has trainable parameters."""
+    return any(p.requires_grad for p in network.parameters())
+
+
+def is_finite(x: Tensor) -> bool:
+    """Whether a tensor holds neither NaN nor infinity; integers never do."""
+    return bool(x.isfinite().all())
+
+
+def describe(x: Tensor) -> str:
+    """Dtype and shape of a tensor, for messages."""
     return f"{x.dtype} of shape {tuple(x.shape)}"
 
 
-def _turns(split: SplitName) -> list[int]:
-    return [row % CLASSES for row in range(ROWS[split])]
+def _cyclic_labels(split: SplitName) -> list[int]:
+    return [row % NUM_CLASSES for row in range(SPLIT_SIZES[split])]

@@ -1,4 +1,4 @@
-"""The checks as tests: one for each, for pytest to collect."""
+"""The checks as pytest tests, one for each."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from functools import cache
 from typing import Any
 
 from mld.conformance.check import Role
-from mld.conformance.fixtures import Subject
-from mld.conformance.runner import CHECKS, Kit, dataset_subject, modality_subject
+from mld.conformance.fixtures import PluginUnderTest
+from mld.conformance.runner import CHECKS, CheckRunner, dataset_under_test, modality_under_test
 from mld_core import Dataset, Modality
 
 
@@ -16,55 +16,55 @@ def conformance(
     plugin: str | type[Modality],
     *,
     with_: str | type[Modality] | None = None,
-    known_failures: Mapping[str, str] | None = None,
+    xfail: Mapping[str, str] | None = None,
     **config: Any,
 ) -> Callable[..., None]:
-    """A test of every check of a modality; the slow ones bear the mark `slow`.
+    """A test that runs every check of a modality; slow checks carry the mark `slow`.
 
         test_conformance = conformance("spectrum", latent_dim=8)
 
     Args:
-        plugin: its class, or its kind.
-        with_: what the joint model pairs it with; itself if not given.
-        known_failures: check to reason; expected to fail, and a pass is a failure.
+        plugin: the modality's class or kind.
+        with_: the modality that the joint model pairs it with; by default itself.
+        xfail: check to reason, for checks that are expected to fail; an unexpected pass fails.
         config: fields of its Config.
     """
-    return _test("modality", lambda: modality_subject(plugin, config, with_), known_failures)
+    return _make_test("modality", lambda: modality_under_test(plugin, config, with_), xfail)
 
 
 def dataset_conformance(
     plugin: str | type[Dataset],
     *,
     modalities: Mapping[str, str | type[Modality] | Modality] | None = None,
-    known_failures: Mapping[str, str] | None = None,
+    xfail: Mapping[str, str] | None = None,
     **config: Any,
 ) -> Callable[..., None]:
-    """The same of a dataset; `modalities` as for `check_dataset`."""
-    return _test("dataset", lambda: dataset_subject(plugin, config, modalities), known_failures)
+    """A test that runs every check of a dataset; `modalities` is as in `check_dataset`."""
+    return _make_test("dataset", lambda: dataset_under_test(plugin, config, modalities), xfail)
 
 
-def _test(
-    role: Role, subject: Callable[[], Subject], known_failures: Mapping[str, str] | None
+def _make_test(
+    role: Role, make_plugin: Callable[[], PluginUnderTest], xfail: Mapping[str, str] | None
 ) -> Callable[..., None]:
     import pytest
 
     @cache
-    def kit() -> Kit:
-        return Kit(subject(), known_failures)
+    def runner() -> CheckRunner:
+        return CheckRunner(make_plugin(), xfail)
 
-    names = [
+    params = [
         pytest.param(name, id=name, marks=[pytest.mark.slow] if check.slow else [])
         for name, check in CHECKS[role].items()
     ]
 
-    @pytest.mark.parametrize("check", names)
+    @pytest.mark.parametrize("check", params)
     def test(check: str) -> None:
-        record = kit().run(check)
-        if record.failed:
-            pytest.fail(record.reason, pytrace=False)
-        if record.status == "skipped":
-            pytest.skip(record.reason)
-        if record.status == "known failure":
-            pytest.xfail(record.reason)
+        result = runner().run(check)
+        if result.failed:
+            pytest.fail(result.reason, pytrace=False)
+        if result.status == "skipped":
+            pytest.skip(result.reason)
+        if result.status == "expected failure":
+            pytest.xfail(result.reason)
 
     return test

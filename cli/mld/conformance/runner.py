@@ -1,4 +1,4 @@
-"""Running the checks over one plugin."""
+"""Runs the checks on one plugin."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any, get_args
 
 import torch
 from pydantic import BaseModel, ValidationError
 
-from mld.config.validation_errors import did_you_mean, format_validation_errors
-from mld.conformance.check import Broken, Check, Record, Role, Skipped
+from mld.config.validation_errors import format_validation_errors
+from mld.conformance.check import Check, CheckFailed, CheckResult, CheckSkipped, Role, Status
 from mld.conformance.checks import (
     augmentation,
     autoencoder,
@@ -30,11 +30,17 @@ from mld.conformance.checks import (
     networks,
     side_effects,
 )
-from mld.conformance.fixtures import COMPUTE, DatasetSubject, ModalitySubject, Subject
+from mld.conformance.fixtures import (
+    COMPUTE,
+    SEED,
+    DatasetUnderTest,
+    ModalityUnderTest,
+    PluginUnderTest,
+)
 from mld.runtime.compute import torch_threads
-from mld_core import Dataset, Modality, Registry, SpecError
+from mld_core import Dataset, Modality, Registry, SpecError, describe_exception, did_you_mean
 
-FAMILIES = (
+CHECK_MODULES = (
     config,
     items,
     examples,
@@ -48,76 +54,78 @@ FAMILIES = (
     side_effects,
     integration,
 )
-ROLES: tuple[Role, ...] = ("modality", "dataset")
 CHECKS: dict[Role, dict[str, Check]] = {
     role: {
-        found.name: found
-        for family in FAMILIES
-        for found in vars(family).values()
-        if isinstance(found, Check) and role in found.roles
+        check.name: check
+        for module in CHECK_MODULES
+        for check in vars(module).values()
+        if isinstance(check, Check) and role in check.roles
     }
-    for role in ROLES
+    for role in get_args(Role)
 }
 """Every check of a role by name, in the order in which they run."""
 
-LATENT_DIM = 16
-"""What is put for a latent_dim without a default."""
+DEFAULT_LATENT_DIM = 16
+"""The latent_dim of a Config that requires one and is not given it."""
 
-LONGEST_REASON = 400
-Plugin = TypeVar("Plugin", type[Modality], type[Dataset])
+MAX_REASON_LENGTH = 400
 PluginSettings = Mapping[str, Any] | BaseModel | None
-Tell = Callable[[Record], None]
+OnResult = Callable[[CheckResult], None]
 
 
-class Kit:
-    """The checks of one plugin, to be run in any order or number.
+class CheckRunner:
+    """Runs any of the checks of one plugin, in any order.
 
     Args:
-        subject: what is checked.
-        known_failures: check to reason: fails as expected; a pass is unexpected, and fails.
+        plugin: the plugin under test.
+        xfail: check to reason, for checks that are expected to fail; an unexpected pass fails.
     """
 
-    def __init__(self, subject: Subject, known_failures: Mapping[str, str] | None = None) -> None:
-        self.subject = subject
-        self.checks = CHECKS[_role(subject)]
-        self.known = dict(known_failures or {})
-        for name in self.known:
+    def __init__(self, plugin: PluginUnderTest, xfail: Mapping[str, str] | None = None) -> None:
+        self.plugin = plugin
+        self.checks = CHECKS["dataset" if isinstance(plugin, DatasetUnderTest) else "modality"]
+        self.xfail = dict(xfail or {})
+        for name in self.xfail:
             if name not in self.checks:
                 raise SpecError(f"there is no check {name!r}{did_you_mean(name, self.checks)}")
 
-    def run(self, name: str) -> Record:
-        """One check."""
-        check = self.checks[name]
-        began = time.perf_counter()
-        status, reason = self._outcome(check)
-        if name in self.known and status != "skipped":
-            status, reason = _expected(status, reason, self.known[name])
-        return Record(name, status, round(time.perf_counter() - began, 3), reason)
+    def run(self, name: str) -> CheckResult:
+        """Run one check."""
+        start = time.perf_counter()
+        status, reason = self._outcome(self.checks[name])
+        if name in self.xfail and status != "skipped":
+            expected = self.xfail[name]
+            if status == "failed":
+                status, reason = "expected failure", f"{expected} ({reason})"
+            else:
+                status = "unexpected pass"
+                reason = f"expected to fail ({expected}), but it passes: remove the xfail entry"
+        return CheckResult(name, status, round(time.perf_counter() - start, 3), reason)
 
-    def run_all(self, slow: bool = False, tell: Tell | None = None) -> list[Record]:
-        """Every check in order, the slow ones where asked for; each record is told at once."""
-        records = []
+    def run_all(self, slow: bool = False, on_result: OnResult | None = None) -> list[CheckResult]:
+        """Run every check in order; the slow ones only if `slow`."""
+        results = []
         for check in self.checks.values():
             if check.slow and not slow:
-                records.append(Record(check.name, "skipped", 0.0, "slow: not asked for"))
+                results.append(CheckResult(check.name, "skipped", 0.0, "slow: not requested"))
             else:
-                records.append(self.run(check.name))
-            if tell:
-                tell(records[-1])
-        return records
+                results.append(self.run(check.name))
+            if on_result:
+                on_result(results[-1])
+        return results
 
-    def _outcome(self, check: Check) -> tuple[Any, str]:
+    def _outcome(self, check: Check) -> tuple[Status, str]:
         with TemporaryDirectory() as folder, torch_threads(COMPUTE), torch.random.fork_rng([]):
             torch.manual_seed(0)
-            self.subject.folder = Path(folder)
+            self.plugin.folder = Path(folder)
             try:
-                check.run(self.subject)
-            except Broken as broken:
-                return "failed", str(broken)
-            except Skipped as skipped:
-                return "skipped", str(skipped)
+                check.run(self.plugin)
+            except CheckFailed as error:
+                return "failed", str(error)
+            except CheckSkipped as error:
+                return "skipped", str(error)
             except (Exception, SystemExit) as error:
-                return "failed", _told(error, self.subject.plugin_class)
+                return "failed", _describe_crash(error, self.plugin.plugin_class)
         return "passed", ""
 
 
@@ -126,166 +134,179 @@ def check_modality(
     config: PluginSettings = None,
     slow: bool = False,
     with_: str | type[Modality] | None = None,
-    known_failures: Mapping[str, str] | None = None,
+    xfail: Mapping[str, str] | None = None,
     registry: Registry | None = None,
-    tell: Tell | None = None,
-) -> list[Record]:
-    """What came of every check of a modality, given as a class or by its kind.
-
-    SpecError if the kind is not installed, or the config does not fit.
+    on_result: OnResult | None = None,
+) -> list[CheckResult]:
+    """Run every check of a modality, given as a class or by its kind.
 
     Args:
-        config: an instance of its Config, or its fields; what is left out has its default, and
-            latent_dim without a default is 16.
+        config: an instance of its Config, or fields of it; `latent_dim` is 16 by default.
         slow: also run the slow checks.
-        with_: what the joint model pairs it with; itself if not given.
-        known_failures: check to reason.
-        registry: where kinds are looked up; all that is installed if not given.
-        tell: called with each record as it comes.
+        with_: the modality that the joint model pairs it with; by default itself.
+        xfail: check to reason, for checks that are expected to fail; an unexpected pass fails.
+        registry: where kinds are looked up; by default all that are installed.
+        on_result: called with each result as soon as it is available.
     """
-    subject = modality_subject(plugin, config, with_, registry)
-    return Kit(subject, known_failures).run_all(slow, tell)
+    runner = CheckRunner(modality_under_test(plugin, config, with_, registry), xfail)
+    return runner.run_all(slow, on_result)
 
 
 def check_dataset(
     plugin: str | type[Dataset],
     config: PluginSettings = None,
     modalities: Mapping[str, str | type[Modality] | Modality] | None = None,
-    known_failures: Mapping[str, str] | None = None,
+    xfail: Mapping[str, str] | None = None,
     registry: Registry | None = None,
-    tell: Tell | None = None,
-) -> list[Record]:
-    """What came of every check of a dataset, given as a class or by its kind.
+    on_result: OnResult | None = None,
+) -> list[CheckResult]:
+    """Run every check of a dataset, given as a class or by its kind.
 
     Args:
-        config: an instance of its Config, or its fields; a column's name instead of a field has
-            the fields of that column's modality.
-        modalities: column to modality, for a dataset that serves whatever a spec names; otherwise
-            all its columns are looked at.
-        known_failures: check to reason.
-        registry: where kinds are looked up; all that is installed if not given.
-        tell: called with each record as it comes.
+        config: an instance of its Config, or fields of it. A mapping under a column's name is the
+            config of that column's modality.
+        modalities: column to modality, for a dataset that serves the columns that a spec names;
+            by default all columns whose modality is installed.
+        xfail: check to reason, for checks that are expected to fail; an unexpected pass fails.
+        registry: where kinds are looked up; by default all that are installed.
+        on_result: called with each result as soon as it is available.
     """
-    subject = dataset_subject(plugin, config, modalities, registry)
-    return Kit(subject, known_failures).run_all(tell=tell)
+    runner = CheckRunner(dataset_under_test(plugin, config, modalities, registry), xfail)
+    return runner.run_all(on_result=on_result)
 
 
-def modality_subject(
+def modality_under_test(
     plugin: str | type[Modality],
     config: PluginSettings = None,
     with_: str | type[Modality] | None = None,
     registry: Registry | None = None,
-) -> ModalitySubject:
-    """A modality ready to be checked."""
+) -> ModalityUnderTest:
+    """A modality with a validated config. SpecError if the kind or the config is invalid."""
     registry = registry or Registry()
     plugin_class = registry.modality(plugin) if isinstance(plugin, str) else plugin
-    partner = None if with_ is None else modality_subject(with_, registry=registry)
-    return ModalitySubject(plugin_class, _configured(plugin_class, config), partner)
+    partner = None if with_ is None else modality_under_test(with_, registry=registry)
+    return ModalityUnderTest(plugin_class, _build_config(plugin_class, config), partner)
 
 
-def dataset_subject(
+def dataset_under_test(
     plugin: str | type[Dataset],
     config: PluginSettings = None,
     modalities: Mapping[str, str | type[Modality] | Modality] | None = None,
     registry: Registry | None = None,
-) -> DatasetSubject:
-    """A dataset ready to be checked."""
+) -> DatasetUnderTest:
+    """A dataset with validated configs. SpecError if a kind, column or config is invalid."""
     registry = registry or Registry()
     plugin_class = registry.dataset(plugin) if isinstance(plugin, str) else plugin
-    config, of_columns = _sorted(plugin_class, config)
-    made = _configured(plugin_class, config)
-    given: Mapping[str, Any] = modalities or {}
-    if not given:
-        known = dict(plugin_class(made, {}, DatasetSubject.seed).columns)
-        given = {name: kind for name, kind in known.items() if _knows(registry, kind)}
-        if not known:
-            raise SpecError(
-                f"dataset {plugin_class.kind!r} serves the columns that a spec names: say which, "
-                "as --with NAME=KIND, or modalities={'NAME': 'KIND'}"
-            )
-    for name in of_columns.keys() - given.keys():
-        known = f"(columns: {', '.join(given)}){did_you_mean(name, given)}"
+    dataset_config, column_configs = _split_column_configs(plugin_class, config)
+    built_config = _build_config(plugin_class, dataset_config)
+    kinds = modalities or _installed_columns(plugin_class, built_config, registry)
+    for name in column_configs.keys() - kinds.keys():
         raise SpecError(
-            f"{name!r} is no field of dataset {plugin_class.kind!r} and no column {known}"
+            f"{name!r} is neither a field nor a column of dataset {plugin_class.kind!r} "
+            f"(columns: {', '.join(kinds)}){did_you_mean(name, kinds)}"
         )
     built = {
-        name: told
-        if isinstance(told, Modality)
-        else _unfitted(registry, told, of_columns.get(name))
-        for name, told in given.items()
+        name: kind
+        if isinstance(kind, Modality)
+        else _unfitted(registry, kind, column_configs.get(name))
+        for name, kind in kinds.items()
     }
-    kinds = {modality.kind for modality in built.values()}
-    return DatasetSubject(
-        plugin_class, made, built, lambda kind: kind in kinds or _knows(registry, kind)
+    built_kinds = {modality.kind for modality in built.values()}
+    return DatasetUnderTest(
+        plugin_class,
+        built_config,
+        built,
+        lambda kind: kind in built_kinds or _is_modality(registry, kind),
     )
 
 
-def counted(records: Iterable[Record]) -> dict[str, int]:
-    """How many checks were run, and how many ended in which way."""
-    by = Counter(record.status for record in records)
-    statuses = ("passed", "skipped", "failed", "known failure", "unexpected pass")
-    return {"run": by.total() - by["skipped"], **{status: by[status] for status in statuses}}
+def count_statuses(results: Iterable[CheckResult]) -> dict[str, int]:
+    """How many checks ran, and how many have each status."""
+    counts = Counter(result.status for result in results)
+    run = counts.total() - counts["skipped"]
+    return {"run": run, **{status: counts[status] for status in get_args(Status)}}
 
 
-def _sorted(
+def checks_as_markdown() -> str:
+    """Every check with its roles and description, as an aligned Markdown table."""
+    checks = {check.name: check for role in CHECKS.values() for check in role.values()}
+    rows = [
+        (f"`{check.name}`", " and ".join(check.roles), check.description)
+        for check in checks.values()
+    ]
+    name_width = max(len(name) for name, _, _ in rows)
+    role_width = max(len(roles) for _, roles, _ in rows)
+    lines = [f"| {'check':{name_width}} | {'of a':{role_width}} | requirement |", "|---|---|---|"]
+    for name, roles, description in rows:
+        lines.append(f"| {name:{name_width}} | {roles:{role_width}} | {description} |")
+    return "\n".join(lines)
+
+
+def _split_column_configs(
     plugin_class: type[Dataset], config: PluginSettings
-) -> tuple[PluginSettings, dict[str, PluginSettings]]:
-    """What is meant for the dataset itself, and what for the modality of each column."""
+) -> tuple[PluginSettings, dict[str, Mapping[str, Any]]]:
+    """The dataset's own config, and the config of each column's modality."""
     if config is None or isinstance(config, BaseModel):
         return config, {}
-    of_columns = {
-        name: told
-        for name, told in config.items()
-        if isinstance(told, Mapping) and name not in plugin_class.Config.model_fields
+    fields = plugin_class.Config.model_fields
+    columns = {
+        name: value
+        for name, value in config.items()
+        if isinstance(value, Mapping) and name not in fields
     }
-    return {name: told for name, told in config.items() if name not in of_columns}, of_columns
+    return {name: value for name, value in config.items() if name not in columns}, columns
 
 
-def _unfitted(registry: Registry, told: str | type[Modality], config: PluginSettings) -> Modality:
-    plugin_class = registry.modality(told) if isinstance(told, str) else told
-    return plugin_class(_configured(plugin_class, config))
+def _installed_columns(
+    plugin_class: type[Dataset], config: Any, registry: Registry
+) -> dict[str, str]:
+    """The dataset's columns whose modality is installed, with its kind."""
+    columns = dict(plugin_class(config, {}, SEED).columns)
+    if not columns:
+        raise SpecError(
+            f"dataset {plugin_class.kind!r} serves the columns that a spec names: name them with "
+            "--with NAME=KIND, or modalities={'NAME': 'KIND'}"
+        )
+    return {name: kind for name, kind in columns.items() if _is_modality(registry, kind)}
 
 
-def _knows(registry: Registry, kind: str) -> bool:
+def _unfitted(registry: Registry, modality: str | type[Modality], config: PluginSettings) -> Modality:
+    plugin_class = registry.modality(modality) if isinstance(modality, str) else modality
+    return plugin_class(_build_config(plugin_class, config))
+
+
+def _is_modality(registry: Registry, kind: str) -> bool:
     return kind in registry.kinds and registry.entry(kind).role == "modality"
 
 
-def _configured(plugin_class: type[Modality] | type[Dataset], config: PluginSettings) -> Any:
-    """An instance of the class's Config. SpecError says what does not fit."""
+def _build_config(plugin_class: type[Modality] | type[Dataset], config: PluginSettings) -> Any:
+    """An instance of the class's Config. SpecError if the values are invalid."""
     if isinstance(config, BaseModel):
         return config
-    told = dict(config or {})
-    latent = plugin_class.Config.model_fields.get("latent_dim")
-    if latent is not None and latent.is_required():
-        told.setdefault("latent_dim", LATENT_DIM)
+    values = dict(config or {})
+    latent_dim = plugin_class.Config.model_fields.get("latent_dim")
+    if latent_dim is not None and latent_dim.is_required():
+        values.setdefault("latent_dim", DEFAULT_LATENT_DIM)
     try:
-        return plugin_class.Config.model_validate(told)
+        return plugin_class.Config.model_validate(values)
     except ValidationError as error:
-        wrong = [
+        errors = [
             f"{'.'.join(map(str, path))}: {message}"
-            for path, message in format_validation_errors(error, plugin_class.Config, told)
+            for path, message in format_validation_errors(error, plugin_class.Config, values)
         ]
         raise SpecError(
-            f"the config of kind {plugin_class.kind!r} does not fit: {'; '.join(wrong)}: say what "
-            "to check it with, as --set FIELD=VALUE, or config={'FIELD': VALUE}"
+            f"invalid config for kind {plugin_class.kind!r}: {'; '.join(errors)}: set fields with "
+            "--set FIELD=VALUE, or config={'FIELD': VALUE}"
         ) from error
 
 
-def _role(subject: Subject) -> Role:
-    return "dataset" if isinstance(subject, DatasetSubject) else "modality"
-
-
-def _expected(status: str, reason: str, known: str) -> tuple[Any, str]:
-    if status == "failed":
-        return "known failure", f"{known} ({reason})"
-    return "unexpected pass", f"declared to fail ({known}), and it passes: remove the declaration"
-
-
-def _told(error: BaseException, plugin_class: type) -> str:
-    """An exception in one line, with the last place in the plugin's own code."""
-    home = Path(inspect.getfile(plugin_class)).parent
+def _describe_crash(error: BaseException, plugin_class: type) -> str:
+    """An exception in one line, with the last frame in the plugin's own code."""
+    plugin_folder = Path(inspect.getfile(plugin_class)).parent
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename).is_relative_to(home)]
-    at = (own or frames)[-1]
-    said = " ".join(f"{type(error).__name__}: {error}".split())
-    return f"{said[:LONGEST_REASON]} ({Path(at.filename).name}:{at.lineno}, in {at.name})"
+    plugin_frames = [
+        frame for frame in frames if Path(frame.filename).is_relative_to(plugin_folder)
+    ]
+    frame = (plugin_frames or frames)[-1]
+    message = " ".join(describe_exception(error).split())[:MAX_REASON_LENGTH]
+    return f"{message} ({Path(frame.filename).name}:{frame.lineno}, in {frame.name})"

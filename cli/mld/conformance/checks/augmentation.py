@@ -1,51 +1,54 @@
-"""Checks of the variations that training sees."""
+"""Checks of `Modality.augment`."""
 
 from __future__ import annotations
 
 import torch
 from torch import Generator, Tensor
 
-from mld.conformance.check import check, demand, skip
-from mld.conformance.fixtures import ModalitySubject, form
+from mld.conformance.check import check, require, skip
+from mld.conformance.fixtures import ModalityUnderTest, describe, is_finite
 from mld_core import Modality
 
 
 @check("modality")
-def augment_keeps_form(subject: ModalitySubject) -> None:
-    """Augment keeps shape, dtype and finite values, and leaves the batch that it is given."""
-    _demand_augment(subject)
-    x = subject.few.clone()
-    varied = _augmented(subject, 0, x)
-    demand(form(varied) == form(x), f"augment turned {form(x)} into {form(varied)}")
-    finite = not varied.is_floating_point() or bool(varied.isfinite().all())
-    demand(finite, "augment made NaN or infinity of finite items")
-    demand(torch.equal(x, subject.few), "augment changed its input: work on a copy")
+def augment_keeps_shape(plugin: ModalityUnderTest) -> None:
+    """augment keeps shape, dtype and finiteness, and does not modify its input."""
+    _skip_without_augment(plugin)
+    x = plugin.sample_items.clone()
+    augmented = plugin.modality.augment(x, Generator().manual_seed(0))
+    require(
+        describe(augmented) == describe(x),
+        f"augment turned {describe(x)} into {describe(augmented)}",
+    )
+    require(is_finite(augmented), "augment turned finite items into NaN or infinity")
+    require(torch.equal(x, plugin.sample_items), "augment modified its input: work on a copy")
 
 
 @check("modality")
-def augment_follows_generator(subject: ModalitySubject) -> None:
-    """Augment draws from the generator that it is given, and from nothing else."""
-    _demand_augment(subject)
+def augment_follows_generator(plugin: ModalityUnderTest) -> None:
+    """augment draws from the generator that it is given and from no other."""
+    _skip_without_augment(plugin)
     torch.manual_seed(1)
-    first = _augmented(subject, 0)
+    first = _augment(plugin, 0)
     torch.manual_seed(2)
-    again = _augmented(subject, 0)
-    demand(
-        torch.equal(first, again),
-        "the same generator gave two variations: pass generator=generator to every torch draw",
+    second = _augment(plugin, 0)
+    require(
+        torch.equal(first, second),
+        "augment gave two results for the same generator state: pass generator=generator to every "
+        "torch draw",
     )
-    others = [_augmented(subject, seed) for seed in range(1, 5)]
-    demand(
-        any(not torch.equal(first, other) for other in others),
-        "five generators gave the same variation: draw from the generator, or leave augment out",
+    require(
+        any(not torch.equal(first, _augment(plugin, seed)) for seed in range(1, 5)),
+        "augment gave the same result for five generators: draw from the generator, or do not "
+        "override augment",
     )
 
 
-def _demand_augment(subject: ModalitySubject) -> None:
-    if subject.plugin_class.augment is Modality.augment:
+def _skip_without_augment(plugin: ModalityUnderTest) -> None:
+    if plugin.plugin_class.augment is Modality.augment:
         skip("the modality does not augment")
 
 
-def _augmented(subject: ModalitySubject, seed: int, x: Tensor | None = None) -> Tensor:
-    x = subject.few.clone() if x is None else x
-    return subject.modality.augment(x, Generator().manual_seed(seed))
+def _augment(plugin: ModalityUnderTest, seed: int) -> Tensor:
+    x = plugin.sample_items.clone()
+    return plugin.modality.augment(x, Generator().manual_seed(seed))

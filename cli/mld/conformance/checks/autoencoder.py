@@ -1,140 +1,155 @@
-"""Checks of the autoencoder: its forms, its loss, and that it learns."""
+"""Checks of the autoencoder: shapes, loss, and that it learns."""
 
 from __future__ import annotations
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Generator, Tensor
 
-from mld.conformance.check import check, demand, skip
-from mld.conformance.fixtures import FEW, SEED, ModalitySubject, form, seeded
+from mld.conformance.check import check, require, skip
+from mld.conformance.fixtures import (
+    NUM_SAMPLE_ITEMS,
+    SEED,
+    ModalityUnderTest,
+    describe,
+    is_finite,
+    is_trainable,
+    seeded_init,
+)
+from mld_core import Autoencoder
 
-CERTAIN = 3.0
-"""A difference counts from this many of its standard errors on."""
+MIN_Z = 3.0
+"""Standard errors by which a mean must exceed 0 to count as positive."""
 
 
 @check("modality")
-def latents_are_flat(subject: ModalitySubject) -> None:
-    """Encode gives `latent_dim` finite numbers for each item."""
+def latents_are_flat(plugin: ModalityUnderTest) -> None:
+    """encode gives `latent_dim` finite numbers per item."""
     with torch.no_grad():
-        z = subject.autoencoder().encode(subject.few)
-    wanted = (FEW, subject.config.latent_dim)
-    demand(
-        tuple(z.shape) == wanted and z.is_floating_point(),
-        f"encode gave {form(z)}, expected floats of shape {wanted}",
+        z = plugin.autoencoder().encode(plugin.sample_items)
+    expected = (NUM_SAMPLE_ITEMS, plugin.config.latent_dim)
+    require(
+        tuple(z.shape) == expected and z.is_floating_point(),
+        f"encode gave {describe(z)}, expected floats of shape {expected}",
     )
-    demand(bool(z.isfinite().all()), "encode gave NaN or infinity for an example")
+    require(is_finite(z), "encode gave NaN or infinity for an example")
 
 
 @check("modality")
-def latent_dim_is_obeyed(subject: ModalitySubject) -> None:
+def latent_dim_is_respected(plugin: ModalityUnderTest) -> None:
     """Another latent_dim gives latents of that width."""
-    wanted = subject.config.latent_dim + 1
-    told = {**subject.config.model_dump(), "latent_dim": wanted}
+    latent_dim = plugin.config.latent_dim + 1
+    values = {**plugin.config.model_dump(), "latent_dim": latent_dim}
     try:
-        config = subject.plugin_class.Config.model_validate(told)
+        config = plugin.plugin_class.Config.model_validate(values)
     except ValidationError:
-        skip(f"the Config does not take latent_dim: {wanted}")
-    autoencoder = seeded(subject.plugin_class(config, subject.facts).autoencoder).eval()
+        skip(f"the Config rejects latent_dim: {latent_dim}")
+    autoencoder = seeded_init(plugin.plugin_class(config, plugin.facts).autoencoder).eval()
     with torch.no_grad():
-        z = autoencoder.encode(subject.few)
+        z = autoencoder.encode(plugin.sample_items)
         x = autoencoder.decode(z)
-    demand(z.shape[1] == wanted, f"with latent_dim: {wanted} encode gave {form(z)}")
-    demand(form(x) == form(subject.few), f"with latent_dim: {wanted} decode gave {form(x)}")
-
-
-@check("modality")
-def decodes_to_data_space(subject: ModalitySubject) -> None:
-    """Decode gives finite items of the shape and dtype of preprocess, not logits or the like."""
-    autoencoder = subject.autoencoder()
-    with torch.no_grad():
-        x = autoencoder.decode(autoencoder.encode(subject.few))
-    _demand_items(x, subject.few)
-
-
-@check("modality")
-def decodes_any_latent(subject: ModalitySubject) -> None:
-    """Decode takes latents that no item has, after training too: samples are such."""
-    _demand_items(subject.generated, subject.few)
-
-
-@check("modality")
-def loss_is_per_item(subject: ModalitySubject) -> None:
-    """The loss is one finite number for each item."""
-    autoencoder = subject.autoencoder()
-    with torch.no_grad():
-        loss = autoencoder.loss(autoencoder.encode(subject.few), subject.few)
-    demand(
-        tuple(loss.shape) == (FEW,) and loss.is_floating_point(),
-        f"loss gave {form(loss)} for {FEW} items: give each its own, do not average over the batch",
+    require(z.shape[1] == latent_dim, f"with latent_dim: {latent_dim} encode gave {describe(z)}")
+    require(
+        describe(x) == describe(plugin.sample_items),
+        f"with latent_dim: {latent_dim} decode gave {describe(x)}",
     )
-    demand(bool(loss.isfinite().all()), "the loss of an example is NaN or infinite")
 
 
 @check("modality")
-def loss_differentiable(subject: ModalitySubject) -> None:
-    """The loss has a finite gradient with respect to the latent that it is given."""
-    autoencoder = subject.autoencoder()
+def decodes_to_data_space(plugin: ModalityUnderTest) -> None:
+    """decode gives finite items with the shape and dtype of preprocess, not logits."""
+    autoencoder = plugin.autoencoder()
     with torch.no_grad():
-        z = autoencoder.encode(subject.few)
-    z = (z + 0.1 * _noise(z)).requires_grad_()
-    loss = autoencoder.loss(z, subject.few).sum()
-    demand(loss.requires_grad, "the loss does not depend on z: compute it from z, not from x again")
+        x = autoencoder.decode(autoencoder.encode(plugin.sample_items))
+    _check_decoded(x, plugin.sample_items)
+
+
+@check("modality")
+def decodes_any_latent(plugin: ModalityUnderTest) -> None:
+    """After training, decode also accepts latents that encode never gave, such as samples."""
+    _check_decoded(plugin.generated, plugin.sample_items)
+
+
+@check("modality")
+def loss_is_per_item(plugin: ModalityUnderTest) -> None:
+    """loss gives one finite number per item."""
+    autoencoder = plugin.autoencoder()
+    with torch.no_grad():
+        loss = autoencoder.loss(autoencoder.encode(plugin.sample_items), plugin.sample_items)
+    require(
+        tuple(loss.shape) == (NUM_SAMPLE_ITEMS,) and loss.is_floating_point(),
+        f"loss gave {describe(loss)} for {NUM_SAMPLE_ITEMS} items: return one per item, do not "
+        "average over the batch",
+    )
+    require(is_finite(loss), "the loss of an example is NaN or infinite")
+
+
+@check("modality")
+def loss_differentiable(plugin: ModalityUnderTest) -> None:
+    """loss has a finite, non-zero gradient with respect to the latent that it is given."""
+    autoencoder = plugin.autoencoder()
+    with torch.no_grad():
+        z = autoencoder.encode(plugin.sample_items)
+    noise = torch.randn(z.shape, generator=Generator().manual_seed(SEED))
+    z = (z + 0.1 * noise).requires_grad_()
+    loss = autoencoder.loss(z, plugin.sample_items).sum()
+    require(loss.requires_grad, "the loss does not depend on z: compute it from z, not from x")
     (gradient,) = torch.autograd.grad(loss, z, allow_unused=True)
-    demand(
+    require(
         gradient is not None and bool(gradient.ne(0).any(1).all()),
-        "the loss of an item does not change with its z: compute it from z, not from x again",
+        "the loss of an item does not change with its z: compute it from z, not from x",
     )
-    demand(bool(gradient.isfinite().all()), "the loss has a gradient in z that is not finite")
+    require(is_finite(gradient), "the gradient of the loss with respect to z is not finite")
 
 
 @check("modality")
-def autoencoder_learns(subject: ModalitySubject) -> None:
-    """200 steps lower the loss of held-out items."""
-    fresh = subject.autoencoder()
-    if not any(p.requires_grad for p in fresh.parameters()):
-        skip("the autoencoder has no trainable parameters: it is used as it is")
-    before, after = (_losses(net, subject) for net in (fresh, subject.trained_autoencoder))
-    demand(bool(after.isfinite().all()), "the loss is NaN or infinite after 200 steps")
-    demand(
-        _clearly_positive(before - after),
+def autoencoder_learns(plugin: ModalityUnderTest) -> None:
+    """200 training steps lower the loss of held-out items."""
+    untrained = plugin.autoencoder()
+    if not is_trainable(untrained):
+        skip("the autoencoder has no trainable parameters and is used as it is")
+    before, after = (
+        _held_out_losses(autoencoder, plugin)
+        for autoencoder in (untrained, plugin.trained_autoencoder)
+    )
+    require(is_finite(after), "the loss is NaN or infinite after 200 steps")
+    require(
+        _mean_is_positive(before - after),
         f"200 steps took the mean loss of held-out items from {before.mean():.4g} to "
-        f"{after.mean():.4g}: see that encode and decode are trained by it, and at which scale",
+        f"{after.mean():.4g}: check that the loss trains encode and decode, and its scale",
     )
 
 
 @check("modality")
-def latent_tells_items_apart(subject: ModalitySubject) -> None:
-    """After training an item is likelier under its own latent than under another item's."""
-    own, other = (_losses(subject.trained_autoencoder, subject, turn) for turn in (0, 1))
-    demand(
-        _clearly_positive(other - own),
-        f"the mean loss of held-out items is {own.mean():.4g} with their own latents and "
-        f"{other.mean():.4g} with others': the latent carries nothing of the item",
+def latent_identifies_item(plugin: ModalityUnderTest) -> None:
+    """After training, an item is more likely given its own latent than given another's."""
+    matched, mismatched = (
+        _held_out_losses(plugin.trained_autoencoder, plugin, shift) for shift in (0, 1)
+    )
+    require(
+        _mean_is_positive(mismatched - matched),
+        f"the mean loss of held-out items is {matched.mean():.4g} with their own latents and "
+        f"{mismatched.mean():.4g} with others': the latent carries no information on the item",
     )
 
 
-def _demand_items(x: Tensor, like: Tensor) -> None:
-    demand(
-        form(x) == form(like),
-        f"decode gave {form(x)}, and items are {form(like)}: decode must end in data space",
+def _check_decoded(x: Tensor, items: Tensor) -> None:
+    require(
+        describe(x) == describe(items),
+        f"decode gave {describe(x)}, but items are {describe(items)}: decode to data space",
     )
-    finite = not x.is_floating_point() or bool(x.isfinite().all())
-    demand(finite, "decode gave NaN or infinity")
+    require(is_finite(x), "decode gave NaN or infinity")
 
 
 @torch.no_grad()
-def _losses(autoencoder, subject: ModalitySubject, turn: int = 0) -> Tensor:
-    """The loss of each held-out item, given the latent of the item `turn` rows before it."""
-    x = subject.items["test"]
-    return autoencoder.loss(autoencoder.encode(x).roll(turn, 0), x).double()
+def _held_out_losses(autoencoder: Autoencoder, plugin: ModalityUnderTest, shift: int = 0) -> Tensor:
+    """The loss of each held-out item, given the latent of the item `shift` rows before it."""
+    x = plugin.items["test"]
+    return autoencoder.loss(autoencoder.encode(x).roll(shift, 0), x).double()
 
 
-def _clearly_positive(differences: Tensor) -> bool:
+def _mean_is_positive(values: Tensor) -> bool:
     """Whether the mean is above 0 by more than chance."""
-    error = differences.std() / len(differences) ** 0.5
-    return bool(differences.mean() > CERTAIN * error) and bool(differences.mean() > 0)
-
-
-def _noise(z: Tensor) -> Tensor:
-    return torch.randn(z.shape, generator=torch.Generator().manual_seed(SEED))
+    standard_error = values.std() / len(values) ** 0.5
+    mean = values.mean()
+    return bool(mean > MIN_Z * standard_error) and bool(mean > 0)

@@ -1,4 +1,4 @@
-"""Checks of the classifier, and that the examples show what they are labelled as."""
+"""Checks of the classifier, and that the examples express their labels."""
 
 from __future__ import annotations
 
@@ -6,76 +6,87 @@ from itertools import combinations
 
 import torch
 
-from mld.conformance.check import check, demand, skip
-from mld.conformance.fixtures import CLASSES, FEW, ModalitySubject, form, seeded
+from mld.conformance.check import check, require, skip
+from mld.conformance.fixtures import (
+    NUM_CLASSES,
+    NUM_SAMPLE_ITEMS,
+    ModalityUnderTest,
+    describe,
+    is_finite,
+    seeded_init,
+)
 
-TELLING = 0.3
-"""A classifier that is right this often has learnt something; chance is 0.1."""
+MIN_ACCURACY = 0.3
+"""Held-out accuracy from which a classifier has learnt something; chance is 0.1."""
 
-APART = 0.7
-"""Two labels are told apart where a choice between the two is right this often; chance is 0.5."""
+MIN_PAIR_ACCURACY = 0.7
+"""Held-out accuracy, between two labels, from which they are distinguishable; chance is 0.5."""
 
 
 @check("modality")
-def logits_for_any_classes(subject: ModalitySubject) -> None:
-    """The classifier gives one finite logit for each item and class, however many classes."""
-    for classes in (2, CLASSES, 17):
-        classifier = seeded(lambda classes=classes: subject.modality.classifier(classes)).eval()
+def logits_for_any_classes(plugin: ModalityUnderTest) -> None:
+    """The classifier gives one finite logit per item and class, for any number of classes."""
+    for classes in (2, NUM_CLASSES, 17):
+        classifier = seeded_init(lambda classes=classes: plugin.modality.classifier(classes)).eval()
         with torch.no_grad():
-            logits = classifier(subject.few)
-        demand(
-            tuple(logits.shape) == (FEW, classes) and logits.is_floating_point(),
-            f"classifier({classes}) gave {form(logits)} for {FEW} items, expected floats of "
-            f"shape {(FEW, classes)}",
+            logits = classifier(plugin.sample_items)
+        expected = (NUM_SAMPLE_ITEMS, classes)
+        require(
+            tuple(logits.shape) == expected and logits.is_floating_point(),
+            f"classifier({classes}) gave {describe(logits)} for {NUM_SAMPLE_ITEMS} items, "
+            f"expected floats of shape {expected}",
         )
-        demand(bool(logits.isfinite().all()), "the classifier gave NaN or infinity")
+        require(is_finite(logits), "the classifier gave NaN or infinity")
 
 
 @check("modality")
-def features_of_one_width(subject: ModalitySubject) -> None:
-    """Features are one row of finite numbers per item, as wide for one item as for many."""
-    classifier = subject.classifier()
+def features_have_fixed_width(plugin: ModalityUnderTest) -> None:
+    """features gives one row of finite numbers per item, of the same width for any batch size."""
+    classifier = plugin.classifier()
     with torch.no_grad():
-        many, one = (classifier.features(subject.few[:rows]) for rows in (FEW, 1))
-    demand(
-        many.ndim == 2 and len(many) == FEW and many.is_floating_point(),
-        f"features gave {form(many)} for {FEW} items: give each one flat row of floats",
+        batch = classifier.features(plugin.sample_items)
+        single = classifier.features(plugin.sample_items[:1])
+    require(
+        batch.ndim == 2 and len(batch) == NUM_SAMPLE_ITEMS and batch.is_floating_point(),
+        f"features gave {describe(batch)} for {NUM_SAMPLE_ITEMS} items: return one flat row of "
+        "floats per item",
     )
-    demand(
-        one.shape == (1, many.shape[1]),
-        f"features are {many.shape[1]} wide in a batch of {FEW}, and {form(one)} for one item",
+    require(
+        single.shape == (1, batch.shape[1]),
+        f"features are {batch.shape[1]} wide in a batch of {NUM_SAMPLE_ITEMS}, but "
+        f"{describe(single)} for one item",
     )
-    demand(bool(many.isfinite().all()), "features hold NaN or infinity")
+    require(is_finite(batch), "features gave NaN or infinity")
 
 
 @check("modality")
-def classifier_learns(subject: ModalitySubject) -> None:
-    """After 300 steps the classifier is right on held-out examples well above chance."""
-    right = _accuracy(subject)
-    demand(
-        right >= TELLING,
-        f"after 300 steps {right:.0%} of held-out examples are classified right, and chance is "
-        "10%: either the classifier does not learn, or the examples do not show their labels",
+def classifier_learns(plugin: ModalityUnderTest) -> None:
+    """After 300 steps the classifier's held-out accuracy is well above chance."""
+    accuracy = _accuracy(plugin)
+    require(
+        accuracy >= MIN_ACCURACY,
+        f"after 300 steps the accuracy on held-out examples is {accuracy:.0%}, and chance is 10%: "
+        "either the classifier does not learn, or the examples do not show their labels",
     )
 
 
 @check("modality")
-def labels_can_be_told_apart(subject: ModalitySubject) -> None:
-    """Each label of the examples is learnable: no two look the same to the trained classifier."""
-    if _accuracy(subject) < TELLING:
-        skip("the classifier has learnt nothing: see classifier-learns")
-    logits, labels = subject.logits, subject.labels("test")
-    for a, b in combinations(range(CLASSES), 2):
-        of_a, of_b = (logits[labels == label] for label in (a, b))
-        right = (of_a[:, a] > of_a[:, b]).double().mean() + (
-            of_b[:, b] > of_b[:, a]
-        ).double().mean()
-        demand(
-            float(right) / 2 >= APART,
-            f"of held-out examples of the labels {a} and {b} the trained classifier tells "
-            f"{float(right) / 2:.0%} apart, and chance is 50%: let each label show",
+def labels_are_distinguishable(plugin: ModalityUnderTest) -> None:
+    """The trained classifier can distinguish the examples of any two labels."""
+    if _accuracy(plugin) < MIN_ACCURACY:
+        skip("the classifier has not learnt: see classifier-learns")
+    logits, labels = plugin.logits, plugin.labels("test")
+    for a, b in combinations(range(NUM_CLASSES), 2):
+        logits_a, logits_b = (logits[labels == label] for label in (a, b))
+        correct_a = (logits_a[:, a] > logits_a[:, b]).double().mean()
+        correct_b = (logits_b[:, b] > logits_b[:, a]).double().mean()
+        accuracy = float(correct_a + correct_b) / 2
+        require(
+            accuracy >= MIN_PAIR_ACCURACY,
+            f"between the labels {a} and {b} the trained classifier is right on {accuracy:.0%} of "
+            "held-out examples, and chance is 50%: let the examples show each label",
         )
 
 
-def _accuracy(subject: ModalitySubject) -> float:
-    return float((subject.logits.argmax(1) == subject.labels("test")).double().mean())
+def _accuracy(plugin: ModalityUnderTest) -> float:
+    return float((plugin.logits.argmax(1) == plugin.labels("test")).double().mean())

@@ -1,4 +1,4 @@
-"""Checks of the labelled examples that every modality brings along."""
+"""Checks of the labelled examples that every modality supplies."""
 
 from __future__ import annotations
 
@@ -7,69 +7,71 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from mld.conformance.check import check, demand
-from mld.conformance.fixtures import CLASSES, ModalitySubject, rng
+from mld.conformance.check import check, require
+from mld.conformance.fixtures import NUM_CLASSES, ModalityUnderTest, rng
 from mld_core import SplitName
 
-ALIKE = 20
+EXAMPLES_PER_LABEL = 20
 
 
 @check("modality")
-def examples_for_any_labels(subject: ModalitySubject) -> None:
-    """Examples come one for each label, in any order and number, or none for none."""
-    unfitted = subject.plugin_class(subject.config)
-    for labels in ([], [3], [9, 0, 0], list(range(CLASSES))):
-        made = unfitted.examples(labels, "train", rng("any"))
-        demand(
-            len(made) == len(labels),
-            f"examples gave {len(made)} data for the labels {labels}: return one for each",
+def examples_for_any_labels(plugin: ModalityUnderTest) -> None:
+    """examples returns one datum per label, for labels in any order and number, also for none."""
+    unfitted = plugin.plugin_class(plugin.config)
+    for labels in ([], [3], [9, 0, 0], list(range(NUM_CLASSES))):
+        examples = unfitted.examples(labels, "train", rng("any"))
+        require(
+            len(examples) == len(labels),
+            f"examples gave {len(examples)} data for the labels {labels}: return one for each",
         )
 
 
 @check("modality")
-def examples_repeat(subject: ModalitySubject) -> None:
-    """The same state of the generator gives the same examples, another state gives others."""
-    first, again, others = (_drawn(subject, "train", seed) for seed in ("one", "one", "two"))
-    demand(
-        _keys(first) == _keys(again),
-        "the same rng gave two sets of examples: draw from the rng that is handed in, alone",
+def examples_follow_rng(plugin: ModalityUnderTest) -> None:
+    """examples gives the same data for the same generator state, and others for another."""
+    first, second, others = (
+        _example_items(plugin, "train", seed) for seed in ("one", "one", "two")
     )
-    demand(
-        _keys(first) != _keys(others),
-        "another rng gave the same examples: draw them from the rng that is handed in",
+    require(
+        _bytes_of_items(first) == _bytes_of_items(second),
+        "examples gave two results for the same rng state: draw from the given rng only",
+    )
+    require(
+        _bytes_of_items(first) != _bytes_of_items(others),
+        "examples gave the same data for another rng state: draw them from the given rng",
     )
 
 
 @check("modality")
-def examples_vary(subject: ModalitySubject) -> None:
-    """Twenty examples of a label are not all alike."""
-    for label in range(CLASSES):
-        x = _drawn(subject, "train", f"vary {label}", [label] * ALIKE)
-        demand(
-            len(set(_keys(x))) > 1,
-            f"{ALIKE} examples of label {label} are all the same item: vary them by the rng",
+def examples_vary(plugin: ModalityUnderTest) -> None:
+    """Twenty examples of one label are not all the same."""
+    for label in range(NUM_CLASSES):
+        x = _example_items(plugin, "train", f"vary {label}", [label] * EXAMPLES_PER_LABEL)
+        require(
+            len(set(_bytes_of_items(x))) > 1,
+            f"{EXAMPLES_PER_LABEL} examples of label {label} are all the same item: vary them "
+            "with the rng",
         )
 
 
 @check("modality")
-def splits_share_no_example(subject: ModalitySubject) -> None:
-    """No example of one split is served in another, so that held-out items are unseen."""
-    seen = {split: set(_keys(x)) for split, x in subject.items.items()}
-    for one, other in combinations(seen, 2):
-        shared = len(seen[one] & seen[other])
-        demand(
-            not shared,
-            f"{shared} items are served in both {one} and {other}: part the examples by `split`",
+def splits_share_no_example(plugin: ModalityUnderTest) -> None:
+    """No example occurs in two splits, so that held-out items are unseen in training."""
+    items = {split: set(_bytes_of_items(x)) for split, x in plugin.items.items()}
+    for a, b in combinations(items, 2):
+        shared = len(items[a] & items[b])
+        require(
+            not shared, f"{shared} items are in both {a} and {b}: let examples depend on `split`"
         )
 
 
-def _drawn(
-    subject: ModalitySubject, split: SplitName, seed: str, labels: list[int] | None = None
+def _example_items(
+    plugin: ModalityUnderTest, split: SplitName, seed: str, labels: list[int] | None = None
 ) -> Tensor:
-    labels = list(range(CLASSES)) * 2 if labels is None else labels
-    raw = subject.plugin_class(subject.config).examples(labels, split, rng(seed))
-    return torch.stack([subject.modality.preprocess(one) for one in raw])
+    labels = list(range(NUM_CLASSES)) * 2 if labels is None else labels
+    raw = plugin.plugin_class(plugin.config).examples(labels, split, rng(seed))
+    return torch.stack([plugin.modality.preprocess(datum) for datum in raw])
 
 
-def _keys(x: Tensor) -> list[bytes]:
+def _bytes_of_items(x: Tensor) -> list[bytes]:
     return [item.contiguous().numpy().tobytes() for item in x]

@@ -1,4 +1,4 @@
-"""Checks of what is read and written."""
+"""Checks of reading, writing and previewing files."""
 
 from __future__ import annotations
 
@@ -8,133 +8,141 @@ from xml.etree import ElementTree
 import torch
 from torch import Tensor
 
-from mld.conformance.check import Broken, check, demand, skip
-from mld.conformance.fixtures import CLASSES, ModalitySubject, form
+from mld.conformance.check import CheckFailed, check, require, skip
+from mld.conformance.fixtures import NUM_CLASSES, ModalityUnderTest, describe
+from mld_core import describe_exception
 
-NEAR = 0.5
-"""An item read back is nearer than this share of the distance to items of other labels."""
+MAX_ROUND_TRIP_ERROR = 0.5
+"""Largest error of an item read back, relative to the distance between items of other labels."""
 
-PNG = b"\x89PNG\r\n\x1a\n"
-
-
-@check("modality")
-def writes_one_file(subject: ModalitySubject) -> None:
-    """Write makes one file, named by the stem and a suffix, and returns its path."""
-    path = subject.modality.write(subject.few[0], subject.folder / "row.0001")
-    _demand_named(path, subject.folder / "row.0001", "write")
-    made = sorted(found.name for found in subject.folder.iterdir())
-    demand(made == [path.name], f"write made {made}: it may make one file, and return its path")
-    demand(path.stat().st_size > 0, f"write made {path.name} with nothing in it")
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_END = b"IEND\xaeB`\x82"
 
 
 @check("modality")
-def writes_same_bytes(subject: ModalitySubject) -> None:
-    """The same item is written as the same bytes."""
-    for x in subject.few[:CLASSES]:
+def writes_one_file(plugin: ModalityUnderTest) -> None:
+    """write creates one file, named by the stem plus a suffix, and returns its path."""
+    stem = plugin.folder / "row.0001"
+    path = plugin.modality.write(plugin.sample_items[0], stem)
+    _check_path(path, stem, "write")
+    names = sorted(file.name for file in plugin.folder.iterdir())
+    require(names == [path.name], f"write created {names}: create one file, and return its path")
+    require(path.stat().st_size > 0, f"write created an empty file {path.name}")
+
+
+@check("modality")
+def writes_same_bytes(plugin: ModalityUnderTest) -> None:
+    """write is deterministic: the same item gives the same bytes."""
+    for x in plugin.sample_items[:NUM_CLASSES]:
         first, second = (
-            subject.modality.write(x, subject.folder / name).read_bytes() for name in ("a", "b")
+            plugin.modality.write(x, plugin.folder / name).read_bytes() for name in ("a", "b")
         )
-        demand(
+        require(
             first == second,
-            "the same item was written as different bytes: leave times, names and randomness out",
+            "write gave different bytes for the same item: leave out times, names and randomness",
         )
 
 
 @check("modality")
-def reads_back(subject: ModalitySubject) -> None:
-    """What is written, or stands in a cell where inline, reads back as about the same item."""
-    x = subject.few[:CLASSES]
-    back = torch.stack([_back(subject, item, row) for row, item in enumerate(x)])
-    demand(form(back) == form(x), f"items {form(x)} came back as {form(back)}")
-    own = _distance(x, back)
-    others = sum(_distance(x, x.roll(turn, 0)) for turn in range(1, CLASSES)) / (CLASSES - 1)
-    by = "cell" if subject.plugin_class.inline else "write"
-    demand(
-        own <= NEAR * others,
-        f"items come back from {by} and read {own:.3g} away (root mean square, or the share of "
-        f"symbols), and items of other labels are {others:.3g} apart: {by} must invert preprocess",
+def reads_back(plugin: ModalityUnderTest) -> None:
+    """What write writes, or cell returns if inline, reads back as about the same item."""
+    x = plugin.sample_items[:NUM_CLASSES]
+    x_read = torch.stack([_write_and_read(plugin, item, row) for row, item in enumerate(x)])
+    require(describe(x_read) == describe(x), f"items {describe(x)} came back as {describe(x_read)}")
+    error = _distance(x, x_read)
+    shifts = range(1, NUM_CLASSES)
+    between_labels = sum(_distance(x, x.roll(shift, 0)) for shift in shifts) / len(shifts)
+    method = "cell" if plugin.plugin_class.inline else "write"
+    require(
+        error <= MAX_ROUND_TRIP_ERROR * between_labels,
+        f"items come back from {method} and read {error:.3g} away (root mean square, or the share "
+        f"of symbols), and items of other labels are {between_labels:.3g} apart: {method} must "
+        "invert preprocess",
     )
 
 
 @check("modality")
-def refuses_missing_file(subject: ModalitySubject) -> None:
-    """Reading a file that is not there is an OSError or a ValueError."""
-    if subject.plugin_class.inline:
-        skip("the modality is inline: a cell is the datum itself")
+def missing_file_raises(plugin: ModalityUnderTest) -> None:
+    """read raises OSError or ValueError for a file that does not exist."""
+    if plugin.plugin_class.inline:
+        skip("the modality is inline: a cell holds the datum itself")
     try:
-        subject.plugin_class(subject.config).read(subject.folder / "no such file")
+        plugin.plugin_class(plugin.config).read(plugin.folder / "no such file")
     except (OSError, ValueError):
         return
     except Exception as error:
-        said = f"{type(error).__name__}: {error}"
-        raise Broken(f"read of a missing file ended in {said}: raise OSError") from error
-    raise Broken("read gave a datum for a file that is not there: raise OSError")
+        raise CheckFailed(
+            f"read of a missing file raised {describe_exception(error)}: raise OSError"
+        ) from error
+    raise CheckFailed("read returned a datum for a file that does not exist: raise OSError")
 
 
 @check("modality")
-def writes_whatever_decodes(subject: ModalitySubject) -> None:
-    """Whatever decode gives for a random latent can be written and shown, and put in a cell."""
-    for row, x in enumerate(subject.generated[:5]):
-        stem = subject.folder / f"{row}"
-        path = subject.modality.write(x, stem)
-        demand(path.is_file(), f"write returned {path}, which is not there")
-        subject.modality.preview(x, stem)
-        if subject.plugin_class.inline:
-            cell = subject.modality.cell(x)
-            demand(isinstance(cell, str), f"cell gave a {type(cell).__name__}: return a str")
+def writes_any_decoded_item(plugin: ModalityUnderTest) -> None:
+    """Any item decoded from a random latent can be written, previewed and put in a cell."""
+    for row, x in enumerate(plugin.generated[:5]):
+        stem = plugin.folder / f"{row}"
+        path = plugin.modality.write(x, stem)
+        require(path.is_file(), f"write returned {path}, which does not exist")
+        plugin.modality.preview(x, stem)
+        if plugin.plugin_class.inline:
+            _cell(plugin, x)
 
 
 @check("modality")
-def previews_open(subject: ModalitySubject) -> None:
-    """Previews are named by the stem, are sound SVG or PNG, and the same bytes twice."""
-    stem = subject.folder / "row.0001"
-    paths = subject.modality.preview(subject.few[0], stem)
+def previews_are_valid(plugin: ModalityUnderTest) -> None:
+    """Previews are valid SVG or PNG files named by the stem, and deterministic."""
+    stem = plugin.folder / "row.0001"
+    paths = plugin.modality.preview(plugin.sample_items[0], stem)
     if not paths:
-        skip("preview makes no files")
+        skip("preview creates no files")
     for path in paths:
-        _demand_named(path, stem, "preview")
-        content = path.read_bytes()
-        opens = {".png": _is_png, ".svg": _is_svg}.get(path.suffix)
-        demand(
-            opens is not None and opens(content),
-            f"preview made {path.name}, which is no sound SVG or PNG",
+        _check_path(path, stem, "preview")
+        is_valid = {".png": _is_png, ".svg": _is_svg}.get(path.suffix)
+        require(
+            is_valid is not None and is_valid(path.read_bytes()),
+            f"preview created {path.name}, which is not a valid SVG or PNG",
         )
-    again = subject.modality.preview(subject.few[0], subject.folder / "again")
-    demand(
-        [path.read_bytes() for path in paths] == [path.read_bytes() for path in again],
-        "the same item was shown as different bytes: leave times and randomness out",
+    others = plugin.modality.preview(plugin.sample_items[0], plugin.folder / "again")
+    require(
+        [path.read_bytes() for path in paths] == [path.read_bytes() for path in others],
+        "preview gave different bytes for the same item: leave out times and randomness",
     )
 
 
-def _demand_named(path: Path, stem: Path, method: str) -> None:
-    demand(isinstance(path, Path), f"{method} returned a {type(path).__name__}, not a Path")
-    named = path.parent == stem.parent and path.name.startswith(stem.name) and bool(path.suffix)
-    demand(
-        named and path.name != stem.name,
-        f"{method} made {path.name} for the stem {stem.name}: add a suffix to the whole stem, "
+def _check_path(path: object, stem: Path, method: str) -> None:
+    if not isinstance(path, Path):
+        raise CheckFailed(f"{method} returned a {type(path).__name__}, not a Path")
+    starts_with_stem = path.parent == stem.parent and path.name.startswith(stem.name)
+    require(
+        starts_with_stem and bool(path.suffix) and path.name != stem.name,
+        f"{method} created {path.name} for the stem {stem.name}: add a suffix to the whole stem, "
         "as in stem.with_name(stem.name + '.ext')",
     )
-    demand(path.is_file(), f"{method} returned {path.name}, and there is no such file")
+    require(path.is_file(), f"{method} returned {path.name}, which does not exist")
 
 
-def _back(subject: ModalitySubject, x: Tensor, row: int) -> Tensor:
-    modality = subject.modality
-    if modality.inline:
-        cell = modality.cell(x)
-        demand(isinstance(cell, str), f"cell gave a {type(cell).__name__}: return a str")
-        return modality.preprocess(modality.read(cell))
-    return modality.preprocess(modality.read(modality.write(x, subject.folder / f"{row}")))
+def _write_and_read(plugin: ModalityUnderTest, x: Tensor, row: int) -> Tensor:
+    modality = plugin.modality
+    source = _cell(plugin, x) if modality.inline else modality.write(x, plugin.folder / f"{row}")
+    return modality.preprocess(modality.read(source))
+
+
+def _cell(plugin: ModalityUnderTest, x: Tensor) -> str:
+    cell = plugin.modality.cell(x)
+    require(isinstance(cell, str), f"cell gave a {type(cell).__name__}: return a str")
+    return cell
 
 
 def _distance(x: Tensor, y: Tensor) -> float:
-    """The root mean square of the difference; of symbols the share that differ."""
+    """Root mean square of the difference; for symbols the share that differ."""
     if not x.is_floating_point():
         return float((x != y).double().mean())
     return float((x - y).double().square().mean().sqrt())
 
 
 def _is_png(content: bytes) -> bool:
-    return content.startswith(PNG) and content.rstrip().endswith(b"IEND\xaeB`\x82")
+    return content.startswith(PNG_SIGNATURE) and content.rstrip().endswith(PNG_END)
 
 
 def _is_svg(content: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Checks of a modality among others: with cells missing, and in a joint model."""
+"""Checks of a modality in the pipeline: with missing items, and in a joint model."""
 
 from __future__ import annotations
 
@@ -9,9 +9,19 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor
 
-from mld.config.sections import DiffuseSpec, ResidualMLPSpec
-from mld.conformance.check import check, demand
-from mld.conformance.fixtures import CLASSES, ROWS, SEED, ModalitySubject, form, learn, rng, seeded
+from mld.config.sections import DiffuseSpec
+from mld.conformance.check import check, require
+from mld.conformance.fixtures import (
+    NUM_CLASSES,
+    SEED,
+    SPLIT_SIZES,
+    ModalityUnderTest,
+    describe,
+    is_finite,
+    rng,
+    seeded_init,
+    train_in_place,
+)
 from mld.data.columns import PresentItems, open_split
 from mld.data.encoding import encode
 from mld.data.items import write_item
@@ -19,7 +29,7 @@ from mld.data.loading import Data
 from mld.pipeline.autoencode import ReconstructionObjective
 from mld.pipeline.diffusion_method import DenoisingObjective, build_network
 from mld.runtime.seeds import derive
-from mld_core import Dataset, DatasetConfig, Modality, Split, SplitName
+from mld_core import Autoencoder, Dataset, DatasetConfig, Modality, Split, SplitName
 from mld_core.diffusion.latent_layout import LatentLayout
 from mld_core.diffusion.roles import conditioning_subsets
 from mld_core.diffusion.sampling import ScoreModel, sample_latents
@@ -27,136 +37,150 @@ from mld_core.diffusion.schedule import VPSchedule
 from mld_core.diffusion.standardiser import Standardiser
 
 NAMES = ("left", "right")
-SECONDS = 20.0
-"""Processor time that the joint model may take to train, with its autoencoders."""
+MAX_TRAINING_SECONDS = 20.0
+"""Processor time limit for training the joint model and its autoencoders."""
 
-DIFFUSION = DiffuseSpec(network=ResidualMLPSpec(width=128, depth=2), steps=400, batch_size=64)
-SAMPLED = 100
-SPREAD = 3.0
-"""By which factor the spread of generated latents may differ from that of encoded ones."""
+DIFFUSION = DiffuseSpec.model_validate(
+    {
+        "network": {"kind": "residual-mlp", "width": 128, "depth": 2},
+        "steps": 400,
+        "batch_size": 64,
+    }
+)
+NUM_SAMPLES = 100
+MAX_SPREAD_RATIO = 3.0
+"""Largest ratio, either way, of the spread of generated latents to that of encoded ones."""
 
 
-class _Gaps(Dataset):
-    """Rows of which one modality has every cell, and the other every second one, or none."""
+class _MissingItems(Dataset):
+    """Every item of `left`; of `right` every second in train, and none in the other splits."""
 
-    kind = "gaps"
+    kind = "missing-items"
     Config = DatasetConfig
     columns: ClassVar = dict.fromkeys(NAMES, "any")
-    classes = tuple(map(str, range(CLASSES)))
+    classes = tuple(map(str, range(NUM_CLASSES)))
 
     def __init__(self, modalities: Mapping[str, Modality], raw: Sequence[Any]) -> None:
         super().__init__(DatasetConfig(), modalities, SEED)
         self._raw = raw
 
     def split(self, name: SplitName) -> Split:
-        gaps = [raw if name == "train" and row % 2 else None for row, raw in enumerate(self._raw)]
-        ids = [f"{name}-{row}" for row in range(len(self._raw))]
-        labels = [row // 2 % CLASSES for row in range(len(self._raw))]
-        return Split(ids, {"left": self._raw, "right": gaps}, labels)
+        rows = range(len(self._raw))
+        right = [self._raw[row] if name == "train" and row % 2 else None for row in rows]
+        ids = [f"{name}-{row}" for row in rows]
+        labels = [row // 2 % NUM_CLASSES for row in rows]
+        return Split(ids, {"left": self._raw, "right": right}, labels)
 
 
 @check("modality")
-def works_with_missing_items(subject: ModalitySubject) -> None:
-    """Rows with missing cells are fitted, loaded and coded; what is there comes through whole."""
-    raw = [one for one in subject.raw["train"][: 4 * CLASSES] for _ in NAMES]
-    unfitted = {name: subject.plugin_class(subject.config) for name in NAMES}
-    split = open_split(_Gaps(unfitted, raw), "train", NAMES)
-    fitted = {
-        name: subject.plugin_class(
-            subject.config,
-            subject.plugin_class.fit(subject.config, PresentItems(split, name, "gaps")),
-        )
-        for name in NAMES
-    }
-    data = Data(_Gaps(fitted, raw), fitted)
+def works_with_missing_items(plugin: ModalityUnderTest) -> None:
+    """Rows with missing items are fitted, loaded and encoded; present items are unchanged."""
+    raw = [datum for datum in plugin.raw["train"][: 4 * NUM_CLASSES] for _ in NAMES]
+    unfitted = {name: plugin.plugin_class(plugin.config) for name in NAMES}
+    split = open_split(_MissingItems(unfitted, raw), "train", NAMES)
+    fitted = {}
+    for name in NAMES:
+        present = PresentItems(split, name, _MissingItems.kind)
+        facts = plugin.plugin_class.fit(plugin.config, present)
+        fitted[name] = plugin.plugin_class(plugin.config, facts)
+    data = Data(_MissingItems(fitted, raw), fitted)
     train, test = data.train, data.test
-    half = torch.arange(len(raw)) % 2 == 1
-    wanted = torch.stack([fitted["right"].preprocess(raw[row]) for row in half.nonzero()[:, 0]])
-    came = train.items["right"]
-    demand(
-        torch.equal(train.present[:, 1], half) and torch.equal(came[half], wanted),
-        "items of rows in between which others are missing came out other than they went in",
+    is_present = torch.arange(len(raw)) % 2 == 1
+    expected = torch.stack([fitted["right"].preprocess(datum) for datum in raw[1::2]])
+    items = train.items["right"]
+    require(
+        torch.equal(train.present[:, 1], is_present) and torch.equal(items[is_present], expected),
+        "items changed when rows with missing items were loaded",
     )
-    demand(not bool(came[~half].any()), "a missing item is not left at zero")
-    demand(
-        form(test.items["right"][0]) == form(wanted[0]) and not bool(test.present[:, 1].any()),
-        "a split without a single item of the modality is not of the form of the others",
+    require(not bool(items[~is_present].any()), "a missing item is not stored as zeros")
+    require(
+        describe(test.items["right"][0]) == describe(expected[0])
+        and not bool(test.present[:, 1].any()),
+        "a split without any item of the modality has another item shape than the others",
     )
-    autoencoder = seeded(fitted["right"].autoencoder).eval()
-    none = encode(autoencoder, test.items["right"][:0], subject.config.latent_dim)
-    z = encode(autoencoder, came[half], subject.config.latent_dim)
-    demand(none.shape[1] == z.shape[1] and bool(z.isfinite().all()), "latents are not finite")
+    autoencoder = seeded_init(fitted["right"].autoencoder).eval()
+    latent_dim = plugin.config.latent_dim
+    no_latents = encode(autoencoder, test.items["right"][:0], latent_dim)
+    z = encode(autoencoder, items[is_present], latent_dim)
+    require(no_latents.shape[1] == z.shape[1] and is_finite(z), "latents are not finite")
     objective = ReconstructionObjective("right", fitted["right"], autoencoder).train()
-    loss, _ = objective({"x": came[half][:1]}, Generator().manual_seed(SEED))
-    demand(bool(loss.isfinite()), "the loss of a batch of one item is not finite")
+    loss, _ = objective({"x": items[is_present][:1]}, Generator().manual_seed(SEED))
+    require(is_finite(loss), "the loss of a batch of one item is not finite")
 
 
 @check("modality", slow=True)
-def joint_model_generates_any_from_any(subject: ModalitySubject) -> None:
-    """With itself or another it trains a joint model in 20 s, which generates any subset."""
-    sides = dict(zip(NAMES, (subject, subject.partner), strict=True))
-    began = time.process_time()
-    items = {name: _drawn(side, "train", name) for name, side in sides.items()}
-    coders = {name: side.learn(items[name], 200, name) for name, side in sides.items()}
-    layout = LatentLayout({name: side.config.latent_dim for name, side in sides.items()})
-    model = _trained(layout, {n: encode(coders[n], x, layout.dims[n]) for n, x in items.items()})
-    taken = time.process_time() - began
-    demand(
-        taken <= SECONDS,
+def joint_model_generates_any_from_any(plugin: ModalityUnderTest) -> None:
+    """A joint model with itself or a partner trains in 20 s and generates any subset."""
+    plugins = dict(zip(NAMES, (plugin, plugin.partner), strict=True))
+    start = time.process_time()
+    items = {name: _example_items(side, "train", name) for name, side in plugins.items()}
+    autoencoders = {
+        name: side.train_autoencoder(items[name], 200, name) for name, side in plugins.items()
+    }
+    layout = LatentLayout({name: side.config.latent_dim for name, side in plugins.items()})
+
+    def encoded(name: str, x: Tensor) -> Tensor:
+        return encode(autoencoders[name], x, layout.dims[name])
+
+    model = _train_joint_model(layout, {name: encoded(name, x) for name, x in items.items()})
+    seconds = time.process_time() - start
+    require(
+        seconds <= MAX_TRAINING_SECONDS,
         f"200 steps of each autoencoder and {DIFFUSION.steps} of the joint model took "
-        f"{taken:.0f} s of processor time, allowed are {SECONDS:g}: make the default networks "
-        "smaller",
+        f"{seconds:.0f} s of processor time (limit {MAX_TRAINING_SECONDS:g} s): make the default "
+        "networks smaller",
     )
-    test = {name: _drawn(side, "test", name) for name, side in sides.items()}
+    test = {name: _example_items(side, "test", name) for name, side in plugins.items()}
     for given in conditioning_subsets(NAMES):
-        observed = {n: encode(coders[n], test[n][:SAMPLED], layout.dims[n]).float() for n in given}
+        observed = {name: encoded(name, test[name][:NUM_SAMPLES]).float() for name in given}
         wanted = [name for name in NAMES if name not in given]
-        seeds = [derive(SEED, "sample", *given, row) for row in range(SAMPLED)]
+        seeds = [derive(SEED, "sample", *given, row) for row in range(NUM_SAMPLES)]
         latents = sample_latents(model, observed, wanted, seeds).latents
         for name in wanted:
-            told = f"{name} generated from {' and '.join(given) or 'nothing'}"
-            real = encode(coders[name], test[name], layout.dims[name])
-            _demand_spread(told, latents[name], real)
-            x = _demand_samples(told, coders[name], latents[name], test[name])
-            write_item(sides[name].modality, x[0], subject.folder / "+".join([name, *given]))
+            request = f"{name} generated from {' and '.join(given) or 'nothing'}"
+            _check_spread(request, latents[name], encoded(name, test[name]))
+            x = _decode_samples(request, autoencoders[name], latents[name], test[name])
+            write_item(plugins[name].modality, x[0], plugin.folder / "+".join([name, *given]))
 
 
-def _drawn(side: ModalitySubject, split: SplitName, name: str) -> Tensor:
-    """Examples of a split as items, other ones for either name."""
-    labels = side.labels(split).tolist()
-    raw = side.plugin_class(side.config).examples(labels, split, rng(split, name))
-    return torch.stack([side.modality.preprocess(one) for one in raw])
+def _example_items(plugin: ModalityUnderTest, split: SplitName, name: str) -> Tensor:
+    """Examples of a split as items, different ones for each name."""
+    labels = plugin.labels(split).tolist()
+    raw = plugin.plugin_class(plugin.config).examples(labels, split, rng(split, name))
+    return torch.stack([plugin.modality.preprocess(datum) for datum in raw])
 
 
-def _trained(layout: LatentLayout, latents: Mapping[str, Tensor]) -> ScoreModel:
+def _train_joint_model(layout: LatentLayout, latents: Mapping[str, Tensor]) -> ScoreModel:
     z = layout.concatenate(latents)
-    present = torch.ones(ROWS["train"], len(NAMES), dtype=torch.bool)
+    present = torch.ones(SPLIT_SIZES["train"], len(NAMES), dtype=torch.bool)
     standardiser = Standardiser.fit(z, present, layout)
     schedule = VPSchedule(DIFFUSION.beta_min, DIFFUSION.beta_max)
-    network = seeded(lambda: build_network(DIFFUSION, layout, schedule))
+    network = seeded_init(lambda: build_network(DIFFUSION, layout, schedule))
     objective = DenoisingObjective(DIFFUSION, layout, schedule, network)
     rows = {"z": standardiser.standardise(z), "present": present}
-    learn(objective, rows, DIFFUSION.steps, DIFFUSION.ema_decay)
+    train_in_place(objective, rows, DIFFUSION.steps, DIFFUSION.ema_decay)
     device = torch.device("cpu")
     return ScoreModel(network.eval(), layout, schedule, standardiser, DIFFUSION.roles, device)
 
 
-def _demand_spread(told: str, z: Tensor, real: Tensor) -> None:
-    """Generated latents are about as far apart as encoded ones: the latent can be generated."""
-    spread, wanted = (float(latents.var(0).sum().sqrt()) for latents in (z, real))
-    demand(wanted > 0, "all held-out items have the same latent")
-    demand(
-        wanted / SPREAD <= spread <= wanted * SPREAD,
-        f"{told} has latents {spread:.3g} apart, and those of items are {wanted:.3g} apart: keep "
-        "the latent near a bell curve, without far outliers",
+def _check_spread(request: str, generated: Tensor, encoded: Tensor) -> None:
+    """Generated latents must have about the spread (root of the total variance) of encoded ones."""
+    spread, expected = (float(z.var(0).sum().sqrt()) for z in (generated, encoded))
+    require(expected > 0, "all held-out items have the same latent")
+    require(
+        expected / MAX_SPREAD_RATIO <= spread <= expected * MAX_SPREAD_RATIO,
+        f"{request}: the latents have a spread of {spread:.3g}, and those of items {expected:.3g}: "
+        "keep latents approximately Gaussian, without far outliers",
     )
 
 
 @torch.no_grad()
-def _demand_samples(told: str, coder: Any, z: Tensor, like: Tensor) -> Tensor:
-    x = coder.decode(z)
-    demand(form(x[0]) == form(like[0]), f"{told} is {form(x[0])}, and items are {form(like[0])}")
-    finite = not x.is_floating_point() or bool(x.isfinite().all())
-    demand(finite, f"{told} holds NaN or infinity")
-    demand(bool((x != x[:1]).any()), f"{told} is the same item in all {len(x)} samples")
+def _decode_samples(request: str, autoencoder: Autoencoder, z: Tensor, items: Tensor) -> Tensor:
+    x = autoencoder.decode(z)
+    require(
+        describe(x[0]) == describe(items[0]),
+        f"{request}: decode gave {describe(x[0])}, but items are {describe(items[0])}",
+    )
+    require(is_finite(x), f"{request}: decode gave NaN or infinity")
+    require(bool((x != x[:1]).any()), f"{request}: all {len(x)} samples are the same item")
     return x

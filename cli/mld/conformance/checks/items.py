@@ -1,79 +1,77 @@
-"""Checks of fitting, and of raw data as items."""
+"""Checks of `fit` and `preprocess`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any
 
 import torch
 
-from mld.conformance.check import Broken, check, demand
-from mld.conformance.fixtures import FEW, ModalitySubject, form
+from mld.conformance.check import CheckFailed, check, require
+from mld.conformance.fixtures import NUM_SAMPLE_ITEMS, ModalityUnderTest, describe, is_finite
 
 
 @check("modality")
-def fit_gives_json(subject: ModalitySubject) -> None:
-    """What fit returns is plain JSON, and comes back from it the same."""
-    facts = subject.facts
-    demand(isinstance(facts, dict), f"fit gave a {type(facts).__name__}: return a dict")
+def fit_returns_json(plugin: ModalityUnderTest) -> None:
+    """fit returns plain JSON that is equal after a round trip."""
+    facts = plugin.facts
+    require(isinstance(facts, dict), f"fit gave a {type(facts).__name__}: return a dict")
     try:
-        back = json.loads(json.dumps(facts, allow_nan=False))
+        loaded = json.loads(json.dumps(facts, allow_nan=False))
     except (TypeError, ValueError) as error:
-        raise Broken(f"fit gave what is not JSON ({error}): return plain data") from error
-    demand(back == facts, "facts change on their way through JSON: use str keys, and lists")
+        raise CheckFailed(f"the facts of fit are not JSON ({error}): return plain data") from error
+    require(loaded == facts, "a JSON round trip changes the facts of fit: use str keys, and lists")
 
 
 @check("modality")
-def fit_reads_once(subject: ModalitySubject) -> None:
-    """Fit takes data that can be gone through but once, and learns the same from it."""
-    raw = subject.raw["train"]
-    learnt = subject.plugin_class.fit(subject.config, _once(raw))
-    demand(
-        learnt == subject.facts,
-        "fit learnt other facts from an iterator than from a list: go through `raw` once alone",
+def fit_reads_once(plugin: ModalityUnderTest) -> None:
+    """fit accepts an iterator and learns the same facts from it as from a list."""
+    facts = plugin.plugin_class.fit(plugin.config, iter(plugin.raw["train"]))
+    require(
+        facts == plugin.facts,
+        "fit learnt other facts from an iterator than from a list: iterate over `raw` only once",
     )
 
 
 @check("modality")
-def items_of_one_form(subject: ModalitySubject) -> None:
-    """Every item is a tensor of the same shape and dtype, on the CPU, with finite values."""
-    for split, x in subject.items.items():
-        demand(
-            form(x[0]) == form(subject.items["train"][0]),
-            f"items of {split} are {form(x[0])}, those of train otherwise: the form may depend "
-            "on config and facts alone",
+def items_have_one_shape(plugin: ModalityUnderTest) -> None:
+    """All items are non-empty CPU tensors of one shape and dtype, with finite values."""
+    for split, x in plugin.items.items():
+        require(
+            describe(x[0]) == describe(plugin.items["train"][0]),
+            f"items of {split} are {describe(x[0])}, unlike those of train: shape and dtype may "
+            "depend on config and facts only",
         )
-        demand(x.numel() > 0, f"an item is empty: {form(x[0])}")
-        demand(x.device.type == "cpu", f"preprocess gave an item on {x.device}: leave it on cpu")
-        demand(
-            not x.is_floating_point() or bool(x.isfinite().all()),
-            f"an item of {split} holds NaN or infinity: clip or scale in preprocess",
+        require(x.numel() > 0, f"an item is empty: {describe(x[0])}")
+        require(
+            x.device.type == "cpu", f"preprocess gave an item on {x.device}: keep it on the CPU"
         )
-
-
-@check("modality")
-def items_repeat(subject: ModalitySubject) -> None:
-    """A datum gives the same item every time, and from every instance of the same facts."""
-    for modality in (subject.modality, subject.again()):
-        again = torch.stack([modality.preprocess(raw) for raw in subject.raw["test"][:FEW]])
-        demand(
-            torch.equal(again, subject.few),
-            "the same datum gave two items: preprocess may depend on config, facts and raw "
-            "alone; what varies belongs in augment",
+        require(
+            is_finite(x), f"an item of {split} holds NaN or infinity: clip or scale in preprocess"
         )
 
 
 @check("modality")
-def items_own_their_memory(subject: ModalitySubject) -> None:
-    """An item stays as it is when the next one is made."""
-    raw, labels = subject.raw["test"], subject.labels("test")
-    first = subject.modality.preprocess(raw[0])
-    kept = first.clone()
+def items_are_deterministic(plugin: ModalityUnderTest) -> None:
+    """preprocess gives the same item every time, also from another instance with these facts."""
+    for modality in (plugin.modality, plugin.rebuild()):
+        raw = plugin.raw["test"][:NUM_SAMPLE_ITEMS]
+        items = torch.stack([modality.preprocess(datum) for datum in raw])
+        require(
+            torch.equal(items, plugin.sample_items),
+            "preprocess gave two items for the same datum: it may depend on config, facts and raw "
+            "only; move random variation to augment",
+        )
+
+
+@check("modality")
+def items_share_no_memory(plugin: ModalityUnderTest) -> None:
+    """An item does not change when others are preprocessed."""
+    raw, labels = plugin.raw["test"], plugin.labels("test")
+    item = plugin.modality.preprocess(raw[0])
+    before = item.clone()
     for other in raw[1 : int(labels.max()) + 1]:
-        subject.modality.preprocess(other)
-    demand(torch.equal(first, kept), "an item changed when the next was made: return new tensors")
-
-
-def _once(raw: list[Any]) -> Iterator[Any]:
-    yield from raw
+        plugin.modality.preprocess(other)
+    require(
+        torch.equal(item, before),
+        "an item changed when the next one was preprocessed: return a new tensor each time",
+    )

@@ -1,4 +1,4 @@
-"""Checks that a plugin keeps to itself: quick and quiet to import, and changing nothing."""
+"""Checks of side effects: import time, output, network access and modified state."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,187 +15,204 @@ import torch
 from torch import Tensor
 
 from mld.conformance import isolated
-from mld.conformance.check import Broken, check, demand, skip
-from mld.conformance.fixtures import FEW, DatasetSubject, ModalitySubject, Subject
+from mld.conformance.check import CheckFailed, check, require, skip
+from mld.conformance.fixtures import (
+    NUM_SAMPLE_ITEMS,
+    DatasetUnderTest,
+    ModalityUnderTest,
+    PluginUnderTest,
+)
+from mld_core import Modality
 
-BUDGET = 1.0
-"""Seconds that an import may take beyond torch and mld_core."""
+MAX_IMPORT_SECONDS = 1.0
+"""Time that an import may take beyond torch and mld_core."""
 
-PATIENCE = 300
-"""Seconds after which a plugin in a process of its own is given up."""
+MAX_IMPORTS = 3
+"""Imports of which the fastest counts: the first may fill caches."""
 
-UNLIKELY = 2718281828
-"""A seed that nobody else takes."""
+TIMEOUT_SECONDS = 300
+"""Time limit of a plugin in its own process."""
 
-ATTEMPTS = 3
-"""The quickest counts: the first may fill caches."""
+SENTINEL_SEED = 2718281828
+"""A seed that no plugin uses."""
 
 
 @check("modality", "dataset")
-def imports_quickly(subject: Subject) -> None:
+def imports_quickly(plugin: PluginUnderTest) -> None:
     """Importing the plugin takes at most one second beyond torch and mld_core."""
-    taken = [_seen_alone(subject).get("seconds", 0.0)]
-    while min(taken) > BUDGET and len(taken) < ATTEMPTS:
-        taken.append(_run_alone(subject, used=False)["seconds"])
-    demand(
-        min(taken) <= BUDGET,
-        f"the import takes {min(taken):.1f} s beyond torch and mld_core, allowed are {BUDGET:g} s: "
-        "import heavy libraries in the functions that need them (python -X importtime shows which)",
+    seconds = [_isolated_result(plugin)["seconds"]]
+    while min(seconds) > MAX_IMPORT_SECONDS and len(seconds) < MAX_IMPORTS:
+        seconds.append(_run_isolated(plugin, use=False)["seconds"])
+    require(
+        min(seconds) <= MAX_IMPORT_SECONDS,
+        f"the import takes {min(seconds):.1f} s beyond torch and mld_core (limit "
+        f"{MAX_IMPORT_SECONDS:g} s): import heavy libraries in the functions that need them "
+        "(python -X importtime shows which)",
     )
 
 
 @check("modality", "dataset")
-def imports_quietly(subject: Subject) -> None:
+def imports_quietly(plugin: PluginUnderTest) -> None:
     """Importing the plugin prints nothing."""
-    said = _seen_alone(subject)["import_said"]
-    demand(not said, f"the import prints {said!r:.200}: remove it")
+    output = _isolated_result(plugin)["import_output"]
+    require(not output, f"the import prints {output!r:.200}: remove it")
 
 
 @check("modality", "dataset")
-def works_quietly(subject: Subject) -> None:
-    """Using the plugin prints nothing: stdout is for results, and stderr for progress."""
-    seen = _used_alone(subject)
-    demand(not seen["use_said"], f"at work it prints {seen['use_said']!r:.200}: remove it")
+def works_quietly(plugin: PluginUnderTest) -> None:
+    """Using the plugin prints nothing: stdout is for results and stderr for progress."""
+    output = _isolated_use(plugin)["use_output"]
+    require(not output, f"using the plugin prints {output!r:.200}: remove it")
 
 
 @check("modality", "dataset")
-def needs_no_network(subject: Subject) -> None:
-    """Neither importing nor using the plugin reaches for the network."""
-    attempts = _seen_alone(subject)["attempts"]
-    demand(
+def needs_no_network(plugin: PluginUnderTest) -> None:
+    """Neither importing nor using the plugin accesses the network."""
+    attempts = _isolated_result(plugin)["attempts"]
+    require(
         not attempts,
-        f"it reaches for the network: {'; '.join(attempts[:3])}: ship what examples need, and "
+        f"the plugin accesses the network: {'; '.join(attempts[:3])}: ship what examples need, and "
         "let the user download the rest beforehand",
     )
-    _used_alone(subject)
+    _isolated_use(plugin)
 
 
 @check("modality")
-def instance_stays_as_it_is(subject: ModalitySubject) -> None:
-    """Using a modality changes neither its config and facts nor what it does next."""
-    modality, raw = subject.again(), subject.raw["test"][:FEW]
-    before = _plain(modality)
-    first = modality.preprocess(raw[0]), _written(subject, modality, "before")
-    isolated.use(modality, raw, subject.folder)
-    for name, value in before.items():
-        demand(
-            _alike(value, vars(modality).get(name)),
-            f"its attribute {name!r} changed while it was used: set all state in the constructor",
+def instance_is_not_modified(plugin: ModalityUnderTest) -> None:
+    """Using a modality changes neither its attributes nor its later results."""
+    modality, raw = plugin.rebuild(), plugin.raw["test"][:NUM_SAMPLE_ITEMS]
+    attributes = _plain_attributes(modality)
+    item_before = modality.preprocess(raw[0])
+    bytes_before = _written_bytes(plugin, modality, "before")
+    isolated.use(modality, raw, plugin.folder)
+    for name, value in attributes.items():
+        require(
+            _is_equal(value, vars(modality).get(name)),
+            f"the attribute {name!r} changed during use: set all state in the constructor",
         )
-    again = modality.preprocess(raw[0]), _written(subject, modality, "after")
-    demand(
-        torch.equal(first[0], again[0]) and first[1] == again[1],
+    item_after = modality.preprocess(raw[0])
+    bytes_after = _written_bytes(plugin, modality, "after")
+    require(
+        torch.equal(item_before, item_after) and bytes_before == bytes_after,
         "the same datum gives another item or file after use: keep no state between calls",
     )
 
 
 @check("modality")
-def inputs_stay_as_they_are(subject: ModalitySubject) -> None:
-    """No method changes the raw data or the items that it is given."""
-    modality = subject.modality
-    raw = subject.raw["test"][0]
-    x = torch.stack([modality.preprocess(one) for one in subject.raw["test"][:FEW]])
-    kept, before = copy.deepcopy(raw), x.clone()
+def inputs_are_not_modified(plugin: ModalityUnderTest) -> None:
+    """No method modifies the raw data, items or latents that it is given."""
+    modality = plugin.modality
+    raw = plugin.raw["test"][0]
+    x = torch.stack([modality.preprocess(datum) for datum in plugin.raw["test"][:NUM_SAMPLE_ITEMS]])
+    raw_before, x_before = copy.deepcopy(raw), x.clone()
     modality.preprocess(raw)
-    demand(
-        torch.equal(modality.preprocess(raw), modality.preprocess(kept)),
-        "preprocess changed the raw datum that it was given: work on a copy",
+    require(
+        torch.equal(modality.preprocess(raw), modality.preprocess(raw_before)),
+        "preprocess modified the raw datum: work on a copy",
     )
-    autoencoder, classifier = subject.autoencoder(), subject.classifier()
+    autoencoder, classifier = plugin.autoencoder(), plugin.classifier()
     with torch.no_grad():
         z = autoencoder.encode(x)
-        latent = z.clone()
+        z_before = z.clone()
         autoencoder.decode(z)
         autoencoder.loss(z, x)
         classifier(x)
-    modality.write(x[0], subject.folder / "0")
-    modality.preview(x[0], subject.folder / "0")
+    modality.write(x[0], plugin.folder / "0")
+    modality.preview(x[0], plugin.folder / "0")
     for metric in modality.metrics().values():
         metric.measure(x, x[:0] if metric.against == "none" else x)
-    demand(torch.equal(z, latent), "decode or loss changed the latents that it was given")
-    demand(
-        torch.equal(x, before),
-        "encode, loss, the classifier, write, preview or a metric changed the items that it was "
-        "given: work on a copy",
+    require(torch.equal(z, z_before), "decode or loss modified the latents: work on a copy")
+    require(
+        torch.equal(x, x_before),
+        "encode, loss, the classifier, write, preview or a metric modified the items: work on a "
+        "copy",
     )
 
 
 @check("modality")
-def global_randomness_untouched(subject: ModalitySubject) -> None:
+def global_rng_untouched(plugin: ModalityUnderTest) -> None:
     """The global generators of numpy and torch are neither drawn from nor seeded."""
-    kept = np.random.get_state()
+    original = np.random.get_state()
     try:
-        # A state that no plugin seeds with: who seeds again and again changes it but once.
-        np.random.seed(UNLIKELY)
-        torch.manual_seed(UNLIKELY)
+        # Seeding again with the seed that is set already would go unnoticed.
+        np.random.seed(SENTINEL_SEED)
+        torch.manual_seed(SENTINEL_SEED)
         before = _random_states()
-        isolated.use_modality(subject.plugin_class, subject.config)
+        isolated.use_modality(plugin.plugin_class, plugin.config)
         changed = [name for name, state in _random_states().items() if state != before[name]]
     finally:
-        np.random.set_state(kept)
-    demand(
+        np.random.set_state(original)
+    require(
         not changed,
-        f"the global generator of {', '.join(changed)} was used: draw from the rng or the "
-        "generator that is handed in",
+        f"the global generator of {', '.join(changed)} was used: draw from the given rng or "
+        "generator",
     )
 
 
-def _seen_alone(subject: Subject) -> dict[str, Any]:
-    """What came of the plugin in a process of its own, looked at once."""
-    if "alone" not in subject.made:
-        used = "<locals>" not in subject.plugin_class.__qualname__
-        subject.made["alone"] = _run_alone(subject, used)
-    return subject.made["alone"]
+def _isolated_result(plugin: PluginUnderTest) -> dict[str, Any]:
+    """The result of importing and using the plugin in its own process, run once."""
+    if "isolated" not in plugin.cache:
+        use = "<locals>" not in plugin.plugin_class.__qualname__
+        plugin.cache["isolated"] = _run_isolated(plugin, use)
+    result: dict[str, Any] = plugin.cache["isolated"]
+    return result
 
 
-def _used_alone(subject: Subject) -> dict[str, Any]:
-    """The same, where the plugin could be used there."""
-    seen = _seen_alone(subject)
-    if not seen["used"]:
-        skip(f"it could not be used in a process of its own: {seen['error'] or 'a local class'}")
-    return seen
+def _isolated_use(plugin: PluginUnderTest) -> dict[str, Any]:
+    """The same; skips the check if the plugin could not be used in its own process."""
+    result = _isolated_result(plugin)
+    if not result["used"]:
+        reason = result["error"] or "a local class"
+        skip(f"the plugin could not be used in a process of its own: {reason}")
+    return result
 
 
-def _run_alone(subject: Subject, used: bool) -> dict[str, Any]:
-    result = subject.folder / "result.json"
-    told = {
-        "plugin": _whereabouts(subject.plugin_class),
-        "config": json.loads(subject.config.model_dump_json()),
+def _run_isolated(plugin: PluginUnderTest, use: bool) -> dict[str, Any]:
+    """Run `isolated.py` on the plugin."""
+    result_file = plugin.folder / "result.json"
+    modalities = plugin.modalities if isinstance(plugin, DatasetUnderTest) else {}
+    request = {
+        "plugin": _import_path(plugin.plugin_class),
+        "config": json.loads(plugin.config.model_dump_json()),
         "modalities": {
             name: {
-                **_whereabouts(type(modality)),
+                **_import_path(type(modality)),
                 "config": json.loads(modality.config.model_dump_json()),
             }
-            for name, modality in (
-                subject.modalities.items() if isinstance(subject, DatasetSubject) else ()
-            )
+            for name, modality in modalities.items()
         },
-        "use": used,
-        "result": str(result),
+        "use": use,
+        "result": str(result_file),
     }
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-P", isolated.__file__],
-            input=json.dumps(told),
+            input=json.dumps(request),
             env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        raise Broken(f"importing and using it took more than {PATIENCE} s: it may wait") from None
-    if not result.is_file():
-        ended = f"ended with code {done.returncode}: {done.stderr.strip()[-200:]}"
-        raise Broken(f"a process that imports and uses the plugin {ended}")
-    seen = json.loads(result.read_text())
-    result.unlink()
-    if "seconds" not in seen:
-        raise Broken(f"it cannot be imported in a process of its own: {seen['error']}")
-    return seen
+        raise CheckFailed(
+            f"importing and using the plugin took more than {TIMEOUT_SECONDS} s: it may be blocked"
+        ) from None
+    if not result_file.is_file():
+        raise CheckFailed(
+            "a process that imports and uses the plugin ended with code "
+            f"{process.returncode}: {process.stderr.strip()[-200:]}"
+        )
+    result: dict[str, Any] = json.loads(result_file.read_text())
+    result_file.unlink()
+    if "seconds" not in result:
+        raise CheckFailed(
+            f"the plugin cannot be imported in a process of its own: {result['error']}"
+        )
+    return result
 
 
-def _whereabouts(plugin_class: type) -> dict[str, str]:
+def _import_path(plugin_class: type) -> dict[str, str]:
     return {
         "module": plugin_class.__module__,
         "file": inspect.getfile(plugin_class),
@@ -204,37 +220,36 @@ def _whereabouts(plugin_class: type) -> dict[str, str]:
     }
 
 
-def _written(subject: ModalitySubject, modality: Any, name: str) -> bytes:
-    path: Path = modality.write(subject.few[0], subject.folder / name)
-    return path.read_bytes()
+def _written_bytes(plugin: ModalityUnderTest, modality: Modality, name: str) -> bytes:
+    return modality.write(plugin.sample_items[0], plugin.folder / name).read_bytes()
 
 
-def _random_states() -> dict[str, Any]:
-    kind, keys, *rest = np.random.get_state()
+def _random_states() -> dict[str, bytes]:
     return {
-        "numpy": (kind, keys.tobytes(), *rest),
+        "numpy": json.dumps(np.random.get_state(legacy=False), default=np.ndarray.tolist).encode(),
         "torch": torch.get_rng_state().numpy().tobytes(),
     }
 
 
-def _plain(modality: Any) -> dict[str, Any]:
+def _plain_attributes(modality: Modality) -> dict[str, Any]:
     """Copies of the attributes that are plain data or tensors."""
-    return {name: copy.deepcopy(told) for name, told in vars(modality).items() if _is_plain(told)}
+    attributes = vars(modality).items()
+    return {name: copy.deepcopy(value) for name, value in attributes if _is_plain(value)}
 
 
-def _is_plain(told: Any) -> bool:
-    if isinstance(told, dict):
-        return all(_is_plain(value) for value in told.values())
-    if isinstance(told, list | tuple):
-        return all(_is_plain(value) for value in told)
-    return told is None or isinstance(told, bool | int | float | str | Tensor | np.ndarray)
+def _is_plain(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_plain, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str | Tensor | np.ndarray)
 
 
-def _alike(one: Any, other: Any) -> bool:
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_alike(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple) and type(one) is type(other):
-        return len(one) == len(other) and all(map(_alike, one, other))
-    if isinstance(one, Tensor | np.ndarray):
-        return type(one) is type(other) and np.array_equal(one, other)
-    return bool(one == other)
+def _is_equal(a: object, b: object) -> bool:
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_is_equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return type(a) is type(b) and len(a) == len(b) and all(map(_is_equal, a, b))
+    if isinstance(a, Tensor | np.ndarray):
+        return type(a) is type(b) and np.array_equal(a, b)
+    return bool(a == b)
