@@ -15,15 +15,18 @@ from mld.commands.common import AsJson, command, parse_pairs
 from mld_core.errors import ExitCode
 
 if TYPE_CHECKING:
-    from mld.conformance import Record
+    from mld.conformance import CheckResult
 
 
 @command
 def check(
     context: typer.Context,
-    kind: Annotated[str, typer.Argument(help="an installed modality or dataset")],
+    kind: Annotated[
+        Optional[str],  # noqa: UP045  (typer reads annotations on Python 3.11)
+        typer.Argument(help="an installed modality or dataset", show_default=False),
+    ] = None,
     set_: Annotated[
-        Optional[list[str]],  # noqa: UP045  (typer reads annotations on Python 3.11)
+        Optional[list[str]],  # noqa: UP045
         typer.Option("--set", metavar="A=B", help="A setting of the plugin; may be repeated."),
     ] = None,
     with_: Annotated[
@@ -40,41 +43,61 @@ def check(
         typer.Option(metavar="CHECK=REASON", help="An expected failure; may be repeated."),
     ] = None,
     slow: Annotated[bool, typer.Option("--slow", help="Train a joint model too.")] = False,
+    list_: Annotated[
+        bool, typer.Option("--list", help="Print what each check requires, and run none.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check that a plugin fulfils its contract; exit 8 if a check fails."""
     from mld.config.yaml_document import Document
-    from mld.conformance import check_dataset, check_modality, counted
+    from mld.conformance import check_dataset, check_modality, count_statuses
 
+    if list_:
+        _list_checks(as_json)
+        return
+    if kind is None:
+        raise typer.BadParameter("give the KIND to check, or --list")
     settings = Document.parse_overrides(set_ or [])
     expected_failures = parse_pairs(xfail, "--xfail", "CHECK=REASON")
     partners = [text.rpartition("=") for text in with_ or []]
     registry = context.obj.registry()
-    on_record = None if as_json else partial(_print_record, sys.stdout)
+    on_result = None if as_json else partial(_print_result, sys.stdout)
     # What a plugin prints is not a result.
     with contextlib.redirect_stdout(sys.stderr):
         if kind in registry.kinds and registry.entry(kind).role == "dataset":
             columns = {name or partner: partner for name, _, partner in partners}
-            records = check_dataset(kind, settings, columns, expected_failures, registry, on_record)
+            results = check_dataset(kind, settings, columns, expected_failures, registry, on_result)
         else:
             if len(partners) > 1 or any(name for name, _, _ in partners):
                 raise typer.BadParameter("a modality is combined --with one KIND")
             partner = partners[0][2] if partners else None
-            records = check_modality(
-                kind, settings, slow, partner, expected_failures, registry, on_record
+            results = check_modality(
+                kind, settings, slow, partner, expected_failures, registry, on_result
             )
-    counts = counted(records)
+    counts = count_statuses(results)
     if as_json:
-        result = {"kind": kind, **counts, "checks": [asdict(record) for record in records]}
-        typer.echo(json.dumps(result, indent=1))
+        report = {"kind": kind, **counts, "checks": [asdict(result) for result in results]}
+        typer.echo(json.dumps(report, indent=1))
     else:
         run, *others = (f"{count} {status}" for status, count in counts.items())
         typer.echo(f"{kind}: {run}: {', '.join(others)}")
-    if any(record.failed for record in records):
+    if any(result.failed for result in results):
         raise typer.Exit(ExitCode.PARTIAL)
 
 
-def _print_record(out: TextIO, record: Record) -> None:
+def _print_result(out: TextIO, result: CheckResult) -> None:
     """Print one check's line as soon as its result is known."""
-    line = f"{record.check:36} {record.status:15} {record.seconds:6.2f} s  {record.reason}"
+    line = f"{result.check:36} {result.status:15} {result.seconds:6.2f} s  {result.reason}"
     print(line.rstrip(), file=out, flush=True)
+
+
+def _list_checks(as_json: bool) -> None:
+    """Print every check with its roles and what it requires, as a Markdown table or as JSON."""
+    from mld.conformance import all_checks, checks_as_markdown
+
+    if as_json:
+        fields = ("name", "roles", "slow", "description")
+        checks = [{field: getattr(check, field) for field in fields} for check in all_checks()]
+        typer.echo(json.dumps(checks, indent=1))
+    else:
+        typer.echo(checks_as_markdown())

@@ -9,18 +9,14 @@ from __future__ import annotations
 
 from mld.conformance.check import Check, CheckResult
 from mld.conformance.pytest_tests import conformance, dataset_conformance
-from mld.conformance.runner import (
-    CHECKS,
-    check_dataset,
-    check_modality,
-    checks_as_markdown,
-    count_statuses,
-)
+from mld.conformance.reference import all_checks, checks_as_markdown
+from mld.conformance.runner import CHECKS, check_dataset, check_modality, count_statuses
 
 __all__ = [
     "CHECKS",
     "Check",
     "CheckResult",
+    "all_checks",
     "check_dataset",
     "check_modality",
     "checks_as_markdown",

@@ -227,21 +227,6 @@ def count_statuses(results: Iterable[CheckResult]) -> dict[str, int]:
     return {"run": run, **{status: counts[status] for status in get_args(Status)}}
 
 
-def checks_as_markdown() -> str:
-    """Every check with its roles and description, as an aligned Markdown table."""
-    checks = {check.name: check for role in CHECKS.values() for check in role.values()}
-    rows = [
-        (f"`{check.name}`", " and ".join(check.roles), check.description)
-        for check in checks.values()
-    ]
-    name_width = max(len(name) for name, _, _ in rows)
-    role_width = max(len(roles) for _, roles, _ in rows)
-    lines = [f"| {'check':{name_width}} | {'of a':{role_width}} | requirement |", "|---|---|---|"]
-    for name, roles, description in rows:
-        lines.append(f"| {name:{name_width}} | {roles:{role_width}} | {description} |")
-    return "\n".join(lines)
-
-
 def _split_column_configs(
     plugin_class: type[Dataset], config: PluginSettings
 ) -> tuple[PluginSettings, dict[str, Mapping[str, Any]]]:
@@ -270,7 +255,9 @@ def _installed_columns(
     return {name: kind for name, kind in columns.items() if _is_modality(registry, kind)}
 
 
-def _unfitted(registry: Registry, modality: str | type[Modality], config: PluginSettings) -> Modality:
+def _unfitted(
+    registry: Registry, modality: str | type[Modality], config: PluginSettings
+) -> Modality:
     plugin_class = registry.modality(modality) if isinstance(modality, str) else modality
     return plugin_class(_build_config(plugin_class, config))
 

@@ -1,1 +1,1 @@
-"""`mld new-modality`: a package with a modality, ready to be edited."""
+"""`mld new-modality`: writes a package with a new modality, ready to be edited."""

@@ -1,14 +1,14 @@
-"""A new modality's distribution, which works before anyone has edited it.
+"""Writes the distribution of a new modality, which works before it is edited.
 
-The files in `template/` are those of the modality `newkind`, and its name is put in: the kind
+The files in `template/` describe a modality `newkind`, and its name is replaced: the kind
 `newkind`, the class `NewKind`, the distribution `mld-newkind`.
 """
 
 from __future__ import annotations
 
-import ast
 import keyword
 import re
+import symtable
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,56 +19,58 @@ TEMPLATE = Path(__file__).parent / "template"
 
 
 def write_distribution(kind: str, into: Path, registry: Registry) -> Path:
-    """Write the distribution of a new kind as a new folder in `into`, and give its path.
+    """Write the distribution of a new kind to a new folder in `into`, and return its path.
 
-    ValueError if the kind cannot bear that name, FileExistsError if the folder is there already.
+    ValueError if the name of the kind is invalid or taken, FileExistsError if the folder exists.
     """
-    if fault := _fault(kind, registry):
-        raise ValueError(fault)
+    if error := _name_error(kind, registry):
+        raise ValueError(error)
     folder = into / _distribution(kind)
     folder.mkdir(parents=True, exist_ok=False)
     for source in sorted(TEMPLATE.rglob("*")):
         if source.is_dir() or "__pycache__" in source.parts:
             continue
-        own = source.relative_to(TEMPLATE).as_posix().replace("dot_", ".")
-        path = folder / _named(own, kind)
+        template_path = source.relative_to(TEMPLATE).as_posix().replace("dot_", ".")
+        path = folder / _replace_names(template_path, kind)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
-            file.write(_named(source.read_text(encoding="utf-8"), kind))
+            file.write(_replace_names(source.read_text(encoding="utf-8"), kind))
     return folder
 
 
-def _named(text: str, kind: str) -> str:
-    names = {"mld-newkind": _distribution(kind), "NewKind": _class(kind), "newkind": kind}
-    return re.sub("|".join(names), lambda found: names[found[0]], text)
+def _replace_names(text: str, kind: str) -> str:
+    names = {"mld-newkind": _distribution(kind), "NewKind": _class_name(kind), "newkind": kind}
+    return re.sub("|".join(names), lambda match: names[match[0]], text)
 
 
 def _distribution(kind: str) -> str:
     return f"mld-{kind.replace('_', '-')}"
 
 
-def _class(kind: str) -> str:
+def _class_name(kind: str) -> str:
     return "".join(part.capitalize() for part in kind.split("_"))
 
 
-def _fault(kind: str, registry: Registry) -> str:
-    """Why a kind cannot bear this name; "" if it can."""
+def _name_error(kind: str, registry: Registry) -> str:
+    """Why this name of a kind is invalid or taken; "" if it can be used."""
     if not re.fullmatch(r"[a-z]+(_?[a-z0-9]+)*", kind):
-        simple = re.sub(r"[^a-z0-9]+", "_", kind.lower()).strip("_0123456789")
-        hint = f", such as {simple!r}" if simple and not _fault(simple, registry) else ""
+        valid = re.sub(r"[^a-z0-9]+", "_", kind.lower()).strip("_0123456789")
+        hint = f", such as {valid!r}" if valid and not _name_error(valid, registry) else ""
         return (
-            f"{kind!r} is no name for a kind: it begins with a lower-case letter and goes on with "
-            f"lower-case letters, digits and single underscores{hint}"
+            f"{kind!r} is not a valid kind: begin with a lower-case letter, then use lower-case "
+            f"letters, digits and single underscores{hint}"
         )
-    if keyword.iskeyword(kind) or keyword.iskeyword(_class(kind)):
-        return f"{kind!r} is a word of Python: choose another name"
+    if keyword.iskeyword(kind) or keyword.iskeyword(_class_name(kind)):
+        return f"{kind!r} is a Python keyword: choose another name"
     if kind in registry.installed():
         return f"the kind {kind!r} is taken by {registry.installed()[kind]}: choose another name"
     if find_spec(f"mld_{kind}") or _is_installed(_distribution(kind)):
-        told = f"the module mld_{kind} or the distribution {_distribution(kind)}"
-        return f"{kind!r} is taken: {told} is installed: choose another name"
-    if _class(kind) in _imported():
-        return f"the class {_class(kind)} would hide what its module imports: choose another name"
+        return (
+            f"{kind!r} is taken: the module mld_{kind} or the distribution {_distribution(kind)} "
+            "is installed: choose another name"
+        )
+    if _class_name(kind) in _template_names():
+        return f"the class {_class_name(kind)} would shadow a name in its module: choose another"
     return ""
 
 
@@ -79,8 +81,8 @@ def _is_installed(distribution: str) -> bool:
         return False
 
 
-def _imported() -> set[str]:
-    """The names that the template's module imports."""
-    tree = ast.parse((TEMPLATE / "mld_newkind.py").read_text(encoding="utf-8"))
-    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
-    return {name.asname or name.name for node in imports for name in node.names}
+def _template_names() -> set[str]:
+    """The names in the template's module, other than those that contain the kind's."""
+    source = (TEMPLATE / "mld_newkind.py").read_text(encoding="utf-8")
+    names = symtable.symtable(source, "mld_newkind.py", "exec").get_identifiers()
+    return {name for name in names if not name.startswith("NewKind")}

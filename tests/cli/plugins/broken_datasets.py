@@ -1,10 +1,10 @@
-"""Datasets that are right but for one thing, each of which one check is there to see."""
+"""Datasets with one defect each, which one check detects."""
 
 from __future__ import annotations
 
 import random
 
-from broken_modalities import reaching_out
+from broken_modalities import connect
 from loud_to_import import LoudRows
 from mld_tiny import Rows, RowsConfig
 from pydantic import ConfigDict, Field, field_serializer
@@ -16,18 +16,18 @@ from mld_core import Split
 BROKEN: dict[str, type[Rows]] = {"imports-quickly": SlowRows, "imports-quietly": LoudRows}
 """Check to a dataset that fails it."""
 
-ALSO: dict[str, set[str]] = {}
-"""Check to the others that its dataset cannot but fail too."""
+ALSO_FAILS: dict[str, set[str]] = {}
+"""Check to the other checks that its dataset also fails."""
 
 
 def breaks(check, *also):
-    def enter(cls):
-        BROKEN[check], ALSO[check] = cls, set(also)
+    def decorate(cls):
+        BROKEN[check], ALSO_FAILS[check] = cls, set(also)
         if check != "documented":
             cls.__doc__ = Rows.__doc__
         return cls
 
-    return enter
+    return decorate
 
 
 @breaks("documented")
@@ -46,13 +46,13 @@ class Rounding(Rows):
 
 
 @breaks("config-schema")
-class Hidden(Rows):
+class HiddenField(Rows):
     class Config(RowsConfig):
         hidden: SkipJsonSchema[int] = Field(1, description="not in the schema")
 
 
 @breaks("config-described")
-class Silent(Rows):
+class Undescribed(Rows):
     class Config(RowsConfig):
         depth: int = 2
 
@@ -64,45 +64,45 @@ class Open(Rows):
 
 
 @breaks("config-frozen")
-class Thawed(Rows):
+class Mutable(Rows):
     class Config(RowsConfig):
         model_config = ConfigDict(extra="forbid", frozen=False)
 
 
-@breaks("columns-of-known-kinds")
-class Foreign(Rows):
+@breaks("columns-have-installed-kinds")
+class UnknownKind(Rows):
     @property
     def columns(self):
-        return {"numbers": "tiny", "others": "of a kind that nobody has"}
+        return {"numbers": "tiny", "others": "of a kind that is not installed"}
 
 
-@breaks("splits-serve-columns", "...")
-class Misnaming(Rows):
+@breaks("splits-have-all-columns", "...")
+class WrongColumns(Rows):
     def split(self, name):
         return Split(self.ids(name), {"figures": self.items(name)}, self.labels(name))
 
 
 @breaks("lengths-agree")
-class Long(Rows):
+class TooManyItems(Rows):
     def items(self, name):
         return [*super().items(name), None]
 
 
 @breaks("ids-are-unique")
-class Repeating(Rows):
+class RepeatedIds(Rows):
     def ids(self, name):
         first, _, *others = super().ids(name)
         return [first, first, *others]
 
 
 @breaks("splits-share-no-id")
-class Sharing(Rows):
+class SharedIds(Rows):
     def ids(self, name):
-        return [told.partition("-")[2] for told in super().ids(name)]
+        return [row_id.partition("-")[2] for row_id in super().ids(name)]
 
 
-@breaks("labels-are-classes")
-class Mislabelled(Rows):
+@breaks("labels-index-classes")
+class UnknownLabel(Rows):
     def labels(self, name):
         return [9 if label == 0 else label for label in super().labels(name)]
 
@@ -117,39 +117,39 @@ class Shuffling(Rows):
         return random.SystemRandom().sample(super().ids(name), self.config.rows)
 
 
-@breaks("items-read-twice-alike", "same-seed-same-rows")
-class Restless(Rows):
+@breaks("items-are-repeatable", "same-seed-same-rows")
+class Noisy(Rows):
     def items(self, name):
-        return _Restless(super().items(name))
+        return _NoisyItems(super().items(name))
 
 
-class _Restless(list):
+class _NoisyItems(list):
     def __getitem__(self, row):
-        one = super().__getitem__(row)
-        return None if one is None else [number + random.SystemRandom().random() for number in one]
+        raw = super().__getitem__(row)
+        return None if raw is None else [number + random.SystemRandom().random() for number in raw]
 
 
 @breaks("items-fit-their-modality", "...")
-class Unfit(Rows):
+class InvalidItems(Rows):
     def items(self, name):
-        return [None if one is None else ["a word", *one] for one in super().items(name)]
+        return [None if raw is None else ["a word", *raw] for raw in super().items(name)]
 
 
-@breaks("fingerprint-follows-what-is-served")
-class Indifferent(Rows):
+@breaks("fingerprint-follows-seed")
+class ConstantFingerprint(Rows):
     def fingerprint(self):
         return "always the same"
 
 
 @breaks("works-quietly")
-class Chatty(Rows):
+class Printing(Rows):
     def ids(self, name):
-        print("naming")
+        print("reading ids")
         return super().ids(name)
 
 
 @breaks("needs-no-network")
 class Downloading(Rows):
     def ids(self, name):
-        reaching_out()
+        connect()
         return super().ids(name)

@@ -1,4 +1,4 @@
-"""Modalities that are right but for one thing, each of which one check is there to see."""
+"""Modalities with one defect each, which one check detects."""
 
 from __future__ import annotations
 
@@ -29,24 +29,27 @@ from mld_core import Metric
 BROKEN: dict[str, type[Tiny]] = {"imports-quickly": SlowToImport, "imports-quietly": LoudToImport}
 """Check to a modality that fails it."""
 
-ALSO: dict[str, set[str]] = {}
-"""Check to the others that its modality cannot but fail too."""
+ALSO_FAILS: dict[str, set[str]] = {}
+"""Check to the other checks that its modality also fails."""
 
 
 def breaks(check, *also):
-    def enter(cls):
-        BROKEN[check], ALSO[check] = cls, set(also)
+    def decorate(cls):
+        BROKEN[check], ALSO_FAILS[check] = cls, set(also)
         if check != "documented":
             cls.__doc__ = Tiny.__doc__
         return cls
 
-    return enter
+    return decorate
 
 
-def reaching_out():
-    """As if to fetch something; nothing is sent."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line, contextlib.suppress(OSError):
-        line.connect(("192.0.2.1", 9))
+def connect():
+    """Open a connection; nothing is sent."""
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as connection,
+        contextlib.suppress(OSError),
+    ):
+        connection.connect(("192.0.2.1", 9))
 
 
 # configuration
@@ -68,13 +71,13 @@ class Rounding(Tiny):
 
 
 @breaks("config-schema")
-class Hidden(Tiny):
+class HiddenField(Tiny):
     class Config(TinyConfig):
         hidden: SkipJsonSchema[int] = Field(1, description="not in the schema")
 
 
 @breaks("config-described")
-class Silent(Tiny):
+class Undescribed(Tiny):
     class Config(TinyConfig):
         depth: int = 2
 
@@ -86,13 +89,13 @@ class Open(Tiny):
 
 
 @breaks("config-frozen")
-class Thawed(Tiny):
+class Mutable(Tiny):
     class Config(TinyConfig):
         model_config = ConfigDict(extra="forbid", frozen=False)
 
 
 @breaks("latent-dim-positive")
-class Flat(Tiny):
+class AnyLatentDim(Tiny):
     class Config(TinyConfig):
         latent_dim: int = Field(16, description="may be anything")
 
@@ -100,8 +103,8 @@ class Flat(Tiny):
 # fit and items
 
 
-@breaks("fit-gives-json")
-class NumberedFacts(Tiny):
+@breaks("fit-returns-json")
+class IntegerKeys(Tiny):
     @classmethod
     def fit(cls, config, raw):
         return {**super().fit(config, raw), 0: "a key that JSON turns into text"}
@@ -115,31 +118,31 @@ class ReadsTwice(Tiny):
         return {**super().fit(config, raw), "rows": rows}
 
 
-@breaks("items-of-one-form", "...")
+@breaks("items-have-one-shape", "...")
 class Ragged(Tiny):
     def preprocess(self, raw):
         x = super().preprocess(raw)
         return x[: int(x.argmax()) + 1]
 
 
-@breaks("items-repeat")
-class Moody(Tiny):
+@breaks("items-are-deterministic")
+class RandomOffset(Tiny):
     def __init__(self, config, facts=None):
         super().__init__(config, facts)
-        self.mood = 0.001 * random.SystemRandom().random()
+        self.offset = 0.001 * random.SystemRandom().random()
 
     def preprocess(self, raw):
-        return super().preprocess(raw) + self.mood
+        return super().preprocess(raw) + self.offset
 
 
-@breaks("items-own-their-memory", "...")
-class Reusing(Tiny):
+@breaks("items-share-no-memory", "...")
+class SharedBuffer(Tiny):
     def __init__(self, config, facts=None):
         super().__init__(config, facts)
-        self.room = torch.zeros(config.width)
+        self.buffer = torch.zeros(config.width)
 
     def preprocess(self, raw):
-        return self.room.copy_(super().preprocess(raw))
+        return self.buffer.copy_(super().preprocess(raw))
 
 
 # examples
@@ -151,21 +154,21 @@ class NeverNone(Tiny):
         return super().examples(labels or [0], split, rng)
 
 
-@breaks("examples-repeat")
+@breaks("examples-follow-rng")
 class Unrepeatable(Tiny):
     def examples(self, labels, split, rng):
         return super().examples(labels, split, np.random.default_rng())
 
 
 @breaks("examples-vary")
-class Monotonous(Tiny):
+class OnePerLabel(Tiny):
     def examples(self, labels, split, rng):
-        ten = super().examples(range(CLASSES), split, rng)
-        return [ten[label] for label in labels]
+        per_label = super().examples(range(CLASSES), split, rng)
+        return [per_label[label] for label in labels]
 
 
 @breaks("splits-share-no-example")
-class Leaky(Tiny):
+class SharedPool(Tiny):
     def examples(self, labels, split, rng):
         pool = super().examples([*range(CLASSES)] * 20, split, np.random.default_rng(0))
         return [pool[label + CLASSES * int(rng.integers(20))] for label in labels]
@@ -180,8 +183,8 @@ class LosesDots(Tiny):
         return super().write(x, stem).rename(stem.with_suffix(".txt"))
 
 
-@breaks("writes-same-bytes", "instance-stays-as-it-is")
-class Stamping(Tiny):
+@breaks("writes-same-bytes", "instance-is-not-modified")
+class UniqueFiles(Tiny):
     def write(self, x, stem):
         path = super().write(x, stem)
         path.write_text(f"{path.read_text()}\n{uuid.uuid4()}")
@@ -192,43 +195,43 @@ class Stamping(Tiny):
 
 
 @breaks("reads-back")
-class Forgetful(Tiny):
+class WritesZeros(Tiny):
     def write(self, x, stem):
         return super().write(torch.zeros_like(x), stem)
 
 
-@breaks("refuses-missing-file")
-class Inventive(Tiny):
+@breaks("missing-file-raises")
+class ReadsMissingFiles(Tiny):
     def read(self, source):
         return super().read(source) if Path(source).exists() else [0.0] * self.config.width
 
 
-@breaks("writes-whatever-decodes")
-class Choosy(Tiny):
+@breaks("writes-any-decoded-item")
+class WritesOnlyRounded(Tiny):
     def preprocess(self, raw):
         return (super().preprocess(raw) * 64).round() / 64
 
     def write(self, x, stem):
         if (x * 64 != (x * 64).round()).any():
-            raise ValueError("only what was read can be written")
+            raise ValueError("not a multiple of 1/64")
         return super().write(x, stem)
 
 
-@breaks("previews-open")
-class Scribbling(Tiny):
+@breaks("previews-are-valid")
+class InvalidPreview(Tiny):
     def preview(self, x, stem):
         (path,) = super().preview(x, stem)
-        path.write_text("no picture")
+        path.write_text("not an SVG")
         return [path]
 
 
 # autoencoder and networks
 
 
-def coder(check, *also):
-    """A modality broken in its autoencoder alone."""
+def breaks_autoencoder(check, *also):
+    """A modality whose autoencoder alone is broken."""
 
-    def enter(network):
+    def decorate(network):
         class Broken(Tiny):
             def autoencoder(self):
                 return network(self.config.width, self.config.latent_dim)
@@ -236,13 +239,13 @@ def coder(check, *also):
         breaks(check, *also)(Broken)
         return network
 
-    return enter
+    return decorate
 
 
-def judge(check, *also):
-    """A modality broken in its classifier alone."""
+def breaks_classifier(check, *also):
+    """A modality whose classifier alone is broken."""
 
-    def enter(network):
+    def decorate(network):
         class Broken(Tiny):
             def classifier(self, classes):
                 return network(self.config.width, classes)
@@ -250,29 +253,29 @@ def judge(check, *also):
         breaks(check, *also)(Broken)
         return network
 
-    return enter
+    return decorate
 
 
-@coder("latents-are-flat", "latent-dim-is-obeyed", "works-with-missing-items")
+@breaks_autoencoder("latents-are-flat", "latent-dim-is-respected", "works-with-missing-items")
 class TwiceAsWide(TinyAutoencoder):
     def __init__(self, width, latent_dim):
         super().__init__(width, 2 * latent_dim)
 
 
-@coder("latent-dim-is-obeyed")
+@breaks_autoencoder("latent-dim-is-respected")
 class AlwaysSixteen(TinyAutoencoder):
     def __init__(self, width, latent_dim):
         super().__init__(width, 16)
 
 
-@coder("decodes-to-data-space", "latent-dim-is-obeyed")
-class InDouble(TinyAutoencoder):
+@breaks_autoencoder("decodes-to-data-space", "latent-dim-is-respected")
+class DecodesDouble(TinyAutoencoder):
     def decode(self, z):
         return super().decode(z).double()
 
 
-@coder("decodes-any-latent")
-class OnlyItsOwn(TinyAutoencoder):
+@breaks_autoencoder("decodes-any-latent")
+class DecodesOnlyEncoded(TinyAutoencoder):
     def encode(self, x):
         self.last = super().encode(x)
         return self.last
@@ -281,46 +284,46 @@ class OnlyItsOwn(TinyAutoencoder):
         return super().decode(z) * (1.0 if torch.equal(z, self.last) else float("nan"))
 
 
-@coder("loss-is-per-item", "rows-are-independent")
-class OneLoss(TinyAutoencoder):
+@breaks_autoencoder("loss-is-per-item", "rows-are-independent")
+class MeanLoss(TinyAutoencoder):
     def loss(self, z, x):
         return super().loss(z, x).mean()
 
 
-@coder("loss-differentiable")
-class Peeking(TinyAutoencoder):
+@breaks_autoencoder("loss-differentiable")
+class IgnoresLatent(TinyAutoencoder):
     def loss(self, z, x):
         return super().loss(self.encode(x), x)
 
 
-@coder("autoencoder-learns")
-class Unlearning(TinyAutoencoder):
+@breaks_autoencoder("autoencoder-learns")
+class ReversedAutoencoderGradient(TinyAutoencoder):
     def loss(self, z, x):
         loss = super().loss(z, x)
         return 2 * loss.detach() - loss
 
 
-@coder("latent-tells-items-apart")
-class Whispering(TinyAutoencoder):
+@breaks_autoencoder("latent-identifies-item")
+class UninformativeLatent(TinyAutoencoder):
     def loss(self, z, x):
         return super().loss(1e-12 * z, x)
 
 
 @breaks("networks-are-fresh")
-class Reused(Tiny):
-    made = TinyAutoencoder(CLASSES, 16)
+class ReusedNetwork(Tiny):
+    network = TinyAutoencoder(CLASSES, 16)
 
     def autoencoder(self):
         if self.config.latent_dim != 16:
             return super().autoencoder()
-        return self.made
+        return self.network
 
 
-@coder(
+@breaks_autoencoder(
     "eval-is-deterministic",
     "rows-are-independent",
-    "weights-survive",
-    "global-randomness-untouched",
+    "weights-round-trip",
+    "global-rng-untouched",
 )
 class Noisy(TinyAutoencoder):
     def encode(self, x):
@@ -328,22 +331,22 @@ class Noisy(TinyAutoencoder):
         return z + 0.01 * torch.randn_like(z)
 
 
-@coder("rows-are-independent")
-class Centring(TinyAutoencoder):
+@breaks_autoencoder("rows-are-independent")
+class BatchCentred(TinyAutoencoder):
     def encode(self, x):
         z = super().encode(x)
         return z - z.mean(0) if len(z) > 1 else z
 
 
-@coder("gradients-reach-everything")
-class Idle(TinyAutoencoder):
+@breaks_autoencoder("gradients-reach-all-parameters")
+class UnusedParameter(TinyAutoencoder):
     def __init__(self, width, latent_dim):
         super().__init__(width, latent_dim)
-        self.idle = nn.Parameter(torch.zeros(3))
+        self.unused = nn.Parameter(torch.zeros(3))
 
 
-@coder("weights-survive")
-class Secretive(TinyAutoencoder):
+@breaks_autoencoder("weights-round-trip")
+class UnsavedState(TinyAutoencoder):
     def __init__(self, width, latent_dim):
         super().__init__(width, latent_dim)
         self.shift = torch.randn(latent_dim)
@@ -352,8 +355,8 @@ class Secretive(TinyAutoencoder):
         return super().encode(x) + self.shift
 
 
-@coder("works-in-bfloat16")
-class Delicate(TinyAutoencoder):
+@breaks_autoencoder("works-in-bfloat16")
+class LosesPrecision(TinyAutoencoder):
     def encode(self, x):
         return (super().encode(x) + 100) - 100
 
@@ -367,21 +370,21 @@ class AlwaysTen(Tiny):
         return super().classifier(CLASSES)
 
 
-@judge("features-of-one-width", "rows-are-independent")
-class Squeezing(TinyClassifier):
+@breaks_classifier("features-have-fixed-width", "rows-are-independent")
+class SqueezedFeatures(TinyClassifier):
     def features(self, x):
         return super().features(x).squeeze(0)
 
 
-@judge("classifier-learns")
-class Contrary(TinyClassifier):
+@breaks_classifier("classifier-learns")
+class ReversedClassifierGradient(TinyClassifier):
     def forward(self, x):
         logits = super().forward(x)
         return 2 * logits.detach() - logits
 
 
-@breaks("labels-can-be-told-apart")
-class NoEights(Tiny):
+@breaks("labels-are-distinguishable")
+class MissingLabel(Tiny):
     def examples(self, labels, split, rng):
         return super().examples([7 if label == 8 else label for label in labels], split, rng)
 
@@ -389,8 +392,8 @@ class NoEights(Tiny):
 # metrics
 
 
-def measured(check, metric, *also):
-    """A modality with this metric alone."""
+def breaks_metric(check, metric, *also):
+    """A modality whose only metric is this one."""
 
     @breaks(check, *also)
     class Broken(Tiny):
@@ -398,7 +401,7 @@ def measured(check, metric, *also):
             return {"broken": metric}
 
 
-def _of_nothing(x, reference):
+def _zero_if_empty(x, reference):
     return root_mean_square(x, reference) if len(x) else 0.0
 
 
@@ -406,32 +409,34 @@ def _as_tensor(x, reference):
     return torch.tensor(root_mean_square(x, reference))
 
 
-measured("metrics-give-numbers", Metric(_as_tensor, "originals", "lower", best=0.0))
-measured("metrics-best-on-identical", Metric(root_mean_square, "originals", "lower", best=1.0))
-measured("metrics-worse-on-corrupted", Metric(root_mean_square, "originals", "higher", best=0.0))
-measured("metrics-refuse-empty", Metric(_of_nothing, "originals", "lower", best=0.0))
+breaks_metric("metrics-return-floats", Metric(_as_tensor, "originals", "lower", best=0.0))
+breaks_metric("metrics-best-on-identical", Metric(root_mean_square, "originals", "lower", best=1.0))
+breaks_metric(
+    "metrics-worse-on-corrupted", Metric(root_mean_square, "originals", "higher", best=0.0)
+)
+breaks_metric("metrics-reject-empty", Metric(_zero_if_empty, "originals", "lower", best=0.0))
 
 
 # augment
 
 
-@breaks("augment-keeps-form", "works-with-missing-items")
-class Widening(Tiny):
+@breaks("augment-keeps-shape", "works-with-missing-items")
+class AugmentsToDouble(Tiny):
     def augment(self, x, generator):
         return super().augment(x, generator).double()
 
 
 @breaks("augment-follows-generator")
-class Wilful(Tiny):
+class IgnoresGenerator(Tiny):
     def augment(self, x, generator):
         return x + random.SystemRandom().random()
 
 
-# hygiene
+# side effects
 
 
 @breaks("works-quietly")
-class Chatty(Tiny):
+class Printing(Tiny):
     def write(self, x, stem):
         print("writing")
         return super().write(x, stem)
@@ -440,12 +445,12 @@ class Chatty(Tiny):
 @breaks("needs-no-network")
 class Downloading(Tiny):
     def classifier(self, classes):
-        reaching_out()
+        connect()
         return super().classifier(classes)
 
 
-@breaks("instance-stays-as-it-is")
-class Counting(Tiny):
+@breaks("instance-is-not-modified")
+class CountsWrites(Tiny):
     def __init__(self, config, facts=None):
         super().__init__(config, facts)
         self.written = 0
@@ -455,8 +460,8 @@ class Counting(Tiny):
         return super().write(x, stem)
 
 
-@judge("inputs-stay-as-they-are")
-class Clamping(TinyClassifier):
+@breaks_classifier("inputs-are-not-modified")
+class ModifiesInput(TinyClassifier):
     def features(self, x):
         return super().features(x.clamp_(max=0.5))
 
@@ -464,8 +469,8 @@ class Clamping(TinyClassifier):
         return super().forward(x.clamp_(max=0.5))
 
 
-@breaks("global-randomness-untouched")
-class Seeding(Tiny):
+@breaks("global-rng-untouched")
+class SeedsNumpy(Tiny):
     def write(self, x, stem):
         np.random.seed(0)
         return super().write(x, stem)
@@ -475,16 +480,16 @@ class Seeding(Tiny):
 
 
 @breaks("works-with-missing-items")
-class Demanding(Tiny):
+class NeedsManyItems(Tiny):
     @classmethod
     def fit(cls, config, raw):
         raw = list(raw)
         if len(raw) < 100:
-            raise ValueError(f"{len(raw)} data are too few")
+            raise ValueError(f"too few data: {len(raw)}")
         return super().fit(config, raw)
 
 
-@coder("joint-model-generates-any-from-any")
+@breaks_autoencoder("joint-model-generates-any-from-any")
 class SmallBatches(TinyAutoencoder):
     def decode(self, z):
         if len(z) > 64:

@@ -4,7 +4,7 @@ import os
 
 from mld_tiny import Rows, Tiny
 
-os.write(1, b"hello from below\n")
+os.write(1, b"printed below Python\n")
 
 
 class LoudToImport(Tiny):

@@ -1,4 +1,4 @@
-"""The inline one of the two small modalities."""
+"""The inline modality of `mld_points`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two small modalities for tests: six numbers in a file, or written in the cell itself."""
+"""Two small modalities for tests: six numbers in a file, or in the manifest's cell."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ WIDTH = 6
 class LinearAutoencoder(Autoencoder):
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
-        self.inward = nn.Linear(WIDTH, latent_dim)
-        self.outward = nn.Linear(latent_dim, WIDTH)
+        self.in_proj = nn.Linear(WIDTH, latent_dim)
+        self.out_proj = nn.Linear(latent_dim, WIDTH)
         self.dropout = nn.Dropout(0.01)
 
     def encode(self, x):
-        return self.dropout(self.inward(x)).float()
+        return self.dropout(self.in_proj(x)).float()
 
     def decode(self, z):
-        return self.outward(z).float()
+        return self.out_proj(z).float()
 
     def loss(self, z, x):
-        return (self.outward(z) - x).square().sum(1) / 2
+        return (self.out_proj(z) - x).square().sum(1) / 2
 
 
 class SmallClassifier(Classifier):
     def __init__(self, classes: int) -> None:
         super().__init__()
-        self.inner = nn.Linear(WIDTH, 32)
-        self.outer = nn.Linear(32, classes)
+        self.hidden = nn.Linear(WIDTH, 32)
+        self.head = nn.Linear(32, classes)
 
     def features(self, x):
-        return torch.relu(self.inner(x))
+        return torch.relu(self.hidden(x))
 
     def forward(self, x):
-        return self.outer(self.features(x))
+        return self.head(self.features(x))
 
 
 def root_mean_square(x, reference):
     if not len(x):
-        raise ValueError("nothing to measure")
+        raise ValueError("no items to measure")
     return float((x - reference).square().mean().sqrt())
 
 

@@ -1,4 +1,4 @@
-"""A small method for tests: latents that are linear functions of each other's."""
+"""A small method for tests, which predicts latents from each other."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from mld_core import JointModel, Method, MethodConfig, hookimpl
 
 
 class RelayConfig(MethodConfig):
-    noise: float = Field(0.1, ge=0, description="spread of a sample around what is given")
-    fail: str = Field("", description="what breaks")
+    noise: float = Field(0.1, ge=0, description="standard deviation of samples")
+    fail: str = Field("", description="the step that fails")
 
 
 class RelayModel(JointModel):
@@ -34,14 +34,14 @@ class RelayModel(JointModel):
         z = {name: self.autoencoders[name].encode(x) for name, x in items.items()}
         total = 0.0
         for column, (name, x) in enumerate(items.items()):
-            own = self.autoencoders[name].loss(z[name], x)
-            total = total + (own * present[:, column]).mean()
+            nll = self.autoencoders[name].loss(z[name], x)
+            total = total + (nll * present[:, column]).mean()
         for column, a in enumerate(items):
             for other, b in enumerate(items):
                 if a != b:
                     both = present[:, column] & present[:, other]
-                    off = (self.maps[f"{a}>{b}"](z[a]) - z[b].detach()).square().sum(1)
-                    total = total + (off * both).mean()
+                    error = (self.maps[f"{a}>{b}"](z[a]) - z[b].detach()).square().sum(1)
+                    total = total + (error * both).mean()
         return total
 
     def sample(self, given, wanted, n):
@@ -52,15 +52,15 @@ class RelayModel(JointModel):
             first = next(iter(self.dims))
             z = {first: 3 * torch.randn(n, self.dims[first])}
         source = next(iter(z))
-        made = {}
+        samples = {}
         for name in wanted:
             clean = z[name] if name in z else self.maps[f"{source}>{name}"](z[source])
-            made[name] = clean + self.config.noise * torch.randn_like(clean)
-        return made
+            samples[name] = clean + self.config.noise * torch.randn_like(clean)
+        return samples
 
 
 class Relay(Method):
-    """Linear maps between latents."""
+    """Maps between latents."""
 
     kind = "relay"
     Config = RelayConfig
@@ -68,14 +68,14 @@ class Relay(Method):
     def __init__(self, config, modalities):
         super().__init__(config, modalities)
         if config.fail == "modalities":
-            raise ValueError("takes no such modalities")
+            raise ValueError("these modalities are not supported")
 
     @property
     def needs_complete(self):
         return self.config.fail == "incomplete"
 
     def model(self, autoencoders):
-        dims = {name: own.config.latent_dim for name, own in self.modalities.items()}
+        dims = {name: modality.config.latent_dim for name, modality in self.modalities.items()}
         return RelayModel(autoencoders, self.config, dims)
 
 

@@ -1,4 +1,4 @@
-"""The dataset that passes every check, as a plugin."""
+"""The dataset of `mld_tiny`, which passes every check."""
 
 from __future__ import annotations
 

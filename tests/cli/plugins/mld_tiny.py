@@ -1,4 +1,4 @@
-"""A modality and a dataset that pass every check, as small as can be."""
+"""A minimal modality and a minimal dataset that pass every check."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLASSES = 10
 
 
 class TinyConfig(ModalityConfig):
-    """Has a field of its own."""
+    """A Config with one more field."""
 
     width: int = Field(CLASSES, ge=CLASSES, description="numbers in an item")
 
@@ -33,28 +33,28 @@ class TinyConfig(ModalityConfig):
 class TinyAutoencoder(Autoencoder):
     def __init__(self, width, latent_dim):
         super().__init__()
-        self.inward, self.outward = nn.Linear(width, latent_dim), nn.Linear(latent_dim, width)
+        self.in_proj, self.out_proj = nn.Linear(width, latent_dim), nn.Linear(latent_dim, width)
 
     def encode(self, x):
-        return self.inward(x)
+        return self.in_proj(x)
 
     def decode(self, z):
-        return self.outward(z)
+        return self.out_proj(z)
 
     def loss(self, z, x):
-        return (self.outward(z) - x).square().sum(1) / 2
+        return (self.out_proj(z) - x).square().sum(1) / 2
 
 
 class TinyClassifier(Classifier):
     def __init__(self, width, classes):
         super().__init__()
-        self.inner, self.outer = nn.Linear(width, 32), nn.Linear(32, classes)
+        self.hidden, self.head = nn.Linear(width, 32), nn.Linear(32, classes)
 
     def features(self, x):
-        return torch.relu(self.inner(x))
+        return torch.relu(self.hidden(x))
 
     def forward(self, x):
-        return self.outer(torch.relu(self.inner(x)))
+        return self.head(torch.relu(self.hidden(x)))
 
 
 def root_mean_square(x, reference):
@@ -65,19 +65,19 @@ def root_mean_square(x, reference):
 
 def spread(x, reference):
     if not len(x):
-        raise ValueError("nothing to measure")
+        raise ValueError("no items to measure")
     return float(x.var())
 
 
 class Tiny(Modality):
-    """A few numbers in a file of text; raw is a list of floats."""
+    """A few numbers in a text file; raw is a list of floats."""
 
     kind = "tiny"
     Config = TinyConfig
 
     @classmethod
     def fit(cls, config, raw):
-        return {"scale": max((abs(number) for one in raw for number in one), default=1.0)}
+        return {"scale": max((abs(number) for numbers in raw for number in numbers), default=1.0)}
 
     def read(self, source):
         return [float(word) for word in Path(source).read_text().split()]
@@ -112,11 +112,13 @@ class Tiny(Modality):
 
     def examples(self, labels, split, rng):
         width = self.config.width
-        return [(3.0 * np.eye(width)[one] + rng.normal(0, 0.3, width)).tolist() for one in labels]
+        return [
+            (3.0 * np.eye(width)[label] + rng.normal(0, 0.3, width)).tolist() for label in labels
+        ]
 
 
 class TinyWords(Tiny):
-    """The same in the manifest's cell; raw is a list of floats."""
+    """A few numbers in the manifest's cell; raw is a list of floats."""
 
     kind = "tiny-words"
     inline = True
@@ -129,13 +131,13 @@ class TinyWords(Tiny):
 
 
 class RowsConfig(DatasetConfig):
-    """How many rows there are."""
+    """The number of rows."""
 
     rows: int = Field(20, ge=1, description="rows of each split")
 
 
 class Rows(Dataset):
-    """Rows of one column, some of them missing."""
+    """Rows with one column, in which some items are missing."""
 
     kind = "rows"
     Config = RowsConfig
@@ -157,8 +159,8 @@ class Rows(Dataset):
     def items(self, name):
         labels = self.labels(name)
         rng = np.random.default_rng([self.seed, *name.encode()])
-        served = self.modalities["numbers"].examples(labels, name, rng)
-        return [None if row % 5 == 4 else one for row, one in enumerate(served)]
+        raw = self.modalities["numbers"].examples(labels, name, rng)
+        return [None if row % 5 == 4 else datum for row, datum in enumerate(raw)]
 
     def split(self, name):
         return Split(self.ids(name), {"numbers": self.items(name)}, self.labels(name))

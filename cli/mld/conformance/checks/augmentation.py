@@ -12,7 +12,7 @@ from mld_core import Modality
 
 @check("modality")
 def augment_keeps_shape(plugin: ModalityUnderTest) -> None:
-    """augment keeps shape, dtype and finiteness, and does not modify its input."""
+    """`augment` keeps shape, dtype and finiteness, and does not modify its input."""
     _skip_without_augment(plugin)
     x = plugin.sample_items.clone()
     augmented = plugin.modality.augment(x, Generator().manual_seed(0))
@@ -26,7 +26,7 @@ def augment_keeps_shape(plugin: ModalityUnderTest) -> None:
 
 @check("modality")
 def augment_follows_generator(plugin: ModalityUnderTest) -> None:
-    """augment draws from the generator that it is given and from no other."""
+    """`augment` draws from the generator that it is given and from no other."""
     _skip_without_augment(plugin)
     torch.manual_seed(1)
     first = _augment(plugin, 0)

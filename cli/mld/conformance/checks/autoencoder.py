@@ -24,7 +24,7 @@ MIN_Z = 3.0
 
 @check("modality")
 def latents_are_flat(plugin: ModalityUnderTest) -> None:
-    """encode gives `latent_dim` finite numbers per item."""
+    """`encode` gives `latent_dim` finite numbers per item."""
     with torch.no_grad():
         z = plugin.autoencoder().encode(plugin.sample_items)
     expected = (NUM_SAMPLE_ITEMS, plugin.config.latent_dim)
@@ -57,7 +57,7 @@ def latent_dim_is_respected(plugin: ModalityUnderTest) -> None:
 
 @check("modality")
 def decodes_to_data_space(plugin: ModalityUnderTest) -> None:
-    """decode gives finite items with the shape and dtype of preprocess, not logits."""
+    """`decode` gives finite items with the shape and dtype of `preprocess`, not logits."""
     autoencoder = plugin.autoencoder()
     with torch.no_grad():
         x = autoencoder.decode(autoencoder.encode(plugin.sample_items))
@@ -66,13 +66,13 @@ def decodes_to_data_space(plugin: ModalityUnderTest) -> None:
 
 @check("modality")
 def decodes_any_latent(plugin: ModalityUnderTest) -> None:
-    """After training, decode also accepts latents that encode never gave, such as samples."""
+    """After training, `decode` also accepts latents that `encode` never gave, such as samples."""
     _check_decoded(plugin.generated, plugin.sample_items)
 
 
 @check("modality")
 def loss_is_per_item(plugin: ModalityUnderTest) -> None:
-    """loss gives one finite number per item."""
+    """`loss` gives one finite number per item."""
     autoencoder = plugin.autoencoder()
     with torch.no_grad():
         loss = autoencoder.loss(autoencoder.encode(plugin.sample_items), plugin.sample_items)
@@ -86,7 +86,7 @@ def loss_is_per_item(plugin: ModalityUnderTest) -> None:
 
 @check("modality")
 def loss_differentiable(plugin: ModalityUnderTest) -> None:
-    """loss has a finite, non-zero gradient with respect to the latent that it is given."""
+    """`loss` has a finite, non-zero gradient with respect to the latent that it is given."""
     autoencoder = plugin.autoencoder()
     with torch.no_grad():
         z = autoencoder.encode(plugin.sample_items)

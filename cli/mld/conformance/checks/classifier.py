@@ -41,7 +41,7 @@ def logits_for_any_classes(plugin: ModalityUnderTest) -> None:
 
 @check("modality")
 def features_have_fixed_width(plugin: ModalityUnderTest) -> None:
-    """features gives one row of finite numbers per item, of the same width for any batch size."""
+    """`features` gives one row of finite numbers per item, of the same width for any batch size."""
     classifier = plugin.classifier()
     with torch.no_grad():
         batch = classifier.features(plugin.sample_items)

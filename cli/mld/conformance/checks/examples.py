@@ -16,7 +16,7 @@ EXAMPLES_PER_LABEL = 20
 
 @check("modality")
 def examples_for_any_labels(plugin: ModalityUnderTest) -> None:
-    """examples returns one datum per label, for labels in any order and number, also for none."""
+    """`examples` returns one datum per label, for labels in any order and number, also for none."""
     unfitted = plugin.plugin_class(plugin.config)
     for labels in ([], [3], [9, 0, 0], list(range(NUM_CLASSES))):
         examples = unfitted.examples(labels, "train", rng("any"))
@@ -28,7 +28,7 @@ def examples_for_any_labels(plugin: ModalityUnderTest) -> None:
 
 @check("modality")
 def examples_follow_rng(plugin: ModalityUnderTest) -> None:
-    """examples gives the same data for the same generator state, and others for another."""
+    """`examples` gives the same data for the same generator state, and others for another."""
     first, second, others = (
         _example_items(plugin, "train", seed) for seed in ("one", "one", "two")
     )

@@ -21,7 +21,7 @@ PNG_END = b"IEND\xaeB`\x82"
 
 @check("modality")
 def writes_one_file(plugin: ModalityUnderTest) -> None:
-    """write creates one file, named by the stem plus a suffix, and returns its path."""
+    """`write` creates one file, named by the stem plus a suffix, and returns its path."""
     stem = plugin.folder / "row.0001"
     path = plugin.modality.write(plugin.sample_items[0], stem)
     _check_path(path, stem, "write")
@@ -32,7 +32,7 @@ def writes_one_file(plugin: ModalityUnderTest) -> None:
 
 @check("modality")
 def writes_same_bytes(plugin: ModalityUnderTest) -> None:
-    """write is deterministic: the same item gives the same bytes."""
+    """`write` is deterministic: the same item gives the same bytes."""
     for x in plugin.sample_items[:NUM_CLASSES]:
         first, second = (
             plugin.modality.write(x, plugin.folder / name).read_bytes() for name in ("a", "b")
@@ -45,7 +45,7 @@ def writes_same_bytes(plugin: ModalityUnderTest) -> None:
 
 @check("modality")
 def reads_back(plugin: ModalityUnderTest) -> None:
-    """What write writes, or cell returns if inline, reads back as about the same item."""
+    """What `write` writes, or `cell` returns if inline, reads back as about the same item."""
     x = plugin.sample_items[:NUM_CLASSES]
     x_read = torch.stack([_write_and_read(plugin, item, row) for row, item in enumerate(x)])
     require(describe(x_read) == describe(x), f"items {describe(x)} came back as {describe(x_read)}")
@@ -63,7 +63,7 @@ def reads_back(plugin: ModalityUnderTest) -> None:
 
 @check("modality")
 def missing_file_raises(plugin: ModalityUnderTest) -> None:
-    """read raises OSError or ValueError for a file that does not exist."""
+    """`read` raises OSError or ValueError for a file that does not exist."""
     if plugin.plugin_class.inline:
         skip("the modality is inline: a cell holds the datum itself")
     try:

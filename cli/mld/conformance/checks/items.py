@@ -12,7 +12,7 @@ from mld.conformance.fixtures import NUM_SAMPLE_ITEMS, ModalityUnderTest, descri
 
 @check("modality")
 def fit_returns_json(plugin: ModalityUnderTest) -> None:
-    """fit returns plain JSON that is equal after a round trip."""
+    """`fit` returns plain JSON that is equal after a round trip."""
     facts = plugin.facts
     require(isinstance(facts, dict), f"fit gave a {type(facts).__name__}: return a dict")
     try:
@@ -24,7 +24,7 @@ def fit_returns_json(plugin: ModalityUnderTest) -> None:
 
 @check("modality")
 def fit_reads_once(plugin: ModalityUnderTest) -> None:
-    """fit accepts an iterator and learns the same facts from it as from a list."""
+    """`fit` accepts an iterator and learns the same facts from it as from a list."""
     facts = plugin.plugin_class.fit(plugin.config, iter(plugin.raw["train"]))
     require(
         facts == plugin.facts,
@@ -52,7 +52,7 @@ def items_have_one_shape(plugin: ModalityUnderTest) -> None:
 
 @check("modality")
 def items_are_deterministic(plugin: ModalityUnderTest) -> None:
-    """preprocess gives the same item every time, also from another instance with these facts."""
+    """`preprocess` gives the same item every time, also from another instance with these facts."""
     for modality in (plugin.modality, plugin.rebuild()):
         raw = plugin.raw["test"][:NUM_SAMPLE_ITEMS]
         items = torch.stack([modality.preprocess(datum) for datum in raw])

@@ -1,4 +1,4 @@
-"""The whole conformance kit, one test per check, and what is special about this modality."""
+"""The conformance kit, one test per check, and tests of this modality alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mld.conformance import conformance
 test_conformance = conformance("newkind", latent_dim=8)
 
 
-def test_a_signal_of_another_length_names_the_setting() -> None:
+def test_error_names_the_setting() -> None:
     modality = NewKind(NewKindConfig(length=32), {"mean": 0.0, "scale": 1.0})
     with pytest.raises(ValueError, match="length: 40"):
         modality.preprocess(np.zeros(40))

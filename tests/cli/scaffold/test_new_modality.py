@@ -1,4 +1,4 @@
-"""`mld new-modality` writes a whole distribution, whose modality works before any edit."""
+"""`mld new-modality` writes a distribution whose modality works before it is edited."""
 
 from __future__ import annotations
 
@@ -47,24 +47,24 @@ def new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result
 
 @pytest.fixture
 def registry(new: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
-    """A Registry with a generated modality, as it was written."""
+    """A Registry with a generated modality, unedited."""
     new("pen_strokes")
     monkeypatch.syspath_prepend("mld-pen-strokes")
-    told = {
+    modules = {
         "pen_strokes": "mld_pen_strokes",
         "text": "mld_text",
         "examples": "mld_datasets.examples",
     }
-    yield Registry([EntryPoint(kind, module, "mld") for kind, module in told.items()])
+    yield Registry([EntryPoint(kind, module, "mld") for kind, module in modules.items()])
     sys.modules.pop("mld_pen_strokes", None)
 
 
-def test_the_distribution_is_whole_and_bears_the_name(new: Callable[..., Result]) -> None:
-    done = new("pen_strokes", "--into", "deep/inside")
-    assert done.exit_code == 0, done.output
+def test_distribution_is_complete_and_named(new: Callable[..., Result]) -> None:
+    result = new("pen_strokes", "--into", "deep/inside")
+    assert result.exit_code == 0, result.output
     folder = Path("deep/inside/mld-pen-strokes")
-    assert done.stdout.strip() == str(folder)
-    assert "mld check pen_strokes" in done.stderr
+    assert result.stdout.strip() == str(folder)
+    assert "mld check pen_strokes" in result.stderr
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert files == FILES
     for name in files:
@@ -78,9 +78,7 @@ def test_the_distribution_is_whole_and_bears_the_name(new: Callable[..., Result]
 
 
 @pytest.mark.parametrize("kind", ["dot_matrix", "my_newkind"])
-def test_a_name_like_the_templates_own_is_put_in_whole(
-    new: Callable[..., Result], kind: str
-) -> None:
+def test_underscores_and_template_names_in_kind(new: Callable[..., Result], kind: str) -> None:
     new(kind)
     folder = Path(f"mld-{kind.replace('_', '-')}")
     assert {path.name for path in folder.iterdir()} >= {f"mld_{kind}.py", f"{kind}.yaml"}
@@ -89,16 +87,16 @@ def test_a_name_like_the_templates_own_is_put_in_whole(
     assert project["entry-points"]["mld"] == {kind: f"mld_{kind}"}
 
 
-def test_the_module_can_be_read_in_an_afternoon(new: Callable[..., Result]) -> None:
+def test_module_is_short(new: Callable[..., Result]) -> None:
     new("spectrum")
     lines = Path("mld-spectrum/mld_spectrum.py").read_text().splitlines()
     assert len([line for line in lines if line.strip()]) <= 150
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
-        ("Spectrum", "'Spectrum' is no name for a kind: it begins with a lower-case letter"),
+        ("Spectrum", "'Spectrum' is not a valid kind: begin with a lower-case letter"),
         ("pen-strokes", "single underscores, such as 'pen_strokes'"),
         ("pen strokes", "such as 'pen_strokes'"),
         ("../spectrum", "such as 'spectrum'"),
@@ -106,55 +104,56 @@ def test_the_module_can_be_read_in_an_afternoon(new: Callable[..., Result]) -> N
         ("spectrum_", "such as 'spectrum'"),
         ("pen__strokes", "such as 'pen_strokes'"),
         ("Tön", "such as 't_n'"),
-        ("tön", "is no name for a kind"),
+        ("tön", "is not a valid kind"),
         ("Class", "digits and single underscores  "),
-        ("", "'' is no name for a kind"),
-        ("lambda", "'lambda' is a word of Python"),
-        ("none", "'none' is a word of Python"),
+        ("", "'' is not a valid kind"),
+        ("lambda", "'lambda' is a Python keyword"),
+        ("none", "'none' is a Python keyword"),
         ("text", "the kind 'text' is taken by mld-toolkit"),
         ("examples", "the kind 'examples' is taken by mld-toolkit"),
         ("core", "the module mld_core or the distribution mld-core is installed"),
         ("toolkit", "the module mld_toolkit or the distribution mld-toolkit is installed"),
-        ("modality", "the class Modality would hide what its module imports"),
+        ("modality", "the class Modality would shadow a name in its module"),
+        ("signal", "the class Signal would shadow a name in its module"),
     ],
 )
-def test_a_name_that_cannot_be_is_refused(new: Callable[..., Result], name: str, told: str) -> None:
-    done = new(name)
-    assert done.exit_code == 2, done.output
-    assert told in done.stderr
-    assert "Traceback" not in done.output
+def test_invalid_name_is_usage_error(new: Callable[..., Result], name: str, message: str) -> None:
+    result = new(name)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert "Traceback" not in result.output
     assert not list(Path.cwd().iterdir())
 
 
-def test_nothing_is_overwritten(new: Callable[..., Result]) -> None:
+def test_existing_folder_is_not_overwritten(new: Callable[..., Result]) -> None:
     Path("mld-spectrum").mkdir()
     Path("mld-spectrum/pyproject.toml").write_text("mine")
-    done = new("spectrum")
-    assert done.exit_code == 2
-    assert "mld-spectrum is already there, and nothing is overwritten" in done.stderr
+    result = new("spectrum")
+    assert result.exit_code == 2
+    assert "mld-spectrum exists and is not overwritten" in result.stderr
     assert [path.name for path in Path("mld-spectrum").iterdir()] == ["pyproject.toml"]
     assert Path("mld-spectrum/pyproject.toml").read_text() == "mine"
     Path("file").write_text("mine")
-    done = new("spectrum", "--into", "file")
-    assert done.exit_code == 2, done.output
+    result = new("spectrum", "--into", "file")
+    assert result.exit_code == 2, result.output
     assert Path("file").read_text() == "mine"
 
 
-def test_its_example_spec_goes_through_the_corridor(registry: Registry) -> None:
+def test_example_spec_runs(registry: Registry) -> None:
     spec = load_spec(Path("mld-pen-strokes/pen_strokes.yaml"), registry, SMALL)
     assert run(spec, RunDir(Path("run")), registry).is_file()
-    made = load("run", registry).sample(given={"word": "seven"}, n=2)
-    (file, _) = made.write("out")["signal"]
-    again = made.modalities["signal"]
-    read = again.preprocess(again.read(file))
-    assert (read - made.items["signal"][0]).abs().max() < 1e-4
+    samples = load("run", registry).sample(given={"word": "seven"}, n=2)
+    (file, _) = samples.write("out")["signal"]
+    modality = samples.modalities["signal"]
+    item = modality.preprocess(modality.read(file))
+    assert (item - samples.items["signal"][0]).abs().max() < 1e-4
 
 
-def test_a_signal_that_does_not_fit_is_told_what_would(registry: Registry) -> None:
-    kind = registry.modality("pen_strokes")
-    modality = kind(kind.Config(), {"mean": 0.0, "scale": 1.0})
+def test_error_names_the_setting(registry: Registry) -> None:
+    modality_class = registry.modality("pen_strokes")
+    modality = modality_class(modality_class.Config(), {"mean": 0.0, "scale": 1.0})
     Path("short.txt").write_text("1\n2\n")
-    with pytest.raises(ValueError, match="with length: 2 it would fit"):
+    with pytest.raises(ValueError, match="set length: 2 to accept it"):
         modality.preprocess(modality.read(Path("short.txt")))
     Path("nan.txt").write_text("nan\n" * 32)
     with pytest.raises(ValueError, match="not finite"):
