@@ -23,11 +23,12 @@ RENAMED_KEYS = {
     "judge": "evaluate",
     "per_subset": "num_samples",
     "rendered": "num_previews",
+    "unfit": "on_invalid",
     "updates": "steps",
 }
 """Keys of a spec that were called otherwise before; the error for an old one names the new one."""
 
-RENAMED_VALUES = {"label": "by-label", "random": "mcar"}
+RENAMED_VALUES = {"label": "by-label", "leave_out": "drop", "random": "mcar"}
 """Values that were called otherwise before, where the new one is allowed and the old one is not."""
 
 

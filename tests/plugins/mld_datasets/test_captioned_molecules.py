@@ -4,8 +4,9 @@ import gzip
 
 import pytest
 
+from mld import load_spec
 from mld.conformance import check_dataset
-from mld_core import DataError
+from mld_core import DataError, Registry, SpecError
 from mld_datasets.captioned_molecules import CaptionedMolecules, CaptionedMoleculesConfig
 from mld_molecule.modality import Molecule, MoleculeConfig
 from mld_text.modality import Text, TextConfig
@@ -89,6 +90,25 @@ def test_invalid_rows_are_dropped(folder):
     modalities = {"molecule": MOLECULE}
     molecules = make_dataset(folder, modalities=modalities, on_invalid="drop").split("test")
     assert molecules.items["molecule"] == [None, None, "CC", "CC"]
+
+
+@pytest.mark.parametrize(
+    ("old", "expected"),
+    [
+        ("unfit: drop", "data.unfit: `unfit` is now called `on_invalid`"),
+        ("on_invalid: leave_out", "data.on_invalid: `leave_out` is now called `drop`"),
+    ],
+)
+def test_old_key_and_value_name_the_new_ones(folder, old, expected):
+    path = folder / "spec.yaml"
+    path.write_text(
+        f"name: molecules\ndata: {{kind: captioned-molecules, folder: ., {old}}}\n"
+        "modalities:\n  molecule: {kind: molecule, latent_dim: 8}\n"
+        "  caption: {kind: text, latent_dim: 8}\n"
+    )
+    with pytest.raises(SpecError) as caught:
+        load_spec(path, Registry())
+    assert str(caught.value) == f"{path}:2: {expected}"
 
 
 def test_dropped_training_rows_add_no_symbol(folder):
