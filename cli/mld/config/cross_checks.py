@@ -34,22 +34,9 @@ def cross_check_errors(
 
     `names` are those of the modalities.
     """
-    batch_sizes: dict[KeyPath, int] = {
-        ("autoencode", "batch_size"): autoencode.batch_size,
-        ("diffuse", "batch_size"): diffuse.batch_size,
-        ("evaluate", "batch_size"): evaluate.batch_size,
-    }
-    for name, override in autoencode.overrides.items():
+    for name in autoencode.overrides:
         if name not in names:
             yield ("autoencode", "overrides", name), _unknown(name, names)
-        if override.batch_size is not None:
-            batch_sizes["autoencode", "overrides", name, "batch_size"] = override.batch_size
-    for path, batch_size in batch_sizes.items():
-        if compute.devices != "auto" and batch_size % compute.devices:
-            yield (
-                path,
-                f"must be a multiple of compute.devices, {compute.devices}, not {batch_size}",
-            )
     if data.missing and isinstance(data.missing.rate, dict):
         for name in data.missing.rate:
             if name not in names:
@@ -70,6 +57,17 @@ def cross_check_errors(
             )
             yield ("diffuse", "network", "kind"), message
         yield from _sampling_errors(diffuse, generate)
+    if compute.devices != "auto":
+        batch_sizes: dict[KeyPath, int | None] = {
+            ("autoencode", "batch_size"): autoencode.batch_size,
+            ("diffuse", "batch_size"): diffuse.batch_size,
+            ("evaluate", "batch_size"): evaluate.batch_size,
+        }
+        for name, override in autoencode.overrides.items():
+            batch_sizes["autoencode", "overrides", name, "batch_size"] = override.batch_size
+        for path, size in batch_sizes.items():
+            if size and size % compute.devices:
+                yield path, f"must be a multiple of compute.devices ({compute.devices}), not {size}"
 
 
 def _sampling_errors(diffuse: DiffuseSpec, generate: GenerateSpec) -> Iterator[FieldError]:

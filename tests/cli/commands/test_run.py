@@ -1,0 +1,157 @@
+"""`mld run`, then `mld sample` and `mld report` of the run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+SPEC = """\
+name: bad
+data: {kind: examples, train: 40, validation: 10, test: 10}
+modalities:
+  word: {kind: text, latent_dim: 4}
+  digit: {kind: image, latent_dim: 4, size: 8, channels: 1}
+generate: {steps: 5}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "message"),
+    [
+        (
+            "steps: 5",
+            "stepps: 5",
+            3,
+            "bad.yaml:6: generate.stepps: unknown field; did you mean 'steps'?",
+        ),
+        (
+            "kind: image",
+            "kind: imge",
+            3,
+            "bad.yaml:5: modalities.digit.kind: no plugin of kind 'imge' is installed",
+        ),
+        (
+            "steps: 5",
+            "steps: many",
+            3,
+            "bad.yaml:6: generate.steps: must be a whole number, not 'many'",
+        ),
+        ("size: 8", "size: -8", 3, "bad.yaml:5: modalities.digit.size: must be at least 8, not -8"),
+        ("steps: 5", "steps: 5, steps: 6", 3, "bad.yaml:6: generate.steps: given twice"),
+        ("{steps: 5}", "[steps, 5]", 3, "bad.yaml:6: generate: must be a mapping"),
+        ("{steps: 5}", "{steps: 5", 3, "bad.yaml:7: "),
+        ("steps: 5", "sampler: dmp-solver++", 3, "did you mean 'dpm-solver++'?"),
+        ("test: 10}", "test: 10}\nseed: -1", 3, "bad.yaml:3: seed: must be at least 0, not -1"),
+    ],
+)
+def test_errors_of_specs(
+    mld: Callable[..., Result], old: str, new: str, code: int, message: str
+) -> None:
+    assert old in SPEC
+    Path("bad.yaml").write_text(SPEC.replace(old, new))
+    result = mld("run", "bad.yaml")
+    assert result.exit_code == code, result.output
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+    assert result.stdout == ""
+    assert [path.name for path in Path.cwd().iterdir()] == ["bad.yaml"]
+
+
+def test_a_missing_spec(mld: Callable[..., Result]) -> None:
+    result = mld("run", "absent.yaml")
+    assert result.exit_code == 3
+    assert "absent.yaml" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "message"),
+    [
+        ("picture", "absent.png", "absent.png cannot be read: No such file or directory"),
+        ("picture", "torn.png", "rows.csv:18"),
+        ("sound", "torn.wav", "rows.csv:18"),
+        ("molecule", "C1CC(", "rows.csv:18"),
+    ],
+)
+def test_an_unreadable_cell(
+    mld: Callable[..., Result], column: str, cell: str, message: str
+) -> None:
+    from PIL import Image
+
+    Path("torn.png").write_bytes(b"\x89PNG\r\n\x1a\n torn")
+    Path("torn.wav").write_bytes(b"RIFF\x04\x00\x00\x00WAVE torn")
+    Image.new("L", (8, 8), 200).save("good.png")
+    kinds = {"picture": "image", "sound": "audio", "molecule": "molecule"}
+    rows = [f"word {row}," for row in range(30)]
+    rows[16] = f"word 16,{cell}"
+    Path("rows.csv").write_text("\n".join([f"word,{column}", *rows]) + "\n")
+    Path("table.yaml").write_text(
+        "name: table\ndata: {kind: manifest, path: rows.csv}\nmodalities:\n"
+        "  word: {kind: text, latent_dim: 4}\n"
+        f"  {column}: {{kind: {kinds[column]}, latent_dim: 4}}\n"
+    )
+    result = mld("run", "table.yaml")
+    assert result.exit_code == 5, result.output
+    assert message in result.stderr
+    assert cell in result.stderr
+    assert column in result.stderr
+    assert "Traceback" not in result.output
+    assert not Path("runs").exists()
+
+
+def test_a_missing_library_names_the_pip_line(
+    mld: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [
+        module for module in sys.modules if module.partition(".")[0] in ("mld_molecule", "selfies")
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "selfies", None)
+    Path("bad.yaml").write_text(SPEC.replace("kind: text", "kind: molecule"))
+    result = mld("run", "bad.yaml")
+    assert result.exit_code == 3, result.output
+    assert "pip install 'mld-toolkit[molecule]'" in result.stderr
+
+
+def test_run_sample_and_report(mld_small: Callable[..., Result], quick: list[str]) -> None:
+    result = mld_small("run", "small.yaml", *quick)
+    assert result.exit_code == 0, result.output
+    assert "joint coherence" in result.stdout
+    assert result.stdout.splitlines()[-1] == str(Path("runs/small/report.html"))
+    given = "4 0 4 0 5 0"
+    result = mld_small(
+        "sample", "runs/small", "--given", f"right={given}", "--want", "left", "-n", "3", "--json"
+    )
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.stdout)
+    assert printed["nfe"] == 20
+    assert [Path(path).is_file() for path in printed["files"]["left"]] == [True] * 3
+    provenance = Path("runs/small/provenance.json")
+    provenance.write_text(
+        provenance.read_text().replace('"points": "?"', '"points": "mld-old 0.1"')
+    )
+    result = mld_small("sample", "runs/small", "--out", "more")
+    warning = (
+        "warning: runs/small: kind 'points' is now of ?, and this run was made with mld-old 0.1"
+    )
+    assert result.stderr.splitlines()[0] == warning
+    provenance.write_text(provenance.read_text().replace("mld-old 0.1", "?"))
+    assert len(result.stdout.splitlines()) == 3
+    assert "\t" in next(line for line in result.stdout.splitlines() if "right" in line)
+    assert mld_small("report", "runs/small").stdout.strip() == str(Path("runs/small/report.html"))
+    result = mld_small("run", "small.yaml", *quick, "--set", "evaluate.steps=21")
+    assert result.exit_code == 6
+    assert "evaluate.steps: 20 -> 21" in result.stderr
+
+
+def test_dry_run_prints_the_plan_alone(mld_small: Callable[..., Result]) -> None:
+    result = mld_small("run", "small.yaml", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "rows: train 400, validation 60, test 60" in result.stdout
+    assert "autoencode/left: 58 parameters, 300 steps of 32 rows" in result.stdout
+    assert "joint: 60 samples of 40 evaluations" in result.stdout
+    assert [path.name for path in Path.cwd().iterdir()] == ["small.yaml"]

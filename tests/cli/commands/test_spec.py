@@ -1,0 +1,40 @@
+"""`mld spec validate`, `mld spec init` and `mld spec schema`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from typer.testing import Result
+
+SPEC = """\
+name: bad
+data: {kind: examples, train: 40, validation: 10, test: 10}
+modalities:
+  word: {kind: text, latent_dim: 4}
+  digit: {kind: image, latent_dim: 4, size: 8, channels: 1}
+generate: {steps: 5}
+"""
+
+
+def test_scientific_notation(mld: Callable[..., Result]) -> None:
+    Path("bad.yaml").write_text(SPEC + "autoencode: {learning_rate: 1e-3}\n")
+    result = mld("spec", "validate", "bad.yaml", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["autoencode"]["learning_rate"] == 0.001
+
+
+def test_init_writes_a_valid_spec_and_overwrites_nothing(
+    mld_small: Callable[..., Result],
+) -> None:
+    assert mld_small("spec", "init", "mine", "-m", "a=points", "-m", "b=marks").exit_code == 0
+    result = mld_small("spec", "validate", "mine.yaml")
+    assert result.exit_code == 0, result.output
+    assert "kind: marks" in result.stdout
+    assert mld_small("spec", "init", "mine", "-m", "a=points").exit_code == 2
+
+
+def test_schema_includes_the_installed_kinds(mld_small: Callable[..., Result]) -> None:
+    schema = json.loads(mld_small("spec", "schema").stdout)
+    assert {"kind.points", "kind.marks", "kind.manifest"} <= set(schema["$defs"])
