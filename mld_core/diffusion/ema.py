@@ -9,14 +9,14 @@ from torch import Tensor
 
 
 class EMA:
-    """The running average of a set of tensors, updated after each optimiser step.
+    """Running average of named tensors, updated after each optimiser step.
 
-    The decay grows as min(decay, (1 + update) / (10 + update)), so that the random initial weights
-    are soon forgotten. The official code averages before the step, and without warm-up.
+    The decay of step n is min(decay, (1 + n) / (10 + n)), so that the random initial weights are
+    soon forgotten. (The official code averages before the step, and without warm-up.)
 
     Args:
-        source: the tensors to follow, by name, at their initial values.
-        decay: the weight of the past, in [0, 1).
+        source: the tensors to average, by name, at their initial values.
+        decay: weight of the past, in [0, 1).
     """
 
     def __init__(self, source: Mapping[str, Tensor], decay: float) -> None:
@@ -27,9 +27,9 @@ class EMA:
         self._floating = [name for name, tensor in source.items() if tensor.is_floating_point()]
 
     @torch.no_grad()
-    def update(self, source: Mapping[str, Tensor], update: int) -> None:
-        """Move towards `source`; `update` counts the optimiser steps made, from 1."""
-        decay = min(self.decay, (1 + update) / (10 + update))
+    def update(self, source: Mapping[str, Tensor], step: int) -> None:
+        """Average in `source` after optimiser step `step`, counted from 1; integers are copied."""
+        decay = min(self.decay, (1 + step) / (10 + step))
         floating = [self.state[name] for name in self._floating]
         torch._foreach_lerp_(floating, [source[name] for name in self._floating], 1 - decay)
         for name in self.state.keys() - set(self._floating):

@@ -1,14 +1,13 @@
-"""Guidance: away from what each generated modality would be on its own, or without the observed.
+"""Guidance of conditional and of joint generation by one network's own marginals.
 
-For generated modalities G and observed ones O, "given nothing" meaning that all others are absent,
+For GENERATED modalities G and OBSERVED ones O, where ∅ means that all others are ABSENT,
 
     ε = ε(G|O) + w_c [ε(G|O) − ε(G|∅)] + w_j [ε(G|∅) − (ε(i|∅))_i∈G].
 
-w_c pulls the sample towards what was given (classifier-free guidance, Ho and Salimans 2022) and
-w_j pulls the generated modalities towards each other. With w_c = w_j the middle term cancels. All
-terms come from one network that knows every marginal. Outside an interval of times there need be no
-guidance (Kynkäänniemi et al. 2024), which costs less: early it only narrows what can come, and late
-everything is decided.
+w_c strengthens the dependence on the observed modalities (classifier-free guidance, Ho and Salimans
+2022), w_j that of the generated modalities on each other. With w_c = w_j the middle term cancels.
+Guidance can be limited to an interval of times (Kynkäänniemi et al. 2024): at high noise it mainly
+reduces diversity, at low noise it has little effect, and outside the interval it costs nothing.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ from mld_core.diffusion.roles import Role
 
 @dataclass(frozen=True)
 class Guidance:
-    """The strengths of guidance; 0 is none, and too much costs diversity.
+    """Guidance weights; 0 is no guidance, and large weights reduce diversity.
 
     Args:
-        conditional: w_c, towards what was observed, at least 0.
-        joint: w_j, of the generated modalities towards each other, at least 0.
-        interval: the times at which to guide, from and to, in [0, 1].
+        conditional: w_c, of the observed modalities, at least 0.
+        joint: w_j, of the generated modalities on each other, at least 0.
+        interval: first and last time with guidance, in [0, 1].
     """
 
     conditional: float = 1.0
@@ -41,14 +40,20 @@ class Guidance:
 
     def __post_init__(self) -> None:
         if min(self.conditional, self.joint) < 0:
-            raise ValueError(f"guidance must be at least 0, not {self}")
+            raise ValueError(f"guidance weights must be at least 0, not {self}")
         if not 0 <= self.interval[0] < self.interval[1] <= 1:
-            raise ValueError(f"an interval of times goes from 0 to 1 at most, not {self.interval}")
+            raise ValueError(f"an interval of times must rise within [0, 1], not {self.interval}")
 
 
 @dataclass(frozen=True)
 class _Term:
-    """One ε of the formula: the rows that need it, their roles in it, and its weight in each."""
+    """One ε of the formula, for the rows that need it.
+
+    Args:
+        rows: indices into the batch.
+        roles: the roles to predict with, per row.
+        weight: of this ε in each row's sum.
+    """
 
     rows: Int64[Tensor, " row"]
     roles: Int64[Tensor, "row modality"]
@@ -57,22 +62,22 @@ class _Term:
 
 @dataclass(frozen=True)
 class GuidedNoise:
-    """A predict_noise that adds guidance to another; all its terms are one call of the network.
+    """A predict_noise that adds guidance to another; all terms are computed in one network call.
 
-    Rows may have different roles. Equal terms are asked for once: with nothing observed, or one
-    modality generated, a row costs less.
+    Rows may have different roles. Equal terms are computed once, so a row costs less if nothing is
+    observed or only one modality is generated.
 
     Args:
-        predict_noise: the network, trained so that it knows marginals.
+        predict_noise: a network that has marginals.
         layout: of the joint latent.
-        guidance: the strengths.
-        blank: what stands in for absent latents, as in training.
+        guidance: the weights.
+        absent_fill: the content of absent latents, as in training.
     """
 
     predict_noise: PredictNoise
     layout: LatentLayout
     guidance: Guidance
-    blank: Float[Tensor, "batch joint"]
+    absent_fill: Float[Tensor, "batch joint"]
 
     def __call__(
         self,
@@ -85,35 +90,37 @@ class GuidedNoise:
         guided = ((roles == Role.GENERATED) & (times >= first) & (times <= last)).any(1)
         terms = [term for term in self._terms(roles, guided) if len(term.rows)]
         rows = torch.cat([term.rows for term in terms])
-        asked = torch.cat([term.roles for term in terms])
-        absent = asked == Role.ABSENT
-        answers = self.predict_noise(
-            torch.where(self.layout.expand(absent), self.blank[rows], z[rows]),
+        term_roles = torch.cat([term.roles for term in terms])
+        absent = term_roles == Role.ABSENT
+        eps = self.predict_noise(
+            torch.where(self.layout.expand(absent), self.absent_fill[rows], z[rows]),
             torch.where(absent, 1.0, times[rows]),
-            asked,
+            term_roles,
         )
         weight = torch.cat([term.weight for term in terms])[:, None]
-        weighted = torch.where(self.layout.expand(asked == Role.GENERATED), weight * answers, 0.0)
+        generated = self.layout.expand(term_roles == Role.GENERATED)
+        weighted = torch.where(generated, weight * eps, 0.0)
         return torch.zeros_like(z).index_add_(0, rows, weighted)
 
     def _terms(
         self, roles: Int64[Tensor, "batch modality"], guided: Bool[Tensor, " batch"]
     ) -> Iterator[_Term]:
+        """The terms with a non-zero weight: ε(G|O), then ε(G|∅), then each ε(i|∅)."""
         w_c, w_j = self.guidance.conditional, self.guidance.joint
         generated = roles == Role.GENERATED
-        given = (roles == Role.OBSERVED).any(1) & guided
+        conditional = (roles == Role.OBSERVED).any(1) & guided
         several = (generated.sum(1) > 1) & guided
 
-        everyone = torch.arange(len(roles), device=roles.device)
-        own = torch.where(given, 1 + w_c, torch.where(several, 1 + w_j, 1.0))
-        yield _Term(everyone, roles, own)
+        all_rows = torch.arange(len(roles), device=roles.device)
+        weight = torch.where(conditional, 1 + w_c, torch.where(several, 1 + w_j, 1.0))
+        yield _Term(all_rows, roles, weight)
         if w_c != w_j:
-            rows = everyone[given & several]
-            alone = torch.where(generated, Role.GENERATED, Role.ABSENT)[rows]
-            yield _Term(rows, alone, torch.full_like(own, w_j - w_c)[rows])
+            rows = all_rows[conditional & several]
+            unconditional = torch.where(generated, Role.GENERATED, Role.ABSENT)[rows]
+            yield _Term(rows, unconditional, torch.full_like(weight, w_j - w_c)[rows])
         for index in range(roles.shape[1]):
-            back = torch.where(several, -w_j, torch.where(given, -w_c, 0.0))
-            rows = everyone[generated[:, index] & (back != 0)]
+            weight = torch.where(several, -w_j, torch.where(conditional, -w_c, 0.0))
+            rows = all_rows[generated[:, index] & (weight != 0)]
             single = torch.full_like(roles, int(Role.ABSENT))[rows]
             single[:, index] = Role.GENERATED
-            yield _Term(rows, single, back[rows])
+            yield _Term(rows, single, weight[rows])

@@ -1,4 +1,4 @@
-"""Where each modality sits in the joint latent."""
+"""Layout of the joint latent: the position of each modality's latent."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class LatentLayout:
-    """The order and the widths of the latents that make up the joint latent.
+    """Order and widths of the latents that are concatenated to the joint latent.
 
-    The order is that of `dims` and of nothing else: a mapping handed to `concatenate` may come in
-    any order. (The official code follows the dict it is given, and so may permute silently.)
+    The order is that of `dims` alone: a mapping passed to `concatenate` may have any order. (The
+    official code uses the order of each dict, which can permute modalities silently.)
 
     Args:
-        dims: modality name to latent width, at least one, each positive.
+        dims: modality name to latent width; at least one modality, each width positive.
     """
 
     dims: Mapping[str, int]
@@ -35,19 +35,19 @@ class LatentLayout:
 
     @property
     def joint_dim(self) -> int:
-        """The width of the joint latent."""
+        """Width of the joint latent."""
         return sum(self.dims.values())
 
     @cached_property
     def modality_index(self) -> Int64[Tensor, " joint"]:
-        """The modality's index at each coordinate of the joint latent."""
+        """Index of the modality to which each coordinate of the joint latent belongs."""
         widths = torch.tensor(list(self.dims.values()))
         return torch.repeat_interleave(torch.arange(len(self.dims)), widths)
 
     def concatenate(
         self, latents: Mapping[str, Float[Tensor, "batch _"]]
     ) -> Float[Tensor, "batch joint"]:
-        """All latents side by side. ValueError if a modality is missing, foreign or misshapen."""
+        """The joint latent. ValueError if a modality is missing, unknown or of another width."""
         if latents.keys() != self.dims.keys():
             raise ValueError(f"expected latents of {list(self.dims)}, got {list(latents)}")
         for name, width in self.dims.items():
@@ -60,5 +60,5 @@ class LatentLayout:
         return dict(zip(self.dims, z.split(list(self.dims.values()), dim=-1), strict=True))
 
     def expand(self, values: Shaped[Tensor, "batch modality"]) -> Shaped[Tensor, "batch joint"]:
-        """One value per modality, repeated over that modality's coordinates."""
+        """One value per modality, repeated over the modality's coordinates."""
         return values[:, self.modality_index.to(values.device)]

@@ -1,4 +1,4 @@
-"""The reverse process that every sampler follows: the network bound to its roles, and the noise."""
+"""The reverse process that all samplers integrate, and their source of noise."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ from mld_core.diffusion.schedule import VPSchedule
 
 
 class RowNoise:
-    """Standard normal draws with one stream per row, so that a sample ignores its batch.
+    """Standard normal draws with one random stream per row.
+
+    A row's noise, and so its sample, does not depend on the batch.
 
     Args:
         seeds: one per row.
         width: numbers per row and draw.
-        device: where the draws go; they are made on the CPU, so they are the same everywhere.
+        device: of the draws. They are generated on the CPU, so they are equal on all devices.
     """
 
-    AHEAD = 32
+    DRAWS_PER_BLOCK = 32
 
     def __init__(self, seeds: Sequence[int], width: int, device: torch.device) -> None:
         self._generators = [Generator().manual_seed(seed) for seed in seeds]
-        self._shape = (self.AHEAD, width)
+        self._shape = (self.DRAWS_PER_BLOCK, width)
         self._device = device
         self._draws = self._stream()
 
@@ -40,13 +42,13 @@ class RowNoise:
 
     def _stream(self) -> Iterator[Tensor]:
         while True:
-            rows = [torch.randn(self._shape, generator=own) for own in self._generators]
+            rows = [torch.randn(self._shape, generator=generator) for generator in self._generators]
             yield from torch.stack(rows, dim=1).to(self._device)
 
 
 @dataclass(frozen=True)
 class ReverseProcess:
-    """What a sampler needs to know: the network bound to its roles, on a schedule.
+    """A network with fixed roles, on a schedule: all that a sampler needs.
 
     Args:
         predict_noise: the network, guided or not.
@@ -62,7 +64,7 @@ class ReverseProcess:
 
     @property
     def generated(self) -> Bool[Tensor, "batch joint"]:
-        """True at the coordinates that move."""
+        """True at the coordinates that are sampled."""
         return self.layout.expand(self.roles == Role.GENERATED)
 
     def noise_at(self, z: Float[Tensor, "batch joint"], t: float) -> Float[Tensor, "batch joint"]:
@@ -71,13 +73,13 @@ class ReverseProcess:
         return self.predict_noise(z, times, self.roles)
 
     def scales(self, t: float) -> tuple[float, float, float]:
-        """alpha, sigma and half log-SNR at t, as float64 numbers; (1, 0, inf) at t = 0."""
+        """alpha, sigma and half the log-SNR at t, computed in float64; (1, 0, inf) at t = 0."""
         if t == 0:
             return 1.0, 0.0, math.inf
-        at = torch.tensor(t, dtype=torch.float64)
+        time = torch.tensor(t, dtype=torch.float64)
         schedule = self.schedule
-        half = schedule.log_snr(at).item() / 2
-        return schedule.alpha(at).item(), schedule.sigma(at).item(), half
+        half_log_snr = schedule.log_snr(time).item() / 2
+        return schedule.alpha(time).item(), schedule.sigma(time).item(), half_log_snr
 
 
 Sampler = Callable[
@@ -90,10 +92,13 @@ Sampler = Callable[
 def reverse_sde_step(
     process: ReverseProcess, z: Tensor, t: float, s: float, noise: RowNoise
 ) -> Tensor:
-    """z − (f − g² score) dt + g √dt noise, with f = −½ beta z and g² = beta."""
+    """Euler-Maruyama step from t to s: z − (f − g² score) dt + g √dt noise.
+
+    f = −½ beta z and g² = beta; the step to s = 0 adds no noise.
+    """
     dt = t - s
     beta = process.schedule.beta(torch.tensor(t)).item()
-    at = torch.full((len(z), 1), t, device=z.device)
-    score = process.schedule.score_from_noise(process.noise_at(z, t), at)
-    moved = z + dt * beta * (z / 2 + score)
-    return moved + math.sqrt(beta * dt) * noise() if s > 0 else moved
+    time = torch.full((len(z), 1), t, device=z.device)
+    score = process.schedule.score_from_noise(process.noise_at(z, t), time)
+    mean = z + dt * beta * (z / 2 + score)
+    return mean + math.sqrt(beta * dt) * noise() if s > 0 else mean

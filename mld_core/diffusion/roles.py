@@ -1,8 +1,9 @@
-"""What each modality of a row is for the score network, and how training draws it.
+"""The role of each modality of a row, and how roles are drawn in training.
 
-GENERATED modalities are diffused and learnt, OBSERVED ones are given clean, ABSENT ones are
-marginalised away. The paper has the first two; the third lets rows with missing modalities train
-as they are, and teaches every marginal. A generator lives on the device of the rows it draws for.
+GENERATED modalities are diffused and denoised, OBSERVED ones are given clean, ABSENT ones are
+marginalised out. The paper has the first two. With the third, rows with missing modalities are
+trained on as they are, and the network learns every marginal. A generator must be on the device of
+the rows for which it draws.
 """
 
 from __future__ import annotations
@@ -27,48 +28,60 @@ class Role(IntEnum):
 
 
 P_JOINT = 0.4
-"""Three-role: the share of rows in which everything is generated, in batches that lack no cell."""
+"""Three-role, complete batches: fraction of rows in which all modalities are GENERATED."""
 P_CONDITIONAL = 0.3
-"""Three-role: the share in which it is generated or observed, some of either; the rest of the rows
-draw among all three roles. What is absent is soon learnt, and reading what is observed is not."""
+"""Three-role, complete batches: fraction of rows with at least one GENERATED, at least one OBSERVED
+and no ABSENT modality. All other rows draw among the three roles. Marginalising an absent modality
+is learnt quickly; conditioning on an observed one needs more training."""
 P_JOINT_INCOMPLETE = 0.3
-"""Three-role, in batches that lack a cell: the share in which everything recorded is generated; all
-other rows draw among all three."""
+"""Three-role, batches with missing cells: fraction of rows in which all present modalities are
+GENERATED. All other rows draw among the three roles."""
+MAX_OVERSAMPLING = 6.0
+"""Greatest sampling weight of a row relative to the mean. Without this limit, few complete rows
+among many with most modalities missing would be memorised."""
 
 
 def draw_three_roles(
     present: Bool[Tensor, "batch modality"], generator: Generator
 ) -> Int64[Tensor, "batch modality"]:
-    """Roles of each row: all generated, or generated and observed, or any by shares of its own.
+    """Roles of each row under the three-role scheme.
 
-    A missing modality is ABSENT. Rows differ: the official code draws one subset a batch.
+    A row is joint (all GENERATED), conditional (GENERATED and OBSERVED) or draws among all three
+    roles, with probabilities of its own. Missing modalities are ABSENT. Rows are independent; the
+    official code draws one subset for a whole batch. ValueError if a row is empty.
     """
-    _demand_recorded(present)
+    _check_no_empty_row(present)
     roles = torch.where(present, Role.GENERATED, Role.ABSENT)
     if present.shape[1] < 2:
         return roles
-    whole = bool(present.all())
-    p_joint, p_conditional = (P_JOINT, P_CONDITIONAL) if whole else (P_JOINT_INCOMPLETE, 0.0)
+    p_joint, p_conditional = P_JOINT, P_CONDITIONAL
+    if not bool(present.all()):
+        p_joint, p_conditional = P_JOINT_INCOMPLETE, 0.0
     u = torch.rand(len(present), generator=generator, device=generator.device)
     conditional = (u >= p_joint) & (u < p_joint + p_conditional)
-    open_rows = torch.nonzero(u >= p_joint).squeeze(1)
-    while len(open_rows):
-        wants_both = conditional[open_rows]
-        drawn = _roles_by_shares(present[open_rows], wants_both, generator)
+    undecided = torch.nonzero(u >= p_joint).squeeze(1)
+    while len(undecided):
+        needs_both = conditional[undecided]
+        drawn = _draw_by_row_probabilities(present[undecided], needs_both, generator)
         generates, observes = ((drawn == role).any(1) for role in (Role.GENERATED, Role.OBSERVED))
-        fits = generates & (observes | ~wants_both)
-        roles[open_rows[fits]] = drawn[fits]
-        open_rows = open_rows[~fits]
+        valid = generates & (observes | ~needs_both)
+        roles[undecided[valid]] = drawn[valid]
+        undecided = undecided[~valid]
     return roles
 
 
-def _roles_by_shares(
-    present: Bool[Tensor, "batch modality"], of_two: Bool[Tensor, " batch"], generator: Generator
+def _draw_by_row_probabilities(
+    present: Bool[Tensor, "batch modality"],
+    without_absent: Bool[Tensor, " batch"],
+    generator: Generator,
 ) -> Int64[Tensor, "batch modality"]:
-    """Each recorded modality's role, of the first two or of three, by shares uniform in its row."""
+    """Roles of present modalities, with role probabilities drawn uniformly for each row.
+
+    Among GENERATED and OBSERVED where `without_absent`, else among all three roles.
+    """
     cuts = torch.rand(len(present), 2, generator=generator, device=generator.device)
-    first = torch.where(of_two, cuts[:, 0], cuts.amin(1))
-    second = torch.where(of_two, 1.0, cuts.amax(1))
+    first = torch.where(without_absent, cuts[:, 0], cuts.amin(1))
+    second = torch.where(without_absent, 1.0, cuts.amax(1))
     u = torch.rand(present.shape, generator=generator, device=generator.device)
     drawn = (u >= first[:, None]).long() + (u >= second[:, None]).long()
     return torch.where(present, drawn, Role.ABSENT)
@@ -77,10 +90,11 @@ def _roles_by_shares(
 def draw_paper_roles(
     present: Bool[Tensor, "batch modality"], generator: Generator, p_conditional: float = 0.5
 ) -> Int64[Tensor, "batch modality"]:
-    """Roles after the paper: generated or observed, the observed subset uniform over proper ones.
+    """Roles of each row under the paper's scheme: GENERATED or OBSERVED.
 
-    p_conditional is the chance of a conditional row, the `d` of the official code; the paper's d
-    is its complement. ValueError if a row is incomplete.
+    With probability `p_conditional` a row observes a proper, non-empty subset, drawn uniformly;
+    else it generates all. (This is the `d` of the official code; the paper's d is its complement.)
+    ValueError if a row is incomplete.
     """
     if not bool(present.all()):
         raise ValueError("the paper's roles need complete rows")
@@ -88,40 +102,23 @@ def draw_paper_roles(
     if present.shape[1] < 2:
         return roles
     u = torch.rand(len(present), generator=generator, device=generator.device)
-    open_rows = torch.nonzero(u < p_conditional).squeeze(1)
-    while len(open_rows):
-        shape = (len(open_rows), present.shape[1])
+    undecided = torch.nonzero(u < p_conditional).squeeze(1)
+    while len(undecided):
+        shape = (len(undecided), present.shape[1])
         drawn = torch.randint(0, 2, shape, generator=generator, device=generator.device)
         proper = (drawn != drawn[:, :1]).any(1)
-        roles[open_rows[proper]] = drawn[proper]
-        open_rows = open_rows[~proper]
+        roles[undecided[proper]] = drawn[proper]
+        undecided = undecided[~proper]
     return roles
 
 
-def draw_joint_roles(
-    present: Bool[Tensor, "batch modality"], generator: Generator
-) -> Int64[Tensor, "batch modality"]:
-    """Everything recorded is generated, at one time or at a time of its own."""
-    _demand_recorded(present)
-    return torch.where(present, Role.GENERATED, Role.ABSENT)
+def joint_roles(present: Bool[Tensor, "batch modality"]) -> Int64[Tensor, "batch modality"]:
+    """All present modalities are GENERATED. ValueError if a row is empty.
 
-
-MAX_OVERSAMPLING = 6.0
-"""A row is drawn at most so many times as often as all are on average: a few whole rows among many
-that lack most of their modalities would be learnt by heart."""
-
-
-def row_sampling_weights(present: Bool[Tensor, "batch modality"]) -> Float[Tensor, " batch"]:
-    """How often to draw each row: by how many assignments of roles it can teach.
-
-    These are 3^k − 2^k of k recorded modalities. Rows drawn evenly seldom teach what needs many
-    modalities at once: with half of the cells missing, one row of 16 has all four. Where cells are
-    missing at random, how full a row is says nothing of its content; elsewhere the lean towards
-    fuller rows is a lean in content too.
+    This is the scheme joint, where they share one time, and independent, where each has its own.
     """
-    recorded = present.sum(1)
-    assignments = torch.pow(3.0, recorded) - torch.pow(2.0, recorded)
-    return assignments.clamp(max=MAX_OVERSAMPLING * float(assignments.mean()))
+    _check_no_empty_row(present)
+    return torch.where(present, Role.GENERATED, Role.ABSENT)
 
 
 def draw_roles(
@@ -130,39 +127,54 @@ def draw_roles(
     generator: Generator,
     p_conditional: float = 0.5,
 ) -> Int64[Tensor, "batch modality"]:
-    """Roles under a scheme; `p_conditional` is read by the paper's alone."""
+    """Roles of each row under a scheme; only the paper's scheme uses `p_conditional`."""
     if scheme == "paper":
         return draw_paper_roles(present, generator, p_conditional)
-    draw = draw_three_roles if scheme == "three-role" else draw_joint_roles
-    return draw(present, generator)
+    if scheme == "three-role":
+        return draw_three_roles(present, generator)
+    return joint_roles(present)
+
+
+def row_sampling_weights(present: Bool[Tensor, "batch modality"]) -> Float[Tensor, " batch"]:
+    """Sampling weight of each row: its number of role assignments that generate something.
+
+    These are 3^k − 2^k for k present modalities. With uniform weights, assignments that involve
+    many modalities are seldom trained: with half of the cells missing, one row in 16 has all of
+    four. If cells are missing at random, the weights do not change the distribution of contents;
+    otherwise they favour the contents of fuller rows.
+    """
+    count = present.sum(1)
+    assignments = torch.pow(3.0, count) - torch.pow(2.0, count)
+    return assignments.clamp(max=MAX_OVERSAMPLING * float(assignments.mean()))
 
 
 def roles_for(
     names: Sequence[str], observed: Sequence[str], wanted: Sequence[str], scheme: RoleScheme
 ) -> Int64[Tensor, " modality"]:
-    """Roles that ask a network for `wanted` given `observed`.
+    """Roles that generate `wanted` given `observed`.
 
-    Two schemes know no ABSENT in complete rows: what is neither given nor wanted is generated too.
+    All other modalities are ABSENT. Under a scheme without marginals they are GENERATED instead,
+    and the caller discards them.
     """
-    idle = Role.ABSENT if has_marginals(scheme) else Role.GENERATED
+    other = Role.ABSENT if has_marginals(scheme) else Role.GENERATED
     return torch.tensor(
         [
-            int(Role.OBSERVED if name in observed else Role.GENERATED if name in wanted else idle)
+            int(Role.OBSERVED if name in observed else Role.GENERATED if name in wanted else other)
             for name in names
         ]
     )
 
 
 def conditioning_subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """What to condition on when nobody says: () is joint generation.
+    """The default observed subsets; () stands for joint generation.
 
-    All proper subsets up to four modalities; beyond that none, singles and leave-one-out, so that
-    the number grows linearly.
+    All proper subsets of up to four modalities. For more, the empty set, the single modalities and
+    all but one, so that their number grows linearly.
     """
     sizes = range(len(names)) if len(names) <= 4 else sorted({0, 1, len(names) - 1})
     return [subset for size in sizes for subset in combinations(names, size)]
 
 
-def _demand_recorded(present: Bool[Tensor, "batch modality"]) -> None:
+def _check_no_empty_row(present: Bool[Tensor, "batch modality"]) -> None:
     if not bool(present.any(1).all()):
-        raise ValueError("a row has no modality recorded: drop such rows before training")
+        raise ValueError("a row has no modality present: drop such rows before training")

@@ -1,7 +1,8 @@
-"""From noise to latents: plain functions over a reverse process, a grid and a noise source.
+"""Samplers: functions of a reverse process, a grid of times and a source of noise.
 
 Times fall along the grid from 1; a grid may end in 0, and the step to 0 is then the network's
-estimate of the clean latent. Only GENERATED coordinates move; the rest stay as given, bit for bit.
+estimate of the clean latent. Only GENERATED coordinates change; the others are returned bit for
+bit.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from mld_core.diffusion.schedule import VPSchedule
 
 
 def time_grid(schedule: VPSchedule, steps: int, t_min: float = 1e-3) -> list[float]:
-    """`steps` + 1 times from 1 to 0: uniform in log-SNR down to t_min, then 0."""
+    """`steps` + 1 times from 1 to 0: uniform in log-SNR to t_min, then 0."""
     ends = schedule.log_snr(torch.tensor([1.0, t_min], dtype=torch.float64))
     levels = torch.linspace(ends[0].item(), ends[1].item(), steps, dtype=torch.float64)
     times: list[float] = schedule.time_at_log_snr(levels).tolist()
@@ -28,7 +29,7 @@ def time_grid(schedule: VPSchedule, steps: int, t_min: float = 1e-3) -> list[flo
 
 
 def uniform_grid(schedule: VPSchedule, steps: int) -> list[float]:
-    """`steps` + 1 times from 1 to 0, evenly spaced: the paper's."""
+    """`steps` + 1 evenly spaced times from 1 to 0, as in the paper."""
     return [(steps - k) / steps for k in range(steps + 1)]
 
 
@@ -37,7 +38,8 @@ def sample_ddim(
 ) -> Tensor:
     """DDIM with eta = 0, first order (Song, Meng and Ermon 2021, eq. 12)."""
     for t, s in pairwise(grid):
-        z = torch.where(process.generated, _ddim_step(process, z, process.noise_at(z, t), t, s), z)
+        moved = _ddim_step(process, z, process.noise_at(z, t), t, s)
+        z = torch.where(process.generated, moved, z)
     return z
 
 
@@ -50,16 +52,16 @@ def sample_heun(
     """
     for t, s in pairwise(grid):
         eps = process.noise_at(z, t)
-        ahead = torch.where(process.generated, _ddim_step(process, z, eps, t, s), z)
+        moved = torch.where(process.generated, _ddim_step(process, z, eps, t, s), z)
         if s > 0:
-            eps = (eps + process.noise_at(ahead, s)) / 2
-            ahead = torch.where(process.generated, _ddim_step(process, z, eps, t, s), z)
-        z = ahead
+            eps = (eps + process.noise_at(moved, s)) / 2
+            moved = torch.where(process.generated, _ddim_step(process, z, eps, t, s), z)
+        z = moved
     return z
 
 
 def _ddim_step(process: ReverseProcess, z: Tensor, eps: Tensor, t: float, s: float) -> Tensor:
-    """z/alpha moves along eps by the change of sigma/alpha."""
+    """Move z/alpha along eps by the change of sigma/alpha."""
     (alpha_t, sigma_t, _), (alpha_s, sigma_s, _) = process.scales(t), process.scales(s)
     return alpha_s / alpha_t * z + (sigma_s - alpha_s * sigma_t / alpha_t) * eps
 
@@ -69,74 +71,75 @@ def sample_dpm_solver_pp(
 ) -> Tensor:
     """DPM-Solver++(2M), second order, one evaluation a step (Lu et al. 2022, algorithm 2)."""
 
-    def move(z: Tensor, data: Tensor, t: float, s: float) -> Tensor:
+    def step(z: Tensor, data: Tensor, t: float, s: float) -> Tensor:
         (_, sigma_t, lambda_t), (alpha_s, sigma_s, lambda_s) = map(process.scales, (t, s))
         return sigma_s / sigma_t * z - alpha_s * math.expm1(lambda_t - lambda_s) * data
 
-    return _multistep(process, z, grid, move)
+    return _multistep(process, z, grid, step)
 
 
 def sample_sde_dpm_solver_pp(
     process: ReverseProcess, z: Tensor, grid: Sequence[float], noise: RowNoise
 ) -> Tensor:
-    """SDE-DPM-Solver++(2M): the same with fresh noise at each step (Lu et al. 2022)."""
+    """SDE-DPM-Solver++(2M): DPM-Solver++ with fresh noise at each step (Lu et al. 2022)."""
 
-    def move(z: Tensor, data: Tensor, t: float, s: float) -> Tensor:
+    def step(z: Tensor, data: Tensor, t: float, s: float) -> Tensor:
         (_, sigma_t, lambda_t), (alpha_s, sigma_s, lambda_s) = map(process.scales, (t, s))
-        shrink, fresh = math.exp(lambda_t - lambda_s), -math.expm1(2 * (lambda_t - lambda_s))
-        moved = sigma_s / sigma_t * shrink * z + alpha_s * fresh * data
-        return moved if s == 0 else moved + sigma_s * math.sqrt(fresh) * noise()
+        decay = math.exp(lambda_t - lambda_s)
+        variance = -math.expm1(2 * (lambda_t - lambda_s))
+        mean = sigma_s / sigma_t * decay * z + alpha_s * variance * data
+        return mean if s == 0 else mean + sigma_s * math.sqrt(variance) * noise()
 
-    return _multistep(process, z, grid, move)
+    return _multistep(process, z, grid, step)
 
 
 def _multistep(
     process: ReverseProcess,
     z: Tensor,
     grid: Sequence[float],
-    move: Callable[[Tensor, Tensor, float, float], Tensor],
+    step: Callable[[Tensor, Tensor, float, float], Tensor],
 ) -> Tensor:
-    """Steps of `move` towards the clean latent, extrapolated from this estimate and the last.
+    """Two-step method: each `step` uses an extrapolation of the last two clean estimates.
 
-    The first step and the step to 0 use this estimate alone.
+    The first step and the step to 0 use the current estimate alone.
     """
-    last: Tensor | None = None
-    h_last = 0.0
+    previous: Tensor | None = None
+    h_previous = 0.0
     for t, s in pairwise(grid):
         alpha, sigma, half_log_snr = process.scales(t)
         estimate = (z - sigma * process.noise_at(z, t)) / alpha
         h = process.scales(s)[2] - half_log_snr
-        ahead = estimate
-        if last is not None and s > 0:
-            ahead = estimate + h / h_last / 2 * (estimate - last)
-        z = torch.where(process.generated, move(z, ahead, t, s), z)
-        last, h_last = estimate, h
+        data = estimate
+        if previous is not None and s > 0:
+            data = estimate + h / h_previous / 2 * (estimate - previous)
+        z = torch.where(process.generated, step(z, data, t, s), z)
+        previous, h_previous = estimate, h
     return z
 
 
 def sample_euler_maruyama(
     process: ReverseProcess, z: Tensor, grid: Sequence[float], noise: RowNoise
 ) -> Tensor:
-    """Euler-Maruyama on the reverse SDE (Song et al. 2021, eq. 6); noiseless on the step to 0."""
+    """Euler-Maruyama on the reverse SDE (Song et al. 2021, eq. 6), the last step without noise."""
     for t, s in pairwise(grid):
         z = torch.where(process.generated, reverse_sde_step(process, z, t, s, noise), z)
     return z
 
 
 @dataclass(frozen=True)
-class Method:
-    """A sampler with the grid that suits it."""
+class Solver:
+    """A sampler and its grid of times: (schedule, steps) to `steps` + 1 times from 1 to 0."""
 
     sample: Sampler
     grid: Callable[[VPSchedule, int], list[float]]
 
 
-SAMPLERS = {
-    "dpm-solver++": Method(sample_dpm_solver_pp, time_grid),
-    "sde-dpm-solver++": Method(sample_sde_dpm_solver_pp, time_grid),
-    "ddim": Method(sample_ddim, time_grid),
-    "heun": Method(sample_heun, time_grid),
-    "euler-maruyama": Method(sample_euler_maruyama, uniform_grid),
-    "repaint": Method(sample_repaint, uniform_grid),
-    "inpaint": Method(sample_inpaint, uniform_grid),
+SAMPLERS: dict[str, Solver] = {
+    "dpm-solver++": Solver(sample_dpm_solver_pp, time_grid),
+    "sde-dpm-solver++": Solver(sample_sde_dpm_solver_pp, time_grid),
+    "ddim": Solver(sample_ddim, time_grid),
+    "heun": Solver(sample_heun, time_grid),
+    "euler-maruyama": Solver(sample_euler_maruyama, uniform_grid),
+    "repaint": Solver(sample_repaint, uniform_grid),
+    "inpaint": Solver(sample_inpaint, uniform_grid),
 }

@@ -1,4 +1,4 @@
-"""Observed latents in, all wanted latents out."""
+"""Conditional sampling of latents by a trained score network."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from mld_core.diffusion.standardiser import Standardiser
 
 @dataclass(frozen=True)
 class ScoreModel:
-    """A trained network with all that is needed to use it.
+    """A trained score network with all that is needed to use it.
 
     Args:
         predict_noise: the network, on standardised latents, in eval mode.
         layout: of the joint latent.
         schedule: of the noise.
-        standardiser: raw latents to standardised ones and back.
-        scheme: how training drew its roles.
-        device: where the network lives.
+        standardiser: between raw and standardised latents.
+        scheme: the role scheme of its training.
+        device: of the network.
     """
 
     predict_noise: PredictNoise
@@ -42,25 +42,25 @@ class ScoreModel:
 
     @property
     def has_marginals(self) -> bool:
-        """Whether the network predicts each modality with others marginalised out."""
+        """Whether the network can predict modalities with the others marginalised out."""
         return has_marginals(self.scheme)
 
 
 @dataclass(frozen=True)
 class LatentSamples:
-    """Raw latents of the modalities observed or wanted, and what they cost.
+    """Sampled raw latents, and their cost.
 
     Args:
-        latents: modality name to latents; observed ones are the caller's, bit for bit.
-        nfe: rows through the network per sample, stacked rows of guidance counted.
+        latents: of the observed and wanted modalities; observed ones are returned bit for bit.
+        nfe: network evaluations per sample; each term of guidance counts as one.
     """
 
     latents: dict[str, Float[Tensor, "batch _"]]
     nfe: float
 
 
-class _Counted:
-    """A predict_noise that counts its rows."""
+class _RowCounter:
+    """A predict_noise that counts the rows it is called with."""
 
     def __init__(self, predict_noise: PredictNoise) -> None:
         self._predict_noise = predict_noise
@@ -86,19 +86,19 @@ def sample_latents(
     steps: int = 20,
     guidance: Guidance = Guidance(),  # noqa: B008  (frozen)
 ) -> LatentSamples:
-    """Samples of `wanted` given `observed` raw latents, one per seed.
+    """Samples of the `wanted` modalities given `observed` raw latents, one per seed.
 
-    A sample depends on its seed and its observed row alone, not on the batch it is made in (up to
-    rounding). ValueError if the request and the model do not fit each other.
+    A sample depends only on its seed and its observed row, not on its batch (up to rounding).
+    ValueError if the model cannot serve the request.
 
     Args:
         model: the trained network.
-        observed: latents by name, one row per seed; may be empty.
-        wanted: names to generate, at least one, none of them observed.
+        observed: latents by modality, one row per seed; may be empty.
+        wanted: modalities to generate, at least one, none of them observed.
         seeds: one per sample.
-        sampler: a name in SAMPLERS.
-        steps: of the solver.
-        guidance: must be 0 for a model of the paper's or the joint scheme, without marginals.
+        sampler: a key of SAMPLERS.
+        steps: number of solver steps.
+        guidance: must be 0 for a model without marginals.
     """
     _check_request(model, observed, wanted, seeds, sampler, guidance)
     layout, n = model.layout, len(seeds)
@@ -107,35 +107,30 @@ def sample_latents(
     noise = RowNoise(seeds, layout.joint_dim, model.device)
 
     start = noise()
-    blank = noise() if model.scheme == "independent" else torch.zeros_like(start)
-    known = model.standardiser.standardise(_fill(layout, observed, n).to(model.device))
+    absent_fill = noise() if model.scheme == "independent" else torch.zeros_like(start)
+    observed_or_zero = layout.concatenate(
+        {name: observed.get(name, torch.zeros(n, dim)) for name, dim in layout.dims.items()}
+    )
+    clean = model.standardiser.standardise(observed_or_zero.to(model.device))
     role = layout.expand(roles)
-    z = torch.where(role == Role.GENERATED, start, torch.where(role == Role.OBSERVED, known, blank))
+    z = torch.where(role == Role.OBSERVED, clean, absent_fill)
+    z = torch.where(role == Role.GENERATED, start, z)
 
-    counted = _Counted(model.predict_noise)
-    predict_noise: PredictNoise = counted
+    counter = _RowCounter(model.predict_noise)
+    predict_noise: PredictNoise = counter
     if guidance.conditional or guidance.joint:
-        predict_noise = GuidedNoise(counted, layout, guidance, blank)
+        predict_noise = GuidedNoise(counter, layout, guidance, absent_fill)
     process = ReverseProcess(predict_noise, roles, layout, model.schedule)
-    method = SAMPLERS[sampler]
-    z = method.sample(process, z, method.grid(model.schedule, steps), noise)
+    solver = SAMPLERS[sampler]
+    z = solver.sample(process, z, solver.grid(model.schedule, steps), noise)
 
-    latents = layout.split(model.standardiser.restore(z).cpu())
-    kept = {
-        name: observed[name] if name in observed else latents[name]
+    sampled = layout.split(model.standardiser.restore(z).cpu())
+    latents = {
+        name: observed[name] if name in observed else sampled[name]
         for name in layout.names
         if name in observed or name in wanted
     }
-    return LatentSamples(kept, counted.rows / n)
-
-
-def _fill(
-    layout: LatentLayout, observed: Mapping[str, Tensor], rows: int
-) -> Float[Tensor, "batch joint"]:
-    """The joint latent with zeros for what is not observed."""
-    return layout.concatenate(
-        {name: observed.get(name, torch.zeros(rows, dim)) for name, dim in layout.dims.items()}
-    )
+    return LatentSamples(latents, counter.rows / n)
 
 
 def _check_request(
@@ -147,17 +142,26 @@ def _check_request(
     guidance: Guidance,
 ) -> None:
     names = model.layout.names
-    foreign = [name for name in [*observed, *wanted] if name not in names]
-    if foreign:
-        raise ValueError(f"the model knows {', '.join(names)}, not {', '.join(foreign)}")
-    both = [name for name in wanted if name in observed]
-    if both or not wanted or not seeds:
-        raise ValueError(f"want at least one sample of something not given (given too: {both})")
-    uneven = [name for name, latent in observed.items() if len(latent) != len(seeds)]
-    if uneven:
-        raise ValueError(f"need one observed row per seed, {len(seeds)}; uneven: {uneven}")
-    if not model.has_marginals and (guidance.conditional or guidance.joint):
-        told = f"roles: {model.scheme} teaches no marginals, which guidance needs: set it to 0"
-        raise ValueError(told)
+    unknown = [name for name in [*observed, *wanted] if name not in names]
+    if unknown:
+        raise ValueError(f"the model has modalities {', '.join(names)}, not {', '.join(unknown)}")
+    if not seeds:
+        raise ValueError("at least one seed is needed")
+    overlap = [name for name in wanted if name in observed]
+    if overlap or not wanted:
+        raise ValueError(
+            f"`wanted` must be non-empty and disjoint from `observed` (overlap: {overlap})"
+        )
+    counts = {name: len(latent) for name, latent in observed.items() if len(latent) != len(seeds)}
+    if counts:
+        raise ValueError(f"need one observed row per seed ({len(seeds)} seeds), got {counts}")
+    if (guidance.conditional or guidance.joint) and not model.has_marginals:
+        raise ValueError(
+            f"a model trained with roles: {model.scheme} has no marginals, which guidance "
+            "requires: set guidance to 0"
+        )
     if model.scheme == "joint" and observed and sampler != "inpaint":
-        raise ValueError(f"roles: joint can only paint in what is observed: not by {sampler}")
+        raise ValueError(
+            "a model trained with roles: joint conditions only by in-painting: "
+            f"sampler must be inpaint, not {sampler}"
+        )

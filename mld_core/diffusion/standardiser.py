@@ -1,4 +1,4 @@
-"""Zero mean and unit variance for every latent coordinate, over the whole training cache."""
+"""Standardisation of latents by the mean and standard deviation of the training rows."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mld_core.diffusion.latent_layout import LatentLayout
 
-DEAD_SHARE = 1e-4
-"""A coordinate whose std is below this share of its modality's median std carries nothing."""
+DEAD_STD_RATIO = 1e-4
+"""A coordinate is dead if its std is at most this fraction of its modality's median std."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Standardiser:
 
     Args:
         mean, std: per coordinate, float32; std is 1 where a coordinate is dead.
-        dead: which coordinates are dead.
+        dead: which coordinates are (nearly) constant.
     """
 
     mean: Float[Tensor, " joint"]
@@ -34,19 +34,19 @@ class Standardiser:
         present: Bool[Tensor, "row modality"],
         layout: LatentLayout,
     ) -> Standardiser:
-        """Statistics over the recorded rows only, in float64.
+        """Statistics of the rows in which a modality is present, in float64.
 
-        (The official code takes them from the first minibatch: 6 % off on each std.) ValueError
-        if a modality is recorded in fewer than two rows.
+        (The official code takes them from the first minibatch, 6 % off for each std.) ValueError
+        if a modality is present in fewer than two rows.
         """
         means, stds, deads = [], [], []
         for index, (name, latent) in enumerate(layout.split(z).items()):
-            recorded = latent[present[:, index]].double()
-            if len(recorded) < 2:
-                raise ValueError(f"{name} is recorded in {len(recorded)} rows; need at least two")
-            std = recorded.std(dim=0, correction=0)
-            dead = std <= DEAD_SHARE * std.median()
-            means.append(recorded.mean(dim=0))
+            rows = latent[present[:, index]].double()
+            if len(rows) < 2:
+                raise ValueError(f"{name} is present in {len(rows)} rows; at least two are needed")
+            std = rows.std(dim=0, correction=0)
+            dead = std <= DEAD_STD_RATIO * std.median()
+            means.append(rows.mean(dim=0))
             stds.append(torch.where(dead, 1.0, std))
             deads.append(dead)
         return cls(torch.cat(means).float(), torch.cat(stds).float(), torch.cat(deads))
@@ -56,5 +56,5 @@ class Standardiser:
         return (z - self.mean.to(z.device)) / self.std.to(z.device)
 
     def restore(self, z: Float[Tensor, "row joint"]) -> Float[Tensor, "row joint"]:
-        """Standardised latents back to raw ones."""
+        """Standardised latents to raw ones."""
         return z * self.std.to(z.device) + self.mean.to(z.device)

@@ -1,23 +1,23 @@
-"""Information from a trained network: what modalities tell about each other, in nats.
+"""Estimation of information measures, in nats, from a trained network.
 
-Everything is a weighted sum of −log densities, and each of these an integral of errors of the
-predicted noise over the log-SNR λ, for standardised x in D dimensions:
+A measure is a weighted sum of −log densities. Each of these is an integral of denoising errors over
+the log-SNR λ, for standardised x in D dimensions:
 
     −log p(x|y) = ½|x|² + (D/2) log 2π + ½ ∫ E[|ε − e(x_λ|y)|² − |ε − σ x_λ|²] dλ
 
 (pointwise I-MMSE: Kong, Brekelmans and Ver Steeg 2023). σ x_λ is the prediction for a standard
-normal x, whose density is known; it takes most of the noise of ε out of the integrand. Where
-densities are subtracted it cancels, and differences of errors remain (MINDE: Franzese, Bounoua and
-Michiardi 2024). The squared difference of two predictions has the same mean over true rows, but
-errors of the network only ever add to it, and single rows it ranks upside down.
+normal x, whose density is known; subtracting its error removes most of the variance that ε brings.
+In a difference of densities it cancels, and differences of errors remain (MINDE: Franzese, Bounoua
+and Michiardi 2024). The squared difference of two predictions has the same mean over rows of the
+data, but the network's own errors always increase it, and it ranks single rows in reverse.
 
-λ takes the middles of equal strata, from pure noise to T_MIN. Each ε serves with both signs, and
-all densities alike.
+λ takes the midpoints of equal strata between pure noise and T_MIN. Each ε is used with both signs,
+and all densities share the same ε.
 
-A network that has seen too few rows is too sure of itself where little noise is left, and there an
-observed modality seems to tell less than nothing. So predictions may be recalibrated on held-out
-rows: at each level e becomes σx + c (e − σx) + d (e(i) − σx), with e(i) the modality's marginal,
-and c and d by least squares. For an exact score that is c = 1 and d = 0.
+A network trained on few rows is overconfident at low noise, which biases the information in an
+observed modality downwards, even below zero. Predictions can therefore be recalibrated on held-out
+rows: at each level e becomes σx + c (e − σx) + d (e(i) − σx), where e(i) is the modality's
+marginal, and c and d are fitted by least squares. For an exact score c = 1 and d = 0.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ from mld_core.diffusion.schedule import T_MIN
 from mld_core.information.measures import Density, Measure, weighted_sum
 
 NODES = 128
-"""Noise levels of an integral, a power of two."""
+"""Default number of noise levels of an integral, a power of two."""
 
 ROWS_PER_CALL = 16384
-"""Rows through the network at once, about."""
+"""Approximate number of rows in one call of the network."""
 
 CALIBRATION_ROWS = 128
-"""Held-out rows that recalibrate a noise level, at most; drawn anew for each."""
+"""Most held-out rows that recalibrate one noise level; drawn anew for each level."""
 
 EPS = 1e-12
-"""The smallest variance that a weight is made of."""
+"""Smallest variance that an estimate is weighted by."""
 
 RIDGE = 4.0
-"""How firmly calibration holds on to the network's own prediction: a spread of ½ about 1."""
+"""Strength of the ridge penalty that draws c and d to 1 and 0: a prior standard deviation of ½."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,9 @@ class Estimate:
 
     Args:
         value: in nats.
-        standard_error: over rows; counts the noise of the integral, not the network's own bias.
-        convergence: (noise levels, value, standard error) as the integral gets finer.
+        standard_error: over rows; it includes the noise of the integral, but not the network's
+            bias.
+        convergence: (number of noise levels, value, standard error) for ever finer integrals.
     """
 
     value: float
@@ -71,12 +72,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Surprisal:
-    """−log p of rows under some densities, of standardised latents, by noise level.
+    """−log p of rows under some densities of standardised latents, by noise level.
 
     Args:
-        base: under a standard normal distribution, by density.
+        base: −log p under a standard normal distribution, by density.
         errors: |ε − e|² − |ε − σ x|² at each noise level, by density.
-        span: the width of the range of λ.
+        span: length of the integrated range of λ.
     """
 
     base: Mapping[Density, Float[Tensor, " row"]]
@@ -86,43 +87,48 @@ class Surprisal:
     def rows(self, measure: Measure) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
         """The measure of each row, and its standard error.
 
-        The error is that of the noise, from how far each level's integrand is off the line between
-        its neighbours' (Gasser, Sroka and Jennen-Steinmetz 1986).
+        The error is that of the noise, estimated from the deviation of each level's integrand from
+        the line between its neighbours (Gasser, Sroka and Jennen-Steinmetz 1986).
         """
         levels = self._integrand(measure)
         nodes = len(levels)
-        off = levels[:-2] - 2 * levels[1:-1] + levels[2:]
-        variance = off.square().mean(0) / 6 / nodes
+        curvature = levels[:-2] - 2 * levels[1:-1] + levels[2:]
+        variance = curvature.square().mean(0) / 6 / nodes
         return self._base(measure) + levels.mean(0), variance.sqrt()
 
-    def estimate(self, *forms: Measure) -> Estimate:
-        """The mean over rows. ValueError with fewer than two.
+    def estimate(self, *measures: Measure) -> Estimate:
+        """The mean of a measure over rows. ValueError for fewer than two rows.
 
-        Several forms of one quantity are weighted by their precision over rows: what a network
-        predicts badly also scatters.
+        Several measures of one quantity are averaged, each weighted by the inverse of its variance
+        over rows, since poor predictions also have a greater variance.
         """
-        variances = [float(self.rows(form)[0].var(correction=0)) for form in forms]
-        total = sum(1 / max(own, EPS) for own in variances)
-        pairs = zip(variances, forms, strict=True)
-        measure = weighted_sum(*((1 / max(own, EPS) / total, form) for own, form in pairs))
+        variances = [float(self.rows(measure)[0].var(correction=0)) for measure in measures]
+        total = sum(1 / max(variance, EPS) for variance in variances)
+        measure = weighted_sum(
+            *(
+                (1 / max(variance, EPS) / total, measure)
+                for variance, measure in zip(variances, measures, strict=True)
+            )
+        )
         levels, base = self._integrand(measure), self._base(measure)
         if len(base) < 2:
-            raise ValueError(f"a mean with its standard error needs two rows, not {len(base)}")
-        curve = []
-        for step in (2**k for k in range(len(levels).bit_length() - 4, -1, -1)):
-            part = levels[step // 2 :: step]
-            rows = base + part.mean(0)
+            raise ValueError(f"a standard error over rows needs two rows, not {len(base)}")
+        convergence = []
+        for stride in (2**k for k in range(len(levels).bit_length() - 4, -1, -1)):
+            coarse = levels[stride // 2 :: stride]
+            rows = base + coarse.mean(0)
             error = float(rows.std()) / math.sqrt(len(rows))
-            curve.append((len(part), float(rows.mean()), error))
-        return Estimate(curve[-1][1], curve[-1][2], tuple(curve))
+            convergence.append((len(coarse), float(rows.mean()), error))
+        return Estimate(convergence[-1][1], convergence[-1][2], tuple(convergence))
 
     def _base(self, measure: Measure) -> Float[Tensor, " row"]:
-        return torch.stack([weight * self.base[own] for own, weight in measure.items()]).sum(0)
+        terms = [weight * self.base[density] for density, weight in measure.items()]
+        return torch.stack(terms).sum(0)
 
     def _integrand(self, measure: Measure) -> Float[Tensor, "node row"]:
-        """What has the integral as its mean."""
-        parts = [weight * self.errors[own] for own, weight in measure.items()]
-        return self.span / 2 * torch.stack(parts).sum(0)
+        """The integrand at each level, scaled so that its mean is the integral."""
+        terms = [weight * self.errors[density] for density, weight in measure.items()]
+        return self.span / 2 * torch.stack(terms).sum(0)
 
 
 @torch.no_grad()
@@ -136,57 +142,55 @@ def surprisal(
     nodes: int = NODES,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Surprisal:
-    """What `measures` need of rows, from `nodes` noise levels.
+    """−log p of rows under all densities of `measures`, integrated over `nodes` noise levels.
 
-    In the precision of the latents; float32 is enough for a network. ValueError for a density that
-    the model's scheme taught nothing about, or of something that has no latents.
+    Computed in the precision of the latents; float32 is enough for a network. ValueError if the
+    model was not trained for a density, or a modality has no latents.
 
     Args:
         model: the trained network.
-        latents: raw, by modality, all that the measures name; other ones are ignored.
+        latents: raw, by modality; modalities that no measure uses are ignored.
         measures: weighted sums of −log densities.
         seed: of the noise.
-        shared: every row gets the same noise, as single rows want that are to be compared, and
-            does not depend on its batch; else each its own, so that a mean over rows has less.
-        held_out: raw latents of rows that the network was not trained on, of every modality, to
-            recalibrate its predictions on; not for a scheme without marginals.
+        shared: True: all rows have the same noise, so that a row's result does not depend on its
+            batch, and rows can be compared. False: each row has its own noise, which reduces the
+            error of a mean over rows.
+        held_out: raw latents of all modalities, of rows that the network was not trained on, to
+            recalibrate its predictions; only for a model with marginals.
         nodes: a power of two, at least 16.
-        on_progress: called with the number of levels done.
+        on_progress: called with the number of completed noise levels.
     """
     densities = list(dict.fromkeys(density for measure in measures for density in measure))
     for density in densities:
-        check_known(model, density, latents)
+        check_density(model, density, latents)
     if held_out is not None:
         for name in model.layout.names:
-            check_known(model, Density((name,)), held_out)
+            check_density(model, Density((name,)), held_out)
     if nodes < 16 or nodes & (nodes - 1):
-        raise ValueError(f"nodes must be a power of two from 16 on, not {nodes}")
+        raise ValueError(f"nodes must be a power of two and at least 16, not {nodes}")
     z = joint_latent(model, latents)
-    trial = None if held_out is None else joint_latent(model, held_out).to(z)
+    z_held_out = None if held_out is None else joint_latent(model, held_out).to(z)
     roles = torch.stack([roles_for_density(model, density) for density in densities])
     ends = model.schedule.log_snr(torch.tensor([1.0, T_MIN], dtype=torch.float64))
     low, high = ends.tolist()
     levels = low + (high - low) * (torch.arange(nodes, dtype=torch.float64) + 0.5) / nodes
-    size = max(1, ROWS_PER_CALL // (2 * (len(densities) + roles.shape[1])))
+    chunk = max(1, ROWS_PER_CALL // (2 * (len(densities) + roles.shape[1])))
     errors = torch.empty(nodes, len(densities), len(z), dtype=z.dtype)
-    generator, trials = (Generator().manual_seed(own) for own in (seed, seed + 1))
+    generator = Generator().manual_seed(seed)
+    calibration_generator = Generator().manual_seed(seed + 1)
     for node, level in enumerate(model.schedule.time_at_log_snr(levels)):
         t, weights = level.to(z), torch.eye(1, 2).to(z)
-        if trial is not None:
-            own = trial[torch.randperm(len(trial), generator=trials)[:CALIBRATION_ROWS]]
-            noise = torch.randn((len(own), 2, z.shape[1]), generator=trials).to(z)
-            parts = zip(own.split(size), noise.split(size), strict=True)
-            seen = [_products(model, own, draw, t, roles, True).sum(2) for own, draw in parts]
-            weights = _calibrated(torch.stack(seen).sum(0))
+        if z_held_out is not None:
+            weights = _calibrate(model, z_held_out, t, roles, chunk, calibration_generator)
         shape = (1 if shared else len(z), 2, z.shape[1])
-        draws = torch.randn(shape, generator=generator).to(z).expand(len(z), -1, -1)
-        for first in range(0, len(z), size):
-            part = slice(first, first + size)
-            products = _products(model, z[part], draws[part], t, roles, trial is not None)
-            errors[node, :, part] = _errors(products, weights).cpu()
+        noise = torch.randn(shape, generator=generator).to(z).expand(len(z), -1, -1)
+        for first in range(0, len(z), chunk):
+            rows = slice(first, first + chunk)
+            products = _products(model, z[rows], noise[rows], t, roles, z_held_out is not None)
+            errors[node, :, rows] = _errors(products, weights).cpu()
         on_progress(node + 1)
-    mask = model.layout.expand(roles == Role.GENERATED).to(z)
-    base = mask @ (z.square() + math.log(2 * math.pi)).T / 2
+    generated = model.layout.expand(roles == Role.GENERATED).to(z)
+    base = generated @ (z.square() + math.log(2 * math.pi)).T / 2
     return Surprisal(
         dict(zip(densities, base.cpu(), strict=True)),
         dict(zip(densities, errors.unbind(1), strict=True)),
@@ -194,77 +198,98 @@ def surprisal(
     )
 
 
+def _calibrate(
+    model: ScoreModel,
+    z: Float[Tensor, "row joint"],
+    t: Float[Tensor, ""],
+    roles: Int64[Tensor, "density modality"],
+    chunk: int,
+    generator: Generator,
+) -> Float[Tensor, "density 1 modality 2"]:
+    """c and d at one noise level, from at most CALIBRATION_ROWS of the held-out rows z."""
+    z = z[torch.randperm(len(z), generator=generator)[:CALIBRATION_ROWS]]
+    noise = torch.randn((len(z), 2, z.shape[1]), generator=generator).to(z)
+    sums = [
+        _products(model, z_chunk, noise_chunk, t, roles, True).sum(2)
+        for z_chunk, noise_chunk in zip(z.split(chunk), noise.split(chunk), strict=True)
+    ]
+    return _solve_calibration(torch.stack(sums).sum(0))
+
+
 def _products(
     model: ScoreModel,
     z: Float[Tensor, "row joint"],
-    draws: Float[Tensor, "row 2 joint"],
+    noise: Float[Tensor, "row 2 joint"],
     t: Float[Tensor, ""],
     roles: Int64[Tensor, "density modality"],
     marginals: bool,
 ) -> Float[Tensor, "5 density row modality"]:
-    """u·p, u·q, p·p, p·q and q·q at one noise level, over ε and −ε; 0 where nothing is generated.
+    """u·p, u·q, p·p, p·q and q·q at one noise level, averaged over ε and −ε.
 
-    u = ε − σx, p = e − σx, and q = e(i) − σx, which is 0 without `marginals`.
+    u = ε − σx, p = e − σx and q = e(i) − σx; q is 0 without `marginals`. Products are 0 where
+    nothing is generated. `noise` holds ε, and the content of absent latents (independent scheme).
     """
-    layout, count, singles = model.layout, len(roles), roles.shape[1]
-    asked = roles
+    layout, num_densities, num_modalities = model.layout, len(roles), roles.shape[1]
+    patterns = roles
     if marginals:
-        alone = torch.full((singles, singles), int(Role.ABSENT), device=roles.device)
-        asked = torch.cat([roles, alone.fill_diagonal_(int(Role.GENERATED))])
-    eps, blank = draws.unbind(1)
+        single = torch.full((num_modalities, num_modalities), int(Role.ABSENT), device=roles.device)
+        patterns = torch.cat([roles, single.fill_diagonal_(int(Role.GENERATED))])
+    eps, absent_noise = noise.unbind(1)
     eps = torch.cat([eps, -eps])
     noisy = model.schedule.alpha(t) * z.repeat(2, 1) + model.schedule.sigma(t) * eps
-    each = asked.repeat_interleave(len(eps), dim=0)
-    times = multi_time_vector(t.expand(len(each), 1), each)
-    role = layout.expand(each)
-    idle = blank if model.scheme == "independent" else torch.zeros_like(z)
+    row_roles = patterns.repeat_interleave(len(eps), dim=0)
+    times = multi_time_vector(t.expand(len(row_roles), 1), row_roles)
+    role = layout.expand(row_roles)
+    absent_fill = absent_noise if model.scheme == "independent" else torch.zeros_like(z)
     x = torch.where(
-        role == Role.ABSENT, idle.repeat(2 * len(asked), 1), noisy.repeat(len(asked), 1)
+        role == Role.ABSENT,
+        absent_fill.repeat(2 * len(patterns), 1),
+        noisy.repeat(len(patterns), 1),
     )
-    x = torch.where(role == Role.OBSERVED, z.repeat(2 * len(asked), 1), x)
+    x = torch.where(role == Role.OBSERVED, z.repeat(2 * len(patterns), 1), x)
     normal = model.schedule.sigma(t) * noisy
-    p = model.predict_noise(x, times, each) - normal.repeat(len(asked), 1)
-    p = torch.where(role == Role.GENERATED, p, 0.0).reshape(len(asked), len(eps), -1)
-    q = p[count:].sum(0)
-    p, u = p[:count], eps - normal
-    inside = layout.expand(roles == Role.GENERATED)[:, None]
-    owners = one_hot(layout.modality_index, singles).to(z)
-    pairs = (u * p, u * q * inside, p * p, p * q, q * q * inside)
-    summed = torch.stack([pair @ owners for pair in pairs])
-    return (summed[:, :, : len(z)] + summed[:, :, len(z) :]) / 2
+    p = model.predict_noise(x, times, row_roles) - normal.repeat(len(patterns), 1)
+    p = torch.where(role == Role.GENERATED, p, 0.0).reshape(len(patterns), len(eps), -1)
+    q = p[num_densities:].sum(0)
+    p, u = p[:num_densities], eps - normal
+    generated = layout.expand(roles == Role.GENERATED)[:, None]
+    coordinates_to_modalities = one_hot(layout.modality_index, num_modalities).to(z)
+    products = (u * p, u * q * generated, p * p, p * q, q * q * generated)
+    sums = torch.stack([product @ coordinates_to_modalities for product in products])
+    return (sums[:, :, : len(z)] + sums[:, :, len(z) :]) / 2
 
 
-def _calibrated(
+def _solve_calibration(
     products: Float[Tensor, "5 density modality"],
 ) -> Float[Tensor, "density 1 modality 2"]:
-    """c and d, from sums over held-out rows: least squares, drawn gently to (1, 0)."""
+    """c and d by least squares with a ridge penalty towards (1, 0), from sums over rows."""
     up, uq, pp, pq, qq = products
     left = torch.stack([torch.stack([pp, pq], -1), torch.stack([pq, qq], -1)], -2)
-    prior = RIDGE * torch.eye(2).to(left)
-    right = torch.stack([up, uq], -1) + prior[0]
-    solved: Tensor = torch.linalg.solve(left + prior, right)
-    return solved[:, None]
+    ridge = RIDGE * torch.eye(2).to(left)
+    right = torch.stack([up, uq], -1) + ridge[0]
+    weights: Tensor = torch.linalg.solve(left + ridge, right)
+    return weights[:, None]
 
 
 def _errors(
     products: Float[Tensor, "5 density row modality"], weights: Float[Tensor, "*#many 2"]
 ) -> Float[Tensor, "density row"]:
-    """|u − c p − d q|² − |u|², over what is generated."""
+    """|u − c p − d q|² − |u|², summed over the generated modalities."""
     c, d = weights.unbind(-1)
     up, uq, pp, pq, qq = products
-    each = c * (c * pp - 2 * up) + d * (d * qq - 2 * uq) + 2 * c * d * pq
-    total: Tensor = each.sum(-1)
+    by_modality = c * (c * pp - 2 * up) + d * (d * qq - 2 * uq) + 2 * c * d * pq
+    total: Tensor = by_modality.sum(-1)
     return total
 
 
 def joint_latent(
     model: ScoreModel, latents: Mapping[str, Float[Tensor, "row _"]]
 ) -> Float[Tensor, "row joint"]:
-    """Standardised, on the model's device, with anything where there are no latents."""
-    like = next(iter(latents.values()))
+    """The standardised joint latent on the model's device; arbitrary where latents are missing."""
+    first = next(iter(latents.values()))
     z = model.layout.concatenate(
         {
-            name: latents.get(name, torch.zeros(len(like), width, dtype=like.dtype))
+            name: latents.get(name, torch.zeros(len(first), width, dtype=first.dtype))
             for name, width in model.layout.dims.items()
         }
     )
@@ -272,16 +297,16 @@ def joint_latent(
 
 
 def roles_for_density(model: ScoreModel, density: Density) -> Int64[Tensor, " modality"]:
-    """The roles that ask the network for a density."""
+    """The roles with which the network predicts the noise of a density."""
     return roles_for(model.layout.names, density.given, density.of, model.scheme).to(model.device)
 
 
-def check_known(model: ScoreModel, density: Density, latents: Mapping[str, Tensor]) -> None:
-    """ValueError if there are no latents for a density, or the model cannot know it."""
+def check_density(model: ScoreModel, density: Density, latents: Mapping[str, Tensor]) -> None:
+    """ValueError if a density has no latents, or the model was not trained for it."""
     names = [*density.of, *density.given]
-    lacking = [name for name in names if name not in model.layout.names or name not in latents]
-    if lacking:
-        raise ValueError(f"no latents of {', '.join(lacking)}")
-    partly = len(names) < len(model.layout.names) or (model.scheme == "joint" and density.given)
-    if not model.has_marginals and partly:
+    missing = [name for name in names if name not in model.layout.names or name not in latents]
+    if missing:
+        raise ValueError(f"no latents of {', '.join(missing)}")
+    partial = len(names) < len(model.layout.names) or (model.scheme == "joint" and density.given)
+    if partial and not model.has_marginals:
         raise ValueError(NO_MARGINALS_MESSAGE.format(scheme=model.scheme))

@@ -1,8 +1,9 @@
-"""The log-density of latents under a trained network: by its probability flow, or its errors.
+"""Log-density of latents under a trained network, by its probability flow or by its errors.
 
-In log-SNR λ the flow is dx/dλ = ½ σ (σ x − e(x, λ)); along it the log-density changes by the
-flow's divergence, and at pure noise it is that of a standard normal (Song et al. 2021, eq. 39).
-The integral of errors (`information`) has noise, but is of the quantity that training minimises.
+In log-SNR λ the flow is dx/dλ = ½ σ (σ x − e(x, λ)). Along it the log-density changes by the
+divergence of the flow, and at pure noise it is that of a standard normal (Song et al. 2021,
+eq. 39). The integral of denoising errors (`estimator`) is noisy, but integrates the quantity that
+training minimises.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ from mld_core.diffusion.sampling import ScoreModel
 from mld_core.diffusion.schedule import T_MIN
 from mld_core.information.estimator import (
     NODES,
-    check_known,
+    check_density,
     joint_latent,
     roles_for_density,
     surprisal,
 )
 from mld_core.information.measures import Density
 
-EXACT = 32
-"""Up to this many dimensions the divergence is exact; beyond it is estimated."""
+MAX_EXACT_DIM = 32
+"""Up to this dimension the divergence is computed exactly; above, it is estimated."""
 
-PROBES = 8
+NUM_PROBES = 8
 """Random directions of an estimated divergence."""
 
 
@@ -42,10 +43,10 @@ class LogDensity:
     """log p(of | given) of each row, in nats.
 
     Args:
-        standardised: per unit of the standardised latents.
-        raw: per unit of the raw ones: less the sum of the logs of their standard deviations.
-        standard_error: of the noise of an integral of errors; a flow has none.
-        evaluations: of the network for each row; each of a flow also has its derivatives taken.
+        standardised: density of the standardised latents.
+        raw: density of the raw latents: `standardised` minus the sum of their log std.
+        standard_error: of the noise of an integral of errors; 0 for a flow.
+        evaluations: network evaluations per row; those of a flow include derivatives.
     """
 
     standardised: Float[Tensor, " row"]
@@ -56,12 +57,20 @@ class LogDensity:
 
 @dataclass
 class _Flow:
-    """dx/dλ and its divergence for rows that share their roles."""
+    """dx/dλ and its divergence, of the generated coordinates x.
+
+    Args:
+        model: the trained network.
+        roles: of each row.
+        generated: indices of the generated coordinates.
+        context: the joint latent, with the observed latents and the content of absent ones.
+        probes: random directions of an estimated divergence; None: the divergence is exact.
+    """
 
     model: ScoreModel
     roles: Int64[Tensor, "row modality"]
-    free: Int64[Tensor, " dimension"]
-    known: Float[Tensor, "row joint"]
+    generated: Int64[Tensor, " dimension"]
+    context: Float[Tensor, "row joint"]
     probes: Float[Tensor, "probe row dimension"] | None
 
     def __call__(
@@ -72,8 +81,8 @@ class _Flow:
         times = multi_time_vector(t.expand(len(x), 1), self.roles)
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            whole = self.known.index_copy(1, self.free, x)
-            eps = self.model.predict_noise(whole, times, self.roles)[:, self.free]
+            z = self.context.index_copy(1, self.generated, x)
+            eps = self.model.predict_noise(z, times, self.roles)[:, self.generated]
             trace = self._trace(x, eps)
         divergence = sigma / 2 * (sigma * x.shape[1] - trace)
         return sigma / 2 * (sigma * x - eps).detach(), divergence
@@ -81,12 +90,12 @@ class _Flow:
     def _trace(
         self, x: Float[Tensor, "row dimension"], eps: Float[Tensor, "row dimension"]
     ) -> Float[Tensor, " row"]:
-        """Of ∂eps/∂x: exact, or Hutchinson's estimate from the same probes at every λ."""
-        unit = torch.eye(x.shape[1]).to(x)[:, None].expand(-1, len(x), -1)
-        directions = unit if self.probes is None else self.probes
+        """Trace of ∂eps/∂x: exact, or Hutchinson's estimate with the same probes at every λ."""
+        unit_vectors = torch.eye(x.shape[1]).to(x)[:, None].expand(-1, len(x), -1)
+        directions = unit_vectors if self.probes is None else self.probes
         products = [
-            (own * torch.autograd.grad(eps, x, own, retain_graph=True)[0]).sum(1)
-            for own in directions
+            (direction * torch.autograd.grad(eps, x, direction, retain_graph=True)[0]).sum(1)
+            for direction in directions
         ]
         stacked = torch.stack(products)
         return stacked.sum(0) if self.probes is None else stacked.mean(0)
@@ -98,57 +107,56 @@ def log_density(
     latents: Mapping[str, Float[Tensor, "row _"]],
     density: Density,
     tolerance: float = 1e-5,
-    exact: int = EXACT,
+    max_exact_dim: int = MAX_EXACT_DIM,
     seed: int = 0,
 ) -> LogDensity:
     """log p of rows of raw latents by the flow, solved by a Runge-Kutta method of order 5.
 
-    ValueError if the model's scheme taught nothing about the density.
+    ValueError if the model was not trained for the density.
 
     Args:
         model: the trained network.
-        latents: raw, by modality, all that the density names.
-        density: what of, given what.
-        tolerance: of the solver, relative and absolute.
-        exact: up to this many dimensions the divergence is exact.
-        seed: of the probes beyond.
+        latents: raw, by modality; at least those of the density.
+        density: of which modalities, given which.
+        tolerance: relative and absolute, of the solver.
+        max_exact_dim: up to this dimension the divergence is exact.
+        seed: of the probes, and of absent latents (independent scheme).
     """
-    check_known(model, density, latents)
+    check_density(model, density, latents)
     z = joint_latent(model, latents)
-    pattern = roles_for_density(model, density)
-    role = model.layout.expand(pattern[None])[0]
-    free = torch.nonzero(role == Role.GENERATED).squeeze(1)
+    roles = roles_for_density(model, density)
+    role = model.layout.expand(roles[None])[0]
+    generated = torch.nonzero(role == Role.GENERATED).squeeze(1)
     generator = Generator().manual_seed(seed)
-    blank = torch.zeros_like(z)
+    absent_fill = torch.zeros_like(z)
     if model.scheme == "independent":
-        blank = torch.randn(z.shape, generator=generator).to(z)
+        absent_fill = torch.randn(z.shape, generator=generator).to(z)
     probes = None
-    if len(free) > exact:
-        shape = (PROBES, len(z), len(free))
+    if len(generated) > max_exact_dim:
+        shape = (NUM_PROBES, len(z), len(generated))
         probes = 2 * torch.randint(0, 2, shape, generator=generator).to(z) - 1
-    known = torch.where(role == Role.OBSERVED, z, blank)
-    flow = _Flow(model, pattern.expand(len(z), -1), free, known, probes)
+    context = torch.where(role == Role.OBSERVED, z, absent_fill)
+    flow = _Flow(model, roles.expand(len(z), -1), generated, context, probes)
     levels = model.schedule.log_snr(torch.tensor([T_MIN, 1.0], dtype=torch.float64)).tolist()
     alpha = model.schedule.alpha(torch.tensor(T_MIN, dtype=torch.float64))
 
-    def rates(log_snr: float, state: Any) -> Any:
+    def derivative(log_snr: float, state: Any) -> Any:
         x = torch.from_numpy(state.reshape(len(z), -1)[:, :-1]).to(z)
-        moved, divergence = flow(x, log_snr)
-        return torch.cat([moved, divergence[:, None]], 1).double().cpu().numpy().ravel()
+        dx, divergence = flow(x, log_snr)
+        return torch.cat([dx, divergence[:, None]], 1).double().cpu().numpy().ravel()
 
-    start = torch.cat([alpha.to(z) * z[:, free], torch.zeros_like(z[:, :1])], 1)
-    solved = solve_ivp(
-        rates, levels, start.double().cpu().numpy().ravel(), rtol=tolerance, atol=tolerance
+    start = torch.cat([alpha.to(z) * z[:, generated], torch.zeros_like(z[:, :1])], 1)
+    solution = solve_ivp(
+        derivative, levels, start.double().cpu().numpy().ravel(), rtol=tolerance, atol=tolerance
     )
-    end = torch.from_numpy(np.ascontiguousarray(solved.y[:, -1]).reshape(len(z), -1))
-    x, grown = end[:, :-1], end[:, -1]
-    normal = -(x.square().sum(1) + len(free) * np.log(2 * np.pi)) / 2
-    # From x at T_MIN, which is alpha times the latent, back to the latent.
-    own = normal + grown + len(free) * alpha.log()
-    own = own.to(z.dtype)
-    return LogDensity(
-        own, own - log_scale(model, density.of), torch.zeros_like(own), int(solved.nfev)
-    )
+    end = torch.from_numpy(np.ascontiguousarray(solution.y[:, -1]).reshape(len(z), -1))
+    x, integrated_divergence = end[:, :-1], end[:, -1]
+    normal = -(x.square().sum(1) + len(generated) * np.log(2 * np.pi)) / 2
+    # The flow starts at T_MIN from alpha times the latent: the last term undoes this scaling.
+    log_p = normal + integrated_divergence + len(generated) * alpha.log()
+    log_p = log_p.to(z.dtype)
+    raw = log_p - log_scale(model, density.of)
+    return LogDensity(log_p, raw, torch.zeros_like(log_p), int(solution.nfev))
 
 
 def log_density_by_errors(
@@ -158,16 +166,17 @@ def log_density_by_errors(
     seed: int = 0,
     held_out: Mapping[str, Float[Tensor, "_ _"]] | None = None,
 ) -> LogDensity:
-    """The same by the integral of errors, from the same noise for every row.
+    """log p of rows of raw latents by the integral of errors, with the same noise for every row.
 
-    `seed` and `held_out` as `surprisal` takes them. ValueError as from `log_density`.
+    `seed` and `held_out` as in `surprisal`. ValueError as from `log_density`.
     """
-    found = surprisal(model, latents, [{density: 1.0}], seed, shared=True, held_out=held_out)
-    value, error = found.rows({density: 1.0})
+    measure = {density: 1.0}
+    result = surprisal(model, latents, [measure], seed, shared=True, held_out=held_out)
+    value, error = result.rows(measure)
     return LogDensity(-value, -value - log_scale(model, density.of), error, 2 * NODES)
 
 
 def log_scale(model: ScoreModel, names: Sequence[str]) -> float:
-    """The sum of the logs of the standard deviations of some modalities' raw latents."""
-    own = model.layout.split(model.standardiser.std.double().log()[None])
-    return sum(float(own[name].sum()) for name in names)
+    """Sum of the log standard deviations of some modalities' raw latents."""
+    log_std = model.layout.split(model.standardiser.std.double().log()[None])
+    return sum(float(log_std[name].sum()) for name in names)

@@ -1,4 +1,4 @@
-"""Entropies and informations of modalities, each as a weighted sum of −log densities."""
+"""Entropies and information measures of modalities, as weighted sums of −log densities."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Density:
-    """p(of | given), all other modalities marginalised away.
+    """p(of | given), with all other modalities marginalised out.
 
     Args:
         of: modality names in alphabetical order, at least one.
-        given: other names, in that order too; may be empty.
+        given: other names, in alphabetical order; may be empty.
     """
 
     of: tuple[str, ...]
@@ -20,43 +20,48 @@ class Density:
 
 
 Measure = Mapping[Density, float]
-"""A weighted sum of −log densities; its mean over rows is an entropy or an information."""
+"""A weighted sum of −log densities; its mean over rows estimates an information measure."""
 
 
 def entropy(of: Sequence[str], given: Sequence[str] = ()) -> Measure:
-    """h(of | given), differential. ValueError unless `of` names something that is not given."""
+    """Differential entropy h(of | given). ValueError if `of` is empty or overlaps with `given`."""
     if not of or set(of) & set(given):
-        raise ValueError(f"a density needs names that are not given: {list(of)} | {list(given)}")
+        raise ValueError(
+            f"`of` must be non-empty and disjoint from `given`, got {list(of)} | {list(given)}"
+        )
     return {Density(tuple(sorted(set(of))), tuple(sorted(set(given)))): 1.0}
 
 
 def mutual_information(x: Sequence[str], y: Sequence[str], given: Sequence[str] = ()) -> Measure:
-    """I(x; y | given) = h(x | given) − h(x | y, given); from y it is another form of the same."""
+    """I(x; y | given) = h(x | given) − h(x | y, given); symmetric in x and y if exact."""
     return weighted_sum((1, entropy(x, given)), (-1, entropy(x, [*y, *given])))
 
 
 def joint_mutual_information(
     x: Sequence[str], y: Sequence[str], given: Sequence[str] = ()
 ) -> Measure:
-    """The same as h(x | given) + h(y | given) − h(x, y | given): a check by other predictions."""
+    """I(x; y | given) = h(x | given) + h(y | given) − h(x, y | given).
+
+    It uses other predictions of the network than `mutual_information`, and so checks it.
+    """
     return weighted_sum(
         (1, entropy(x, given)), (1, entropy(y, given)), (-1, entropy([*x, *y], given))
     )
 
 
 def total_correlation(names: Sequence[str]) -> Measure:
-    """The sum of h(i), less h(all); 0 where all are independent (Watanabe 1960)."""
+    """Sum of h(i) minus h(all); 0 if all are independent (Watanabe 1960)."""
     return weighted_sum(*((1, entropy([name])) for name in names), (-1, entropy(names)))
 
 
 def dual_total_correlation(names: Sequence[str]) -> Measure:
-    """h(all), less the sum of h(i | the rest): what is shared by two or more (Han 1978)."""
-    alone = (entropy([own], [name for name in names if name != own]) for own in names)
-    return weighted_sum((1, entropy(names)), *((-1, own) for own in alone))
+    """h(all) minus the sum of h(i | rest): information shared by two or more (Han 1978)."""
+    residuals = [entropy([name], [other for other in names if other != name]) for name in names]
+    return weighted_sum((1, entropy(names)), *((-1, residual) for residual in residuals))
 
 
 def o_information(names: Sequence[str]) -> Measure:
-    """Total less dual total correlation; above 0 where redundancy prevails, below it synergy.
+    """Total minus dual total correlation; positive for redundancy, negative for synergy.
 
     (Rosas, Mediano, Gastpar and Jensen 2019.)
     """
@@ -64,9 +69,9 @@ def o_information(names: Sequence[str]) -> Measure:
 
 
 def weighted_sum(*parts: tuple[float | int, Measure]) -> Measure:
-    """Measures added up, without densities that cancel."""
+    """Weighted sum of measures, without densities that cancel."""
     total: dict[Density, float] = {}
     for weight, measure in parts:
-        for density, own in measure.items():
-            total[density] = total.get(density, 0.0) + weight * own
+        for density, coefficient in measure.items():
+            total[density] = total.get(density, 0.0) + weight * coefficient
     return {density: weight for density, weight in total.items() if weight}

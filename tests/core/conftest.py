@@ -14,7 +14,7 @@ from mld_core.diffusion.standardiser import Standardiser
 
 
 @dataclass
-class GaussianWorld:
+class GaussianLatents:
     """Gaussian latents with known covariance: every multi-time score is exact.
 
     In float64 on standardised latents of any scale; a row's roles may be anything.
@@ -39,10 +39,10 @@ class GaussianWorld:
         return g, mean, cov
 
     def predict_noise(self, z: Tensor, times: Tensor, roles: Tensor) -> Tensor:
-        # The multi-time vector: the exact score does not need these times, a network lives by them.
+        # The exact score does not read these times, but a network does: they must be correct.
         assert bool((times[roles == Role.OBSERVED] == 0).all())
         assert bool((times[roles == Role.ABSENT] == 1).all())
-        eps = torch.full_like(z, torch.nan)  # where nothing is generated nobody may look
+        eps = torch.full_like(z, torch.nan)  # undefined where nothing is generated
         for pattern in roles.unique(dim=0):
             rows = torch.nonzero((roles == pattern).all(1)).squeeze(1)
             if not bool((pattern == Role.GENERATED).any()):
@@ -52,12 +52,12 @@ class GaussianWorld:
             assert bool((t == t[0, 0]).all())
             alpha, sigma = self.schedule.alpha(t[0, 0]), self.schedule.sigma(t[0, 0])
             noisy = alpha**2 * cov + sigma**2 * torch.eye(len(g)).to(cov)
-            off = z[rows][:, g] - alpha * mean
-            eps[rows[:, None], g] = sigma * torch.linalg.solve(noisy, off.T).T
+            residual = z[rows][:, g] - alpha * mean
+            eps[rows[:, None], g] = sigma * torch.linalg.solve(noisy, residual.T).T
         return eps
 
     def rows(self, count: int) -> dict[str, Tensor]:
-        """Latents whose sample mean and covariance are the world's, so that means are exact."""
+        """Latents whose sample mean and covariance are exactly those of the distribution."""
         generator = torch.Generator().manual_seed(3)
         z = torch.randn(count, self.layout.joint_dim, generator=generator, dtype=torch.float64)
         z = z - z.mean(0)
@@ -80,33 +80,34 @@ class GaussianWorld:
         return normal.log_prob(joint[:, g] - mean)
 
     def exact_model(self) -> ScoreModel:
-        """The model in float64."""
+        """A model that computes in float64."""
         return replace(self.model(), predict_noise=self.predict_noise)
 
     def model(self) -> ScoreModel:
+        """A model that returns float32, as a network does."""
         width = self.layout.joint_dim
-        plain = Standardiser(torch.zeros(width), torch.ones(width), torch.zeros(width).bool())
+        identity = Standardiser(torch.zeros(width), torch.ones(width), torch.zeros(width).bool())
 
-        def in_double(z: Tensor, times: Tensor, roles: Tensor) -> Tensor:
+        def predict_float32(z: Tensor, times: Tensor, roles: Tensor) -> Tensor:
             return self.predict_noise(z.double(), times.double(), roles).float()
 
         return ScoreModel(
-            in_double, self.layout, self.schedule, plain, "three-role", torch.device("cpu")
+            predict_float32, self.layout, self.schedule, identity, "three-role", torch.device("cpu")
         )
 
 
 @pytest.fixture
-def world() -> GaussianWorld:
+def gaussian() -> GaussianLatents:
     """Three correlated modalities of widths 2, 1 and 3, of unequal scales."""
     layout = LatentLayout({"a": 2, "b": 1, "c": 3})
     generator = torch.Generator().manual_seed(7)
     root = torch.randn(6, 6, generator=generator, dtype=torch.float64)
     covariance = root @ root.T / 6 + 0.05 * torch.eye(6)
     mean = torch.linspace(-1, 1, 6, dtype=torch.float64)
-    return GaussianWorld(layout, mean, covariance)
+    return GaussianLatents(layout, mean, covariance)
 
 
 @pytest.fixture
-def gaussian_world() -> type[GaussianWorld]:
-    """To make others: (layout, mean, covariance)."""
-    return GaussianWorld
+def gaussian_latents() -> type[GaussianLatents]:
+    """The class, for tests that choose layout, mean and covariance."""
+    return GaussianLatents

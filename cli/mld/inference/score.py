@@ -19,7 +19,7 @@ from mld.reporting.number_format import format_fixed
 from mld.storage.files import atomic_write
 from mld_core import DataError, Modality
 from mld_core.diffusion.sampling import ScoreModel
-from mld_core.information.estimator import NODES, check_known, surprisal
+from mld_core.information.estimator import NODES, check_density, surprisal
 from mld_core.information.likelihood import LogDensity
 from mld_core.information.measures import (
     Density,
@@ -143,7 +143,7 @@ def log_densities(
     ValueError if the model knows no such density.
     """
     names = [*density.of, *density.given]
-    check_known(model, density, latents)
+    check_density(model, density, latents)
     has = manifest_rows.present[:, [model.layout.names.index(name) for name in names]].all(1)
     told = [torch.full((len(has),), math.nan) for _ in range(3)]
     evaluations = 0

@@ -26,7 +26,6 @@ from mld_core.diffusion.guidance import Guidance
 from mld_core.diffusion.latent_layout import LatentLayout
 from mld_core.diffusion.multi_time import diffuse, draw_times, masked_loss, multi_time_vector
 from mld_core.diffusion.networks import NETWORKS
-from mld_core.diffusion.per_subset import PerSubsetMLPs
 from mld_core.diffusion.roles import draw_roles, row_sampling_weights
 from mld_core.diffusion.sampling import LatentSamples, ScoreModel, sample_latents
 from mld_core.diffusion.schedule import VPSchedule
@@ -74,8 +73,7 @@ def build_network(spec: DiffuseSpec, layout: LatentLayout, schedule: VPSchedule)
     """A new score network, as the spec describes it."""
     settings = spec.network.model_dump(exclude={"kind"})
     reads_roles = spec.roles != "independent"
-    networks = {**NETWORKS, "per-subset": PerSubsetMLPs}
-    return networks[spec.network.kind](layout, schedule, **settings, reads_roles=reads_roles)
+    return NETWORKS[spec.network.kind](layout, schedule, **settings, reads_roles=reads_roles)
 
 
 @dataclass(frozen=True)

@@ -11,73 +11,74 @@ from mld_core.diffusion.roles import Role
 from mld_core.diffusion.schedule import VPSchedule
 
 LAYOUT = LatentLayout({"a": 2, "b": 1, "c": 3})
+MLPS = ["residual-mlp", "unet-mlp"]
 G, O, A = int(Role.GENERATED), int(Role.OBSERVED), int(Role.ABSENT)  # noqa: E741
 
 
 def build(kind: str, reads_roles: bool = True) -> nn.Module:
     torch.manual_seed(0)
     network = NETWORKS[kind](LAYOUT, VPSchedule(), width=32, depth=2, reads_roles=reads_roles)
-    for parameter in network.parameters():  # the last layers start at zero: wake them
+    for parameter in network.parameters():  # the output layers start at zero
         if not bool(parameter.any()):
             nn.init.normal_(parameter, std=0.2)
     return network.eval()
 
 
-@pytest.fixture(params=sorted(NETWORKS))
+@pytest.fixture(params=MLPS)
 def network(request: pytest.FixtureRequest) -> nn.Module:
     return build(request.param)
 
 
-def ask(network: nn.Module, z: torch.Tensor, t: float, roles: list[int]) -> torch.Tensor:
+def predict(network: nn.Module, z: torch.Tensor, t: float, roles: list[int]) -> torch.Tensor:
     pattern = torch.tensor([roles]).expand(len(z), -1)
     times = multi_time_vector(torch.full((len(z), 1), t), pattern)
     return network(z, times, pattern)
 
 
-@pytest.mark.parametrize("kind", sorted(NETWORKS))
-def test_a_fresh_network_predicts_what_a_standard_normal_latent_would_hold(kind: str) -> None:
+@pytest.mark.parametrize("kind", MLPS)
+def test_fresh_network_predicts_noise_of_a_normal_latent(kind: str) -> None:
     fresh = NETWORKS[kind](LAYOUT, VPSchedule(), width=32, depth=2)
     z = torch.randn(4, 6)
     for t in (1e-4, 0.5, 1.0):
         expected = VPSchedule().sigma(torch.tensor(t)) * z  # E[eps | z_t] for z ~ N(0, I)
-        torch.testing.assert_close(ask(fresh, z, t, [G, G, G]), expected)
+        torch.testing.assert_close(predict(fresh, z, t, [G, G, G]), expected)
 
 
-def test_an_answer_does_not_depend_on_its_batch(network: nn.Module) -> None:
+def test_output_does_not_depend_on_the_batch(network: nn.Module) -> None:
     z = torch.randn(64, 6)
-    whole = ask(network, z, 0.3, [G, O, G])
-    torch.testing.assert_close(ask(network, z[5:6], 0.3, [G, O, G]), whole[5:6])
+    batch = predict(network, z, 0.3, [G, O, G])
+    torch.testing.assert_close(predict(network, z[5:6], 0.3, [G, O, G]), batch[5:6])
 
 
-def test_time_and_role_both_matter(network: nn.Module) -> None:
+def test_output_depends_on_time_and_role(network: nn.Module) -> None:
     z = torch.randn(8, 6)
-    base = ask(network, z, 0.3, [G, G, G])
-    assert not torch.allclose(base, ask(network, z, 0.31, [G, G, G]), atol=1e-4)
-    assert not torch.allclose(base, ask(network, z, 0.3, [G, O, G]), atol=1e-4)
-    # The trap of raw times: observed is not the same as barely diffused.
-    barely = ask(network, z, 1e-5, [G, G, G])
-    assert not torch.allclose(barely, ask(network, z, 1e-5, [G, O, G]), atol=1e-4)
+    base = predict(network, z, 0.3, [G, G, G])
+    assert not torch.allclose(base, predict(network, z, 0.31, [G, G, G]), atol=1e-4)
+    assert not torch.allclose(base, predict(network, z, 0.3, [G, O, G]), atol=1e-4)
+    # Unlike with raw times, observed differs from barely diffused.
+    barely = predict(network, z, 1e-5, [G, G, G])
+    assert not torch.allclose(barely, predict(network, z, 1e-5, [G, O, G]), atol=1e-4)
 
 
-def test_independent_times_leave_roles_unread() -> None:
+def test_roles_are_not_read_with_independent_times() -> None:
     network = build("residual-mlp", reads_roles=False)
     z, times = torch.randn(4, 6), torch.rand(4, 3)
-    answers = [network(z, times, torch.full((4, 3), role)) for role in Role]
-    assert torch.equal(answers[0], answers[1])
-    assert torch.equal(answers[0], answers[2])
+    outputs = [network(z, times, torch.full((4, 3), role)) for role in Role]
+    assert torch.equal(outputs[0], outputs[1])
+    assert torch.equal(outputs[0], outputs[2])
 
 
 def test_every_parameter_gets_a_gradient(network: nn.Module) -> None:
-    ask(network, torch.randn(8, 6), 0.3, [G, O, A]).square().sum().backward()
+    predict(network, torch.randn(8, 6), 0.3, [G, O, A]).square().sum().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert bool(parameter.grad.any()), name
 
 
-def test_output_is_float32_and_finite_under_bf16_at_both_ends_of_time(network: nn.Module) -> None:
+def test_output_under_bf16_is_finite_float32(network: nn.Module) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         for t in (1e-5, 1.0):
-            out = ask(network, torch.randn(4, 6), t, [G, O, A])
+            out = predict(network, torch.randn(4, 6), t, [G, O, A])
             assert out.dtype == torch.float32
             assert bool(out.isfinite().all())
 
@@ -87,7 +88,7 @@ def test_unet_width_must_be_a_multiple_of_its_groups() -> None:
         UNetMLP(LAYOUT, VPSchedule(), width=12, depth=1)
 
 
-def test_the_papers_network_has_the_released_size() -> None:
+def test_unet_has_the_size_of_the_released_network() -> None:
     # MNIST-SVHN as released: 16 + 64 latents, width 256: 2.35 M parameters with raw times.
     layout = LatentLayout({"mnist": 16, "svhn": 64})
     network = UNetMLP(layout, VPSchedule(), width=256, depth=2)

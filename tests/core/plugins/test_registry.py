@@ -62,7 +62,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Re
         del sys.modules[name]
 
 
-def test_a_good_plugin_is_found_and_used(install: Callable[..., Registry]) -> None:
+def test_valid_plugin(install: Callable[..., Registry]) -> None:
     registry = install(("rows", "good_rows", GOOD))
     assert registry.kinds == ["rows"]
     assert registry.installed() == {"rows": "good_rows 1.2"}
@@ -72,9 +72,7 @@ def test_a_good_plugin_is_found_and_used(install: Callable[..., Registry]) -> No
     assert registry.dataset("rows").kind == "rows"
 
 
-def test_an_entry_point_without_metadata_hurts_nobody(
-    install: Callable[..., Registry], tmp_path: Path
-) -> None:
+def test_entry_point_without_metadata(install: Callable[..., Registry], tmp_path: Path) -> None:
     install(("rows", "good_rows", GOOD))
     (tmp_path / "good_rows-1.2.dist-info" / "METADATA").unlink()
     point = EntryPoint("rows", "good_rows", "mld")
@@ -84,7 +82,7 @@ def test_an_entry_point_without_metadata_hurts_nobody(
     assert registry.dataset("rows").kind == "rows"
 
 
-def test_nothing_is_imported_before_its_kind_is_named(install: Callable[..., Registry]) -> None:
+def test_plugins_are_imported_on_first_use(install: Callable[..., Registry]) -> None:
     registry = install(("rows", "good_rows", GOOD), ("other", "never_rows", "raise SystemExit"))
     registry.dataset("rows")
     assert "never_rows" not in sys.modules
@@ -143,7 +141,7 @@ def test_nothing_is_imported_before_its_kind_is_named(install: Callable[..., Reg
         (GOOD.replace("def split", "def divide"), "contract", "Rows does not implement split"),
     ],
 )
-def test_a_bad_plugin_is_recorded_with_its_stage_and_reason(
+def test_invalid_plugin_is_recorded_with_its_reason(
     install: Callable[..., Registry], code: str, stage: str, reason: str
 ) -> None:
     registry = install(
@@ -159,26 +157,26 @@ def test_a_bad_plugin_is_recorded_with_its_stage_and_reason(
         registry.dataset("rows")
 
 
-def test_a_plugin_may_state_the_contract_it_was_written_for(
+def test_plugin_with_the_current_contract_version(
     install: Callable[..., Registry],
 ) -> None:
     registry = install(("rows", "good_rows", GOOD + f"MLD_API = {MLD_API}"))
     assert registry.entry("rows").role == "dataset"
 
 
-def test_ctrl_c_while_a_plugin_is_imported_is_ctrl_c(install: Callable[..., Registry]) -> None:
+def test_keyboard_interrupt_during_import_propagates(install: Callable[..., Registry]) -> None:
     with pytest.raises(KeyboardInterrupt):
         install(("rows", "bad_rows", "raise KeyboardInterrupt")).entry("rows")
 
 
-def test_an_extra_of_the_kinds_name_is_the_pip_line(install: Callable[..., Registry]) -> None:
+def test_missing_library_names_the_extra_of_the_kind(install: Callable[..., Registry]) -> None:
     registry = install(
         ("rows", "bad_rows", "import absent_library"), extras="Provides-Extra: rows\n"
     )
     assert registry.entry("rows").problem == "needs absent_library: pip install 'bad_rows[rows]'"
 
 
-def test_two_plugins_of_one_kind_clash_until_one_is_blocked(
+def test_two_plugins_of_one_kind(
     install: Callable[..., Registry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = install(("rows", "a_rows", GOOD), ("rows", "b_rows", GOOD))
@@ -231,14 +229,14 @@ def test_plugins_are_selected_by_kind_or_distribution(
 @pytest.mark.parametrize(
     ("argument", "variable"), [("allowed", "MLD_PLUGINS"), ("blocked", "MLD_NO_PLUGINS")]
 )
-def test_selecting_what_is_not_installed_is_an_error(
+def test_selecting_an_uninstalled_plugin_is_an_error(
     install: Callable[..., Registry], argument: str, variable: str
 ) -> None:
     with pytest.raises(PluginError, match=rf"{variable}.* names 'row'.*; did you mean 'rows'"):
         install(("rows", "good_rows", GOOD), **{argument: ["row"]})
 
 
-def test_what_a_plugin_prints_does_not_spoil_stdout(
+def test_output_of_a_plugin_goes_to_stderr(
     install: Callable[..., Registry], capsys: pytest.CaptureFixture[str]
 ) -> None:
     registry = install(("rows", "loud_rows", GOOD + "\nprint('hello from a plugin')\n"))
@@ -248,7 +246,7 @@ def test_what_a_plugin_prints_does_not_spoil_stdout(
     assert "hello from a plugin" in err
 
 
-def test_an_unknown_kind_gets_the_nearest_right_word(install: Callable[..., Registry]) -> None:
+def test_unknown_kind_suggests_the_nearest_one(install: Callable[..., Registry]) -> None:
     registry = install(("rows", "good_rows", GOOD))
     with pytest.raises(
         SpecError, match=r"'row' is installed \(installed: rows\); did you mean 'rows'"
@@ -258,13 +256,13 @@ def test_an_unknown_kind_gets_the_nearest_right_word(install: Callable[..., Regi
         registry.modality("rows")
 
 
-def test_the_built_in_plugins_are_found_like_a_strangers() -> None:
+def test_built_in_plugins_are_discovered() -> None:
     entries = {entry.kind: entry for entry in Registry().entries()}
     assert {"image", "audio", "text", "molecule", "examples", "manifest"} <= set(entries)
     assert all(entry.distribution == "mld-toolkit" for entry in entries.values())
 
 
-def test_an_extra_that_brings_the_library_is_named(install: Callable[..., Registry]) -> None:
+def test_missing_library_names_the_extra_that_requires_it(install: Callable[..., Registry]) -> None:
     needs = "Provides-Extra: rivals\nRequires-Dist: absent_library>=2; extra == 'rivals'\n"
     registry = install(("rows", "bad_rows", "import absent_library"), extras=needs)
     told = "needs absent_library: pip install 'bad_rows[rivals]'"
@@ -291,7 +289,7 @@ def register_methods():
 """
 
 
-def test_a_method_is_found_in_its_role(install: Callable[..., Registry]) -> None:
+def test_valid_method(install: Callable[..., Registry]) -> None:
     registry = install(("guess", "good_guess", METHOD))
     assert registry.entry("guess").role == "method"
     assert registry.method("guess").kind == "guess"

@@ -14,17 +14,19 @@ from mld_core.diffusion.standardiser import Standardiser
 NONE = Guidance(0.0, 0.0)
 
 
-def test_raw_latents_go_in_and_come_out(world: Any) -> None:
-    """A model of standardised latents, asked in raw units, has the exact raw conditional."""
+def test_samples_are_raw_latents(gaussian: Any) -> None:
+    """The model is of standardised latents, its samples follow the conditional of raw ones."""
     shift, scale = torch.linspace(5, 10, 6), torch.linspace(0.5, 3, 6)
-    model = replace(world.model(), standardiser=Standardiser(shift, scale, torch.zeros(6).bool()))
+    model = replace(
+        gaussian.model(), standardiser=Standardiser(shift, scale, torch.zeros(6).bool())
+    )
     b = torch.full((3000, 1), 6.0)
     samples = sample_latents(model, {"b": b}, ["c"], range(3000), steps=40, guidance=NONE)
     assert set(samples.latents) == {"b", "c"}
     assert torch.equal(samples.latents["b"], b)
-    known = torch.zeros(1, 6, dtype=torch.float64)
-    known[0, 2] = (6.0 - shift[2]) / scale[2]
-    _, mean, covariance = world.conditional(torch.tensor([2, 1, 0]), known)
+    observed = torch.zeros(1, 6, dtype=torch.float64)
+    observed[0, 2] = (6.0 - shift[2]) / scale[2]
+    _, mean, covariance = gaussian.conditional(torch.tensor([2, 1, 0]), observed)
     expected_mean = mean[0] * scale[3:] + shift[3:]
     expected_std = covariance.diagonal().sqrt() * scale[3:]
     c = samples.latents["c"].double()
@@ -35,17 +37,17 @@ def test_raw_latents_go_in_and_come_out(world: Any) -> None:
 
 
 @pytest.mark.parametrize("sampler", ["dpm-solver++", "sde-dpm-solver++", "repaint"])
-def test_a_sample_does_not_depend_on_its_batch(world: Any, sampler: str) -> None:
-    model, b = world.model(), torch.randn(8, 1)
-    how: dict[str, Any] = {"sampler": sampler, "steps": 30}
-    whole = sample_latents(model, {"b": b}, ["a", "c"], range(8), **how)
-    alone = sample_latents(model, {"b": b[5:6]}, ["a", "c"], [5], **how)
+def test_samples_do_not_depend_on_the_batch(gaussian: Any, sampler: str) -> None:
+    model, b = gaussian.model(), torch.randn(8, 1)
+    settings: dict[str, Any] = {"sampler": sampler, "steps": 30}
+    batch = sample_latents(model, {"b": b}, ["a", "c"], range(8), **settings)
+    single = sample_latents(model, {"b": b[5:6]}, ["a", "c"], [5], **settings)
     for name in ("a", "c"):
         torch.testing.assert_close(
-            alone.latents[name][0], whole.latents[name][5], atol=1e-4, rtol=0
+            single.latents[name][0], batch.latents[name][5], atol=1e-4, rtol=0
         )
-    other = sample_latents(model, {"b": b[5:6]}, ["a", "c"], [6], **how)
-    assert not torch.allclose(other.latents["a"], alone.latents["a"], atol=1e-2)
+    other = sample_latents(model, {"b": b[5:6]}, ["a", "c"], [6], **settings)
+    assert not torch.allclose(other.latents["a"], single.latents["a"], atol=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -59,15 +61,15 @@ def test_a_sample_does_not_depend_on_its_batch(world: Any, sampler: str) -> None
     ],
 )
 def test_nfe_counts_stacked_rows(
-    world: Any, observed: list[str], wanted: list[str], guidance: Guidance, nfe: float
+    gaussian: Any, observed: list[str], wanted: list[str], guidance: Guidance, nfe: float
 ) -> None:
-    given = {name: torch.zeros(3, world.layout.dims[name]) for name in observed}
-    assert sample_latents(world.model(), given, wanted, range(3), guidance=guidance).nfe == nfe
+    given = {name: torch.zeros(3, gaussian.layout.dims[name]) for name in observed}
+    assert sample_latents(gaussian.model(), given, wanted, range(3), guidance=guidance).nfe == nfe
 
 
-def test_guidance_narrows_the_marginal_towards_the_joint(world: Any) -> None:
-    """Guided joint samples agree more: their canonical spread along the weakest direction falls."""
-    model = world.model()
+def test_guidance_reduces_the_joint_variance(gaussian: Any) -> None:
+    """Guided joint samples depend more on each other: the determinant of their covariance falls."""
+    model = gaussian.model()
     free, guided = (
         torch.cat(
             list(sample_latents(model, {}, "abc", range(2000), guidance=w).latents.values()), 1
@@ -80,24 +82,25 @@ def test_guidance_narrows_the_marginal_towards_the_joint(world: Any) -> None:
 @pytest.mark.parametrize(
     ("observed", "wanted", "seeds", "message"),
     [
-        ({"x": 1}, ["a"], [0], "knows a, b, c, not x"),
-        ({}, ["y"], [0], "knows a, b, c, not y"),
-        ({"a": 2}, ["a"], [0], "not given"),
-        ({"a": 2}, [], [0], "at least one"),
-        ({"a": 2}, ["b"], [0, 1], "one observed row per seed"),
+        ({"x": 1}, ["a"], [0], "has modalities a, b, c, not x"),
+        ({}, ["y"], [0], "has modalities a, b, c, not y"),
+        ({"a": 2}, ["a"], [0], r"disjoint from `observed` \(overlap: \['a'\]\)"),
+        ({"a": 2}, [], [0], "`wanted` must be non-empty"),
+        ({}, ["a"], [], "at least one seed"),
+        ({"a": 2}, ["b"], [0, 1], r"one observed row per seed \(2 seeds\), got \{'a': 1\}"),
         ({"a": 3}, ["b"], [0], "a is 3 wide, expected 2"),
     ],
 )
-def test_requests_that_make_no_sense_are_refused(
-    world: Any, observed: dict[str, int], wanted: list[str], seeds: list[int], message: str
+def test_invalid_requests_are_rejected(
+    gaussian: Any, observed: dict[str, int], wanted: list[str], seeds: list[int], message: str
 ) -> None:
     given = {name: torch.zeros(1, dim) for name, dim in observed.items()}
     with pytest.raises(ValueError, match=message):
-        sample_latents(world.model(), given, wanted, seeds)
+        sample_latents(gaussian.model(), given, wanted, seeds)
 
 
-def test_the_papers_model_generates_what_nobody_wants_and_refuses_guidance(world: Any) -> None:
-    model = replace(world.model(), scheme="paper")
+def test_paper_scheme_samples_without_guidance(gaussian: Any) -> None:
+    model = replace(gaussian.model(), scheme="paper")
     given = {"b": torch.zeros(2, 1)}
     samples = sample_latents(model, given, ["a"], [0, 1], guidance=NONE)
     assert set(samples.latents) == {"a", "b"}

@@ -1,4 +1,4 @@
-"""What a trained network says of information that is known."""
+"""Information measures of a trained network, where their values are known."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 from mld_core.information.estimator import surprisal
 from mld_core.information.measures import joint_mutual_information, mutual_information
 
-SCRIPT = Path(__file__).parent.parent.parent / "benchmarks" / "known_information.py"
+SCRIPT = Path(__file__).parents[3] / "benchmarks" / "known_information.py"
 
 
 @pytest.fixture(scope="module")
-def known() -> dict[str, Any]:
+def script() -> dict[str, Any]:
     return runpy.run_path(str(SCRIPT))
 
 
@@ -29,15 +29,17 @@ def known() -> dict[str, Any]:
         for dim, nats in [(1, 0.0), (1, 1.0), (1, 3.0), (3, 0.3), (5, 0.0), (5, 3.0)]
     ],
 )
-def test_a_short_training_is_enough(known: dict[str, Any], dim: int, nats: float) -> None:
-    """Within 10 % or 0.05 nats of the truth, by both forms, on 2,000 fresh rows."""
+def test_trained_network_recovers_known_information(
+    script: dict[str, Any], dim: int, nats: float
+) -> None:
+    """Within 10 % or 0.05 nats of the truth, by both measures, on 2,000 fresh rows."""
     torch.manual_seed(0)
-    draw = known["draw"]
-    model = known["trained"](draw(20_000, dim, nats), dim)
+    draw = script["draw"]
+    model = script["trained"](draw(20_000, dim, nats), dim)
     rows = model.layout.split(draw(2000, dim, nats))
     measures = [mutual_information("x", "y"), joint_mutual_information("x", "y")]
-    found = surprisal(model, rows, measures, seed=0, shared=False)
+    result = surprisal(model, rows, measures, seed=0, shared=False)
     for measure in measures:
-        estimate = found.estimate(measure)
+        estimate = result.estimate(measure)
         allowed = max(0.05, 0.1 * nats)
         assert abs(estimate.value - nats) < allowed, estimate

@@ -26,19 +26,21 @@ def test_published_constants() -> None:
     torch.testing.assert_close(alpha, expected)
 
 
-def test_sigma_keeps_its_precision_near_the_data() -> None:
+def test_sigma_is_precise_at_small_times() -> None:
     t = torch.tensor([1e-6, 1e-5, 1e-4])
-    exact = (0.1 * t.double() + 9.95 * t.double() ** 2).sqrt()  # to first order in the dose
+    exact = (
+        0.1 * t.double() + 9.95 * t.double() ** 2
+    ).sqrt()  # to first order in the integral of beta
     torch.testing.assert_close(VPSchedule().sigma(t).double(), exact, rtol=2e-5, atol=0)
 
 
-def test_alpha_solves_its_equation(schedule: VPSchedule) -> None:
+def test_alpha_solves_its_differential_equation(schedule: VPSchedule) -> None:
     t = TIMES.clone().requires_grad_()
     (slope,) = torch.autograd.grad(schedule.alpha(t).log().sum(), t)
     torch.testing.assert_close(slope, -schedule.beta(TIMES) / 2)
 
 
-def test_log_snr_is_the_log_of_the_ratio_and_falls_at_the_stated_rate(schedule: VPSchedule) -> None:
+def test_log_snr_and_its_derivative(schedule: VPSchedule) -> None:
     t = TIMES.clone().requires_grad_()
     log_snr = schedule.log_snr(t)
     ratio = (schedule.alpha(TIMES) / schedule.sigma(TIMES)).log() * 2
@@ -54,7 +56,7 @@ def test_time_inverts_log_snr(schedule: VPSchedule, dtype: torch.dtype, rtol: fl
     torch.testing.assert_close(back, times, rtol=rtol, atol=0)
 
 
-def test_score_and_noise_are_inverse_and_the_score_is_the_gradient() -> None:
+def test_score_from_noise_is_the_gradient() -> None:
     schedule = VPSchedule()
     z0 = torch.randn(4, 3, dtype=torch.float64)
     eps = torch.randn(4, 3, dtype=torch.float64)
@@ -64,12 +66,11 @@ def test_score_and_noise_are_inverse_and_the_score_is_the_gradient() -> None:
     (gradient,) = torch.autograd.grad(log_p, z)
     score = schedule.score_from_noise(eps, t)
     torch.testing.assert_close(score, gradient)
-    torch.testing.assert_close(schedule.noise_from_score(score, t), eps)
-    torch.testing.assert_close(schedule.data_from_noise(z.detach(), eps, t), z0)
+    torch.testing.assert_close(-score * schedule.sigma(t), eps)
 
 
 @pytest.mark.parametrize("betas", [(0.0, 20.0), (2.0, 1.0)])
-def test_impossible_betas_are_refused(betas: tuple[float, float]) -> None:
+def test_invalid_betas_are_rejected(betas: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="0 < beta_min <= beta_max"):
         VPSchedule(*betas)
 

@@ -8,17 +8,17 @@ from mld_core.diffusion.latent_layout import LatentLayout
 LAYOUT = LatentLayout({"b": 2, "a": 1, "c": 3})
 
 
-def test_split_undoes_concatenate_in_the_layouts_own_order() -> None:
+def test_split_inverts_concatenate() -> None:
     latents = {name: torch.randn(4, dim) for name, dim in {"a": 1, "c": 3, "b": 2}.items()}
     joint = LAYOUT.concatenate(latents)
-    assert torch.equal(joint[:, :2], latents["b"])  # the layout's order, not the mapping's
+    assert torch.equal(joint[:, :2], latents["b"])  # in the order of the layout
     assert torch.equal(joint[:, 2:3], latents["a"])
     back = LAYOUT.split(joint)
     assert list(back) == ["b", "a", "c"]
     assert all(torch.equal(back[name], latents[name]) for name in latents)
 
 
-def test_expand_repeats_over_coordinates() -> None:
+def test_expand_repeats_values_over_coordinates() -> None:
     values = torch.tensor([[1, 2, 3], [4, 5, 6]])
     expected = torch.tensor([[1, 1, 2, 3, 3, 3], [4, 4, 5, 6, 6, 6]])
     assert torch.equal(LAYOUT.expand(values), expected)
@@ -32,12 +32,12 @@ def test_expand_repeats_over_coordinates() -> None:
         ({"a": 1, "b": 3, "c": 3}, "b is 3 wide, expected 2"),
     ],
 )
-def test_latents_that_do_not_fit_are_refused(latents: dict[str, int], message: str) -> None:
+def test_latents_of_another_layout_are_rejected(latents: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LAYOUT.concatenate({name: torch.zeros(2, dim) for name, dim in latents.items()})
 
 
 @pytest.mark.parametrize("dims", [{}, {"a": 0}])
-def test_empty_layouts_are_refused(dims: dict[str, int]) -> None:
+def test_invalid_layouts_are_rejected(dims: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="positive width"):
         LatentLayout(dims)

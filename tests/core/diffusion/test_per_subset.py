@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mld_core.diffusion.latent_layout import LatentLayout
-from mld_core.diffusion.per_subset import PerSubsetMLPs
+from mld_core.diffusion.networks import PerSubsetMLPs
 from mld_core.diffusion.roles import Role, draw_paper_roles
 from mld_core.diffusion.schedule import VPSchedule
 
@@ -20,28 +20,28 @@ def build() -> PerSubsetMLPs:
     return network.eval()
 
 
-def test_there_is_a_network_for_every_observed_subset() -> None:
+def test_one_network_per_observed_subset() -> None:
     assert len(build().networks) == 7
     with pytest.raises(ValueError, match="would be 31 networks"):
-        PerSubsetMLPs(LatentLayout(dict.fromkeys("abcde", 1)), VPSchedule(), 8, 1)
+        PerSubsetMLPs(LatentLayout(dict.fromkeys("abcde", 1)), VPSchedule(), width=8, depth=1)
 
 
-def test_each_row_is_answered_by_the_network_of_what_it_observes() -> None:
+def test_rows_use_the_network_of_their_observed_subset() -> None:
     network = build()
     present = torch.ones(64, 3, dtype=torch.bool)
     roles = draw_paper_roles(present, torch.Generator().manual_seed(0))
     times = torch.where(roles == O, 0.0, 0.4)
     z = torch.randn(64, 6)
-    answers = network(z, times, roles)
+    eps_hat = network(z, times, roles)
     for pattern in roles.unique(dim=0):
         rows = (roles == pattern).all(1)
         key = "".join(str(int(role == O)) for role in pattern)
         expected = network.networks[key](z[rows], times[rows], roles[rows])
-        torch.testing.assert_close(answers[rows], expected)
-    answers[(roles == G).all(1)].sum().backward()
-    moved = {
+        torch.testing.assert_close(eps_hat[rows], expected)
+    eps_hat[(roles == G).all(1)].sum().backward()
+    trained = {
         name.split(".")[1]
-        for name, own in network.named_parameters()
-        if own.grad is not None and bool(own.grad.any())
+        for name, parameter in network.named_parameters()
+        if parameter.grad is not None and bool(parameter.grad.any())
     }
-    assert moved == {"000"}
+    assert trained == {"000"}

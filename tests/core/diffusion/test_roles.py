@@ -5,6 +5,7 @@ from itertools import combinations, product
 import pytest
 import torch
 
+from mld_core.diffusion.role_schemes import RoleScheme
 from mld_core.diffusion.roles import (
     MAX_OVERSAMPLING,
     P_CONDITIONAL,
@@ -12,8 +13,8 @@ from mld_core.diffusion.roles import (
     P_JOINT_INCOMPLETE,
     Role,
     conditioning_subsets,
-    draw_joint_roles,
     draw_paper_roles,
+    draw_roles,
     draw_three_roles,
     roles_for,
     row_sampling_weights,
@@ -27,10 +28,10 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_three_roles_of_two_modalities_have_their_exact_frequencies() -> None:
-    # Given a row that draws among all three, the chance of a pattern is a Dirichlet(1,1,1) moment:
-    # 1/6 for equal roles, 1/12 for unequal ones; drawing again until one is GENERATED leaves GG,
-    # GO, OG, GA, AG in proportion 2:1:1:1:1.
+def test_three_roles_of_two_modalities_have_exact_frequencies() -> None:
+    # In a row that draws among all three, the probability of a pattern is a moment of
+    # Dirichlet(1,1,1): 1/6 for equal roles, 1/12 for unequal ones. Drawing again until one is
+    # GENERATED leaves GG, GO, OG, GA, AG in proportion 2:1:1:1:1.
     roles = draw_three_roles(torch.ones(N, 2).bool(), generator())
     share = {
         (a, b): ((roles[:, 0] == a) & (roles[:, 1] == b)).float().mean().item()
@@ -47,30 +48,30 @@ def test_three_roles_of_two_modalities_have_their_exact_frequencies() -> None:
         assert value == pytest.approx(expected.get(pattern, 0.0), abs=0.012), pattern
 
 
-def test_conditional_rows_of_four_observe_one_two_or_three_alike() -> None:
-    # Among all three roles, with Dirichlet(1,1,1) shares, each of the 15 ways to share four
-    # modalities out is as likely; 10 of them generate, 3 observe the rest, 1 generates all.
+def test_number_of_observed_modalities_is_uniform() -> None:
+    # Among all three roles, with Dirichlet(1,1,1) probabilities, each of the 15 role counts of four
+    # modalities is equally likely; 10 of them generate, 3 observe the rest, 1 generates all.
     roles = draw_three_roles(torch.ones(N, 4).bool(), generator())
-    whole = (roles != A).all(1)
+    without_absent = (roles != A).all(1)
     drawn = 1 - P_JOINT - P_CONDITIONAL
     for observed in range(1, 4):
-        share = (whole & ((roles == O).sum(1) == observed)).float().mean().item()
+        share = (without_absent & ((roles == O).sum(1) == observed)).float().mean().item()
         assert share == pytest.approx(P_CONDITIONAL / 3 + drawn / 10, abs=0.012)
     joint = (roles == G).all(1).float().mean().item()
     assert joint == pytest.approx(P_JOINT + drawn / 10, abs=0.012)
 
 
-def test_a_batch_with_gaps_draws_all_but_its_joint_rows_among_three_roles() -> None:
+def test_frequencies_in_batches_with_missing_cells() -> None:
     present = torch.ones(N, 3).bool()
     present[::2, 2] = False
     roles = draw_three_roles(present, generator())[::2, :2]
     both = (roles == G).all(1).float().mean().item()
     assert both == pytest.approx(P_JOINT_INCOMPLETE + (1 - P_JOINT_INCOMPLETE) / 3, abs=0.012)
-    lacking = (roles == A).any(1).float().mean().item()
-    assert lacking == pytest.approx((1 - P_JOINT_INCOMPLETE) / 3, abs=0.012)
+    with_absent = (roles == A).any(1).float().mean().item()
+    assert with_absent == pytest.approx((1 - P_JOINT_INCOMPLETE) / 3, abs=0.012)
 
 
-def test_three_roles_respect_what_is_missing_and_differ_within_a_batch() -> None:
+def test_missing_modalities_are_absent_and_rows_differ() -> None:
     present = torch.rand(2000, 5, generator=generator(1)) < 0.4
     present = present[present.any(1)]
     roles = draw_three_roles(present, generator())
@@ -81,15 +82,15 @@ def test_three_roles_respect_what_is_missing_and_differ_within_a_batch() -> None
 
 def test_one_modality_is_always_generated() -> None:
     present = torch.eye(3).bool()
-    for draw in (draw_three_roles, draw_joint_roles):
-        assert torch.equal(draw(present, generator()), torch.where(present, G, A))
+    for scheme in ("three-role", "joint"):
+        assert torch.equal(draw_roles(scheme, present, generator()), torch.where(present, G, A))
     assert torch.equal(
         draw_paper_roles(torch.ones(5, 1).bool(), generator()), torch.full((5, 1), G)
     )
 
 
 @pytest.mark.parametrize("p_conditional", [0.2, 0.8])
-def test_paper_roles_are_conditional_as_often_as_told_and_uniform(p_conditional: float) -> None:
+def test_paper_roles_have_their_exact_frequencies(p_conditional: float) -> None:
     roles = draw_paper_roles(torch.ones(N, 3).bool(), generator(), p_conditional)
     patterns, counts = roles.unique(dim=0, return_counts=True)
     assert len(patterns) == 7  # all generated, and six proper observed subsets
@@ -100,14 +101,14 @@ def test_paper_roles_are_conditional_as_often_as_told_and_uniform(p_conditional:
         assert count.item() / N == pytest.approx(expected, abs=0.012)
 
 
-def test_lessons_are_the_assignments_that_generate_something() -> None:
+def test_sampling_weights_count_role_assignments() -> None:
     for recorded in range(1, 6):
         assignments = [roles for roles in product(Role, repeat=recorded) if G in roles]
         present = torch.arange(6)[None] < recorded
         assert row_sampling_weights(present).tolist() == [len(assignments)]
 
 
-def test_a_rare_whole_row_is_not_drawn_without_end() -> None:
+def test_sampling_weights_are_limited() -> None:
     present = torch.zeros(100, 4, dtype=torch.bool)
     present[:, 0] = True
     present[0] = True
@@ -116,18 +117,18 @@ def test_a_rare_whole_row_is_not_drawn_without_end() -> None:
     assert drawn[0].item() == pytest.approx(MAX_OVERSAMPLING * (65 + 99) / 100)
 
 
-def test_paper_roles_refuse_incomplete_rows() -> None:
+def test_paper_roles_reject_incomplete_rows() -> None:
     with pytest.raises(ValueError, match="complete rows"):
         draw_paper_roles(torch.tensor([[True, False]]), generator())
 
 
-@pytest.mark.parametrize("draw", [draw_three_roles, draw_joint_roles])
-def test_empty_rows_are_refused(draw: type) -> None:
-    with pytest.raises(ValueError, match="no modality recorded"):
-        draw(torch.tensor([[True], [False]]), generator())
+@pytest.mark.parametrize("scheme", ["three-role", "joint"])
+def test_empty_rows_are_rejected(scheme: RoleScheme) -> None:
+    with pytest.raises(ValueError, match="no modality present"):
+        draw_roles(scheme, torch.tensor([[True], [False]]), generator())
 
 
-def test_the_same_seed_draws_the_same_roles() -> None:
+def test_same_seed_draws_the_same_roles() -> None:
     present = torch.ones(64, 4).bool()
     first, again, other = (draw_three_roles(present, generator(s)) for s in (3, 3, 4))
     assert torch.equal(first, again)
@@ -135,11 +136,11 @@ def test_the_same_seed_draws_the_same_roles() -> None:
 
 
 @pytest.mark.parametrize(("scheme", "expected"), [("three-role", [O, G, A]), ("paper", [O, G, G])])
-def test_roles_for_a_request(scheme: str, expected: list[int]) -> None:
-    assert roles_for(["a", "b", "c"], ["a"], ["b"], scheme).tolist() == expected  # type: ignore[arg-type]
+def test_roles_for_wanted_and_observed(scheme: RoleScheme, expected: list[int]) -> None:
+    assert roles_for(["a", "b", "c"], ["a"], ["b"], scheme).tolist() == expected
 
 
-def test_subsets_are_all_proper_ones_up_to_four_and_linear_beyond() -> None:
+def test_default_conditioning_subsets() -> None:
     four = conditioning_subsets("abcd")
     assert len(four) == 15
     assert set(four) == {s for k in range(4) for s in combinations("abcd", k)}

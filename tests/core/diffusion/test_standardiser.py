@@ -9,21 +9,21 @@ from mld_core.diffusion.standardiser import Standardiser
 LAYOUT = LatentLayout({"a": 2, "b": 3})
 
 
-def test_recorded_rows_come_out_with_zero_mean_and_unit_variance() -> None:
+def test_present_rows_get_zero_mean_and_unit_variance() -> None:
     z = torch.randn(500, 5) * torch.tensor([1.0, 20.0, 0.1, 3.0, 5.0]) + 7
     present = torch.rand(500, 2) < 0.6
-    z = torch.where(LAYOUT.expand(present), z, 1e6)  # what is not recorded must not count
+    z = torch.where(LAYOUT.expand(present), z, 1e6)  # missing cells must not count
     standardiser = Standardiser.fit(z, present, LAYOUT)
     for index, latent in enumerate(LAYOUT.split(standardiser.standardise(z)).values()):
-        own = latent[present[:, index]].double()
-        torch.testing.assert_close(own.mean(0), torch.zeros_like(own[0]), atol=1e-4, rtol=0)
+        rows = latent[present[:, index]].double()
+        torch.testing.assert_close(rows.mean(0), torch.zeros_like(rows[0]), atol=1e-4, rtol=0)
         torch.testing.assert_close(
-            own.var(0, correction=0), torch.ones_like(own[0]), rtol=1e-4, atol=0
+            rows.var(0, correction=0), torch.ones_like(rows[0]), rtol=1e-4, atol=0
         )
     torch.testing.assert_close(standardiser.restore(standardiser.standardise(z)), z)
 
 
-def test_a_dead_coordinate_keeps_its_scale_and_is_named() -> None:
+def test_dead_coordinates_are_not_scaled() -> None:
     z = torch.randn(200, 5)
     z[:, 3] = 4.0 + 1e-7 * torch.randn(200)
     standardiser = Standardiser.fit(z, torch.ones(200, 2).bool(), LAYOUT)
@@ -32,8 +32,8 @@ def test_a_dead_coordinate_keeps_its_scale_and_is_named() -> None:
     assert bool(standardiser.standardise(z)[:, 3].abs().max() < 1e-5)
 
 
-def test_a_modality_recorded_once_is_refused() -> None:
+def test_modality_present_in_one_row_is_rejected() -> None:
     present = torch.ones(4, 2).bool()
     present[1:, 1] = False
-    with pytest.raises(ValueError, match="b is recorded in 1 rows"):
+    with pytest.raises(ValueError, match="b is present in 1 rows"):
         Standardiser.fit(torch.randn(4, 5), present, LAYOUT)

@@ -15,14 +15,14 @@ LAYOUT = LatentLayout({"a": 2, "b": 1, "c": 3})
 ROLES = torch.tensor([[G, G, G], [G, O, A], [O, A, G]])
 
 
-def test_times_cover_the_whole_range_and_crowd_around_equal_signal_and_noise() -> None:
+def test_distribution_of_training_times() -> None:
     schedule = VPSchedule()
     t = draw_times(20_000, schedule, torch.Generator().manual_seed(0))
     assert float(t.min()) >= T_MIN
     assert float(t.max()) <= 1
     log_snr = schedule.log_snr(t.double())
     low, high = schedule.log_snr(torch.tensor([1.0, T_MIN]).double()).tolist()
-    # A tenth uniform over the range, the rest normal about −0.5 with a spread of 2.
+    # A tenth uniform over the range, the rest normal with mean −0.5 and std 2.
     for edge in (-6.0, -1.5, 0.0, 1.5, 6.0):
         normal = 0.5 * (1 + math.erf((edge + 0.5) / 2 / math.sqrt(2)))
         expected = 0.1 * (edge - low) / (high - low) + 0.9 * normal
@@ -30,25 +30,25 @@ def test_times_cover_the_whole_range_and_crowd_around_equal_signal_and_noise() -
     assert not torch.equal(t, t.sort().values)
 
 
-def test_multi_time_vector_is_0_where_observed_and_1_where_absent() -> None:
+def test_multi_time_vector_by_role() -> None:
     t = torch.tensor([[0.2], [0.3], [0.4]])
     expected = torch.tensor([[0.2, 0.2, 0.2], [0.3, 0.0, 1.0], [0.0, 1.0, 0.4]])
     assert torch.equal(multi_time_vector(t, ROLES), expected)
 
 
-def test_diffuse_noises_the_generated_keeps_the_observed_and_blanks_the_absent() -> None:
+def test_diffuse_by_role() -> None:
     schedule = VPSchedule()
-    z, eps, blank = torch.randn(3, 6), torch.randn(3, 6), torch.full((3, 6), 9.0)
+    z, eps, absent_fill = torch.randn(3, 6), torch.randn(3, 6), torch.full((3, 6), 9.0)
     times = multi_time_vector(torch.tensor([[0.2], [0.3], [0.4]]), ROLES)
-    out = diffuse(z, eps, times, ROLES, blank, LAYOUT, schedule)
+    out = diffuse(z, eps, times, ROLES, absent_fill, LAYOUT, schedule)
     t = torch.tensor(0.3)
     noisy = schedule.alpha(t) * z[1, :2] + schedule.sigma(t) * eps[1, :2]
     torch.testing.assert_close(out[1, :2], noisy)
     assert torch.equal(out[1, 2], z[1, 2])
-    assert torch.equal(out[1, 3:], blank[1, 3:])
+    assert torch.equal(out[1, 3:], absent_fill[1, 3:])
 
 
-def test_masked_loss_is_the_mean_of_row_means_and_ignores_the_rest() -> None:
+def test_masked_loss_is_the_mean_of_row_means() -> None:
     eps, eps_hat = torch.zeros(3, 6), torch.full((3, 6), 1000.0)
     eps_hat[0] = torch.tensor([1.0, 1.0, 2.0, 3.0, 3.0, 3.0])
     eps_hat[1, :2] = 2.0
@@ -63,7 +63,7 @@ def test_masked_loss_is_the_mean_of_row_means_and_ignores_the_rest() -> None:
     assert parts["c"].item() == pytest.approx((27 + 9) / 6)
 
 
-def test_rows_that_generate_nothing_do_not_dilute_the_loss_nor_make_it_nan() -> None:
+def test_rows_without_generated_modalities_are_ignored() -> None:
     roles = torch.tensor([[G, O, A], [O, O, A]])
     eps_hat = torch.ones(2, 6, requires_grad=True)
     clean, schedule = torch.full((2, 3), T_MIN), VPSchedule()
@@ -79,14 +79,14 @@ def test_rows_that_generate_nothing_do_not_dilute_the_loss_nor_make_it_nan() -> 
     assert torch.equal(eps_hat.grad != 0, LAYOUT.expand(roles == G))
 
 
-def test_the_error_is_the_velocitys() -> None:
+def test_loss_is_the_velocity_error() -> None:
     schedule, z = VPSchedule(), torch.randn(3, 6)
     eps, eps_hat = torch.randn(3, 6), torch.randn(3, 6)
     roles = torch.full((3, 3), G)
     times = torch.tensor([[0.1], [0.4], [0.9]]).expand(-1, 3)
     t = LAYOUT.expand(times)
     noisy = schedule.alpha(t) * z + schedule.sigma(t) * eps
-    z_hat = schedule.data_from_noise(noisy, eps_hat, t)
+    z_hat = (noisy - schedule.sigma(t) * eps_hat) / schedule.alpha(t)
     v, v_hat = (
         schedule.alpha(t) * e - schedule.sigma(t) * data for e, data in ((eps, z), (eps_hat, z_hat))
     )

@@ -1,0 +1,60 @@
+"""One score network per observed subset, which a single multi-time network replaces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.limits import check_per_subset
+from mld_core.diffusion.networks.residual_mlp import ResidualMLP
+from mld_core.diffusion.roles import Role, conditioning_subsets
+from mld_core.diffusion.schedule import VPSchedule
+
+
+class PerSubsetMLPs(nn.Module):
+    """A ResidualMLP for each observed subset, which generates all other modalities.
+
+    2^M − 1 networks for M modalities, each trained only on rows that observe its subset. For
+    comparison: avoiding this number is the purpose of a single network. Rows must be complete.
+
+    Args:
+        layout: of the joint latent. ValueError for more modalities than `check_per_subset` allows.
+        schedule: of the noise.
+        settings: further arguments of each ResidualMLP.
+    """
+
+    def __init__(self, layout: LatentLayout, schedule: VPSchedule, **settings: Any) -> None:
+        super().__init__()
+        names = layout.names
+        check_per_subset(len(names))
+        self.networks = nn.ModuleDict(
+            {
+                _key([name in observed for name in names]): ResidualMLP(
+                    layout, schedule, **settings
+                )
+                for observed in conditioning_subsets(names)
+            }
+        )
+
+    def forward(
+        self,
+        z: Float[Tensor, "batch joint"],
+        times: Float[Tensor, "batch modality"],
+        roles: Int64[Tensor, "batch modality"],
+    ) -> Float[Tensor, "batch joint"]:
+        """The noise in z, float32; each row is computed by the network of its observed subset."""
+        subsets, subset_of_row = (roles == Role.OBSERVED).unique(dim=0, return_inverse=True)
+        eps_hat = torch.zeros_like(z, dtype=torch.float32)
+        for index, subset in enumerate(subsets.tolist()):
+            rows = torch.nonzero(subset_of_row == index).squeeze(1)
+            network = self.networks[_key(subset)]
+            eps_hat = eps_hat.index_copy(0, rows, network(z[rows], times[rows], roles[rows]))
+        return eps_hat
+
+
+def _key(observed: list[bool]) -> str:
+    return "".join("1" if is_observed else "0" for is_observed in observed)

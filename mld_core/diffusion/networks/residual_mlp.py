@@ -1,0 +1,99 @@
+"""The default score network: a residual MLP with adaptive layer normalisation."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.networks.score_network import ScoreNetwork, init_zero
+from mld_core.diffusion.schedule import VPSchedule
+
+
+class AdaLNBlock(nn.Module):
+    """x + gate · MLP(scale · norm(x) + shift), all three set by the embedding; 0 at first."""
+
+    def __init__(self, width: int, embedding: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.modulation = nn.Linear(embedding, 3 * width)
+        self.inner = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+        self.outer = nn.Linear(width, width)
+        init_zero(self.modulation)
+
+    def forward(
+        self, x: Float[Tensor, "batch width"], embedding: Float[Tensor, "batch embedding"]
+    ) -> Float[Tensor, "batch width"]:
+        """The block's output."""
+        shift, scale, gate = self.modulation(silu(embedding)).chunk(3, dim=-1)
+        h = self.norm(x) * (1 + scale) + shift
+        h = self.outer(self.dropout(silu(self.inner(h))))
+        out: Tensor = x + gate * h
+        return out
+
+
+class Stem(nn.Module):
+    """Input MLP of one modality, before the modalities are mixed."""
+
+    def __init__(self, dim: int, embedding: int, width: int) -> None:
+        super().__init__()
+        hidden = width // 2
+        self.mlp = nn.Sequential(
+            nn.Linear(dim + embedding, hidden),
+            nn.SiLU(),
+            nn.LayerNorm(hidden),
+            nn.Linear(hidden, hidden),
+            nn.SiLU(),
+            nn.Linear(hidden, width),
+        )
+
+    def forward(
+        self, z: Float[Tensor, "batch latent"], embedding: Float[Tensor, "batch embedding"]
+    ) -> Float[Tensor, "batch width"]:
+        """The modality's contribution to the residual stream."""
+        out: Tensor = self.mlp(torch.cat([z, embedding], dim=1))
+        return out
+
+
+class ResidualMLP(ScoreNetwork):
+    """A residual MLP whose layer normalisation is set by times and roles.
+
+    Args:
+        layout, schedule, reads_roles: as of ScoreNetwork.
+        width: of the residual stream.
+        depth: number of blocks.
+        dropout: inside each block, in [0, 1).
+    """
+
+    def __init__(
+        self,
+        layout: LatentLayout,
+        schedule: VPSchedule,
+        width: int,
+        depth: int,
+        dropout: float = 0.0,
+        reads_roles: bool = True,
+    ) -> None:
+        embedding = max(width // 4, 32)
+        super().__init__(layout, schedule, width, embedding, reads_roles)
+        self.stems = nn.ModuleDict(
+            {name: Stem(dim, embedding, width) for name, dim in layout.dims.items()}
+        )
+        self.blocks = nn.ModuleList(AdaLNBlock(width, embedding, dropout) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.out_proj = init_zero(nn.Linear(width, layout.joint_dim))
+
+    def velocity(
+        self, z: Float[Tensor, "batch joint"], embedding: Float[Tensor, "batch embedding"]
+    ) -> Float[Tensor, "batch joint"]:
+        """The velocity of z."""
+        h = self.in_proj(z)
+        for name, latent in self.layout.split(z).items():
+            h = h + self.stems[name](latent, embedding)
+        for block in self.blocks:
+            h = block(h, embedding)
+        velocity: Tensor = self.out_proj(self.norm(h))
+        return velocity

@@ -1,0 +1,119 @@
+"""The interface of a score network, and the parts that all networks share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.roles import Role
+from mld_core.diffusion.schedule import T_MIN, VPSchedule
+
+PredictNoise = Callable[
+    [
+        Float[Tensor, "batch joint"],
+        Float[Tensor, "batch modality"],
+        Int64[Tensor, "batch modality"],
+    ],
+    Float[Tensor, "batch joint"],
+]
+"""(z, times, roles) to the noise in z; its coordinates that are not GENERATED are undefined."""
+
+
+class ScoreNetwork(nn.Module, ABC):
+    """A network that predicts a velocity, and from it the noise.
+
+    At high noise the noise is almost z itself; the velocity spares the network from copying it.
+
+    Args:
+        layout: of the joint latent.
+        schedule: whose log-SNR is the network's measure of time.
+        width: of the hidden layers.
+        embedding: width of the embedding of times and roles.
+        reads_roles: False for independent times, which determine the roles.
+    """
+
+    def __init__(
+        self,
+        layout: LatentLayout,
+        schedule: VPSchedule,
+        width: int,
+        embedding: int,
+        reads_roles: bool,
+    ) -> None:
+        super().__init__()
+        self.layout = layout
+        self.schedule = schedule
+        self.embed = MultiTimeEmbedding(layout, schedule, embedding, reads_roles)
+        self.in_proj = nn.Linear(layout.joint_dim, width)
+
+    def forward(
+        self,
+        z: Float[Tensor, "batch joint"],
+        times: Float[Tensor, "batch modality"],
+        roles: Int64[Tensor, "batch modality"],
+    ) -> Float[Tensor, "batch joint"]:
+        """The noise in z, float32."""
+        velocity = self.velocity(z, self.embed(times, roles)).float()
+        return self.schedule.noise_from_velocity(velocity, z, self.layout.expand(times))
+
+    @abstractmethod
+    def velocity(
+        self, z: Float[Tensor, "batch joint"], embedding: Float[Tensor, "batch embedding"]
+    ) -> Float[Tensor, "batch joint"]:
+        """The velocity alpha eps − sigma z_0 of z."""
+
+
+class MultiTimeEmbedding(nn.Module):
+    """Embedding of the times and roles of all modalities as one vector.
+
+    Its input is, for each modality, sines and cosines of the log-SNR, at periods from 32 down to
+    1, and a one-hot vector of the role. For an OBSERVED modality, whose log-SNR is infinite, the
+    waves are zeros. (The official network reads raw times, where 0 stands both for observed and
+    for barely diffused.)
+
+    Args:
+        layout: of the joint latent.
+        schedule: whose log-SNR is embedded.
+        width: of the embedding.
+        reads_roles: False for independent times, which determine the roles.
+    """
+
+    frequencies: Tensor
+
+    def __init__(
+        self, layout: LatentLayout, schedule: VPSchedule, width: int, reads_roles: bool
+    ) -> None:
+        super().__init__()
+        self.schedule = schedule
+        self.reads_roles = reads_roles
+        periods = torch.logspace(5, 0, 8, base=2.0)
+        self.register_buffer("frequencies", 2 * torch.pi / periods, persistent=False)
+        features = len(layout.names) * (2 * len(periods) + 1 + len(Role))
+        self.mlp = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(
+        self, times: Float[Tensor, "batch modality"], roles: Int64[Tensor, "batch modality"]
+    ) -> Float[Tensor, "batch width"]:
+        """The embedding of each row."""
+        if not self.reads_roles:
+            roles = torch.zeros_like(roles)
+        log_snr = self.schedule.log_snr(times.clamp(min=T_MIN))[..., None]
+        angles = log_snr * self.frequencies
+        waves = torch.cat([log_snr / 10, angles.sin(), angles.cos()], dim=-1)
+        waves = torch.where((roles == Role.OBSERVED)[..., None], 0.0, waves)
+        features = torch.cat([waves, one_hot(roles, len(Role))], dim=-1)
+        embedding: Tensor = self.mlp(features.flatten(1))
+        return embedding
+
+
+def init_zero(layer: nn.Linear) -> nn.Linear:
+    """The same layer with zero weights and bias, so that it contributes nothing at first."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
