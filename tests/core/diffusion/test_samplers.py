@@ -143,7 +143,7 @@ def test_grids_fall_from_1_to_0(make_grid: Any) -> None:
 def test_row_noise_does_not_depend_on_the_batch() -> None:
     single = RowNoise([5], 3, torch.device("cpu"))
     batch_noise = RowNoise([4, 5, 6], 3, torch.device("cpu"))
-    draws = [(single()[0], batch_noise()) for _ in range(RowNoise.AHEAD + 3)]
+    draws = [(single()[0], batch_noise()) for _ in range(RowNoise.DRAWS_PER_BLOCK + 3)]
     assert all(torch.equal(row_draw, batch[1]) for row_draw, batch in draws)
     assert not torch.equal(draws[0][1][0], draws[0][1][1])
     together = torch.stack([row_draw for row_draw, _ in draws])
