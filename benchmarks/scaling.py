@@ -1,7 +1,8 @@
-"""What training and sampling cost as modalities are added: python benchmarks/scaling.py.
+"""Cost of training and sampling by number of modalities: python benchmarks/scaling.py.
 
-Each number of modalities is measured in a process of its own, half of them 16 latents wide and
-half 32, on latents drawn at random: cost does not depend on what they say. Prints a Markdown table.
+Each number of modalities is measured in a process of its own. Half of the modalities have 16
+latent dimensions and half 32; the latents are random, as the cost does not depend on them. Prints
+a Markdown table.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -24,12 +26,14 @@ from mld_core.diffusion.sampling import ScoreModel, sample_latents
 from mld_core.diffusion.schedule import VPSchedule
 from mld_core.diffusion.standardiser import Standardiser
 
-COUNTS = (2, 4, 6, 8, 10, 12, 16)
-BATCH, UPDATES, SAMPLES = 512, 40, 64
+MODALITY_COUNTS = (2, 4, 6, 8, 10, 12, 16)
+BATCH_SIZE = 512
+TRAINING_STEPS = 40
+SAMPLES = 64
 
 
 def measure(modalities: int) -> dict[str, float]:
-    """Seconds of an update and of a sample, peak memory and parameters."""
+    """Milliseconds per training step and per sample, peak memory, parameters and subsets."""
     torch.manual_seed(0)
     layout = LatentLayout({f"m{i}": 16 if i % 2 else 32 for i in range(modalities)})
     spec = DiffuseSpec(network=ResidualMLPSpec(width=256, depth=4))
@@ -38,62 +42,80 @@ def measure(modalities: int) -> dict[str, float]:
     objective = DenoisingObjective(spec, layout, schedule, network)
     adam = torch.optim.Adam(objective.parameters(), 1e-3)
     generator = torch.Generator().manual_seed(0)
-    rows = {
-        "z": torch.randn(BATCH, layout.joint_dim),
-        "present": torch.ones(BATCH, modalities, dtype=torch.bool),
+    batch = {
+        "z": torch.randn(BATCH_SIZE, layout.joint_dim),
+        "present": torch.ones(BATCH_SIZE, modalities, dtype=torch.bool),
     }
 
-    def update() -> None:
+    def training_step() -> None:
         adam.zero_grad()
-        objective(rows, generator)[0].backward()
+        objective(batch, generator)[0].backward()
         adam.step()
 
-    def sample(guidance: float) -> None:
-        told = Guidance(guidance, guidance)
-        sample_latents(model, {}, layout.names, range(SAMPLES), guidance=told)
-
-    found = {"update_ms": 1000 * _seconds(update, UPDATES)}
-    wide = torch.zeros(layout.joint_dim)
-    plain = Standardiser(wide, wide + 1, wide.bool())
+    results = {"step_ms": 1000 * _seconds_per_call(training_step, TRAINING_STEPS)}
+    zeros = torch.zeros(layout.joint_dim)
+    identity = Standardiser(zeros, zeros + 1, zeros.bool())
     cpu = torch.device("cpu")
-    model = ScoreModel(network.eval(), layout, schedule, plain, "three-role", cpu)
-    for name, guidance in ("sample_ms", 0.0), ("guided_ms", 1.0):
-        found[name] = 1000 * _seconds(lambda w=guidance: sample(w), 3) / SAMPLES
-    found["megabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    found["parameters"] = sum(p.numel() for p in network.parameters())
-    found["subsets"] = len(conditioning_subsets(layout.names))
-    return found
+    model = ScoreModel(network.eval(), layout, schedule, identity, "three-role", cpu)
+    for name, strength in ("sample_ms", 0.0), ("guided_sample_ms", 1.0):
+        guidance = Guidance(strength, strength)
+
+        def sample(guidance: Guidance = guidance) -> None:
+            sample_latents(model, {}, layout.names, range(SAMPLES), guidance=guidance)
+
+        results[name] = 1000 * _seconds_per_call(sample, 3) / SAMPLES
+    results["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    results["parameters"] = sum(p.numel() for p in network.parameters())
+    results["subsets"] = len(conditioning_subsets(layout.names))
+    return results
 
 
-def _seconds(call, times: int) -> float:
-    call()
-    began = time.perf_counter()
-    for _ in range(times):
-        call()
-    return (time.perf_counter() - began) / times
+def _seconds_per_call(function: Callable[[], None], calls: int) -> float:
+    """The mean over some calls, after one that is not counted."""
+    function()
+    start = time.perf_counter()
+    for _ in range(calls):
+        function()
+    return (time.perf_counter() - start) / calls
 
 
 def main() -> None:
-    """One process a count, and the table."""
+    """Measure every number of modalities, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--one", type=int, help="measure one count, as JSON")
+    parser.add_argument("--modalities", type=int, help="measure this number only; prints JSON")
     parser.add_argument("--threads", type=int, default=1)
-    told = parser.parse_args()
-    torch.set_num_threads(told.threads)
-    if told.one:
-        print(json.dumps(measure(told.one)))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.modalities:
+        print(json.dumps(measure(args.modalities)))
         return
-    heads = ("modalities", "parameters", "an update, ms", "a sample, ms", "guided, ms", "peak MB")
-    print(f"| {' | '.join(heads)} | subsets |")
-    print("|---|---|---|---|---|---|---|")
-    for count in COUNTS:
-        command = [sys.executable, __file__, "--one", str(count), "--threads", str(told.threads)]
-        own = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-        print(
-            f"| {count} | {own['parameters']:,} | {own['update_ms']:.1f} | {own['sample_ms']:.2f} "
-            f"| {own['guided_ms']:.2f} | {own['megabytes']:.0f} | {own['subsets']} |",
-            flush=True,
+    headers = (
+        "modalities",
+        "parameters",
+        "training step, ms",
+        "sample, ms",
+        "guided sample, ms",
+        "peak MB",
+        "subsets",
+    )
+    print(f"| {' | '.join(headers)} |")
+    print(f"|{'---|' * len(headers)}")
+    for count in MODALITY_COUNTS:
+        options = ["--modalities", str(count), "--threads", str(args.threads)]
+        process = subprocess.run(
+            [sys.executable, __file__, *options], check=True, capture_output=True
         )
+        results = json.loads(process.stdout)
+        cells = [
+            f"{count}",
+            f"{results['parameters']:,}",
+            f"{results['step_ms']:.1f}",
+            f"{results['sample_ms']:.2f}",
+            f"{results['guided_sample_ms']:.2f}",
+            f"{results['peak_mb']:.0f}",
+            f"{results['subsets']}",
+        ]
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
