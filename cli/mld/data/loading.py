@@ -12,13 +12,7 @@ from jaxtyping import Bool, Int64, Shaped
 from torch import Tensor
 
 from mld.config.spec import Spec
-from mld.data.columns import (
-    PLUGIN_ERRORS,
-    Column,
-    PresentItems,
-    format_item_errors,
-    open_split,
-)
+from mld.data.columns import PLUGIN_ERRORS, Column, PresentItems, format_item_errors, open_split
 from mld.data.missingness import DatasetWithMissingCells
 from mld_core import (
     DataError,
