@@ -442,3 +442,25 @@ def test_a_split_without_rows_is_told(tmp_path: Path, registry: Registry, empty:
     run(spec, out, registry)
     warned = [event["message"] for event in out.read_events() if event["event"] == "warning"]
     assert any(told.startswith("the validation split has no rows") for told in warned)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["data.train=1"], "the train split has 1 item of modality 'left', but at least 2"),
+        (
+            ["data.train=4", "data.missing={rate: 0.5}", "diffuse.roles=paper"],
+            "roles: paper needs complete rows, and the train split has none",
+        ),
+    ],
+)
+def test_too_few_training_rows(
+    told: Callable[..., Spec],
+    registry: Registry,
+    tmp_path: Path,
+    overrides: list[str],
+    expected: str,
+) -> None:
+    with pytest.raises(DataError, match=expected):
+        run(told(*overrides, "generate.guidance=0"), RunDir(tmp_path / "out"), registry)
+    assert not (tmp_path / "out").exists()
