@@ -38,7 +38,10 @@ def init(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="the experiment's name")],
     modality: Annotated[
-        list[str], typer.Option("--modality", "-m", metavar="NAME=KIND", help="May be repeated.")
+        list[str],
+        typer.Option(
+            "--modality", "-m", metavar="NAME=KIND", help="A modality's kind; may be repeated."
+        ),
     ],
 ) -> None:
     """Write <name>.yaml: a first spec with every setting, its default and its meaning."""

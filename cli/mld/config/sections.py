@@ -96,12 +96,9 @@ class TrainingOverride(Section):
     learning_rate: LearningRate | None = None
 
 
-class AutoencodeSpec(Section):
+class AutoencodeSpec(TrainingSpec):
     """Training of the autoencoders."""
 
-    steps: Steps = 2000
-    batch_size: BatchSize = 128
-    learning_rate: LearningRate = 1e-3
     overrides: dict[str, TrainingOverride] = Field(
         default_factory=dict, description="by modality: its own steps, batch_size or learning_rate"
     )
