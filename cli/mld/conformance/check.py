@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 Role = Literal["modality", "dataset"]
 Status = Literal["passed", "skipped", "failed", "expected failure", "unexpected pass"]
@@ -73,8 +73,3 @@ def require(condition: bool, message: str) -> None:
     """Raise CheckFailed with the message unless the condition holds."""
     if not condition:
         raise CheckFailed(message)
-
-
-def skip(reason: str) -> NoReturn:
-    """Raise CheckSkipped."""
-    raise CheckSkipped(reason)

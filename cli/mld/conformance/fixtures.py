@@ -14,7 +14,7 @@ from jaxtyping import Float, Int64, Shaped
 from pydantic import BaseModel, JsonValue
 from torch import Tensor, nn
 
-from mld.conformance.check import CheckSkipped, require, skip
+from mld.conformance.check import CheckSkipped, require
 from mld.evaluation.evaluator import ClassificationObjective
 from mld.pipeline.autoencode import ReconstructionObjective
 from mld.runtime.compute import Compute
@@ -120,7 +120,7 @@ class ModalityUnderTest(PluginUnderTest):
         try:
             facts = json.dumps(self.facts)
         except (TypeError, ValueError):
-            skip("needs facts that are JSON: see fit-returns-json")
+            raise CheckSkipped("needs facts that are JSON: see fit-returns-json") from None
         return self.plugin_class(config, json.loads(facts))
 
     @cached_fixture

@@ -14,7 +14,7 @@ from typing import Any, get_args
 import torch
 from pydantic import BaseModel, ValidationError
 
-from mld.config.validation_errors import format_validation_errors
+from mld.config.validation_errors import format_errors, format_validation_errors
 from mld.conformance.check import Check, CheckFailed, CheckResult, CheckSkipped, Role, Status
 from mld.conformance.checks import (
     augmentation,
@@ -205,12 +205,13 @@ def dataset_under_test(
             f"{name!r} is neither a field nor a column of dataset {plugin_class.kind!r} "
             f"(columns: {', '.join(kinds)}){did_you_mean(name, kinds)}"
         )
-    built = {
-        name: kind
-        if isinstance(kind, Modality)
-        else _unfitted(registry, kind, column_configs.get(name))
-        for name, kind in kinds.items()
-    }
+    built: dict[str, Modality] = {}
+    for name, modality in kinds.items():
+        if isinstance(modality, str):
+            modality = registry.modality(modality)
+        if not isinstance(modality, Modality):
+            modality = modality(_build_config(modality, column_configs.get(name)))
+        built[name] = modality
     built_kinds = {modality.kind for modality in built.values()}
     return DatasetUnderTest(
         plugin_class,
@@ -255,13 +256,6 @@ def _installed_columns(
     return {name: kind for name, kind in columns.items() if _is_modality(registry, kind)}
 
 
-def _unfitted(
-    registry: Registry, modality: str | type[Modality], config: PluginSettings
-) -> Modality:
-    plugin_class = registry.modality(modality) if isinstance(modality, str) else modality
-    return plugin_class(_build_config(plugin_class, config))
-
-
 def _is_modality(registry: Registry, kind: str) -> bool:
     return kind in registry.kinds and registry.entry(kind).role == "modality"
 
@@ -277,12 +271,9 @@ def _build_config(plugin_class: type[Modality] | type[Dataset], config: PluginSe
     try:
         return plugin_class.Config.model_validate(values)
     except ValidationError as error:
-        errors = [
-            f"{'.'.join(map(str, path))}: {message}"
-            for path, message in format_validation_errors(error, plugin_class.Config, values)
-        ]
+        errors = format_errors(format_validation_errors(error, plugin_class.Config, values))
         raise SpecError(
-            f"invalid config for kind {plugin_class.kind!r}: {'; '.join(errors)}: set fields with "
+            f"invalid config for kind {plugin_class.kind!r}: {errors}: set fields with "
             "--set FIELD=VALUE, or config={'FIELD': VALUE}"
         ) from error
 

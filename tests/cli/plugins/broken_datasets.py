@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import random
 
+from broken_configs import broken_configs
 from broken_modalities import connect
 from loud_to_import import LoudRows
 from mld_tiny import Rows, RowsConfig
-from pydantic import ConfigDict, Field, field_serializer
-from pydantic.json_schema import SkipJsonSchema
 from slow_to_import import SlowRows
 
 from mld_core import Split
@@ -35,38 +34,8 @@ class Undocumented(Rows):
     pass
 
 
-@breaks("config-round-trip")
-class Rounding(Rows):
-    class Config(RowsConfig):
-        share: float = Field(0.25, description="dumped as a whole number")
-
-        @field_serializer("share")
-        def _rounded(self, share):
-            return round(share)
-
-
-@breaks("config-schema")
-class HiddenField(Rows):
-    class Config(RowsConfig):
-        hidden: SkipJsonSchema[int] = Field(1, description="not in the schema")
-
-
-@breaks("config-described")
-class Undescribed(Rows):
-    class Config(RowsConfig):
-        depth: int = 2
-
-
-@breaks("config-closed")
-class Open(Rows):
-    class Config(RowsConfig):
-        model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-@breaks("config-frozen")
-class Mutable(Rows):
-    class Config(RowsConfig):
-        model_config = ConfigDict(extra="forbid", frozen=False)
+for check, config in broken_configs(RowsConfig).items():
+    breaks(check)(type(config.__name__, (Rows,), {"Config": config}))
 
 
 @breaks("columns-have-installed-kinds")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from broken_configs import broken_configs
 from loud_to_import import LoudToImport
 from mld_tiny import (
     CLASSES,
@@ -19,8 +20,7 @@ from mld_tiny import (
     TinyConfig,
     root_mean_square,
 )
-from pydantic import ConfigDict, Field, field_serializer
-from pydantic.json_schema import SkipJsonSchema
+from pydantic import Field
 from slow_to_import import SlowToImport
 from torch import nn
 
@@ -60,38 +60,8 @@ class Undocumented(Tiny):
     """A few numbers."""
 
 
-@breaks("config-round-trip")
-class Rounding(Tiny):
-    class Config(TinyConfig):
-        share: float = Field(0.25, description="dumped as a whole number")
-
-        @field_serializer("share")
-        def _rounded(self, share):
-            return round(share)
-
-
-@breaks("config-schema")
-class HiddenField(Tiny):
-    class Config(TinyConfig):
-        hidden: SkipJsonSchema[int] = Field(1, description="not in the schema")
-
-
-@breaks("config-described")
-class Undescribed(Tiny):
-    class Config(TinyConfig):
-        depth: int = 2
-
-
-@breaks("config-closed")
-class Open(Tiny):
-    class Config(TinyConfig):
-        model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-@breaks("config-frozen")
-class Mutable(Tiny):
-    class Config(TinyConfig):
-        model_config = ConfigDict(extra="forbid", frozen=False)
+for check, config in broken_configs(TinyConfig).items():
+    breaks(check)(type(config.__name__, (Tiny,), {"Config": config}))
 
 
 @breaks("latent-dim-positive")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from mld.conformance.check import check, require, skip
+from mld.conformance.check import CheckSkipped, check, require
 from mld.conformance.fixtures import ModalityUnderTest, describe, is_finite
 from mld_core import Modality
 
@@ -46,7 +46,7 @@ def augment_follows_generator(plugin: ModalityUnderTest) -> None:
 
 def _skip_without_augment(plugin: ModalityUnderTest) -> None:
     if plugin.plugin_class.augment is Modality.augment:
-        skip("the modality does not augment")
+        raise CheckSkipped("the modality does not augment")
 
 
 def _augment(plugin: ModalityUnderTest, seed: int) -> Tensor:

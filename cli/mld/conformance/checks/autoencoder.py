@@ -6,7 +6,7 @@ import torch
 from pydantic import ValidationError
 from torch import Generator, Tensor
 
-from mld.conformance.check import check, require, skip
+from mld.conformance.check import CheckSkipped, check, require
 from mld.conformance.fixtures import (
     NUM_SAMPLE_ITEMS,
     SEED,
@@ -43,7 +43,7 @@ def latent_dim_is_respected(plugin: ModalityUnderTest) -> None:
     try:
         config = plugin.plugin_class.Config.model_validate(values)
     except ValidationError:
-        skip(f"the Config rejects latent_dim: {latent_dim}")
+        raise CheckSkipped(f"the Config rejects latent_dim: {latent_dim}") from None
     autoencoder = seeded_init(plugin.plugin_class(config, plugin.facts).autoencoder).eval()
     with torch.no_grad():
         z = autoencoder.encode(plugin.sample_items)
@@ -107,7 +107,7 @@ def autoencoder_learns(plugin: ModalityUnderTest) -> None:
     """200 training steps lower the loss of held-out items."""
     untrained = plugin.autoencoder()
     if not is_trainable(untrained):
-        skip("the autoencoder has no trainable parameters and is used as it is")
+        raise CheckSkipped("the autoencoder has no trainable parameters and is used as it is")
     before, after = (
         _held_out_losses(autoencoder, plugin)
         for autoencoder in (untrained, plugin.trained_autoencoder)

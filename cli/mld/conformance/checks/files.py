@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import torch
 from torch import Tensor
 
-from mld.conformance.check import CheckFailed, check, require, skip
+from mld.conformance.check import CheckFailed, CheckSkipped, check, require
 from mld.conformance.fixtures import NUM_CLASSES, ModalityUnderTest, describe
 from mld_core import describe_exception
 
@@ -65,7 +65,7 @@ def reads_back(plugin: ModalityUnderTest) -> None:
 def missing_file_raises(plugin: ModalityUnderTest) -> None:
     """`read` raises OSError or ValueError for a file that does not exist."""
     if plugin.plugin_class.inline:
-        skip("the modality is inline: a cell holds the datum itself")
+        raise CheckSkipped("the modality is inline: a cell holds the datum itself")
     try:
         plugin.plugin_class(plugin.config).read(plugin.folder / "no such file")
     except (OSError, ValueError):
@@ -95,7 +95,7 @@ def previews_are_valid(plugin: ModalityUnderTest) -> None:
     stem = plugin.folder / "row.0001"
     paths = plugin.modality.preview(plugin.sample_items[0], stem)
     if not paths:
-        skip("preview creates no files")
+        raise CheckSkipped("preview creates no files")
     for path in paths:
         _check_path(path, stem, "preview")
         is_valid = {".png": _is_png, ".svg": _is_svg}.get(path.suffix)

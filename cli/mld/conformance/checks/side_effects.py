@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mld.conformance import isolated
-from mld.conformance.check import CheckFailed, check, require, skip
+from mld.conformance.check import CheckFailed, CheckSkipped, check, require
 from mld.conformance.fixtures import (
     NUM_SAMPLE_ITEMS,
     DatasetUnderTest,
@@ -163,7 +163,7 @@ def _isolated_use(plugin: PluginUnderTest) -> dict[str, Any]:
     result = _isolated_result(plugin)
     if not result["used"]:
         reason = result["error"] or "a local class"
-        skip(f"the plugin could not be used in a process of its own: {reason}")
+        raise CheckSkipped(f"the plugin could not be used in a process of its own: {reason}")
     return result
 
 
