@@ -21,7 +21,7 @@ import mld
 from mld.data.loading import Data, SplitTensors, open_dataset
 from mld.inference.impute import read_filled
 from mld.inference.manifest import ManifestRows
-from mld.inference.trained_run import Run
+from mld.inference.trained_run import TrainedRun
 from mld_core import Registry
 
 SEEDS = 5
@@ -39,8 +39,8 @@ def manifest_rows(
     )
 
 
-def mispaired(run: Run, rows: SplitTensors, folder: Path) -> dict[str, Any]:
-    """Area under the ROC curve by seed, of what rows are ranked by and of `overall`.
+def mispaired(run: TrainedRun, rows: SplitTensors, folder: Path) -> dict[str, Any]:
+    """Area under the ROC curve by seed, of the mean pairwise PMI and of the total correlation.
 
     A row's score does not depend on the others, so the true rows are scored once, and the
     mispaired ones of all seeds beside them.
@@ -64,17 +64,17 @@ def mispaired(run: Run, rows: SplitTensors, folder: Path) -> dict[str, Any]:
     total = len(whole[names[0]])
     ids = tuple(map(str, range(total)))
     longer = SplitTensors(ids, whole, torch.ones(total, len(names)).bool(), None)
-    scores = run.score(manifest_rows(longer, whole, longer.present, folder / "mispaired.json"))
+    scores = mld.score(run, manifest_rows(longer, whole, longer.present, folder / "mispaired.json"))
     overall, pairs = torch.zeros(total), torch.zeros(total)
     for own in scores:
-        assert own.overall is not None
-        overall[own.place] = own.overall[0]
+        assert own.pointwise_total_correlation is not None
+        overall[own.index] = own.pointwise_total_correlation[0]
         assert own.mean_pairwise_pmi is not None
-        pairs[own.place] = own.mean_pairwise_pmi[0]
-    areas: dict[str, list[float]] = {"overall": [], "by pair": []}
+        pairs[own.index] = own.mean_pairwise_pmi[0]
+    areas: dict[str, list[float]] = {"total correlation": [], "mean pairwise PMI": []}
     for seed, bad in enumerate(chosen):
         first = count + seed * len(bad)
-        for title, score in (("overall", overall), ("by pair", pairs)):
+        for title, score in (("total correlation", overall), ("mean pairwise PMI", pairs)):
             mixed = score[:count].clone()
             mixed[bad] = score[first : first + len(bad)]
             wrong = torch.zeros(count).scatter(0, bad, 1.0)
@@ -84,14 +84,14 @@ def mispaired(run: Run, rows: SplitTensors, folder: Path) -> dict[str, Any]:
     return {**areas, **means, "true rows below zero": below}
 
 
-def imputed(run: Run, rows: SplitTensors, folder: Path) -> dict[str, Any]:
+def imputed(run: TrainedRun, rows: SplitTensors, folder: Path) -> dict[str, Any]:
     """The share of filled cells that show their row's label, in rows with anything given."""
     assert rows.labels is not None
     generator = torch.Generator().manual_seed(0)
     present = torch.rand(rows.present.shape, generator=generator) >= EMPTY
     given = manifest_rows(rows, dict(rows.items), present, folder / "gaps.jsonl")
-    run.impute(given, folder / "filled", 1)
-    classifiers = run._classifiers()
+    mld.impute(run, given, folder / "filled", 1)
+    classifiers = run.classifiers
     right: dict[str, list[bool]] = {name: [] for name in run.modalities}
     places = {own: place for place, own in enumerate(rows.ids)}
     for told in read_filled(folder / "filled"):
@@ -123,7 +123,7 @@ def main() -> None:
             "information of the labels": math.log(len(rows.labels.unique())),
             "information": {
                 name: [round(own.value, 3), round(own.standard_error, 3)]
-                for name, own in run.information().items()
+                for name, own in mld.information(run).items()
             },
         }
     print(json.dumps(found, indent=1))

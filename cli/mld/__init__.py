@@ -2,8 +2,9 @@
 
     run = mld.load("runs/digits")
     run.sample(given={"digit": "seven.png"}, want=["tone"], n=4).write("out")
+    mld.score(run, "rows.csv")
 
-Names are imported when first used, so that `mld --help` never loads torch.
+Names are imported on first use, so that `mld --help` does not load torch.
 """
 
 from __future__ import annotations
@@ -15,21 +16,35 @@ if TYPE_CHECKING:
     from mld.config.spec import Spec as Spec
     from mld.config.spec import dump_spec as dump_spec
     from mld.config.spec import load_spec as load_spec
+    from mld.inference.impute import impute as impute
+    from mld.inference.information import information as information
+    from mld.inference.log_density import log_density as log_density
+    from mld.inference.manifest import ManifestRows as ManifestRows
+    from mld.inference.manifest import read_manifest as read_manifest
     from mld.inference.samples import Samples as Samples
-    from mld.inference.trained_run import Run as Run
+    from mld.inference.score import RowScore as RowScore
+    from mld.inference.score import score as score
+    from mld.inference.trained_run import TrainedRun as TrainedRun
     from mld.inference.trained_run import load as load
     from mld.pipeline.run import run as run
     from mld.storage.run_dir import RunDir as RunDir
 
 _MODULE_OF = {
-    "Run": "inference.trained_run",
+    "ManifestRows": "inference.manifest",
+    "RowScore": "inference.score",
     "RunDir": "storage.run_dir",
     "Samples": "inference.samples",
     "Spec": "config.spec",
+    "TrainedRun": "inference.trained_run",
     "dump_spec": "config.spec",
+    "impute": "inference.impute",
+    "information": "inference.information",
     "load": "inference.trained_run",
     "load_spec": "config.spec",
+    "log_density": "inference.log_density",
+    "read_manifest": "inference.manifest",
     "run": "pipeline.run",
+    "score": "inference.score",
 }
 
 __all__ = sorted(_MODULE_OF)

@@ -31,7 +31,7 @@ SEGMENTS = [
 SUBSETS = [[*given] for size in range(4) for given in combinations(KINDS, size)]
 
 
-def key_of(given: list[str]) -> str:
+def subset_key(given: list[str]) -> str:
     return "+".join(given) or "joint"
 
 
@@ -52,8 +52,8 @@ def picture(label: int, rng: np.random.Generator) -> bytes:
     """A digit of seven segments, 16 pixels wide."""
     ink = np.zeros((16, 16))
     bars = ((2, 3), (2, 8), (2, 8), (7, 8), (8, 14), (8, 14), (13, 14))
-    places = ((4, 12), (4, 5), (11, 12), (4, 12), (4, 5), (11, 12), (4, 12))
-    for lit, (top, bottom), (left, right) in zip(SEGMENTS[label], bars, places, strict=True):
+    spans = ((4, 12), (4, 5), (11, 12), (4, 12), (4, 5), (11, 12), (4, 12))
+    for lit, (top, bottom), (left, right) in zip(SEGMENTS[label], bars, spans, strict=True):
         ink[top : bottom + 1, left : right + 1] += 230 * int(lit)
     return png(ink.clip(0, 230) * rng.uniform(0.75, 1, (16, 16)) + rng.uniform(0, 25, (16, 16)))
 
@@ -81,7 +81,7 @@ def drawing(label: int) -> str:
 
 
 def write_cell(folder: Path, name: str, number: int, label: int, rng: Any) -> dict[str, Any]:
-    """One modality's files of one sample, and what the index says of them."""
+    """One modality's files of one sample, and its entry in the index."""
     stem = f"{name}/{number:04}"
     (folder / name).mkdir(parents=True, exist_ok=True)
     if name == "digit":
@@ -99,11 +99,11 @@ def write_cell(folder: Path, name: str, number: int, label: int, rng: Any) -> di
     return {"file": f"{stem}.smi", "previews": [f"{stem}.svg"], "cell": "C" * (label + 1)}
 
 
-def write_samples(run: RunDir, given: list[str], rendered: int, labelled: bool) -> None:
-    rng = np.random.default_rng(len(key_of(given)))
-    folder = run.samples(key_of(given))
+def write_samples(run: RunDir, given: list[str], num_previews: int, labelled: bool) -> None:
+    rng = np.random.default_rng(len(subset_key(given)))
+    folder = run.samples(subset_key(given))
     rows = []
-    for number in range(rendered):
+    for number in range(num_previews):
         label = int(rng.integers(10))
         cells = {}
         for name in KINDS:
@@ -116,17 +116,17 @@ def write_samples(run: RunDir, given: list[str], rendered: int, labelled: bool) 
     run.write_json(folder / "index.json", {"given": given, "rows": rows})
 
 
-def told(value: float, n: int = 500) -> dict[str, Any]:
-    room = 1.96 * (value * (1 - value) / n) ** 0.5
-    return {"value": value, "low": value - room, "high": min(1.0, value + room), "n": n}
+def interval(value: float, n: int = 500) -> dict[str, Any]:
+    half_width = 1.96 * (value * (1 - value) / n) ** 0.5
+    return {"value": value, "low": value - half_width, "high": min(1.0, value + half_width), "n": n}
 
 
-def scores(labelled: bool) -> dict[str, Any]:
+def metrics(labelled: bool) -> dict[str, Any]:
     rng = np.random.default_rng(7)
     extractor = "classifier 9f3ac1d2" if labelled else "latents of 9f3ac1d2"
-    ease = {"digit": 0.93, "tone": 0.84, "word": 0.97, "molecule": 0.62}
+    accuracy = {"digit": 0.93, "tone": 0.84, "word": 0.97, "molecule": 0.62}
     wanted = [(given, name) for given in SUBSETS for name in KINDS if name not in given]
-    measures = {
+    metric = {
         "digit": ("psnr", 19.4, None, "reconstructions", "higher", None, "dB"),
         "tone": ("log-spectral distance", 6.31, None, "reconstructions", "lower", 0.0, "dB"),
         "word": ("exact match", 0.991, None, "reconstructions", "higher", 1.0, ""),
@@ -138,23 +138,29 @@ def scores(labelled: bool) -> dict[str, Any]:
         "modalities": {
             name: {
                 "kind": KINDS[name],
-                "classifier_accuracy": told(min(0.998, ease[name] + 0.03)) if labelled else None,
-                "reconstruction_accuracy": told(ease[name] + 0.015) if labelled else None,
-                "reconstruction_error": {"value": -41.7 + 30 * ease[name], "n": 500},
-                "reconstruction_frechet": 18.0 * ease[name],
-                "metrics": {measures[name][0]: dict(zip(fields, measures[name][1:], strict=True))},
+                "classifier_accuracy": interval(min(0.998, accuracy[name] + 0.03))
+                if labelled
+                else None,
+                "reconstruction_accuracy": interval(accuracy[name] + 0.015) if labelled else None,
+                "reconstruction_error": {"value": -41.7 + 30 * accuracy[name], "n": 500},
+                "reconstruction_frechet": 18.0 * accuracy[name],
+                "metrics": {metric[name][0]: dict(zip(fields, metric[name][1:], strict=True))},
             }
             for name in KINDS
         },
-        "joint_coherence": told(0.871) if labelled else None,
-        "joint_ceiling": told(0.914) if labelled else None,
+        "joint_coherence": interval(0.871) if labelled else None,
+        "joint_ceiling": interval(0.914) if labelled else None,
         "pairwise_agreement": [
-            {"modalities": list(pair), **told(rng.uniform(0.8, 0.97))}
+            {"modalities": list(pair), **interval(rng.uniform(0.8, 0.97))}
             for pair in combinations(KINDS, 2)
             if labelled
         ],
         "conditional_coherence": [
-            {"given": given, "target": name, **told(ease[name] - 0.08 + 0.025 * len(given))}
+            {
+                "given": given,
+                "target": name,
+                **interval(accuracy[name] - 0.08 + 0.025 * len(given)),
+            }
             for given, name in wanted
             if given and labelled
         ],
@@ -162,14 +168,14 @@ def scores(labelled: bool) -> dict[str, Any]:
             {
                 "given": given,
                 "target": name,
-                "value": rng.uniform(22, 55) * ease[name],
+                "value": rng.uniform(22, 55) * accuracy[name],
                 "n": 500,
                 "extractor": extractor,
             }
             for given, name in wanted
         ],
-        "nfe": {key_of(given): 20 * (5 - len(given)) for given in SUBSETS},
-        "seconds_per_sample": {key_of(given): 0.0031 * (5 - len(given)) for given in SUBSETS},
+        "nfe": {subset_key(given): 20 * (5 - len(given)) for given in SUBSETS},
+        "seconds_per_sample": {subset_key(given): 0.0031 * (5 - len(given)) for given in SUBSETS},
         "warnings": ["molecule: 2 of 16 latent dimensions are dead (std below 1e-4)"],
     }
 
@@ -179,24 +185,24 @@ def write_events(run: RunDir) -> None:
     jobs = {f"autoencode/{name}": (2000, {}, -30.0) for name in KINDS}
     jobs["diffuse"] = (3000, KINDS, 0.2)
     jobs |= {f"classify/{name}": (1000, {}, 0.02) for name in KINDS}
-    for job, (steps, parts, floor) in jobs.items():
-        for update in range(10, steps + 1, 10):
-            loss = floor + 1.9 * np.exp(-update / 150) + 60 * np.exp(-update / 20)
-            loss += 0.04 * rng.standard_normal() * (abs(floor) ** 0.5)
+    for job, (steps, parts, final_loss) in jobs.items():
+        for step in range(10, steps + 1, 10):
+            loss = final_loss + 1.9 * np.exp(-step / 150) + 60 * np.exp(-step / 20)
+            loss += 0.04 * rng.standard_normal() * (abs(final_loss) ** 0.5)
             run.log(
                 "train",
                 job=job,
-                step=update,
+                step=step,
                 steps=steps,
                 loss=float(loss),
                 parts={name: float(loss * rng.uniform(0.7, 1.3)) for name in parts},
-                validation=float(loss * 1.04) if update % 200 == 0 else None,
+                validation=float(loss * 1.04) if step % 200 == 0 else None,
                 rate=21000.0,
             )
 
 
-def write(path: Path, labelled: bool = True, rendered: int = 2) -> RunDir:
-    """A run folder of four modalities and all their fifteen subsets, as the stages leave it."""
+def write(path: Path, labelled: bool = True, num_previews: int = 2) -> RunDir:
+    """A finished run directory of four modalities and all 15 conditioning subsets."""
     run = RunDir(path)
     spec = {
         "name": "digits",
@@ -224,10 +230,10 @@ def write(path: Path, labelled: bool = True, rendered: int = 2) -> RunDir:
         "rows": {"train": 4000, "validation": 500, "test": 500},
     }
     run.write_json(run.provenance, provenance)
-    run.write_json(run.metrics, scores(labelled))
+    run.write_json(run.metrics, metrics(labelled))
     write_events(run)
     for given in SUBSETS:
-        write_samples(run, given, rendered, labelled)
+        write_samples(run, given, num_previews, labelled)
     return run
 
 

@@ -17,7 +17,7 @@ import typer
 from mld_core.errors import ExitCode, MLDError
 
 if TYPE_CHECKING:
-    from mld.inference.trained_run import Run
+    from mld.inference.trained_run import TrainedRun
     from mld.storage.weight_store import WeightStore
     from mld_core import Registry
 
@@ -112,7 +112,7 @@ def parse_pairs(texts: Iterable[str] | None, option: str, form: str) -> dict[str
     return pairs
 
 
-def open_run(folder: Path, registry: Registry) -> Run:
+def open_run(folder: Path, registry: Registry) -> TrainedRun:
     """Load a finished run; its warnings are printed to stderr."""
     from mld.inference import trained_run
 

@@ -33,28 +33,30 @@ def score(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Score how well the modalities of each row match, worst first."""
+    """Score how well the modalities of each row match, by mean pairwise PMI, worst first."""
     out = out or Path(f"{manifest.stem}.scores.csv")
     if out.suffix.lower() not in (".csv", ".jsonl"):
         raise typer.BadParameter(f"--out must be named *.csv or *.jsonl, not {out}")
+    from mld.inference.manifest import read_manifest
+    from mld.inference.score import score as score_rows
     from mld.inference.score import write_page, write_scores
 
-    loaded = open_run(run, context.obj.registry())
-    manifest_rows = loaded.manifest_rows(manifest)
-    scores = loaded.score(manifest_rows, seed=seed)
+    trained_run = open_run(run, context.obj.registry())
+    rows = read_manifest(trained_run, manifest)
+    scores = score_rows(trained_run, rows, seed=seed)
     write_scores(out, scores)
     page = out.with_suffix(".html")
-    write_page(page, scores, manifest_rows, loaded.modalities, gallery)
+    write_page(page, trained_run, scores, rows, gallery)
     if as_json:
-        typer.echo(json.dumps([row.flat() for row in scores]))
+        typer.echo(json.dumps([row.record() for row in scores]))
         return
     for row in scores[:MAX_ROWS_PRINTED]:
         pmi = row.mean_pairwise_pmi
-        text = "–" if pmi is None else f"{pmi[0]:+8.2f} ± {pmi[1]:.2f} nats"
+        text = "–" if pmi is None else f"{pmi.value:+8.2f} ± {pmi.standard_error:.2f} nats"
         typer.echo(f"{text}  {row.id}")
-    empty = len(manifest_rows.ids) - len(scores)
+    empty = len(rows.ids) - len(scores)
     left_out = f" ({empty} empty rows left out)" if empty else ""
-    typer.echo(f"{len(scores)} rows{left_out} in {out}, the worst of them on {page}", err=True)
+    typer.echo(f"{len(scores)} rows{left_out} in {out}, the lowest of them on {page}", err=True)
 
 
 @command
@@ -71,20 +73,22 @@ def impute(
     as_json: AsJson = False,
 ) -> None:
     """Fill a manifest's empty cells, conditioned on the others of each row; re-run to resume."""
+    from mld.inference.impute import impute as impute_rows
     from mld.inference.impute import read_filled, write_page
+    from mld.inference.manifest import read_manifest
 
-    loaded = open_run(run, context.obj.registry())
-    manifest_rows = loaded.manifest_rows(manifest)
-    scheme = loaded.model.scheme
-    if not loaded.model.has_marginals:
+    trained_run = open_run(run, context.obj.registry())
+    rows = read_manifest(trained_run, manifest)
+    model = trained_run.score_model
+    if not model.has_marginals:
         typer.echo(
-            f"{run}: a model trained with roles: {scheme} has no marginals, so cells are filled "
-            "without guidance; train with roles: three-role for guidance",
+            f"{run}: a model trained with roles: {model.scheme} has no marginals, so cells are "
+            "filled without guidance; train with roles: three-role for guidance",
             err=True,
         )
-    filled_manifest = loaded.impute(manifest_rows, out, n, seed=seed)
+    filled_manifest = impute_rows(trained_run, rows, out, n, seed=seed)
     filled = read_filled(out)
-    write_page(out / "report.html", filled, manifest_rows, loaded.modalities, gallery)
+    write_page(out / "report.html", trained_run, filled, rows, gallery)
     if as_json:
         typer.echo(json.dumps({"manifest": str(filled_manifest), "cells": filled}))
         return
@@ -109,15 +113,14 @@ def information(
     as_json: AsJson = False,
 ) -> None:
     """Estimate the mutual information of the modalities, in nats; also added to the report."""
-    from mld.inference.information import as_json as to_dict
+    from mld.inference.information import information as estimate_information
+    from mld.inference.information import write_information
     from mld.pipeline.run import report
-    from mld.storage.digests import file_digest
 
-    loaded = open_run(run, context.obj.registry())
-    run_dir = loaded.run_dir
-    estimates = loaded.information(of or (), rows=rows, seed=seed)
-    result = to_dict(estimates, loaded.model, file_digest(run_dir.ema))
-    run_dir.write_json(run_dir.information, result)
+    trained_run = open_run(run, context.obj.registry())
+    run_dir = trained_run.run_dir
+    estimates = estimate_information(trained_run, of or (), rows=rows, seed=seed)
+    result = write_information(trained_run, estimates)
     written = report(run_dir) if run_dir.is_complete("evaluate") else run_dir.information
     if as_json:
         typer.echo(json.dumps(result))

@@ -48,8 +48,8 @@ def sample(
     """Generate modalities with a finished run, conditioned on data of others."""
     conditioning = parse_pairs(given, "--given", "NAME=DATUM")
     wanted = [name.strip() for name in want.split(",") if name.strip()] or None
-    loaded = open_run(run, context.obj.registry())
-    samples = loaded.sample(
+    trained_run = open_run(run, context.obj.registry())
+    samples = trained_run.sample(
         conditioning, wanted, n, seed=seed, sampler=sampler, steps=steps, guidance=guidance
     )
     files = {name: [str(path) for path in paths] for name, paths in samples.write(out).items()}
@@ -58,7 +58,7 @@ def sample(
         typer.echo(json.dumps(result))
         return
     for name, paths in files.items():
-        inline = loaded.modalities[name].inline
+        inline = trained_run.modalities[name].inline
         for row, path in enumerate(paths):
             typer.echo(f"{path}\t{samples.cells(name)[row]}" if inline else path)
     typer.echo(f"{samples.nfe:g} network evaluations a sample, {samples.seconds:.2f} s", err=True)

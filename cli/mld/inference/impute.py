@@ -1,10 +1,10 @@
-"""Fills the empty cells of a manifest with what a network makes of the others."""
+"""Fill the empty cells of a manifest with samples conditioned on the rest of each row."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,265 +14,291 @@ from torch import Tensor
 
 from mld.data.encoding import decode
 from mld.data.items import write_item
-from mld.inference.manifest import ManifestRows, write_table
-from mld.reporting.gallery import GalleryCell, GalleryPage, Row, exhibits, write_gallery
+from mld.inference.manifest import ManifestRows, encode_manifest, format_table, read_manifest
+from mld.inference.trained_run import TrainedRun
+from mld.pipeline.diffusion_method import guidance_of
+from mld.reporting.gallery import GalleryCell, GalleryPage, GalleryRow, item_media, write_gallery
+from mld.runtime.progress import counting
 from mld.runtime.seeds import derive
 from mld.storage.digests import digest, file_digest
 from mld.storage.files import append_line, atomic_write, read_lines
-from mld_core import Autoencoder, Classifier, DataError, Modality, NumericalError, RunDirError
-from mld_core.diffusion.guidance import Guidance
+from mld.storage.locks import locked
+from mld_core import DataError, Modality, NumericalError, RunDirError
 from mld_core.diffusion.sampling import ScoreModel, sample_latents
 
-BATCH = 64
-"""Rows filled at once; what a stop may cost."""
+BATCH_SIZE = 64
+"""Rows filled at once; an interruption loses at most one batch."""
 
-DONE = "imputed.jsonl"
-ALTERNATIVES = "alternatives.jsonl"
-FOLDER = "generated"
+PROGRESS_FILE = "imputed.jsonl"
+"""The fingerprint of the request, then the filled cells of each row."""
+ALTERNATIVES_FILE = "alternatives.jsonl"
+"""The alternatives of each filled cell, in the manifest's order."""
+GENERATED_FOLDER = "generated"
+
+
+def impute(
+    run: TrainedRun,
+    manifest: Path | str | ManifestRows,
+    out: Path | str,
+    n: int = 1,
+    *,
+    seed: int = 0,
+) -> Path:
+    """Write a copy of the manifest in which every empty cell is filled, and return its path.
+
+    Each cell gets `n` alternatives; the first fills it, and all are listed in alternatives.jsonl.
+    Call it again with the same arguments to resume. DataError if the manifest does not fit the
+    run, RunDirError if `out` holds anything else, SpecError if the run has no score network.
+    """
+    rows = read_manifest(run, manifest)
+    return _Imputer(run, run.score_model, rows, Path(out), n, seed).fill()
+
+
+def read_filled(out: Path) -> list[dict[str, Any]]:
+    """The filled cells in a folder written by `impute`, in the manifest's order.
+
+    Each has `id` and `modality`, its `alternatives`, `latent_agreement` and `class_agreement` of
+    these, and `joint`: whether nothing else was given in its row.
+    """
+    return read_lines(out / ALTERNATIVES_FILE)
 
 
 @dataclass(frozen=True)
-class Imputer:
-    """What fills cells: a run's network and decoders, and how many alternatives it gives.
+class _Imputer:
+    """One request to fill a manifest, with `n` alternatives for each empty cell."""
 
-    Args:
-        classifiers: by modality; none without labels.
-        sampler, steps, guidance: as `sample_latents` takes them.
-        alternatives: for each cell; the first is the one that fills it.
-        run: a digest of the network's weights.
-    """
-
+    run: TrainedRun
     model: ScoreModel
-    modalities: Mapping[str, Modality]
-    autoencoders: Mapping[str, Autoencoder]
-    classifiers: Mapping[str, Classifier]
-    sampler: str
-    steps: int
-    guidance: Guidance
-    alternatives: int
+    rows: ManifestRows
+    out: Path
+    n: int
     seed: int
-    run: str
 
-    def fill(
-        self,
-        manifest_rows: ManifestRows,
-        latents: Mapping[str, Tensor],
-        out: Path,
-        told: Callable[[int], None],
-    ) -> Path:
-        """Fill a manifest's cells into a folder, and return the new manifest.
+    def fill(self) -> Path:
+        """Fill the rows that are not filled yet, and write the new manifest."""
+        incomplete = torch.nonzero(~self.rows.present.all(1)).squeeze(1).tolist()
+        with locked(self.out), counting("impute", max(len(incomplete), 1)) as show:
+            _check_out_dir(self.out, self.rows)
+            filled = self._load_progress()
+            latents = encode_manifest(self.run, self.rows)
+            for batch in self._batches([row for row in incomplete if row not in filled]):
+                for row, cells in self._fill_batch(batch, latents).items():
+                    line: dict[str, Any] = {"row": row, "id": self.rows.ids[row], "cells": cells}
+                    append_line(self.out / PROGRESS_FILE, line)
+                    filled[row] = cells
+                show(len(filled))
+            return self._write_outputs(filled)
 
-        The same call goes on where an earlier one was stopped. RunDirError if the folder holds
-        something else.
+    def _load_progress(self) -> dict[int, dict[str, Any]]:
+        """The cells filled by earlier calls, by row; starts the progress file of a new request.
+
+        RunDirError if the folder holds anything but an earlier call of the same request.
         """
-        _demand_apart(manifest_rows, out)
-        done = self._done(manifest_rows, out)
-        whole = manifest_rows.present.all(1).tolist()
-        waiting = [row for row, own in enumerate(whole) if not own and str(row) not in done]
-        by_pattern: dict[tuple[bool, ...], list[int]] = {}
-        for row in waiting:
-            by_pattern.setdefault(tuple(manifest_rows.present[row].tolist()), []).append(row)
-        finished = len(done)
-        for rows in by_pattern.values():
-            for first in range(0, len(rows), BATCH):
-                part = rows[first : first + BATCH]
-                for row, cells in self._batch(manifest_rows, latents, part, out).items():
-                    append_line(
-                        out / DONE, {"row": row, "id": manifest_rows.ids[row], "cells": cells}
-                    )
-                    done[str(row)] = cells
-                finished += len(part)
-                told(finished)
-        return self._conclude(manifest_rows, done, out)
-
-    def _done(self, manifest_rows: ManifestRows, out: Path) -> dict[str, Any]:
-        """The cells of the rows that an earlier call has filled, by place."""
-        strength = list(astuple(self.guidance))
-        key = digest(
+        spec = self.run.spec.generate
+        fingerprint = digest(
             {
-                "manifest": file_digest(manifest_rows.path),
-                "run": self.run,
-                "sampler": [self.sampler, self.steps, *strength],
-                "alternatives": self.alternatives,
+                "manifest": file_digest(self.rows.path),
+                "run": file_digest(self.run.run_dir.ema),
+                "sampler": [spec.sampler, spec.steps, *astuple(guidance_of(spec.guidance))],
+                "alternatives": self.n,
                 "seed": self.seed,
             }
         )
-        record = out / DONE
-        if not record.exists():
-            if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
-                raise RunDirError(f"{out} is not empty: choose another folder with --out")
-            out.mkdir(parents=True, exist_ok=True)
-            append_line(record, {"made_from": key})
-        lines = read_lines(record)
-        if not lines or lines[0].get("made_from") != key:
+        path = self.out / PROGRESS_FILE
+        if not path.exists():
+            if any(not child.name.startswith(".") for child in self.out.iterdir()):
+                raise RunDirError(f"{self.out} is not empty: choose another folder with --out")
+            append_line(path, {"fingerprint": fingerprint})
+        lines = read_lines(path)
+        if not lines or lines[0].get("fingerprint") != fingerprint:
             raise RunDirError(
-                f"{out} holds what another manifest, run or setting has made: choose another "
+                f"{self.out} holds results of another manifest, run or setting: choose another "
                 "folder with --out"
             )
-        return {str(line["row"]): line["cells"] for line in lines[1:]}
+        return {line["row"]: line["cells"] for line in lines[1:]}
 
-    def _batch(
-        self, manifest_rows: ManifestRows, latents: Mapping[str, Tensor], rows: list[int], out: Path
+    def _batches(self, rows: Sequence[int]) -> Iterator[list[int]]:
+        """Batches of rows in which the same modalities are present."""
+        by_pattern: dict[tuple[bool, ...], list[int]] = {}
+        for row in rows:
+            by_pattern.setdefault(tuple(self.rows.present[row].tolist()), []).append(row)
+        for group in by_pattern.values():
+            for first in range(0, len(group), BATCH_SIZE):
+                yield group[first : first + BATCH_SIZE]
+
+    def _fill_batch(
+        self, batch: list[int], latents: Mapping[str, Tensor]
     ) -> dict[int, dict[str, Any]]:
-        """The filled cells of rows that lack the same."""
-        has = manifest_rows.present[rows[0]].tolist()
-        given = [name for name, own in zip(self.modalities, has, strict=True) if own]
-        wanted = [name for name in self.modalities if name not in given]
-        count = self.alternatives
-        seeds = [
-            derive(self.seed, "impute", manifest_rows.ids[row], k)
-            for row in rows
-            for k in range(count)
-        ]
+        """The filled cells of each row of a batch, by modality; writes their files."""
+        spec, modalities = self.run.spec.generate, self.run.modalities
+        present = self.rows.present[batch[0]].tolist()
+        given = [name for name, has in zip(modalities, present, strict=True) if has]
+        wanted = [name for name in modalities if name not in given]
+        ids = [self.rows.ids[row] for row in batch]
+        seeds = [derive(self.seed, "impute", row_id, k) for row_id in ids for k in range(self.n)]
         samples = sample_latents(
             self.model,
-            {name: latents[name][rows].repeat_interleave(count, 0) for name in given},
+            {name: latents[name][batch].repeat_interleave(self.n, 0) for name in given},
             wanted,
             seeds,
-            self.sampler,
-            self.steps,
-            self.guidance,
+            spec.sampler,
+            spec.steps,
+            guidance_of(spec.guidance),
         ).latents
-        cells: dict[int, dict[str, Any]] = {row: {} for row in rows}
+        cells: dict[int, dict[str, Any]] = {row: {} for row in batch}
         for name in wanted:
             z = samples[name]
-            if not bool(z.isfinite().all()):
-                raise NumericalError(
-                    f"row {manifest_rows.ids[rows[0]]!r}: a sample of {name!r} is not finite"
-                )
-            items = decode(self.autoencoders[name], z)
-            alike = self._agreement(name, z, items)
-            for place, row in enumerate(rows):
-                made = [
-                    _written(self.modalities[name], items[place * count + k], name, row, k, out)
-                    for k in range(count)
-                ]
-                cells[row][name] = {"alternatives": made, "joint": not given, **alike[place]}
+            finite = z.isfinite().all(1).tolist()
+            if not all(finite):
+                row_id = ids[finite.index(False) // self.n]
+                raise NumericalError(f"row {row_id!r}: a sample of {name!r} is not finite")
+            items = decode(self.run.autoencoders[name], z)
+            latent_agreement = self._latent_agreement(name, z)
+            class_agreement = self._class_agreement(name, items)
+            for i, row in enumerate(batch):
+                cells[row][name] = {
+                    "alternatives": [
+                        self._write_alternative(name, items[i * self.n + k], row, k)
+                        for k in range(self.n)
+                    ],
+                    "joint": not given,
+                    "latent_agreement": latent_agreement[i],
+                    "class_agreement": class_agreement[i],
+                }
         return cells
 
-    @torch.no_grad()
-    def _agreement(self, name: str, z: Tensor, items: Tensor) -> list[dict[str, float | None]]:
-        """How alike each cell's alternatives are: 1 is the same, 0 as different as any data.
+    def _latent_agreement(self, name: str, z: Tensor) -> Sequence[float | None]:
+        """1 less the variance of a cell's alternatives over that of the data, at least 0.
 
-        In latent space, 1 less their variance over that of the data; by the classifier, the share
-        that shows the commonest class.
+        None with a single alternative.
         """
-        count = self.alternatives
-        if count < 2:
-            return [{"latent_agreement": None, "class_agreement": None}] * (len(z) // count)
-        at = self.model.layout.modality_index == self.model.layout.names.index(name)
-        spread = (z / self.model.standardiser.std[at]).reshape(-1, count, z.shape[1]).var(1)
-        near = (1 - spread.mean(1)).clamp(0, 1).tolist()
-        same: list[float | None] = [None] * len(near)
-        if name in self.classifiers:
-            shown = self.classifiers[name](items).argmax(1).reshape(-1, count)
-            commonest = shown.mode(1).values[:, None]
-            same = (shown == commonest).double().mean(1).tolist()
-        return [
-            {"latent_agreement": round(a, 4), "class_agreement": None if b is None else round(b, 4)}
-            for a, b in zip(near, same, strict=True)
-        ]
+        if self.n < 2:
+            return [None] * len(z)
+        layout = self.model.layout
+        dims = layout.modality_index == layout.names.index(name)
+        scaled = (z / self.model.standardiser.std[dims]).reshape(-1, self.n, z.shape[1])
+        return _rounded((1 - scaled.var(1).mean(1)).clamp(0, 1))
 
-    def _conclude(self, manifest_rows: ManifestRows, done: Mapping[str, Any], out: Path) -> Path:
-        """The new manifest and the table of its filled cells."""
-        columns = (
-            *manifest_rows.columns,
-            *(n for n in self.modalities if n not in manifest_rows.columns),
-        )
-        rows, filled = [], []
-        for place, cells in enumerate(manifest_rows.cells):
+    @torch.no_grad()
+    def _class_agreement(self, name: str, items: Tensor) -> Sequence[float | None]:
+        """The proportion of a cell's alternatives that the classifier gives the commonest class.
+
+        None with a single alternative or without a classifier.
+        """
+        classifier = self.run.classifiers.get(name)
+        if self.n < 2 or classifier is None:
+            return [None] * len(items)
+        classes = classifier(items).argmax(1).reshape(-1, self.n)
+        commonest = classes.mode(1).values[:, None]
+        return _rounded((classes == commonest).double().mean(1))
+
+    def _write_alternative(self, name: str, x: Tensor, row: int, k: int) -> str:
+        """Write an alternative's files; returns its cell of the manifest."""
+        stem = self.out / GENERATED_FOLDER / name / f"{row:05d}-{k}"
+        cell, files = write_item(self.run.modalities[name], x, stem)
+        return files[0].relative_to(self.out).as_posix() if cell is None else cell
+
+    def _write_outputs(self, filled: Mapping[int, Mapping[str, Any]]) -> Path:
+        """Write the new manifest and the table of filled cells; copy the given files."""
+        added = [name for name in self.run.modalities if name not in self.rows.columns]
+        rows, filled_cells = [], []
+        for index, cells in enumerate(self.rows.cells):
             row = dict(cells)
-            for name, modality in self.modalities.items():
-                if told := done.get(str(place), {}).get(name):
-                    row[name] = told["alternatives"][0]
-                    filled.append({"id": manifest_rows.ids[place], "modality": name, **told})
+            for name, modality in self.run.modalities.items():
+                if entry := filled.get(index, {}).get(name):
+                    row[name] = entry["alternatives"][0]
+                    filled_cells.append({"id": self.rows.ids[index], "modality": name, **entry})
                 elif not modality.inline and row.get(name):
-                    row[name] = _kept(manifest_rows.path.parent, str(row[name]), out)
+                    row[name] = _copy_given_file(self.rows.path.parent, str(row[name]), self.out)
             rows.append(row)
-        manifest = out / manifest_rows.path.name
-        for path, content in (
-            (manifest, write_table(manifest, columns, rows)),
-            (out / ALTERNATIVES, write_table(Path(ALTERNATIVES), (), filled)),
-        ):
-            with atomic_write(path) as partial:
-                partial.write_text(content, encoding="utf-8", newline="")
+        manifest = self.out / self.rows.path.name
+        _write(manifest, format_table(manifest, [*self.rows.columns, *added], rows))
+        alternatives = self.out / ALTERNATIVES_FILE
+        _write(alternatives, format_table(alternatives, (), filled_cells))
         return manifest
 
 
-def _demand_apart(manifest_rows: ManifestRows, out: Path) -> None:
-    if out.resolve() == manifest_rows.path.parent.resolve():
+def _check_out_dir(out: Path, rows: ManifestRows) -> None:
+    if out.resolve() == rows.path.parent.resolve():
         raise DataError(f"{out} is the manifest's own folder: choose another with --out")
 
 
-def _written(modality: Modality, x: Tensor, name: str, row: int, k: int, out: Path) -> str:
-    """Write one alternative; what the manifest holds for it."""
-    cell, files = write_item(modality, x, out / FOLDER / name / f"{row:05d}-{k}")
-    return files[0].relative_to(out).as_posix() if cell is None else cell
+def _rounded(values: Tensor) -> list[float | None]:
+    return [round(value, 4) for value in values.tolist()]
 
 
-def _kept(home: Path, cell: str, out: Path) -> str:
-    """A given file beside the new manifest, byte for byte, under the cell's own words.
+def _write(path: Path, text: str) -> None:
+    with atomic_write(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="")
 
-    A path that leads out of the manifest's folder cannot be: it becomes absolute.
+
+def _copy_given_file(folder: Path, cell: str, out: Path) -> str:
+    """Copy a file named by a cell of the manifest in `folder`; returns its cell of the new one.
+
+    That is the same relative path, or an absolute one without a copy if the path leads out of the
+    manifest's folder.
     """
     path = PurePosixPath(cell)
     if path.is_absolute():
         return cell
     if ".." in path.parts:
-        return os.path.abspath(home / cell)
+        return os.path.abspath(folder / cell)
     target = out / cell
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(target) as partial:
-            shutil.copyfile(home / cell, partial)
+            shutil.copyfile(folder / cell, partial)
     return cell
-
-
-def read_filled(out: Path) -> list[dict[str, Any]]:
-    """The filled cells of a folder, in the manifest's order."""
-    return read_lines(out / ALTERNATIVES)
 
 
 def write_page(
     path: Path,
+    run: TrainedRun,
     filled: Sequence[Mapping[str, Any]],
-    manifest_rows: ManifestRows,
-    modalities: Mapping[str, Modality],
-    shown: int,
+    rows: ManifestRows,
+    limit: int,
 ) -> None:
-    """The page of filled rows, an even selection: what was given is tinted."""
-    by_row: dict[str, dict[str, Any]] = {}
-    for told in filled:
-        by_row.setdefault(told["id"], {})[told["modality"]] = told
-    step = max(1, len(by_row) // shown)
-    rows = []
-    for own in list(by_row)[::step][:shown]:
-        place = manifest_rows.ids.index(own)
+    """Write the page of at most `limit` filled rows, evenly spaced; given cells are tinted."""
+    filled_rows: dict[str, dict[str, Any]] = {}
+    for entry in filled:
+        filled_rows.setdefault(entry["id"], {})[entry["modality"]] = entry
+    step = max(1, len(filled_rows) // max(1, limit))
+    gallery_rows = []
+    for row_id in list(filled_rows)[::step][:limit]:
+        index, entries = rows.ids.index(row_id), filled_rows[row_id]
         cells = {}
-        for index, (name, modality) in enumerate(modalities.items()):
-            if told := by_row[own].get(name):
-                cells[name] = _shown(modality, told, path.parent)
-            elif bool(manifest_rows.present[place, index]):
-                cells[name] = GalleryCell(
-                    exhibits(modality, manifest_rows.items[name][place]), "given", True
-                )
-        joint = any(told["joint"] for told in by_row[own].values())
-        rows.append(Row(own, ["nothing given: generated jointly"] if joint else [], cells))
-    lede = (
-        f"{len(filled):,} empty cells in {len(by_row):,} of {len(manifest_rows.ids):,} rows of "
-        f"{manifest_rows.path.name}, filled from what each row has."
+        for column, (name, modality) in enumerate(run.modalities.items()):
+            if name in entries:
+                cells[name] = _filled_cell(modality, entries[name], path.parent)
+            elif bool(rows.present[index, column]):
+                media = item_media(modality, rows.items[name][index])
+                cells[name] = GalleryCell(media, "given", given=True)
+        joint = any(entry["joint"] for entry in entries.values())
+        notes = ["nothing given: generated jointly"] if joint else []
+        gallery_rows.append(GalleryRow(row_id, notes, cells))
+    page = GalleryPage(
+        title="Filled cells",
+        lede=(
+            f"{len(filled):,} empty cells in {len(filled_rows):,} of {len(rows.ids):,} rows of "
+            f"{rows.path.name}, filled with samples conditioned on the rest of each row."
+        ),
+        names=list(run.modalities),
+        about=(
+            "Tinted cells were given. Class agreement is the proportion of a cell's alternatives "
+            "in their commonest class; latent agreement is 1 less their variance relative to that "
+            "of the data. Both are 1 where all alternatives agree."
+        ),
+        rows=gallery_rows,
     )
-    about = "Tinted cells were given. Agreement is how alike a cell's alternatives are, up to 1."
-    names = list(modalities)
-    write_gallery(path, GalleryPage("Filled cells", lede, names, about, rows))
+    write_gallery(path, page)
 
 
-def _shown(modality: Modality, told: Mapping[str, Any], home: Path) -> GalleryCell:
-    cell = told["alternatives"][0]
-    x = modality.preprocess(modality.read(cell if modality.inline else home / cell))
-    marks = [
-        f"{word} agreement {told[f'{word}_agreement']:.2f}"
-        for word in ("class", "latent")
-        if told[f"{word}_agreement"] is not None
+def _filled_cell(modality: Modality, entry: Mapping[str, Any], folder: Path) -> GalleryCell:
+    cell = entry["alternatives"][0]
+    x = modality.preprocess(modality.read(cell if modality.inline else folder / cell))
+    agreements = [
+        f"{kind} agreement {entry[f'{kind}_agreement']:.2f}"
+        for kind in ("class", "latent")
+        if entry[f"{kind}_agreement"] is not None
     ]
-    return GalleryCell(exhibits(modality, x), ", ".join(marks))
+    return GalleryCell(item_media(modality, x), ", ".join(agreements))

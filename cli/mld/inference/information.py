@@ -1,17 +1,18 @@
-"""How much the modalities of a run tell about each other, on held-out rows."""
+"""Mutual information and related measures of a run's modalities, on held-out rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from jaxtyping import Float
-from torch import Tensor
-
-from mld_core import SpecError
-from mld_core.diffusion.sampling import ScoreModel
-from mld_core.information.estimator import Estimate, surprisal
+from mld.inference.held_out import calibration_latents, check_marginals, complete_latents
+from mld.inference.trained_run import TrainedRun
+from mld.runtime.progress import counting
+from mld.runtime.seeds import derive
+from mld.storage.digests import file_digest
+from mld_core import DataError, SpecError
+from mld_core.information.estimator import NODES, Estimate, surprisal
 from mld_core.information.likelihood import log_scale
 from mld_core.information.measures import (
     Measure,
@@ -23,85 +24,105 @@ from mld_core.information.measures import (
     total_correlation,
 )
 
-Forms = tuple[Measure, ...]
-"""Measures of one quantity, estimated together."""
+Estimators = tuple[Measure, ...]
+"""Measures whose means are the same quantity; they are averaged by precision."""
 
 
-def standard_measures(names: Sequence[str]) -> dict[str, Forms]:
-    """What is asked when nobody says: all pairs, also given the rest; each against the rest."""
-    rest = {name: [other for other in names if other != name] for name in names}
-    asked: dict[str, Forms] = {}
+def information(
+    run: TrainedRun, queries: Sequence[str] = (), *, rows: int = 500, seed: int = 0
+) -> dict[str, Estimate]:
+    """Information measures by name, in nats, from at most `rows` complete test rows.
+
+    The standard ones are those of `standard_measures`; each query adds one, "a,b;c|d" for
+    I(a, b; c | d). Entropies are of standardised latents. SpecError if the run has no marginals or
+    a query is malformed, DataError if fewer than two test rows are complete.
+    """
+    check_marginals(run, "information")
+    model = run.score_model
+    z = complete_latents(run, "test")[:rows]
+    if len(z) < 2:
+        raise DataError(f"{run.run_dir.path}: fewer than two test rows are complete")
+    names = model.layout.names
+    measures = standard_measures(names)
+    measures |= dict(parse_measure(query, names) for query in queries)
+    with counting("information", NODES) as show:
+        result = surprisal(
+            model,
+            model.layout.split(z),
+            [measure for estimators in measures.values() for measure in estimators],
+            derive(seed, "information"),
+            shared=False,
+            held_out=calibration_latents(run),
+            on_progress=show,
+        )
+    return {name: result.estimate(*estimators) for name, estimators in measures.items()}
+
+
+def standard_measures(names: Sequence[str]) -> dict[str, Estimators]:
+    """The measures that are always estimated, by name.
+
+    Mutual information of all pairs, marginal and given the rest, and of each modality with the
+    rest; total correlation, dual total correlation and O-information; the entropy of each modality.
+    """
+    measures: dict[str, Estimators] = {}
     for a, b in combinations(names, 2):
-        asked[f"I({a}; {b})"] = _all_ways([a], [b])
-        asked[f"I({a}; {b}), joint form"] = (joint_mutual_information([a], [b]),)
+        measures[f"I({a}; {b})"] = _mi_estimators([a], [b])
+        measures[f"I({a}; {b}), joint form"] = (joint_mutual_information([a], [b]),)
     if len(names) > 2:
         for a, b in combinations(names, 2):
-            others = [name for name in names if name not in (a, b)]
-            asked[f"I({a}; {b} | {', '.join(others)})"] = _all_ways([a], [b], others)
+            rest = [name for name in names if name not in (a, b)]
+            measures[f"I({a}; {b} | {', '.join(rest)})"] = _mi_estimators([a], [b], rest)
         for name in names:
-            asked[f"I({name}; {', '.join(rest[name])})"] = _all_ways([name], rest[name])
+            rest = [other for other in names if other != name]
+            measures[f"I({name}; {', '.join(rest)})"] = _mi_estimators([name], rest)
     if len(names) > 1:
-        asked["total correlation"] = (total_correlation(names),)
-        asked["dual total correlation"] = (dual_total_correlation(names),)
-        asked["O-information"] = (o_information(names),)
+        measures["total correlation"] = (total_correlation(names),)
+        measures["dual total correlation"] = (dual_total_correlation(names),)
+        measures["O-information"] = (o_information(names),)
     for name in names:
-        asked[f"h({name})"] = (entropy([name]),)
-    return asked
+        measures[f"h({name})"] = (entropy([name]),)
+    return measures
 
 
-def _all_ways(x: Sequence[str], y: Sequence[str], given: Sequence[str] = ()) -> Forms:
-    """As seen from x, from y, and from both together."""
-    there, back = mutual_information(x, y, given), mutual_information(y, x, given)
-    return there, back, joint_mutual_information(x, y, given)
-
-
-def parse_measure(told: str, names: Sequence[str]) -> tuple[str, Forms]:
-    """The measure that "a,b;c|d" asks for: I(a, b; c | d). SpecError if it is not of that form."""
-    main, _, given = told.partition("|")
-    sides = [[name.strip() for name in part.split(",")] for part in (*main.split(";"), given)]
-    x, y, z = sides[0], sides[1] if len(sides) == 3 else [], [name for name in sides[-1] if name]
-    asked = [*x, *y, *z]
-    foreign = [name for name in asked if name not in names]
-    if len(sides) != 3 or foreign or len(set(asked)) < len(asked):
+def parse_measure(query: str, names: Sequence[str]) -> tuple[str, Estimators]:
+    """Name and estimators of "a,b;c|d", which is I(a, b; c | d). SpecError if it is malformed."""
+    sides, _, condition = query.partition("|")
+    parts = [[name.strip() for name in part.split(",")] for part in (*sides.split(";"), condition)]
+    x, y, z = parts[0], parts[1] if len(parts) == 3 else [], [name for name in parts[-1] if name]
+    used = [*x, *y, *z]
+    if len(parts) != 3 or not set(used) <= set(names) or len(set(used)) < len(used):
         raise SpecError(
-            f"{told!r}: write A;B or A,B;C|D with modalities of the run, each once "
+            f"{query!r}: write A;B or A,B;C|D with modalities of the run, each once "
             f"({', '.join(names)})"
         )
-    title = f"I({', '.join(x)}; {', '.join(y)}" + (f" | {', '.join(z)})" if z else ")")
-    return title, _all_ways(x, y, z)
+    given = f" | {', '.join(z)}" if z else ""
+    return f"I({', '.join(x)}; {', '.join(y)}{given})", _mi_estimators(x, y, z)
 
 
-def estimate_information(
-    model: ScoreModel,
-    latents: Mapping[str, Float[Tensor, "row _"]],
-    held_out: Mapping[str, Float[Tensor, "_ _"]] | None,
-    measures: Mapping[str, Forms],
-    seed: int,
-    told: Callable[[int], None],
-) -> dict[str, Estimate]:
-    """The estimates, by name, of complete rows; entropies are of standardised latents.
+def write_information(run: TrainedRun, estimates: Mapping[str, Estimate]) -> dict[str, Any]:
+    """Write the estimates to the run's information.json, from where its report shows them.
 
-    ValueError if the model knows no marginals, or there are fewer than two rows.
+    Returns what was written: values in nats, with the digest of the network that gave them.
     """
-    asked = [form for forms in measures.values() for form in forms]
-    found = surprisal(
-        model, latents, asked, seed, shared=False, held_out=held_out, on_progress=told
+    model = run.score_model
+    record: dict[str, Any] = {"network": file_digest(run.run_dir.ema), "estimates": {}}
+    for name, estimate in estimates.items():
+        record["estimates"][name] = {
+            "value": estimate.value,
+            "standard_error": estimate.standard_error,
+            "convergence": [list(point) for point in estimate.convergence],
+        }
+    for name in model.layout.names:
+        if entry := record["estimates"].get(f"h({name})"):
+            entry["raw"] = entry["value"] + log_scale(model, [name])
+    run.run_dir.write_json(run.run_dir.information, record)
+    return record
+
+
+def _mi_estimators(x: Sequence[str], y: Sequence[str], given: Sequence[str] = ()) -> Estimators:
+    """I(x; y | given) from the conditional of x, from that of y, and from the joint density."""
+    return (
+        mutual_information(x, y, given),
+        mutual_information(y, x, given),
+        joint_mutual_information(x, y, given),
     )
-    return {name: found.estimate(*forms) for name, forms in measures.items()}
-
-
-def as_json(estimates: Mapping[str, Estimate], model: ScoreModel, network: str) -> dict[str, Any]:
-    """What the run folder keeps: values in nats, and the digest of the network that knows them."""
-    raw = {f"h({name})": log_scale(model, [name]) for name in model.layout.names}
-    return {
-        "network": network,
-        "estimates": {
-            name: {
-                "value": own.value,
-                "standard_error": own.standard_error,
-                **({"raw": own.value + raw[name]} if name in raw else {}),
-                "convergence": [list(point) for point in own.convergence],
-            }
-            for name, own in estimates.items()
-        },
-    }

@@ -1,11 +1,11 @@
-"""A manifest read against a finished run: its rows as tensors, and its cells as they were told."""
+"""A manifest read against a finished run: its rows as tensors, and its cells as in the file."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ from jaxtyping import Bool, Shaped
 from torch import Tensor
 
 from mld.data.columns import PLUGIN_ERRORS, Column, format_item_errors, open_split
+from mld.data.encoding import encode_present
+from mld.data.loading import layout_of
+from mld.inference.trained_run import TrainedRun
 from mld_core import (
     RESERVED_COLUMNS,
     SPLITS,
@@ -35,13 +38,13 @@ class ManifestRows:
 
     Args:
         path: the manifest.
-        columns: all columns, in order.
-        cells: what each row says, by column.
-        ids: the name of each row.
+        columns: names of all columns, in order.
+        cells: the cells of each row, by column.
+        ids: the id of each row, "file name:line" without an `id` column.
         items: by modality of the run, "row *item", zeros where missing; no entry for a modality
-            with no item at all.
-        present: True where recorded, columns in the run's order.
-        labels: the label of each row as told, "" without one.
+            without any item.
+        present: True where the item is not missing; modalities in the run's order.
+        labels: the label of each row as in the file, "" without one.
     """
 
     path: Path
@@ -53,13 +56,14 @@ class ManifestRows:
     labels: tuple[str, ...]
 
 
-def read_manifest(
-    path: Path, modalities: Mapping[str, Modality], registry: Registry
-) -> ManifestRows:
-    """A manifest with columns for some of a run's modalities.
+def read_manifest(run: TrainedRun, manifest: Path | str | ManifestRows) -> ManifestRows:
+    """Read a manifest with columns for some of a run's modalities; rows already read pass through.
 
-    DataError where a column is unknown, none is usable, or the file or an item cannot be read.
+    DataError if a column is unknown, none is a modality, or the file or an item cannot be read.
     """
+    if isinstance(manifest, ManifestRows):
+        return manifest
+    path, modalities = Path(manifest), run.modalities
     table = read_table(path)
     raise_line_errors(path, table.errors)
     modality_columns = [name for name in table.columns if name not in RESERVED_COLUMNS]
@@ -71,7 +75,7 @@ def read_manifest(
     used = {name: modality for name, modality in modalities.items() if name in modality_columns}
     if not used:
         raise DataError(f"{path}: no column is a modality of the run ({', '.join(modalities)})")
-    dataset = _open(path, used, registry)
+    dataset = _open(path, used, run.registry)
     has_ids = "id" in table.columns
     row_of = {
         str(row.cells["id"]) if has_ids else f"{path.name}:{row.line}": index
@@ -106,6 +110,30 @@ def read_manifest(
     )
 
 
+def encode_manifest(run: TrainedRun, rows: ManifestRows) -> dict[str, Tensor]:
+    """Raw latents of a manifest's items by modality, "row latent"; zeros where missing."""
+    dims = layout_of(run.modalities).dims
+    return encode_present(run.autoencoders, dims, rows.items, rows.present)
+
+
+def format_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """The text of a CSV or JSONL file, by the path's suffix; an absent JSONL cell stays absent."""
+    if path.suffix.lower() != ".csv":
+        return "".join(json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows)
+    buffer = io.StringIO(newline="")
+    # The csv module does not quote a lone carriage return, yet reads it as the end of the row.
+    quote_all = any("\r" in str(cell) for row in rows for cell in row.values())
+    writer = csv.DictWriter(
+        buffer,
+        columns,
+        lineterminator="\n",
+        quoting=csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL,
+    )
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
 def _open(path: Path, modalities: Mapping[str, Modality], registry: Registry) -> Dataset:
     plugin_class = registry.dataset("manifest")
     try:
@@ -114,17 +142,3 @@ def _open(path: Path, modalities: Mapping[str, Modality], registry: Registry) ->
             return plugin_class(config, modalities, 0)
     except (ValueError, OSError) as error:
         raise DataError(f"{path}: {error}") from error
-
-
-def write_table(path: Path, columns: tuple[str, ...], rows: list[Mapping[str, Any]]) -> str:
-    """The text of a CSV or JSONL file, by the path's suffix; an absent JSONL cell stays absent."""
-    if path.suffix.lower() != ".csv":
-        return "".join(json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows)
-    told = io.StringIO(newline="")
-    # The csv module leaves a lone carriage return bare, and reads it as the end of the row.
-    bare = any("\r" in str(cell) for row in rows for cell in row.values())
-    quoting = csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL
-    writer = csv.DictWriter(told, columns, lineterminator="\n", quoting=quoting)
-    writer.writeheader()
-    writer.writerows(rows)
-    return told.getvalue()

@@ -1,4 +1,4 @@
-"""Samples that a finished run was asked for, as tensors, texts or files."""
+"""The samples of a finished run, as tensors, texts or files."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from mld_core import Modality
 
 @dataclass(frozen=True)
 class Samples:
-    """What `Run.sample` made.
+    """Samples of some modalities, with what they were conditioned on.
 
     Args:
-        modalities: of the run.
-        items: by modality given or wanted, "sample *item" in data space; given ones as they were.
-        latents: the same as latents.
-        given: the names that were given.
+        modalities: of the run, by name.
+        items: by modality, given or generated, "sample *item" in data space.
+        latents: by modality, "sample latent".
+        given: names of the modalities that were given.
         nfe: network evaluations per sample.
-        seconds: in all.
+        seconds: time to draw and decode all samples.
     """
 
     modalities: Mapping[str, Modality]
@@ -33,11 +33,11 @@ class Samples:
     seconds: float
 
     def cells(self, name: str) -> list[str]:
-        """The wanted texts of an inline modality, one per sample."""
+        """The samples of an inline modality as texts."""
         return [self.modalities[name].cell(x) for x in self.items[name]]
 
     def write(self, folder: Path | str) -> dict[str, list[Path]]:
-        """Write what was generated, folder/<modality>/0000.*; the files by modality."""
+        """Write each generated item to folder/<modality>/0000.*; returns the files by modality."""
         return {
             name: [
                 write_item(self.modalities[name], x, Path(folder) / name / f"{row:04d}")[1][0]

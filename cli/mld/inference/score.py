@@ -1,28 +1,29 @@
-"""How well the modalities of each row belong together, in nats."""
+"""Score how well the modalities of each row of a manifest match, in nats."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
-from mld.inference.manifest import ManifestRows, write_table
-from mld.reporting.gallery import GalleryCell, GalleryPage, Row, exhibits, write_gallery
+from mld.inference.held_out import calibration_latents, check_marginals
+from mld.inference.manifest import ManifestRows, encode_manifest, format_table, read_manifest
+from mld.inference.trained_run import TrainedRun
+from mld.reporting.gallery import GalleryCell, GalleryPage, GalleryRow, item_media, write_gallery
 from mld.reporting.number_format import format_fixed
+from mld.runtime.progress import counting
+from mld.runtime.seeds import derive
 from mld.storage.files import atomic_write
-from mld_core import DataError, Modality
-from mld_core.diffusion.sampling import ScoreModel
-from mld_core.information.estimator import NODES, check_density, surprisal
-from mld_core.information.likelihood import LogDensity
+from mld_core import DataError
+from mld_core.information.estimator import NODES, Surprisal, surprisal
 from mld_core.information.measures import (
-    Density,
     Measure,
     entropy,
     mutual_information,
@@ -30,199 +31,238 @@ from mld_core.information.measures import (
     weighted_sum,
 )
 
-BATCH = 2000
+BATCH_SIZE = 2000
 """Rows scored at once."""
 
-Told = tuple[float, float]
-"""Nats, and their standard error."""
+
+class RowEstimate(NamedTuple):
+    """A quantity of one row, in nats, and its standard error."""
+
+    value: float
+    standard_error: float
 
 
 @dataclass(frozen=True)
 class RowScore:
-    """One row's scores.
+    """The scores of one row.
 
     Args:
-        id, label: of the row; the label is "" without one.
-        overall: the pointwise total correlation of all that the row has: the sum of the marginal
-            errors minus the joint error; None where the row has fewer than two modalities.
-        by_pair: the mean of `pairs`, which rows are ranked by: a trained network's joint density
-            of everything scatters more than its densities of one given another; None like overall.
-        pairs: the pointwise mutual information of each pair that the row has.
-        typicality: the log-density of each latent, in standardised coordinates.
-        place: in the manifest, from 0.
+        id: of the row.
+        label: of the row, "" without one.
+        index: of the row in the manifest, from 0.
+        pointwise_total_correlation: log p(all) − Σ log p(one), over the modalities that the row
+            has; None with fewer than two.
+        mean_pairwise_pmi: the mean of `pairwise_pmi`, by which rows are ranked: a trained network
+            estimates pairs with less variance than the joint density; None with fewer than two
+            modalities.
+        pairwise_pmi: the pointwise mutual information of each pair of modalities that the row has.
+        log_density: of each modality's latent, per unit of the standardised latent.
     """
 
     id: str
     label: str
-    overall: Told | None
-    mean_pairwise_pmi: Told | None
-    pairs: Mapping[tuple[str, str], Told]
-    typicality: Mapping[str, Told]
-    place: int
+    index: int
+    pointwise_total_correlation: RowEstimate | None
+    mean_pairwise_pmi: RowEstimate | None
+    pairwise_pmi: Mapping[tuple[str, str], RowEstimate]
+    log_density: Mapping[str, RowEstimate]
 
-    def flat(self) -> dict[str, Any]:
-        """One line of a table."""
-        told: dict[str, Any] = {"id": self.id, "label": self.label}
-        told |= _two("overall", self.overall)
-        told |= _two("by pair", self.mean_pairwise_pmi)
-        for (a, b), own in self.pairs.items():
-            told |= _two(f"{a}+{b}", own)
-        for name, own in self.typicality.items():
-            told |= _two(f"typicality {name}", own)
-        return told
+    def record(self) -> dict[str, Any]:
+        """The row of a table: `id`, `label` and estimates in nats with their standard errors (se).
+
+        Columns are `total_correlation` and `mean_pairwise_pmi`, `pmi:A+B` for each pair and
+        `log_density:A` for each modality, each followed by its standard error, such as
+        `total_correlation_se` and `pmi_se:A+B`. None where there is no estimate.
+        """
+        record: dict[str, Any] = {"id": self.id, "label": self.label}
+
+        def add(name: str, estimate: RowEstimate | None, of: str = "") -> None:
+            value, error = estimate or (None, None)
+            record[name + of] = None if value is None else round(value, 4)
+            record[f"{name}_se{of}"] = None if error is None else round(error, 4)
+
+        add("total_correlation", self.pointwise_total_correlation)
+        add("mean_pairwise_pmi", self.mean_pairwise_pmi)
+        for (a, b), estimate in self.pairwise_pmi.items():
+            add("pmi", estimate, f":{a}+{b}")
+        for name, estimate in self.log_density.items():
+            add("log_density", estimate, f":{name}")
+        return record
 
 
-def _two(name: str, told: Told | None) -> dict[str, Any]:
-    value, error = (None, None) if told is None else (round(number, 4) for number in told)
-    return {name: value, f"{name} error": error}
+def score(run: TrainedRun, manifest: Path | str | ManifestRows, *, seed: int = 0) -> list[RowScore]:
+    """Scores of the rows that have any modality, the lowest mean pairwise PMI first.
 
-
-def score_rows(
-    model: ScoreModel,
-    manifest_rows: ManifestRows,
-    latents: Mapping[str, Float[Tensor, "row _"]],
-    held_out: Mapping[str, Float[Tensor, "_ _"]] | None,
-    seed: int,
-    told: Callable[[float], None],
-) -> list[RowScore]:
-    """The scores of all rows of a manifest, those that belong together least first.
-
-    Every row gets the same noise. Rows are taken by what they have. ValueError if the model knows
-    no marginals. `told` hears the share that is done.
+    All rows are scored with the same noise. SpecError if the run has no marginals, DataError if
+    the manifest does not fit the run.
     """
-    scores: list[RowScore] = []
-    parts = [
-        (names, part)
-        for names, rows in _patterns(model.layout.names, manifest_rows.present)
-        for part in rows.split(BATCH)
+    rows = read_manifest(run, manifest)
+    if not rows.ids:
+        raise DataError(f"{rows.path}: has no rows")
+    check_marginals(run, "score")
+    latents = encode_manifest(run, rows)
+    calibration = calibration_latents(run)
+    batches = [
+        (names, batch)
+        for names, indices in _by_pattern(run.score_model.layout.names, rows.present)
+        for batch in indices.split(BATCH_SIZE)
     ]
-    for number, (names, part) in enumerate(parts):
-        whole, pairs, alone = _measures(names)
-        measures = [*whole, *pairs.values(), *alone.values()]
-        done = number / len(parts)
-        found = surprisal(
-            model,
-            {name: latents[name][part] for name in names},
-            measures,
-            seed,
-            shared=True,
-            held_out=held_out,
-            on_progress=lambda node, done=done: told(done + node / NODES / len(parts)),  # type: ignore[misc]
-        )
-        if not all(bool(own.isfinite().all()) for own in found.errors.values()):
-            raise DataError(
-                f"{manifest_rows.path}: a score is not finite: is a latent far off the data?"
+    scores: list[RowScore] = []
+    with counting("score", 100) as show:
+        for position, (names, batch) in enumerate(batches):
+
+            def on_progress(node: int, position: int = position) -> None:
+                show(round(100 * (position / len(batches) + node / NODES / len(batches))))
+
+            measures = _Measures.of(names)
+            result = surprisal(
+                run.score_model,
+                {name: latents[name][batch] for name in names},
+                measures.all(),
+                derive(seed, "score"),
+                shared=True,
+                held_out=calibration,
+                on_progress=on_progress,
             )
-        values = [found.rows(measure) for measure in measures]
-        for row, place in enumerate(part.tolist()):
-            own = iter([(float(value[row]), float(error[row])) for value, error in values])
-            overall, mean_pairwise_pmi = (next(own), next(own)) if whole else (None, None)
-            together = {pair: next(own) for pair in pairs}
-            density = {
-                name: (-value, error) for name, (value, error) in zip(alone, own, strict=True)
-            }
-            label = manifest_rows.labels[place]
-            name = manifest_rows.ids[place]
-            scores.append(
-                RowScore(name, label, overall, mean_pairwise_pmi, together, density, place)
-            )
-    return sorted(
-        scores, key=lambda own: own.mean_pairwise_pmi[0] if own.mean_pairwise_pmi else math.inf
-    )
-
-
-def log_densities(
-    model: ScoreModel,
-    manifest_rows: ManifestRows,
-    latents: Mapping[str, Float[Tensor, "row _"]],
-    density: Density,
-    by: Callable[[Mapping[str, Float[Tensor, "row _"]]], LogDensity],
-) -> LogDensity:
-    """The log-density of the rows that have all it is about; NaN for the others.
-
-    ValueError if the model knows no such density.
-    """
-    names = [*density.of, *density.given]
-    check_density(model, density, latents)
-    has = manifest_rows.present[:, [model.layout.names.index(name) for name in names]].all(1)
-    told = [torch.full((len(has),), math.nan) for _ in range(3)]
-    evaluations = 0
-    for rows in torch.nonzero(has).squeeze(1).split(BATCH):
-        found = by({name: latents[name][rows] for name in names})
-        evaluations = max(evaluations, found.evaluations)
-        parts = (found.standardised, found.raw, found.standard_error)
-        for whole, part in zip(told, parts, strict=True):
-            whole[rows] = part
-    return LogDensity(*told, evaluations)
-
-
-def _patterns(
-    names: Sequence[str], present: Bool[Tensor, "row modality"]
-) -> Iterator[tuple[list[str], Tensor]]:
-    """The rows that have the same modalities, and these; rows that have none are left out."""
-    for pattern in present.unique(dim=0):
-        own = [name for name, has in zip(names, pattern.tolist(), strict=True) if has]
-        if own:
-            yield own, torch.nonzero((present == pattern).all(1)).squeeze(1)
-
-
-def _measures(
-    names: Sequence[str],
-) -> tuple[list[Measure], dict[tuple[str, str], Measure], dict[str, Measure]]:
-    """Overall and by pair, where there are pairs; each pair; each modality."""
-    pairs = {(a, b): _both_ways(a, b) for a, b in combinations(names, 2)}
-    mean_pairwise_pmi = weighted_sum(*((1 / len(pairs), own) for own in pairs.values()))
-    whole = [total_correlation(names), mean_pairwise_pmi] if pairs else []
-    return whole, pairs, {name: entropy([name]) for name in names}
-
-
-def _both_ways(a: str, b: str) -> Measure:
-    """The mean of I(a; b) as seen from a and from b."""
-    return weighted_sum((0.5, mutual_information([a], [b])), (0.5, mutual_information([b], [a])))
+            if not all(bool(errors.isfinite().all()) for errors in result.errors.values()):
+                raise DataError(
+                    f"{rows.path}: a score is not finite: a latent may be far outside the "
+                    "training data"
+                )
+            scores += _row_scores(rows, batch.tolist(), measures, result)
+    return sorted(scores, key=_rank)
 
 
 def write_scores(path: Path, scores: Sequence[RowScore]) -> None:
-    """A CSV or JSONL file, by its suffix, in the order given."""
-    rows = [own.flat() for own in scores]
-    columns = tuple(dict.fromkeys(name for row in rows for name in row))
+    """Write the records to a CSV or JSONL file, by its suffix, in the given order."""
+    records = [score.record() for score in scores]
+    columns = tuple(dict.fromkeys(name for record in records for name in record))
     with atomic_write(path) as partial:
-        partial.write_text(write_table(path, columns, rows), encoding="utf-8")
+        partial.write_text(format_table(path, columns, records), encoding="utf-8")
 
 
 def write_page(
-    path: Path,
-    scores: Sequence[RowScore],
-    manifest_rows: ManifestRows,
-    modalities: Mapping[str, Modality],
-    shown: int,
+    path: Path, run: TrainedRun, scores: Sequence[RowScore], rows: ManifestRows, limit: int
 ) -> None:
-    """The page of the rows that belong together least."""
-    rows = []
-    for own in [score for score in scores if score.overall][:shown]:
-        assert own.overall is not None
-        assert own.mean_pairwise_pmi is not None
-        pmi, error = own.mean_pairwise_pmi
-        notes = [f"{format_fixed(pmi, signed=True)} ± {error:.2f} nats a pair"]
-        notes += [f"overall {format_fixed(own.overall[0], signed=True)}"]
-        notes += [f"label {own.label}"] if own.label else []
-        notes += [
-            f"{a}, {b}: {format_fixed(told[0], signed=True)}" for (a, b), told in own.pairs.items()
-        ]
+    """Write the page of the first `limit` scored rows that have two modalities or more."""
+    gallery_rows = []
+    for row in [row for row in scores if row.pairwise_pmi][:limit]:
         cells = {
             name: GalleryCell(
-                exhibits(modalities[name], manifest_rows.items[name][own.place]),
-                f"log-density {told[0]:.1f}".replace(" -", " −"),
+                item_media(run.modalities[name], rows.items[name][row.index]),
+                f"log-density {format_fixed(density.value, 1)}",
             )
-            for name, told in own.typicality.items()
+            for name, density in row.log_density.items()
         }
-        rows.append(Row(own.id, notes, cells))
-    lede = (
-        f"{len(scores):,} rows of {manifest_rows.path.name}, scored by how many nats their "
-        "modalities tell about each other: below zero where chance would have paired them better."
+        gallery_rows.append(GalleryRow(row.id, _notes(row), cells))
+    page = GalleryPage(
+        title="Suspicious rows",
+        lede=(
+            f"{len(scores):,} rows of {rows.path.name}, ranked by the mean pointwise mutual "
+            "information (PMI) of their pairs of modalities, in nats, lowest first."
+        ),
+        names=list(run.modalities),
+        about=(
+            "A negative PMI means that the pair is less likely than two items drawn independently: "
+            "the row may be mispaired or mislabelled. The total correlation is the same for all "
+            "modalities of the row together. Log-densities are per unit of the standardised "
+            "latents."
+        ),
+        rows=gallery_rows,
     )
-    about = (
-        "Those that belong together least come first. Log-densities are per unit of the "
-        "standardised latents."
-    )
-    names = list(modalities)
-    write_gallery(path, GalleryPage("Suspicious rows", lede, names, about, rows))
+    write_gallery(path, page)
+
+
+def _notes(row: RowScore) -> list[str]:
+    assert row.mean_pairwise_pmi is not None
+    assert row.pointwise_total_correlation is not None
+    pmi, error = row.mean_pairwise_pmi
+    notes = [
+        f"mean PMI {format_fixed(pmi, signed=True)} ± {error:.2f}",
+        f"total correlation {format_fixed(row.pointwise_total_correlation.value, signed=True)}",
+    ]
+    if row.label:
+        notes.append(f"label {row.label}")
+    for (a, b), estimate in row.pairwise_pmi.items():
+        notes.append(f"PMI({a}, {b}) {format_fixed(estimate.value, signed=True)}")
+    return notes
+
+
+@dataclass(frozen=True)
+class _Measures:
+    """What is estimated for rows that have the same modalities."""
+
+    total_correlation: Measure | None
+    mean_pairwise_pmi: Measure | None
+    pairwise_pmi: Mapping[tuple[str, str], Measure]
+    entropy: Mapping[str, Measure]
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> _Measures:
+        """The measures of some modalities; of a single one, only its entropy."""
+        pairs = {(a, b): _symmetrised_mi(a, b) for a, b in combinations(names, 2)}
+        mean_pmi = weighted_sum(*((1 / len(pairs), measure) for measure in pairs.values()))
+        return cls(
+            total_correlation(names) if pairs else None,
+            mean_pmi if pairs else None,
+            pairs,
+            {name: entropy([name]) for name in names},
+        )
+
+    def all(self) -> list[Measure]:
+        """Every measure."""
+        totals = [self.total_correlation, self.mean_pairwise_pmi]
+        present = [measure for measure in totals if measure is not None]
+        return [*present, *self.pairwise_pmi.values(), *self.entropy.values()]
+
+
+def _symmetrised_mi(a: str, b: str) -> Measure:
+    """The mean of I(a; b) estimated from p(a | b) and from p(b | a)."""
+    return weighted_sum((0.5, mutual_information([a], [b])), (0.5, mutual_information([b], [a])))
+
+
+def _by_pattern(
+    names: Sequence[str], present: Bool[Tensor, "row modality"]
+) -> Iterator[tuple[list[str], Tensor]]:
+    """The indices of the rows that have the same modalities, with the names of these.
+
+    Rows without any are left out.
+    """
+    for pattern in present.unique(dim=0):
+        row_names = [name for name, has in zip(names, pattern.tolist(), strict=True) if has]
+        if row_names:
+            yield row_names, torch.nonzero((present == pattern).all(1)).squeeze(1)
+
+
+def _row_scores(
+    rows: ManifestRows, batch: Sequence[int], measures: _Measures, result: Surprisal
+) -> list[RowScore]:
+    """The scores of a batch of row indices."""
+
+    def estimate(measure: Measure) -> list[RowEstimate]:
+        values, errors = result.rows(measure)
+        return list(map(RowEstimate, values.tolist(), errors.tolist()))
+
+    total = measures.total_correlation and estimate(measures.total_correlation)
+    mean_pmi = measures.mean_pairwise_pmi and estimate(measures.mean_pairwise_pmi)
+    pairwise = {pair: estimate(measure) for pair, measure in measures.pairwise_pmi.items()}
+    surprisals = {name: estimate(measure) for name, measure in measures.entropy.items()}
+    return [
+        RowScore(
+            id=rows.ids[index],
+            label=rows.labels[index],
+            index=index,
+            pointwise_total_correlation=total[i] if total else None,
+            mean_pairwise_pmi=mean_pmi[i] if mean_pmi else None,
+            pairwise_pmi={pair: estimates[i] for pair, estimates in pairwise.items()},
+            log_density={
+                name: RowEstimate(-estimates[i].value, estimates[i].standard_error)
+                for name, estimates in surprisals.items()
+            },
+        )
+        for i, index in enumerate(batch)
+    ]
+
+
+def _rank(score: RowScore) -> float:
+    return math.inf if score.mean_pairwise_pmi is None else score.mean_pairwise_pmi.value

@@ -1,4 +1,4 @@
-"""Pages of findings: rows to look at."""
+"""Pages that show rows of data, one column for each modality."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from tempfile import TemporaryDirectory
 from torch import Tensor
 
 from mld.data.items import write_item
-from mld.reporting.html import Exhibit, environment, exhibits_of
+from mld.reporting.html import Media, environment, media_of
 from mld.storage.files import atomic_write
 from mld_core import Modality
 
 
 @dataclass(frozen=True)
 class GalleryCell:
-    """One cell of a gallery: what is shown, and a few words about it; marked where generated."""
+    """One item, with a short caption; `given` items are tinted."""
 
-    exhibits: Sequence[Exhibit]
-    tag: str = ""
-    marked: bool = False
+    media: Sequence[Media]
+    caption: str = ""
+    given: bool = False
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row of a gallery."""
+class GalleryRow:
+    """One row of a gallery: its name, notes below the name, and cells by column."""
 
     name: str
     notes: Sequence[str]
@@ -35,21 +35,21 @@ class Row:
 
 @dataclass(frozen=True)
 class GalleryPage:
-    """What a page shows.
+    """A page with a gallery.
 
     Args:
         title: of the page.
-        lede: what it is about, in a few sentences.
+        lede: what the page is about, in a few sentences.
         names: the columns of the gallery.
-        about: what its rows are.
-        rows: to look at; the gallery is left out where there are none.
+        about: what its rows and captions mean.
+        rows: of the gallery, which is left out where there are none.
     """
 
     title: str
     lede: str
     names: Sequence[str]
     about: str
-    rows: Sequence[Row]
+    rows: Sequence[GalleryRow]
 
 
 def write_gallery(path: Path, page: GalleryPage) -> None:
@@ -59,8 +59,8 @@ def write_gallery(path: Path, page: GalleryPage) -> None:
         partial.write_text(template.render(page=page), encoding="utf-8")
 
 
-def exhibits(modality: Modality, x: Tensor) -> list[Exhibit]:
-    """What an item is shown as: its text where inline, and pictures and sounds."""
+def item_media(modality: Modality, x: Tensor) -> list[Media]:
+    """What an item is shown as: its text where inline, and its pictures and sounds."""
     with TemporaryDirectory() as folder:
         cell, files = write_item(modality, x, Path(folder) / "item")
-        return exhibits_of(files, cell)
+        return media_of(files, cell)

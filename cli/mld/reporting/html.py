@@ -1,7 +1,4 @@
-"""What the pages share: exhibits, how numbers read, and the templates' surroundings.
-
-What a file is shown as follows from its suffix alone.
-"""
+"""Media of items and the template environment, shared by all pages."""
 
 from __future__ import annotations
 
@@ -22,7 +19,9 @@ from mld.reporting.number_format import (
 )
 from mld_core import RunDirError
 
-_SHOWN_AS: dict[str, tuple[Literal["picture", "sound"], str]] = {
+MediaType = Literal["picture", "sound", "text", "file"]
+
+_MEDIA_TYPES: dict[str, tuple[MediaType, str]] = {
     ".png": ("picture", "image/png"),
     ".jpg": ("picture", "image/jpeg"),
     ".jpeg": ("picture", "image/jpeg"),
@@ -31,68 +30,74 @@ _SHOWN_AS: dict[str, tuple[Literal["picture", "sound"], str]] = {
     ".flac": ("sound", "audio/flac"),
     ".ogg": ("sound", "audio/ogg"),
 }
-_SIDE = 112
-"""Pixels of the page to which a small picture is enlarged, at most."""
-_SMALL = 64
-"""A picture with no longer side is drawn pixel by pixel."""
+"""How a file is shown and its MIME type, by suffix alone; the core knows no modality."""
+MAX_ENLARGED_SIDE = 112
+"""Longest side, in CSS pixels, to which a small picture is enlarged."""
+MAX_PIXELATED_SIDE = 64
+"""Pictures whose longest side, in pixels, is at most this are enlarged pixel by pixel."""
 
 
 @dataclass(frozen=True)
-class Exhibit:
-    """One thing to see, hear or read in a cell; `source` is a data URI, or the text itself.
+class Media:
+    """One thing to see, hear or read in a cell.
 
-    A picture so small that its pixels should be seen has a width and height, in pixels of the page.
+    Args:
+        type: how it is shown.
+        source: a data URI, or the text itself.
+        name: of the file, "" for an inline cell.
+        width, height: in CSS pixels, for a picture so small that it is drawn pixel by pixel.
     """
 
-    form: Literal["picture", "sound", "text", "file"]
+    type: MediaType
     source: str
     name: str
     width: int | None = None
     height: int | None = None
 
 
-def exhibits_of(files: Iterable[Path], cell: str | None) -> list[Exhibit]:
-    """An item's files, pictures first; an inline modality's cell stands for those that it repeats.
+def media_of(files: Iterable[Path], cell: str | None) -> list[Media]:
+    """The media of an item's files, pictures first; `cell` is the text of an inline modality.
 
-    A text is left out where there is something to see or hear: it would be long, and says the same.
+    The cell replaces files that are neither picture nor sound, as they repeat it. Without a cell,
+    texts are left out where there is a picture or sound, as they are long and repeat that.
+    RunDirError if a file is missing.
     """
-    exhibits = [_exhibit(file) for file in files]
-    media = [exhibit for exhibit in exhibits if exhibit.form in ("picture", "sound")]
+    media = [_load_media(file) for file in files]
+    audiovisual = [item for item in media if item.type in ("picture", "sound")]
     if cell is not None:
-        exhibits = [*media, Exhibit("text", cell, "")]
-    elif media:
-        exhibits = [exhibit for exhibit in exhibits if exhibit.form != "text"]
+        media = [*audiovisual, Media("text", cell, "")]
+    elif audiovisual:
+        media = [item for item in media if item.type != "text"]
     order = ("picture", "sound", "text", "file")
-    return sorted(exhibits, key=lambda exhibit: order.index(exhibit.form))
+    return sorted(media, key=lambda item: order.index(item.type))
 
 
-def _exhibit(path: Path) -> Exhibit:
-    """What a file is shown as. RunDirError if it is missing."""
+def _load_media(path: Path) -> Media:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         remedy = "recompute it with `mld run SPEC --from-stage generate`"
         raise RunDirError(f"{path} is missing: {remedy}") from None
     if path.suffix == ".txt":
-        return Exhibit("text", data.decode(), path.name)
-    form, mime = _SHOWN_AS.get(path.suffix, ("file", "application/octet-stream"))
-    source = f"data:{mime};base64,{base64.b64encode(data).decode()}"
-    return Exhibit(form, source, path.name, *_enlarged(data))
+        return Media("text", data.decode(), path.name)
+    media_type, mime_type = _MEDIA_TYPES.get(path.suffix, ("file", "application/octet-stream"))
+    source = f"data:{mime_type};base64,{base64.b64encode(data).decode()}"
+    return Media(media_type, source, path.name, *_enlarged_size(data))
 
 
-def _enlarged(data: bytes) -> tuple[int, int] | tuple[None, None]:
-    """Width and height on the page of a small PNG picture: a whole multiple of its own."""
+def _enlarged_size(data: bytes) -> tuple[int, int] | tuple[None, None]:
+    """Width and height of a small PNG picture times a whole number; None for anything else."""
     if not data.startswith(b"\x89PNG"):
         return None, None
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-    if max(width, height) > _SMALL:
+    if max(width, height) > MAX_PIXELATED_SIDE:
         return None, None
-    times = max(1, _SIDE // max(width, height))
-    return times * width, times * height
+    factor = max(1, MAX_ENLARGED_SIDE // max(width, height))
+    return factor * width, factor * height
 
 
 def environment(*packages: str) -> Environment:
-    """Jinja environment over the shared templates and those of other packages."""
+    """The Jinja environment with the shared templates and those of other packages."""
     jinja = Environment(
         loader=ChoiceLoader([PackageLoader(name) for name in ("mld.reporting", *packages)]),
         autoescape=True,

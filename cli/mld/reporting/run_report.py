@@ -1,8 +1,8 @@
-"""A run folder as one self-contained HTML page: no network, no other files."""
+"""The report of a run: one self-contained HTML page that loads nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from mld.reporting.charts import line_chart
-from mld.reporting.html import Exhibit, environment, exhibits_of
+from mld.reporting.charts import Coordinates, line_chart
+from mld.reporting.html import Media, environment, media_of
 from mld.reporting.number_format import format_fixed, format_number
 from mld.storage.digests import file_digest
 from mld.storage.run_dir import RunDir
@@ -23,14 +23,15 @@ class Cell:
     """One modality of one sample."""
 
     given: bool
-    exhibits: list[Exhibit]
+    media: list[Media]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One row of a gallery; a joint sample comes from no row of the data and has no label.
+    """One row of a gallery.
 
-    A row whose label was not recorded has none either.
+    A joint sample comes from no test row and has neither `row` nor `label`; a row whose label is
+    missing has no label.
     """
 
     row: str | None
@@ -40,11 +41,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Subset:
-    """One conditioning subset: what was given, what was wanted, and all that is known of it."""
+    """One conditioning subset: the modalities given and generated, with metrics and samples."""
 
     key: str
     given: list[str]
-    wanted: list[str]
+    generated: list[str]
     coherence: dict[str, Any]
     frechet: dict[str, Any]
     nfe: float
@@ -53,13 +54,13 @@ class Subset:
 
     @property
     def name(self) -> str:
-        """How the page calls it."""
+        """Its name on the page."""
         return " + ".join(self.given) or "joint"
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The losses of one training job, or one modality's part in them."""
+    """The losses of one training job, or of one modality in it."""
 
     name: str
     chart: Markup
@@ -68,26 +69,26 @@ class Curve:
 
 @dataclass(frozen=True)
 class Information:
-    """What the modalities tell about each other.
+    """Mutual information and related measures, in nats.
 
     Args:
-        heat: by pair, either way round: nats, and their standard error.
-        limit: the most nats of a pair.
-        table: (measure, nats, standard error, nats of raw latents or None).
-        curves: how each estimate settles as its integral is taken over more noise levels.
+        pairwise: (value, standard error) of the mutual information of each pair, in both orders.
+        limit: the greatest value of a pair.
+        table: (measure, value, standard error, value of raw latents or None).
+        curves: how each estimate converges as its integral uses more noise levels.
     """
 
-    heat: dict[tuple[str, str], tuple[float, float]]
+    pairwise: dict[tuple[str, str], tuple[float, float]]
     limit: float
     table: list[tuple[str, float, float, float | None]]
     curves: list[Curve]
 
 
 def write_report(run_dir: RunDir) -> Path:
-    """Write the page from what lies in the run folder, and return its path.
+    """Write the report from the files of a run, and return its path.
 
-    The same folder gives the same bytes. RunDirError if the metrics or a sample's file is
-    missing; provenance, event log, information and a subset's samples may be.
+    The same files give the same bytes. RunDirError if the metrics or a sample's file is missing;
+    provenance, event log, information and a subset's samples are optional.
     """
     spec_text = run_dir.spec.read_text(encoding="utf-8")
     spec = yaml.safe_load(spec_text)
@@ -102,29 +103,34 @@ def write_report(run_dir: RunDir) -> Path:
         metrics=metrics,
         provenance=run_dir.read_json(run_dir.provenance) if run_dir.provenance.exists() else {},
         modalities=modalities,
-        labelled=any(told["classifier_accuracy"] for told in modalities.values()),
+        labelled=any(scores["classifier_accuracy"] for scores in modalities.values()),
         subsets=subsets,
-        one_to_one=[told for s in subsets if len(s.given) == 1 for told in s.coherence.values()],
+        one_to_one=[
+            coherence
+            for subset in subsets
+            if len(subset.given) == 1
+            for coherence in subset.coherence.values()
+        ],
         warnings=list(dict.fromkeys([*metrics["warnings"], *_warnings(events)])),
         curves=_curves(events),
         information=_information(run_dir, list(modalities)),
-        stored=list(dict.fromkeys(told["job"] for told in events if told["event"] == "store")),
+        stored=list(dict.fromkeys(event["job"] for event in events if event["event"] == "store")),
     )
     run_dir.write_text(run_dir.report, html)
     return run_dir.report
 
 
-def _subsets(metrics: dict[str, Any], names: list[str], run_dir: RunDir) -> list[Subset]:
-    """The conditioning subsets of this run, the smallest first."""
+def _subsets(metrics: Mapping[str, Any], names: list[str], run_dir: RunDir) -> list[Subset]:
+    """The conditioning subsets of the run, the smallest first."""
     given = {key: [] if key == "joint" else key.split("+") for key in metrics["nfe"]}
     keys = sorted(given, key=lambda key: (len(given[key]), [*map(names.index, given[key])]))
     return [
         Subset(
             key=key,
             given=given[key],
-            wanted=[name for name in names if name not in given[key]],
-            coherence=_of(given[key], metrics["conditional_coherence"]),
-            frechet=_of(given[key], metrics["frechet"]),
+            generated=[name for name in names if name not in given[key]],
+            coherence=_by_target(given[key], metrics["conditional_coherence"]),
+            frechet=_by_target(given[key], metrics["frechet"]),
             nfe=metrics["nfe"][key],
             seconds=metrics["seconds_per_sample"].get(key),
             samples=_samples(run_dir, key),
@@ -133,7 +139,8 @@ def _subsets(metrics: dict[str, Any], names: list[str], run_dir: RunDir) -> list
     ]
 
 
-def _of(given: list[str], entries: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _by_target(given: list[str], entries: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The metrics of one conditioning subset, by generated modality."""
     return {entry["target"]: entry for entry in entries if set(entry["given"]) == set(given)}
 
 
@@ -145,19 +152,19 @@ def _samples(run_dir: RunDir, key: str) -> list[Sample]:
         Sample(
             row=row["id"],
             label=row["label"] if row["label"] != -1 else None,
-            cells={name: _cell(folder, told) for name, told in row["cells"].items()},
+            cells={name: _cell(folder, entry) for name, entry in row["cells"].items()},
         )
         for row in rows
     ]
 
 
-def _cell(folder: Path, told: dict[str, Any]) -> Cell:
-    files = [folder / file for file in [told["file"], *told["previews"]] if file]
-    return Cell(told["role"] == "given", exhibits_of(files, told["cell"]))
+def _cell(folder: Path, entry: Mapping[str, Any]) -> Cell:
+    files = [folder / file for file in [entry["file"], *entry["previews"]] if file]
+    return Cell(entry["role"] == "given", media_of(files, entry["cell"]))
 
 
-def _warnings(events: list[dict[str, Any]]) -> list[str]:
-    """What the stages warned of; a stage that was redone speaks for itself alone."""
+def _warnings(events: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The warnings of each stage; those of a finished stage are dropped when it starts again."""
     warnings: dict[str, list[str]] = {}
     finished = set()
     for event in events:
@@ -169,12 +176,15 @@ def _warnings(events: list[dict[str, Any]]) -> list[str]:
             if event["stage"] in finished:
                 warnings.pop(event["stage"], None)
             finished.discard(event["stage"])
-    return [message for told in warnings.values() for message in told]
+    return [message for messages in warnings.values() for message in messages]
 
 
-def _curves(events: list[dict[str, Any]]) -> dict[str, list[Curve]]:
-    """The curves of each training stage; what a resumed or redone job repeats replaces the old."""
-    jobs: dict[str, list[dict[str, Any]]] = {}
+def _curves(events: Sequence[Mapping[str, Any]]) -> dict[str, list[Curve]]:
+    """The curves of each training stage.
+
+    Steps that a resumed or recomputed job repeats replace the earlier ones.
+    """
+    jobs: dict[str, list[Mapping[str, Any]]] = {}
     for event in events:
         if event["event"] == "train":
             job = jobs.setdefault(event["job"], [])
@@ -182,54 +192,68 @@ def _curves(events: list[dict[str, Any]]) -> dict[str, list[Curve]]:
                 job.pop()
             job.append(event)
     curves: dict[str, list[Curve]] = {}
-    for name, job in jobs.items():
-        stage, _, modality = name.partition("/")
-        group = curves.setdefault(stage, [])
-        group += _curve(modality or "all modalities", job, [event["loss"] for event in job])
+    for job_name, job in jobs.items():
+        stage, _, modality = job_name.partition("/")
+        stage_curves = curves.setdefault(stage, [])
+        losses = [event["loss"] for event in job]
+        validation = [event["validation"] for event in job]
+        stage_curves += _curve(modality or "all modalities", job, losses, validation)
         parts = job[-1]["parts"]
         for part in parts if len(parts) > 1 else []:
-            told = [{**event, "validation": None} for event in job]
-            group += _curve(part, told, [event["parts"].get(part) for event in job])
+            losses = [event["parts"].get(part) for event in job]
+            stage_curves += _curve(part, job, losses, [None] * len(job))
     return curves
 
 
-def _curve(name: str, job: list[dict[str, Any]], losses: Sequence[float | None]) -> Iterator[Curve]:
-    """The curve of some losses of a job; none if there are no losses."""
+def _curve(
+    name: str,
+    job: Sequence[Mapping[str, Any]],
+    train_losses: Sequence[float | None],
+    validation_losses: Sequence[float | None],
+) -> Iterator[Curve]:
+    """The curve of the losses logged at each event of a job; none without training losses."""
     steps = [event["step"] for event in job]
-    train = _known(steps, losses)
-    validation = _known(steps, [event["validation"] for event in job])
+    train = _measured(steps, train_losses)
+    validation = _measured(steps, validation_losses)
     if train:
-        told = "validation" if validation else "training"
-        update, loss = (validation or train)[-1]
-        caption = f"{told} {format_number(loss)}"
-        label = f"{name}: {caption} after {update:,} steps"
-        chart = line_chart(train, validation, job[-1]["steps"], label)
-        yield Curve(name, chart, caption)
+        split = "validation" if validation else "training"
+        step, loss = (validation or train)[-1]
+        caption = f"{split} {format_number(loss)}"
+        label = f"{name}: {caption} after {step:,} steps"
+        yield Curve(name, line_chart(train, validation, job[-1]["steps"], label), caption)
+
+
+def _measured(steps: Sequence[int], losses: Sequence[float | None]) -> list[Coordinates]:
+    return [(x, y) for x, y in zip(steps, losses, strict=True) if y is not None]
 
 
 def _information(run_dir: RunDir, names: Sequence[str]) -> Information | None:
-    """What was measured with the network as it is now; None if nothing was."""
-    told = run_dir.read_json(run_dir.information) if run_dir.information.exists() else {}
-    if not told or told["network"] != file_digest(run_dir.ema):
+    """The estimates made with the current network; None without any."""
+    record = run_dir.read_json(run_dir.information) if run_dir.information.exists() else {}
+    if not record or record["network"] != file_digest(run_dir.ema):
         return None
-    found, heat = told["estimates"], {}
+    estimates = record["estimates"]
+    pairwise = {}
     for a, b in permutations(names, 2):
-        if own := found.get(f"I({a}; {b})"):
-            heat[a, b] = heat[b, a] = (own["value"], own["standard_error"])
+        if estimate := estimates.get(f"I({a}; {b})"):
+            value, error = estimate["value"], estimate["standard_error"]
+            pairwise[a, b] = pairwise[b, a] = (value, error)
     return Information(
-        heat,
-        max([value for value, _ in heat.values() if value > 0], default=1.0),
-        [(key, own["value"], own["standard_error"], own.get("raw")) for key, own in found.items()],
-        [_settling(key, own["convergence"]) for key, own in found.items()],
+        pairwise=pairwise,
+        limit=max([value for value, _ in pairwise.values() if value > 0], default=1.0),
+        table=[
+            (name, estimate["value"], estimate["standard_error"], estimate.get("raw"))
+            for name, estimate in estimates.items()
+        ],
+        curves=[
+            _convergence_curve(name, estimate["convergence"])
+            for name, estimate in estimates.items()
+        ],
     )
 
 
-def _settling(name: str, convergence: Sequence[tuple[int, float, float]]) -> Curve:
+def _convergence_curve(name: str, convergence: Sequence[tuple[int, float, float]]) -> Curve:
     nodes, value, error = convergence[-1]
     caption = f"{format_fixed(value, 3)} ± {error:.3f} with {nodes} noise levels"
-    points = [(float(count), own) for count, own, _ in convergence]
+    points = [(float(count), estimate) for count, estimate, _ in convergence]
     return Curve(name, line_chart([], points, nodes, f"{name}: {caption}"), caption)
-
-
-def _known(steps: Sequence[int], losses: Sequence[float | None]) -> list[tuple[float, float]]:
-    return [(x, y) for x, y in zip(steps, losses, strict=True) if y is not None]

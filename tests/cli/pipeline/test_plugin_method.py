@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from mld.config.spec import dump_spec, load_spec
-from mld.inference.trained_run import Run, load
+from mld.inference.information import information
+from mld.inference.trained_run import TrainedRun, load
 from mld.pipeline.plan import plan
 from mld.pipeline.run import run
 from mld.storage.run_dir import RunDir
@@ -49,13 +50,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def done(told: Told, registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def done(told: Told, registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
     folder = tmp_path_factory.mktemp("done") / "relay"
     run(told(RELAY), RunDir(folder), registry)
     return load(folder, registry)
 
 
-def test_a_method_is_judged_as_the_built_in_one(done: Run) -> None:
+def test_a_method_is_judged_as_the_built_in_one(done: TrainedRun) -> None:
     scores = done.run_dir.read_json(done.run_dir.metrics)
     shares = {
         (*row["given"], row["target"]): row["value"] for row in scores["conditional_coherence"]
@@ -65,7 +66,7 @@ def test_a_method_is_judged_as_the_built_in_one(done: Run) -> None:
     assert "relay" in done.run_dir.read_json(done.run_dir.provenance)["plugins"]
 
 
-def test_it_decodes_with_networks_of_its_own(done: Run) -> None:
+def test_it_decodes_with_networks_of_its_own(done: TrainedRun) -> None:
     made = done.sample({"left": torch.tensor([4.0, 0, 0, 0, 1, 0])}, n=3)
     z = made.latents["right"]
     assert torch.equal(made.items["right"], done.generator.decoders["right"].decode(z))
@@ -74,14 +75,14 @@ def test_it_decodes_with_networks_of_its_own(done: Run) -> None:
     assert torch.equal(again.items["right"], made.items["right"])
 
 
-def test_what_only_a_score_network_knows_is_refused(done: Run) -> None:
-    with pytest.raises(SpecError, match="another method trained this run, relay"):
-        done.information()
+def test_what_only_a_score_network_knows_is_refused(done: TrainedRun) -> None:
+    with pytest.raises(SpecError, match="trained by another method, relay"):
+        information(done)
     with pytest.raises(SpecError, match="another method"):
         done.sample(n=1, steps=3)
 
 
-def test_the_same_command_reads_it_back(done: Run, told: Told, registry: Registry) -> None:
+def test_the_same_command_reads_it_back(done: TrainedRun, told: Told, registry: Registry) -> None:
     before = done.run_dir.network.stat().st_mtime_ns
     run(told(RELAY), done.run_dir, registry)
     assert done.run_dir.network.stat().st_mtime_ns == before

@@ -7,7 +7,7 @@ import pytest
 from mld.reporting.charts import Dot, Point, Series, dot_track, line_chart, scatter_chart
 
 
-def test_dots_stand_where_their_values_are() -> None:
+def test_dots_are_at_their_values() -> None:
     track = dot_track([Dot(0.5, 0.25, 0.75), Dot(2.0, hollow=True)], limit=1, mark=0.1)
     assert '<circle class="dot" cx="50.00%"' in track
     assert '<circle class="hollow" cx="100.00%"' in track
@@ -20,20 +20,20 @@ def heights(chart: str, style: str = "train") -> list[float]:
     return [float(point.partition(",")[2]) for point in points.split()]
 
 
-def test_a_wide_positive_loss_has_a_logarithmic_axis() -> None:
+def test_losses_over_a_wide_range_have_a_log_axis() -> None:
     top, middle, bottom = heights(line_chart([(10, 100.0), (50, 10.0), (100, 1.0)], [], 100, ""))
     assert middle == pytest.approx((top + bottom) / 2, abs=0.1)
     top, middle, bottom = heights(line_chart([(10, 3.0), (50, 2.0), (100, 1.0)], [], 100, ""))
     assert middle == pytest.approx((top + bottom) / 2, abs=0.1)
 
 
-def test_an_early_spike_leaves_the_frame_and_a_flat_loss_stays_in_it() -> None:
+def test_early_spikes_are_clipped_and_flat_losses_are_not() -> None:
     assert len(heights(line_chart([(1, 1e6), (50, -2.0), (100, -3.0)], [], 100, ""))) == 2
     assert len(set(heights(line_chart([(50, 2.0), (100, 2.0)], [], 100, "")))) == 1
     assert len(heights(line_chart([(x, 2.0) for x in range(5000)], [], 5000, ""))) <= 120
 
 
-def test_a_chart_escapes_its_label() -> None:
+def test_chart_labels_are_escaped() -> None:
     assert "&lt;b&gt;" in line_chart([(1, 2.0)], [(1, 3.0)], 1, "<b>")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mld.reporting.html import exhibits_of
+from mld.reporting.html import media_of
 from mld.reporting.run_report import write_report
 from mld.storage.digests import file_digest
 from mld.storage.run_dir import RunDir
@@ -23,7 +23,7 @@ NASTY = "<script>alert('x')</script> & \"seven\" {{ 7 }}"
 
 
 class Page(HTMLParser):
-    """A page's links, sources and headings; a tag closed out of turn is an error."""
+    """The tags of a page and their attributes; fails on tags that are closed out of order."""
 
     VOID = ("meta", "img", "br", "link")
 
@@ -51,23 +51,23 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, write_run: WriteRun) -> RunDir:
-    """A finished run, to be read only."""
+    """A finished run with its report; not to be changed."""
     run = write_run(tmp_path_factory.mktemp("labelled") / "digits")
     write_report(run)
     return run
 
 
 @pytest.fixture
-def copy(run: RunDir, tmp_path: Path) -> RunDir:
-    """The same run, to be changed."""
+def run_copy(run: RunDir, tmp_path: Path) -> RunDir:
+    """A copy of the run that may be changed."""
     return RunDir(shutil.copytree(run.path, tmp_path / "digits"))
 
 
-def text_of(run: RunDir) -> str:
+def report_text(run: RunDir) -> str:
     return write_report(run).read_text(encoding="utf-8")
 
 
-def test_nothing_is_fetched(run: RunDir) -> None:
+def test_report_loads_nothing_external(run: RunDir) -> None:
     text = run.report.read_text(encoding="utf-8")
     page = Page(text)
     sources = [attrs[name] for _, attrs in page.tags for name in ("src", "href") if name in attrs]
@@ -79,14 +79,14 @@ def test_nothing_is_fetched(run: RunDir) -> None:
     assert policy["content"].startswith("default-src 'none'")
 
 
-def test_every_anchor_has_its_target(run: RunDir) -> None:
+def test_anchors_have_targets(run: RunDir) -> None:
     page = Page(run.report.read_text(encoding="utf-8"))
     targets = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     assert len(set(targets)) == len(targets)
     assert {link["href"].removeprefix("#") for link in page.of("a")} <= set(targets)
 
 
-def test_every_sample_is_on_the_page(run: RunDir) -> None:
+def test_report_shows_every_sample(run: RunDir) -> None:
     text = run.report.read_text(encoding="utf-8")
     files = [path for path in run.path.glob("samples/*/*/*") if path.suffix not in (".txt", ".smi")]
     assert len(files) == 15 * 2 * 4
@@ -99,36 +99,36 @@ def test_every_sample_is_on_the_page(run: RunDir) -> None:
     assert all(attrs["alt"] for attrs in page.of("img"))
 
 
-def test_small_pictures_show_their_pixels(run: RunDir) -> None:
+def test_small_pictures_are_enlarged(run: RunDir) -> None:
     pictures = Page(run.report.read_text(encoding="utf-8")).of("img")
     assert {image["width"] for image in pictures if " digit " in f" {image['alt']} "} == {"112"}
     assert not any("width" in image for image in pictures if "spectrogram" in image["alt"])
 
 
-def test_a_file_of_unknown_suffix_can_be_taken_away(copy: RunDir) -> None:
-    folder = copy.samples("joint")
+def test_files_of_unknown_suffix_are_links(run_copy: RunDir) -> None:
+    folder = run_copy.samples("joint")
     (folder / "digit/0000.mid").write_bytes(b"notes")
-    change_cell(copy, "joint", "digit", file="digit/0000.mid")
-    link = next(link for link in Page(text_of(copy)).of("a") if "download" in link)
+    change_cell(run_copy, "joint", "digit", file="digit/0000.mid")
+    link = next(link for link in Page(report_text(run_copy)).of("a") if "download" in link)
     assert link["download"] == "0000.mid"
     assert base64.b64decode(link["href"].partition(",")[2]) == b"notes"
 
 
-def test_a_text_file_is_shown_where_there_is_nothing_to_see_or_hear(tmp_path: Path) -> None:
+def test_text_is_shown_unless_there_is_a_picture_or_sound(tmp_path: Path) -> None:
     text, drawing = tmp_path / "x.txt", tmp_path / "x.svg"
     text.write_text("1 2 3")
     drawing.write_text("<svg/>")
-    shown = [exhibits_of([text], None), exhibits_of([text, drawing], None)]
-    shown.append(exhibits_of([text, drawing], "1, 2, 3"))
-    assert [[own.form for own in told] for told in shown] == [
+    text_only, with_picture = media_of([text], None), media_of([text, drawing], None)
+    inline = media_of([text, drawing], "1, 2, 3")
+    assert [[item.type for item in media] for media in (text_only, with_picture, inline)] == [
         ["text"],
         ["picture"],
         ["picture", "text"],
     ]
-    assert shown[2][1].source == "1, 2, 3"
+    assert inline[1].source == "1, 2, 3"
 
 
-def test_given_cells_are_marked(run: RunDir) -> None:
+def test_given_cells_are_tinted(run: RunDir) -> None:
     text = run.report.read_text(encoding="utf-8")
     galleries = text.split('<table class="gallery">')[1:]
     subsets = [given for size in range(4) for given in combinations(range(4), size)]
@@ -137,7 +137,7 @@ def test_given_cells_are_marked(run: RunDir) -> None:
         assert gallery.count('<span class="tag">given</span>') == len(given)
 
 
-def test_the_matrix_tells_value_interval_and_ceiling(run: RunDir) -> None:
+def test_matrix_shows_value_interval_and_ceiling(run: RunDir) -> None:
     text = run.report.read_text(encoding="utf-8")
     matrix = text[text.index('<table class="matrix">') :].partition("</table>")[0]
     assert matrix.count('<td class="blank">given</td>') == 4 * 1 + 6 * 2 + 4 * 3
@@ -160,15 +160,15 @@ def test_headlines(run: RunDir) -> None:
         ("Joint coherence", "0.871"),
         ("One-to-one coherence", "0.785"),
         ("NFE per joint sample", "100"),
-        ("Time of the whole run", "5 min 1 s"),
+        ("Total run time", "5 min 1 s"),
     ]
 
 
 def change_row(run: RunDir, key: str, **fields: Any) -> None:
     index = run.samples(key) / "index.json"
-    told = run.read_json(index)
-    told["rows"][0].update(fields)
-    run.write_json(index, told)
+    content = run.read_json(index)
+    content["rows"][0].update(fields)
+    run.write_json(index, content)
 
 
 def change_cell(run: RunDir, key: str, name: str, **fields: Any) -> None:
@@ -176,132 +176,143 @@ def change_cell(run: RunDir, key: str, name: str, **fields: Any) -> None:
     change_row(run, key, cells={**cells, name: {**cells[name], **fields}})
 
 
-def test_text_is_shown_and_never_run(copy: RunDir) -> None:
-    metrics = copy.read_json(copy.metrics)
-    copy.write_json(copy.metrics, {**metrics, "warnings": [NASTY]})
-    change_cell(copy, "joint", "word", cell=NASTY)
-    (copy.samples("joint") / "tone/0000.txt").write_text(NASTY)
-    change_cell(copy, "joint", "tone", file="tone/0000.txt", previews=[])
-    copy.write_text(copy.spec, copy.spec.read_text() + yaml.safe_dump({"note": NASTY}, width=1000))
-    text = text_of(copy)
+def test_html_in_texts_is_escaped(run_copy: RunDir) -> None:
+    metrics = run_copy.read_json(run_copy.metrics)
+    run_copy.write_json(run_copy.metrics, {**metrics, "warnings": [NASTY]})
+    change_cell(run_copy, "joint", "word", cell=NASTY)
+    (run_copy.samples("joint") / "tone/0000.txt").write_text(NASTY)
+    change_cell(run_copy, "joint", "tone", file="tone/0000.txt", previews=[])
+    run_copy.write_text(
+        run_copy.spec, run_copy.spec.read_text() + yaml.safe_dump({"note": NASTY}, width=1000)
+    )
+    text = report_text(run_copy)
     assert "<script>alert" not in text
     assert text.count("&lt;script&gt;alert(") == 4
     assert text.count("&amp; &#34;seven&#34; {{ 7 }}") == 4
     assert len(Page(text).of("script")) == 1
 
 
-def test_an_empty_text_is_called_so(copy: RunDir) -> None:
-    change_cell(copy, "joint", "word", cell="")
-    assert text_of(copy).count("(empty)") == 1
+def test_empty_texts_are_marked(run_copy: RunDir) -> None:
+    change_cell(run_copy, "joint", "word", cell="")
+    assert report_text(run_copy).count("(empty)") == 1
 
 
-def test_without_labels_coherence_is_left_out(tmp_path: Path, write_run: WriteRun) -> None:
-    text = text_of(write_run(tmp_path / "digits", labelled=False))
+def test_report_without_labels_has_no_coherence(tmp_path: Path, write_run: WriteRun) -> None:
+    text = report_text(write_run(tmp_path / "digits", labelled=False))
     assert "The data have no labels" in text
     assert "re-encoded latents" in text
-    for absent in ('<table class="matrix">', "Joint coherence", "Pairwise", "label 3", "Hollow"):
+    for absent in (
+        '<table class="matrix">',
+        "Joint coherence",
+        "Pairwise",
+        "label 3",
+        "hollow dots",
+    ):
         assert absent not in text
     assert text.count('<table class="tracks">') == 4
     assert len(Page(text).of("audio")) == 15 * 2
 
 
-def test_a_subset_without_samples_says_so(copy: RunDir) -> None:
-    shutil.rmtree(copy.samples("digit+tone"))
-    text = text_of(copy)
-    assert text.count("No sample of this subset") == 1
+def test_subsets_without_samples(run_copy: RunDir) -> None:
+    shutil.rmtree(run_copy.samples("digit+tone"))
+    text = report_text(run_copy)
+    assert text.count("No samples of this subset") == 1
     assert text.count('<table class="gallery">') == 14
 
 
-def test_a_subset_not_asked_for_is_not_there(copy: RunDir) -> None:
-    metrics = copy.read_json(copy.metrics)
+def test_only_subsets_of_the_run_are_listed(run_copy: RunDir) -> None:
+    metrics = run_copy.read_json(run_copy.metrics)
     metrics["nfe"] = {"digit": 80}
     metrics["joint_coherence"] = metrics["joint_ceiling"] = None
-    copy.write_json(copy.metrics, metrics)
-    text = text_of(copy)
+    run_copy.write_json(run_copy.metrics, metrics)
+    text = report_text(run_copy)
     assert text.count("<details id=") == 1
     assert "1 conditioning subset with " in text
     assert "nothing (joint)" not in text
 
 
-def test_provenance_and_events_may_be_missing(copy: RunDir) -> None:
-    copy.provenance.unlink()
-    copy.events.unlink()
-    text = text_of(copy)
-    assert "The event log holds no training." in text
-    assert "Time of the whole run" not in text
+def test_provenance_and_events_are_optional(run_copy: RunDir) -> None:
+    run_copy.provenance.unlink()
+    run_copy.events.unlink()
+    text = report_text(run_copy)
+    assert "The event log has no training losses." in text
+    assert "Total run time" not in text
 
 
-def test_what_could_not_be_measured_is_a_dash(copy: RunDir) -> None:
-    metrics = copy.read_json(copy.metrics)
-    for told in metrics["frechet"]:
-        told["value"] = None if told["target"] == "digit" else told["value"]
+def test_missing_metrics_are_dashes(run_copy: RunDir) -> None:
+    metrics = run_copy.read_json(run_copy.metrics)
+    for entry in metrics["frechet"]:
+        entry["value"] = None if entry["target"] == "digit" else entry["value"]
     metrics["modalities"]["digit"]["reconstruction_frechet"] = None
-    copy.write_json(copy.metrics, metrics)
-    change_row(copy, "digit", label=-1)
-    text = text_of(copy)
+    run_copy.write_json(run_copy.metrics, metrics)
+    change_row(run_copy, "digit", label=-1)
+    text = report_text(run_copy)
     panel = text[text.index("<caption>digit") :].partition("</table>")[0]
     assert panel.count("<td>–</td>") == 8
     assert "circle" not in panel
     assert "label -1" not in text
 
 
-def test_what_the_store_gave_is_named(copy: RunDir) -> None:
-    copy.log("store", job="autoencode/digit", state="read back")
-    assert "read back from the store: autoencode/digit." in text_of(copy)
+def test_jobs_loaded_from_the_store_are_listed(run_copy: RunDir) -> None:
+    run_copy.log("store", job="autoencode/digit", state="read back")
+    assert (
+        "Loaded from the weight store, trained by an earlier run: autoencode/digit."
+        in report_text(run_copy)
+    )
 
 
-def test_a_missing_sample_names_the_stage_that_makes_it(copy: RunDir) -> None:
-    (copy.samples("joint") / "digit/0001.png").unlink()
+def test_missing_sample_file_names_the_stage(run_copy: RunDir) -> None:
+    (run_copy.samples("joint") / "digit/0001.png").unlink()
     with pytest.raises(RunDirError, match=r"0001\.png is missing.*--from-stage generate"):
-        write_report(copy)
+        write_report(run_copy)
 
 
-def test_the_same_folder_gives_the_same_bytes(run: RunDir, copy: RunDir) -> None:
-    assert write_report(copy).read_bytes() == run.report.read_bytes()
+def test_report_is_deterministic(run: RunDir, run_copy: RunDir) -> None:
+    assert write_report(run_copy).read_bytes() == run.report.read_bytes()
 
 
-def test_a_redone_stage_takes_its_warnings_back_and_a_resumed_one_does_not(copy: RunDir) -> None:
+def test_warnings_of_recomputed_and_resumed_stages(run_copy: RunDir) -> None:
     for stage, end in (("latents", "finished"), ("diffuse", "interrupted")):
-        copy.log("stage", stage=stage, state="started", seconds=None)
-        copy.log("warning", stage=stage, message=f"{stage} grumbled")
-        copy.log("stage", stage=stage, state=end, seconds=1.0)
-        copy.log("stage", stage=stage, state="started", seconds=None)
-    text = text_of(copy)
-    assert "latents grumbled" not in text
-    assert "diffuse grumbled" in text
+        run_copy.log("stage", stage=stage, state="started", seconds=None)
+        run_copy.log("warning", stage=stage, message=f"{stage} warned")
+        run_copy.log("stage", stage=stage, state=end, seconds=1.0)
+        run_copy.log("stage", stage=stage, state="started", seconds=None)
+    text = report_text(run_copy)
+    assert "latents warned" not in text
+    assert "diffuse warned" in text
 
 
-def test_a_resumed_training_is_one_curve(copy: RunDir) -> None:
-    copy.events.unlink()
+def test_resumed_training_is_one_curve(run_copy: RunDir) -> None:
+    run_copy.events.unlink()
     fields = {"job": "diffuse", "steps": 100, "parts": {}, "validation": None}
-    for update, loss in ((20, 3.0), (40, 2.0), (60, 9.0), (40, 2.0), (60, 1.5)):
-        copy.log("train", step=update, loss=loss, **fields)
-    text = text_of(copy)
+    for step, loss in ((20, 3.0), (40, 2.0), (60, 9.0), (40, 2.0), (60, 1.5)):
+        run_copy.log("train", step=step, loss=loss, **fields)
+    text = report_text(run_copy)
     (line,) = re.findall(r'<polyline class="train" points="([^"]*)"', text)
     assert len(line.split()) == 3
     assert "training 1.5" in text
 
 
-def test_information_is_shown_only_of_the_network_that_it_was_measured_with(copy: RunDir) -> None:
-    assert "Mutual information" not in text_of(copy)
-    copy.write_text(copy.ema, "weights")
+def test_information_of_another_network_is_not_shown(run_copy: RunDir) -> None:
+    assert "Mutual information" not in report_text(run_copy)
+    run_copy.write_text(run_copy.ema, "weights")
     point = {
         "value": 1.5,
         "standard_error": 0.02,
         "convergence": [[64, 1.4, 0.1], [128, 1.5, 0.02]],
     }
-    (a, b, *_) = yaml.safe_load(copy.spec.read_text())["modalities"]
-    told = {
-        "network": file_digest(copy.ema),
+    (a, b, *_) = yaml.safe_load(run_copy.spec.read_text())["modalities"]
+    record = {
+        "network": file_digest(run_copy.ema),
         "estimates": {f"I({a}; {b})": point, f"h({a})": {**point, "value": -2.0, "raw": 3.25}},
     }
-    copy.write_json(copy.information, told)
-    page = text_of(copy)
+    run_copy.write_json(run_copy.information, record)
+    page = report_text(run_copy)
     Page(page)
     assert 'aria-label="Mutual information between pairs"' in page
     assert page.count("<b>1.50</b><span>± 0.02</span>") == 2  # either way round
     assert "<b>−2.00</b>" in page
     assert ">3.25<" in page
     assert page.count(" noise levels</figcaption>") == 2
-    copy.write_text(copy.ema, "other weights")
-    assert "Mutual information" not in text_of(copy)
+    run_copy.write_text(run_copy.ema, "other weights")
+    assert "Mutual information" not in report_text(run_copy)

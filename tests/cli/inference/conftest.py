@@ -1,0 +1,122 @@
+"""A finished run of three tiny modalities, and manifests for it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from mld.app import app
+from mld.config.spec import load_spec
+from mld.inference.trained_run import TrainedRun, load
+from mld.pipeline.run import run
+from mld.storage.run_dir import RunDir
+from mld_core import Registry
+
+PLUGINS = Path(__file__).parent.parent / "plugins"
+NAMES = ("left", "right", "third")
+
+
+@pytest.fixture(scope="session")
+def small_run() -> Iterator[Any]:
+    sys.path.insert(0, str(PLUGINS))
+    import small_run
+
+    yield small_run
+    sys.path.remove(str(PLUGINS))
+
+
+@pytest.fixture(scope="session")
+def registry(small_run: Any) -> Registry:
+    return small_run.registry()
+
+
+@pytest.fixture(scope="session")
+def train_run(small_run: Any, registry: Registry) -> Callable[..., Path]:
+    """Trains a small run into a folder, with overrides of its spec; returns the run directory."""
+
+    def train(folder: Path, *overrides: str) -> Path:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MLD_STORE", str(folder / "store"))
+            path = folder / "small.yaml"
+            path.write_text(small_run.SPEC)
+            spec = load_spec(path, registry, ["generate.num_samples=5", *overrides])
+            run(spec, RunDir(folder / "small"), registry)
+        return folder / "small"
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def finished_run(train_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a finished run; not to be changed."""
+    return train_run(tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture(scope="session")
+def trained_run(finished_run: Path, registry: Registry) -> TrainedRun:
+    return load(finished_run, registry)
+
+
+def numbers(label: int, seed: int) -> str:
+    generator = torch.Generator().manual_seed(seed)
+    centre = torch.tensor([4.0 * ((label >> bit) & 1) for bit in range(4)] + [label, 0.0])
+    return " ".join(f"{v:.4f}" for v in centre + 0.2 * torch.randn(6, generator=generator))
+
+
+@pytest.fixture(scope="session")
+def write_manifest() -> Callable[..., Path]:
+    """Writes a manifest of 40 rows: (folder, missing=False, mispaired=0, name="rows.csv").
+
+    The first `mispaired` rows have the `right` of another label. With `missing`, cells are empty,
+    all of them in row r0.
+    """
+
+    def write(
+        folder: Path, missing: bool = False, mispaired: int = 0, name: str = "rows.csv"
+    ) -> Path:
+        (folder / "deep").mkdir(parents=True)
+        rows = []
+        for row in range(40):
+            label = row % 10
+            (folder / "deep" / f"{row}.txt").write_text(numbers(label, row))
+            (folder / f"{row}.txt").write_text(numbers(label, 100 + row))
+            right_label = (label + 3) % 10 if row < mispaired else label
+            cells = [f"deep/{row}.txt", numbers(right_label, 200 + row), f"{row}.txt"]
+            if missing and row % 4 < 3:
+                cells[row % 4] = ""
+                cells[(row + row // 4) % 3] = ""
+            if missing and row == 0:
+                cells = ["", "", ""]
+            rows.append(
+                dict(zip(("id", *NAMES, "label"), (f"r{row}", *cells, str(label)), strict=True))
+            )
+        path = folder / name
+        if path.suffix == ".csv":
+            with path.open("w", newline="") as file:
+                writer = csv.DictWriter(file, rows[0].keys())
+                writer.writeheader()
+                writer.writerows(rows)
+        else:
+            lines = [{key: cell for key, cell in row.items() if cell} for row in rows]
+            path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def mld(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Result]:
+    """Runs the command line in an empty folder, with the small modalities installed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mld_core.plugins.registry.Registry", lambda **_: registry)
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
