@@ -1,6 +1,7 @@
 """The mathematics of Multi-modal Latent Diffusion, and the contracts of its plugins.
 
-Names are imported when first used, so that importing this package never loads torch.
+Names are imported on first use, so that importing this package does not load torch. The imports
+below are for type checkers.
 """
 
 from __future__ import annotations

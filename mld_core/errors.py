@@ -1,10 +1,10 @@
-"""What can go wrong, and the exit code that says so.
+"""Exceptions for errors that the user can correct, and their exit codes.
 
 MLDError
-├── SpecError       3   the spec is wrong, or names a kind that is not installed
-├── PluginError     4   plugins clash, or one breaks its contract at work
+├── SpecError       3   the spec is invalid, or names a kind that is not installed
+├── PluginError     4   two plugins claim a kind, or one violates its contract
 ├── DataError       5   the data do not match the spec
-├── RunDirError     6   a run directory is incomplete, corrupt, locked or made by another spec
+├── RunDirError     6   a run directory is incomplete, corrupt, locked or of another spec
 └── NumericalError  7   NaN or infinity
 """
 
@@ -17,7 +17,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the process tells its caller."""
+    """Exit codes of `mld`."""
 
     DONE = 0
     BUG = 1
@@ -32,31 +32,31 @@ class ExitCode(IntEnum):
 
 
 class MLDError(Exception):
-    """A mistake that the user can mend; its message says where, what and what to do."""
+    """An error that the user can correct; its message says where, what and what to do."""
 
     exit_code: ExitCode
 
 
 class SpecError(MLDError):
-    """The spec is wrong."""
+    """The spec is invalid, or names a kind that is not installed."""
 
     exit_code = ExitCode.SPEC
 
 
 class PluginError(MLDError):
-    """A plugin breaks its contract, or two claim the same kind."""
+    """A plugin violates its contract, or two claim the same kind."""
 
     exit_code = ExitCode.PLUGIN
 
 
 class DataError(MLDError):
-    """An item cannot be read, or does not fit what the spec says of it."""
+    """An item cannot be read, or does not match the spec."""
 
     exit_code = ExitCode.DATA
 
 
 class RunDirError(MLDError):
-    """A run directory is incomplete, corrupt, locked, or made by another spec."""
+    """A run directory is incomplete, corrupt, locked or of another spec."""
 
     exit_code = ExitCode.RUN_DIR
 

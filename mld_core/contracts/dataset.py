@@ -1,4 +1,4 @@
-"""The contract of a dataset: rows whose columns are modalities, with cells that may be missing."""
+"""The contract of a dataset: rows whose columns are modalities, and whose cells may be missing."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from mld_core.contracts.modality import Modality, SplitName
 
 
-def _beside_the_spec(path: Path, info: Any) -> Path:
-    # pydantic's ValidationInfo is a protocol that cannot be checked at run time.
+def _resolve_from_spec(path: Path, info: Any) -> Path:
+    # Not annotated as pydantic's ValidationInfo: that protocol cannot be checked at run time.
     folder = (info.context or {}).get("folder")
     return path if folder is None else Path(folder) / path.expanduser()
 
 
-SpecPath = Annotated[Path, AfterValidator(_beside_the_spec)]
-"""A path in a dataset's Config: a relative one is meant relative to the spec's file."""
+SpecPath = Annotated[Path, AfterValidator(_resolve_from_spec)]
+"""A path in a dataset's Config; a relative one is resolved against the folder of the spec."""
 
 
 class DatasetConfig(BaseModel):
-    """What a spec may say about a dataset, beside its kind; plugins subclass it."""
+    """Settings of a dataset in a spec, in addition to its kind; plugins subclass it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -35,9 +35,9 @@ class Split:
     """The rows of one split.
 
     Args:
-        ids: one per row, unique; names the row in errors, scores and manifests.
-        items: column to raw data, read when indexed; None where the cell is missing.
-        labels: class index per row, −1 where a row has none; None without labels.
+        ids: one per row, unique; they name rows in errors, scores and manifests.
+        items: raw data by column, read when indexed; None where a cell is missing.
+        labels: class index per row, −1 for a row without one; None without labels.
     """
 
     ids: Sequence[str]
@@ -48,14 +48,14 @@ class Split:
 class Dataset(ABC):
     """Paired rows over named columns.
 
-    A spec's modality name is a column's name. Reading an item may raise ValueError or OSError
-    saying what is wrong with it; the caller adds the row and the modality.
+    Each modality name of a spec is a column name. Reading an item may raise ValueError or OSError
+    with the reason; the caller adds the row and the modality.
 
     Args:
         config: an instance of this class's `Config`.
-        modalities: the spec's modalities by name, not fitted: a dataset may use their `read`,
+        modalities: the spec's modalities by name, not fitted; a dataset may use their `read`,
             `inline` and `examples`.
-        seed: of every draw (splits, pairings).
+        seed: of all random draws (splits, pairings).
     """
 
     kind: ClassVar[str]
@@ -71,21 +71,22 @@ class Dataset(ABC):
     @property
     @abstractmethod
     def columns(self) -> Mapping[str, str]:
-        """Each column's name and the kind of its modality."""
+        """Kind of modality by column name."""
 
     @property
     @abstractmethod
     def classes(self) -> Sequence[str]:
-        """The name of each class index; empty without labels."""
+        """Class names by class index; empty without labels."""
 
     @abstractmethod
     def split(self, name: SplitName) -> Split:
-        """The rows of a split; the same at every call."""
+        """Rows of a split; equal at every call."""
 
     def fingerprint(self) -> str:
-        """A digest of what `split` would serve, cheap to compute.
+        """Digest that changes when the rows do, cheap to compute.
 
-        Here of the kind, the config and the seed; a dataset that reads files adds their state.
+        By default of the kind, the config and the seed; a dataset that reads files adds their
+        state.
         """
-        told = f"{self.kind} {self.config.model_dump_json()} {self.seed}"
-        return hashlib.sha256(told.encode()).hexdigest()
+        content = f"{self.kind} {self.config.model_dump_json()} {self.seed}"
+        return hashlib.sha256(content.encode()).hexdigest()

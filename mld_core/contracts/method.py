@@ -1,8 +1,8 @@
-"""The contract of a method: a rival way to model all modalities at once.
+"""The contract of a method: a baseline that models all modalities jointly.
 
-A method is given a fresh autoencoder of every modality, the very networks that mld itself uses,
-and makes of them one model that is trained on rows of items, and that samples what is wanted given
-what is known. mld trains it in its own loop, and judges it as it judges its own samples.
+From a new autoencoder of each modality, the same as mld's own method uses, a method builds one
+model that is trained on rows of items and samples wanted modalities given others. mld trains it in
+its training loop and evaluates it like its own method.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from mld_core.contracts.modality import Autoencoder, Modality
 
 
 class MethodConfig(BaseModel):
-    """What a spec may say about a method, beside its training; plugins subclass it.
+    """Settings of a method in a spec; plugins subclass it.
 
-    `steps`, `batch` and `learning_rate` are every method's, and no fields of this.
+    `steps`, `batch_size` and `learning_rate` belong to every method and are not fields of it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -30,11 +30,11 @@ class MethodConfig(BaseModel):
 class JointModel(nn.Module, ABC):
     """One network over all modalities.
 
-    Draws come from torch's global generator, which the caller seeds.
+    Random draws come from torch's global generator, which the caller seeds.
 
     Args:
-        autoencoders: by modality, in the spec's order; they may be trained, and `decode` of each
-            turns what `sample` draws into items.
+        autoencoders: by modality, in the spec's order; they may be trained, and their `decode`
+            turns the latents of `sample` into items.
     """
 
     def __init__(self, autoencoders: Mapping[str, Autoencoder]) -> None:
@@ -47,7 +47,7 @@ class JointModel(nn.Module, ABC):
         items: Mapping[str, Shaped[Tensor, " batch *item"]],
         present: Bool[Tensor, "batch modality"],
     ) -> Float[Tensor, ""]:
-        """What training minimises, the mean over rows; a cell that is not present holds zeros."""
+        """Training loss, the mean over rows; a missing cell contains zeros."""
 
     @abstractmethod
     def sample(
@@ -56,26 +56,24 @@ class JointModel(nn.Module, ABC):
         wanted: Sequence[str],
         n: int,
     ) -> dict[str, Float[Tensor, "batch latent"]]:
-        """A latent of each wanted modality for each of n rows; nothing may be given.
-
-        Its width is the modality's `latent_dim`.
-        """
+        """Latents of each wanted modality, `latent_dim` wide, for n rows; `given` may be empty."""
 
 
 class Method(ABC):
-    """How one kind of joint model is built from the modalities of a spec.
+    """A kind of joint model, built from the modalities of a spec.
 
     Args:
         config: an instance of this class's `Config`.
-        modalities: the spec's, fitted, by name. ValueError if the method cannot take them.
+        modalities: the spec's modalities by name, fitted. ValueError if the method cannot model
+            them.
     """
 
     kind: ClassVar[str]
     Config: ClassVar[type[MethodConfig]]
     needs_complete: ClassVar[bool] = False
-    """True: rows with a missing cell are left out of its training."""
+    """True: rows with a missing cell are excluded from training."""
     libraries: ClassVar[tuple[str, ...]] = ()
-    """Distributions whose version decides what it learns, beside the plugin's own code."""
+    """Distributions whose versions, as well as the plugin's code, determine the trained model."""
 
     def __init__(self, config: MethodConfig, modalities: Mapping[str, Modality]) -> None:
         self.config = config
@@ -83,4 +81,4 @@ class Method(ABC):
 
     @abstractmethod
     def model(self, autoencoders: Mapping[str, Autoencoder]) -> JointModel:
-        """A fresh model; its own initial weights come from torch's global generator."""
+        """A new model; its initial weights come from torch's global generator."""

@@ -1,10 +1,9 @@
-"""The contract of a modality: what a plugin supplies so that its data join the latent diffusion.
+"""The contract of a modality: what a plugin supplies for one kind of data.
 
 raw -- preprocess --> item x -- encode --> latent z -- decode --> item x -- write --> file
 
-`raw` is the datum as stored (a picture, a string), `x` one tensor of fixed shape in *data space*,
-`z` a flat latent. A plugin subclasses Modality, and returns the class from the hook
-`register_modalities`. Nothing here knows what the data are.
+`raw` is a datum as stored (a picture, a string), `x` a tensor of fixed shape in *data space*, `z` a
+flat latent. A plugin subclasses Modality and returns the class from its hook `register_modalities`.
 """
 
 from __future__ import annotations
@@ -25,30 +24,30 @@ SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
 class ModalityConfig(BaseModel):
-    """What a spec may say about a modality, beside its kind; plugins subclass it.
+    """Settings of a modality in a spec, in addition to its kind; plugins subclass it.
 
-    Give every field a default where one makes sense, a range, and a `Field(description=...)`:
-    the spec's error messages and its JSON Schema are made from them.
+    Give every field a range, a `Field(description=...)` and, where sensible, a default: the spec's
+    error messages and JSON Schema use them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    latent_dim: PositiveInt = Field(description="numbers in the latent of one item")
+    latent_dim: PositiveInt = Field(description="width of the latent of one item")
 
 
 class Autoencoder(nn.Module, ABC):
     """A deterministic autoencoder with a flat latent.
 
-    Without trainable parameters it counts as pretrained and is used as it is.
+    One without trainable parameters counts as pretrained and is not trained.
     """
 
     @abstractmethod
     def encode(self, x: Shaped[Tensor, " batch *item"]) -> Float[Tensor, "batch latent"]:
-        """The latent of each item; deterministic in eval mode."""
+        """Latent of each item; deterministic in eval mode."""
 
     @abstractmethod
     def decode(self, z: Float[Tensor, "batch latent"]) -> Shaped[Tensor, " batch *item"]:
-        """The item of each latent, in data space: the shape and dtype of `preprocess`."""
+        """Item of each latent, in data space: the shape and dtype of `preprocess`."""
 
     @abstractmethod
     def loss(
@@ -61,29 +60,29 @@ class Autoencoder(nn.Module, ABC):
 
 
 class Classifier(nn.Module, ABC):
-    """Says what an item shows; judges coherence, and its features give Frechet distances."""
+    """Classifier of items, used for coherence; its features are used for Frechet distances."""
 
     @abstractmethod
     def features(self, x: Shaped[Tensor, " batch *item"]) -> Float[Tensor, "batch feature"]:
-        """The penultimate representation of each item; its width is constant."""
+        """Penultimate representation of each item, of constant width."""
 
     @abstractmethod
     def forward(self, x: Shaped[Tensor, " batch *item"]) -> Float[Tensor, "batch classes"]:
-        """The logits of each item over the dataset's classes."""
+        """Logits of each item over the dataset's classes."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A quality metric of one modality, and how to read it.
+    """A quality metric of one modality.
 
     Args:
         measure: (items, reference), each "row *item", to a number. ValueError if `items` is empty,
-            or if `reference` is empty although `against` names one.
-        against: what the reference is. "originals": the items that `items` reconstruct, row by
-            row. "test" and "train": another set, rows unrelated. "none": the reference is empty.
-        better: which way is better.
-        best: the value of a perfect model, where there is one.
-        unit: what the number counts ("dB"); "" for a plain ratio.
+            or if `reference` is empty unless `against` is "none".
+        against: the reference. "originals": the items that `items` reconstruct, row by row. "test"
+            and "train": items of that split, with unrelated rows. "none": an empty reference.
+        better: whether higher or lower values are better.
+        best: the value of a perfect model, if there is one.
+        unit: of the value ("dB"); "" for a plain ratio.
     """
 
     measure: Callable[[Tensor, Tensor], float]
@@ -94,24 +93,24 @@ class Metric:
 
 
 class Modality(ABC):
-    """One kind of data: how it is read, encoded, decoded, judged and shown.
+    """One kind of data: how it is read, encoded, decoded, evaluated and shown.
 
-    The docstring of a subclass says what `raw` is: what `read` returns and what a Dataset of this
-    kind must serve. All state comes through the constructor and never changes later.
+    The docstring of a subclass describes `raw`: what `read` returns, and what a Dataset must supply
+    for this kind. All state is passed to the constructor and never changes.
 
-    A method that meets an item it cannot take (unreadable, too long, an unknown symbol) raises
-    ValueError saying what is wrong and which setting would fit it; the caller adds row and file.
+    A method that cannot process an item (unreadable, too long, an unknown symbol) raises ValueError
+    with the reason and the setting that would help; the caller adds row and file.
 
     Args:
         config: an instance of this class's `Config`.
-        facts: what `fit` returned; empty before fitting. Only `fit`, `read`, `examples` and
-            `inline` may be used on an unfitted modality.
+        facts: the result of `fit`; empty before fitting. Only `fit`, `read`, `examples` and
+            `inline` may be used before fitting.
     """
 
     kind: ClassVar[str]
     Config: ClassVar[type[ModalityConfig]]
     inline: ClassVar[bool] = False
-    """True: a manifest's cell is the datum itself (text); False: it is a path."""
+    """True: a manifest's cell contains the datum itself (text); False: its path."""
 
     def __init__(
         self, config: ModalityConfig, facts: Mapping[str, JsonValue] | None = None
@@ -121,48 +120,48 @@ class Modality(ABC):
 
     @classmethod
     def fit(cls, config: ModalityConfig, raw: Iterable[Any]) -> dict[str, JsonValue]:
-        """What must be learnt from the training split before any tensor; plain JSON."""
+        """Facts of the training split that the methods below need, as plain JSON."""
         return {}
 
     @abstractmethod
     def read(self, source: Path | str) -> Any:
-        """The raw datum of a path, or of a manifest's cell where the modality is inline."""
+        """The raw datum of a path, or of a manifest's cell if the modality is inline."""
 
     @abstractmethod
     def preprocess(self, raw: Any) -> Shaped[Tensor, "*item"]:
-        """One raw datum as a tensor whose shape and dtype depend on config and facts alone."""
+        """The item of a raw datum; its shape and dtype depend only on config and facts."""
 
     def augment(self, x: Shaped[Tensor, " batch *item"], generator: Generator) -> Tensor:
-        """Label-preserving variations of a batch; same shape and dtype; the batch itself here."""
+        """Label-preserving variations of a batch, in its shape and dtype; unchanged by default."""
         return x
 
     @abstractmethod
     def autoencoder(self) -> Autoencoder:
-        """A fresh autoencoder; its initial weights come from torch's global generator."""
+        """A new autoencoder; its initial weights come from torch's global generator."""
 
     @abstractmethod
     def classifier(self, classes: int) -> Classifier:
-        """A fresh classifier for coherence and Frechet distances."""
+        """A new classifier for coherence and Frechet distances."""
 
     def metrics(self) -> Mapping[str, Metric]:
-        """The modality's own quality metrics, by name; none here."""
+        """Quality metrics by name; none by default."""
         return {}
 
     @abstractmethod
     def write(self, x: Shaped[Tensor, "*item"], stem: Path) -> Path:
-        """Write one item as one file and return its path: `stem` with a suffix added.
+        """Write an item to one file, `stem` with a suffix added, and return its path.
 
-        Deterministic (twice the same bytes); reading the file back gives about the same item.
+        Deterministic (the same bytes every time); `read` of the file gives about the same item.
         """
 
     def cell(self, x: Shaped[Tensor, "*item"]) -> str:
-        """What a manifest holds for this item; only inline modalities have it."""
+        """A manifest's cell for an item; only for inline modalities."""
         raise NotImplementedError(f"{self.kind} is not inline: use write")
 
     def preview(self, x: Shaped[Tensor, "*item"], stem: Path) -> list[Path]:
-        """More files to look at (a spectrogram, a drawing), named `stem` plus a suffix; none here.
+        """Write further files to look at, SVG or PNG (a spectrogram, a drawing); none by default.
 
-        Pictures are SVG or PNG.
+        Their names are `stem` with a suffix added; returns their paths.
         """
         return []
 
@@ -170,7 +169,7 @@ class Modality(ABC):
     def examples(
         self, labels: Sequence[int], split: SplitName, rng: np.random.Generator
     ) -> list[Any]:
-        """One raw datum per label 0..9, each expressing its label in this modality's way.
+        """One raw datum per label, 0 to 9, that represents it in this modality.
 
-        Varied, offline, never shared between splits; the same rng state gives the same data.
+        Varied, generated offline, never shared between splits; equal for equal states of `rng`.
         """

@@ -1,4 +1,4 @@
-"""The Frechet distance between two clouds of features."""
+"""The Frechet distance between two sets of features."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from torch import Tensor
 def frechet_distance(a: Float[Tensor, "m feature"], b: Float[Tensor, "n feature"]) -> float:
     """|μ_a − μ_b|² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½), in float64 (Dowson and Landau 1982).
 
-    tr (Σ_a Σ_b)^½ is the sum of the singular values of Σ_a^½ Σ_b^½, so nothing turns complex and
-    singular covariances are welcome; these come of fewer rows than features, and bias the distance
-    upwards: quote it with n. FID and FAD are this distance on particular features. ValueError
-    with fewer than two rows, or if a value is not finite.
+    tr (Σ_a Σ_b)^½ is the sum of the singular values of Σ_a^½ Σ_b^½, which is real also for singular
+    covariances, as from fewer rows than features. The distance of finite samples is biased upwards:
+    quote it with their number. FID and FAD are this distance on particular features. ValueError
+    for fewer than two rows or values that are not finite.
     """
-    for cloud in (a, b):
-        if len(cloud) < 2:
-            raise ValueError(f"a Frechet distance needs at least two rows, got {len(cloud)}")
-        if not bool(cloud.isfinite().all()):
+    for features in (a, b):
+        if len(features) < 2:
+            raise ValueError(f"a Frechet distance needs at least two rows, got {len(features)}")
+        if not bool(features.isfinite().all()):
             raise ValueError("a Frechet distance needs finite features")
     a, b = a.double(), b.double()
-    cov_a, cov_b = (torch.cov(cloud.T).reshape(cloud.shape[1], -1) for cloud in (a, b))
-    overlap = torch.linalg.svdvals(_square_root(cov_a) @ _square_root(cov_b)).sum()
-    shift = (a.mean(0) - b.mean(0)).square().sum()
-    distance = shift + cov_a.trace() + cov_b.trace() - 2 * overlap
+    cov_a, cov_b = (torch.cov(x.T).reshape(x.shape[1], -1) for x in (a, b))
+    trace_root = torch.linalg.svdvals(_square_root(cov_a) @ _square_root(cov_b)).sum()
+    mean_distance = (a.mean(0) - b.mean(0)).square().sum()
+    distance = mean_distance + cov_a.trace() + cov_b.trace() - 2 * trace_root
     return max(float(distance), 0.0)
 
 

@@ -1,4 +1,4 @@
-"""The hooks that a plugin may implement; each returns classes."""
+"""The hooks of a plugin; it implements one, which returns the class it supplies."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ hookspec = pluggy.HookspecMarker("mld")
 hookimpl = pluggy.HookimplMarker("mld")
 
 MLD_API = 1
-"""The version of the plugin contract. A plugin's module may state its own `MLD_API`: where the two
-differ, it is not used. It rises when a plugin written for the version before would break."""
+"""Version of the plugin contract, increased by every incompatible change. A plugin's module may
+define `MLD_API` as the version it was written for; if the two differ, the plugin is not used."""
 
 
 @hookspec

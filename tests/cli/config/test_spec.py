@@ -114,7 +114,7 @@ beginning with a letter or digit, not 'my digits'
 9: modalities.a+b.kind: kind 'broken' (? ?) cannot be used: \
 needs the module a_module_that_is_not_there, which is missing: reinstall the plugin
 10: modalities.c.kind: missing (installed kinds: broken, dots, guess, table)
-11: modalities.d.latent_dim: missing (numbers in the latent of one item)
+11: modalities.d.latent_dim: missing (width of the latent of one item)
 12: modalities.e: must be a mapping, not 'dots'
 13: autoencode.batch_size: must be a whole number, not 'many'
 13: autoencode.overrides.left.stesp: unknown field; did you mean 'steps'?
