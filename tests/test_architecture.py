@@ -1,4 +1,4 @@
-"""The house keeps its floors, its size and its manners."""
+"""The architecture: layers, lazy imports, public names, independence of modalities."""
 
 from __future__ import annotations
 
@@ -18,20 +18,18 @@ SOURCES = sorted(
 )
 EXAMPLES = sorted((ROOT / "examples").glob("*/*.py"))
 TEMPLATE = ROOT / "cli" / "mld" / "scaffold" / "template" / "mld_newkind.py"
-CORE_BUDGET = 2950
-FILE_BUDGET = 300
 
 
 def python(code: str) -> str:
-    """What a fresh interpreter prints."""
+    """Output of a new interpreter."""
     command = [sys.executable, "-c", code]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def test_imports_point_down() -> None:
     command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
 
 
 @pytest.mark.parametrize(
@@ -41,14 +39,15 @@ def test_imports_point_down() -> None:
         "import mld",
         "from mld_core import SpecError, ExitCode",
         "import mld.config.spec",
+        "import mld.storage.run_dir",
         "import mld_core.diffusion.limits, mld_core.diffusion.role_schemes",
     ],
 )
-def test_torch_is_not_loaded_before_it_is_needed(code: str) -> None:
+def test_import_does_not_load_torch(code: str) -> None:
     assert python(f"{code}; import sys; print('torch' in sys.modules)") == "False"
 
 
-def test_help_loads_neither_torch_nor_the_stages() -> None:
+def test_help_does_not_load_large_libraries() -> None:
     code = (
         "import sys, contextlib; sys.argv = ['mld', '--help']\n"
         "from mld.app import main\n"
@@ -59,7 +58,7 @@ def test_help_loads_neither_torch_nor_the_stages() -> None:
 
 
 @pytest.mark.parametrize("package", ["mld_core", "mld"])
-def test_every_public_name_can_be_had(package: str) -> None:
+def test_public_names_can_be_imported(package: str) -> None:
     module = import_module(package)
     assert module.__all__ == sorted(set(module.__all__))
     assert all(getattr(module, name) is not None for name in module.__all__)
@@ -67,18 +66,8 @@ def test_every_public_name_can_be_had(package: str) -> None:
         _ = module.no_such_name
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_file_can_be_read_in_one_sitting(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= FILE_BUDGET
-
-
-def test_the_core_stays_small() -> None:
-    lines = sum(len(path.read_text().splitlines()) for path in (ROOT / "mld_core").glob("*.py"))
-    assert lines <= CORE_BUDGET
-
-
 @pytest.mark.parametrize("path", [*EXAMPLES, TEMPLATE], ids=lambda path: path.stem)
-def test_a_strangers_module_is_short_and_imports_public_names_alone(path: Path) -> None:
+def test_third_party_modules_import_only_public_names(path: Path) -> None:
     text = path.read_text()
     assert len(text.splitlines()) < 200
     for node in ast.walk(ast.parse(text)):
@@ -89,8 +78,7 @@ def test_a_strangers_module_is_short_and_imports_public_names_alone(path: Path) 
             assert {name.name for name in node.names} <= set(mld_core.__all__)
 
 
-def test_the_core_and_the_stages_name_no_modality() -> None:
-    """House rule: who types a kind in the core or in mld belongs in a plugin."""
+def test_core_and_mld_name_no_modality() -> None:
     kinds = ("image", "audio", "molecule")
     for path in SOURCES:
         if path.relative_to(ROOT).parts[0] == "plugins":
