@@ -10,18 +10,17 @@ from typing import Any, BinaryIO
 import numpy as np
 import soundfile
 import torch
-from jaxtyping import Float
 from pydantic import JsonValue
-from torch import Generator, Tensor
+from torch import Generator
 from torchaudio.functional import resample
 
 from mld_audio.augment import augment_spectrogram
 from mld_audio.config import AudioConfig
 from mld_audio.example_tones import sample_tones
 from mld_audio.metrics import log_spectral_distance
-from mld_audio.networks import AudioAutoencoder, AudioClassifier
+from mld_audio.networks import AudioAutoencoder, AudioClassifier, Spectrograms
 from mld_audio.spectrogram_image import render_spectrogram
-from mld_audio.spectrum import LogMel
+from mld_audio.spectrum import LogMel, Spectrogram
 from mld_core import Metric, Modality, SplitName
 
 Sound = tuple[np.ndarray, int]
@@ -61,7 +60,7 @@ class Audio(Modality):
                 raise ValueError(f"not a readable sound file: {error.error_string}") from error
         return channels.mean(axis=1), sample_rate
 
-    def preprocess(self, raw: Sound) -> Float[Tensor, "mel frame"]:
+    def preprocess(self, raw: Sound) -> Spectrogram:
         """The log-mel spectrogram of a sound, at the config's rate and length."""
         waveform, sample_rate = raw
         waveform = self._limit_length(_validate_waveform(waveform), sample_rate)
@@ -80,9 +79,7 @@ class Audio(Modality):
             )
         return waveform[:max_samples]
 
-    def augment(
-        self, x: Float[Tensor, "batch mel frame"], generator: Generator
-    ) -> Float[Tensor, "batch mel frame"]:
+    def augment(self, x: Spectrograms, generator: Generator) -> Spectrograms:
         """Small random shifts in time, changes of loudness, noise, and a gap; not of pitch."""
         return augment_spectrogram(x, generator)
 
@@ -102,14 +99,14 @@ class Audio(Modality):
             )
         }
 
-    def write(self, x: Float[Tensor, "mel frame"], stem: Path) -> Path:
+    def write(self, x: Spectrogram, stem: Path) -> Path:
         """Write a mono WAV file of 16 bits; phases are estimated from the spectrogram."""
         waveform = self._log_mel.waveform(x.detach().float().cpu()).numpy()
         path = stem.with_name(stem.name + ".wav")
         soundfile.write(path, waveform.clip(-1, 1), self.config.sample_rate, subtype="PCM_16")
         return path
 
-    def preview(self, x: Float[Tensor, "mel frame"], stem: Path) -> list[Path]:
+    def preview(self, x: Spectrogram, stem: Path) -> list[Path]:
         """Draw the spectrogram as a PNG file."""
         path = stem.with_name(stem.name + ".png")
         render_spectrogram(x.detach()).save(path)

@@ -17,6 +17,9 @@ from mld_audio.config import AudioConfig
 from mld_audio.spectrum import DECIBELS_PER_UNIT
 from mld_core import Autoencoder, Classifier
 
+Spectrograms = Float[Tensor, "batch mel frame"]
+Latents = Float[Tensor, "batch latent"]
+
 PATCH = 4
 """Frames that the first layer joins into one."""
 FEATURE_DIM = 64
@@ -59,19 +62,17 @@ class AudioAutoencoder(Autoencoder):
             nn.ConvTranspose1d(width, config.mels, PATCH, stride=PATCH),
         )
 
-    def encode(self, x: Float[Tensor, "batch mel frame"]) -> Float[Tensor, "batch latent"]:
+    def encode(self, x: Spectrograms) -> Latents:
         """The latent of each item, inside the ball of radius √latent; noisy in training."""
         z: Tensor = self._encoder(_pad_to_patches(x)).float()
         z = z * (1 + z.square().mean(1, keepdim=True)).rsqrt()
         return z + LATENT_NOISE_STD * torch.randn_like(z) if self.training else z
 
-    def decode(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch mel frame"]:
+    def decode(self, z: Latents) -> Spectrograms:
         """The log-mel spectrogram of each latent, clamped to [−1, 1]."""
         return self._decode_unclamped(z).clamp(-1, 1)
 
-    def loss(
-        self, z: Float[Tensor, "batch latent"], x: Float[Tensor, "batch mel frame"]
-    ) -> Float[Tensor, " batch"]:
+    def loss(self, z: Latents, x: Spectrograms) -> Float[Tensor, " batch"]:
         """−log p(x | z) of a Gaussian around the unclamped spectrogram, up to a constant.
 
         Unclamped, so that values outside the range still have a gradient.
@@ -79,9 +80,7 @@ class AudioAutoencoder(Autoencoder):
         squared_error = mse_loss(self._decode_unclamped(z), x, reduction="none")
         return squared_error.sum((1, 2)) / (2 * ITEM_STD**2)
 
-    def _decode_unclamped(
-        self, z: Float[Tensor, "batch latent"]
-    ) -> Float[Tensor, "batch mel frame"]:
+    def _decode_unclamped(self, z: Latents) -> Spectrograms:
         spectrogram: Tensor = self._decoder(z)
         return spectrogram[..., : self._frames].float()
 
@@ -100,12 +99,12 @@ class AudioClassifier(Classifier):
         )
         self._head = nn.Linear(FEATURE_DIM, classes)
 
-    def features(self, x: Float[Tensor, "batch mel frame"]) -> Float[Tensor, "batch feature"]:
+    def features(self, x: Spectrograms) -> Float[Tensor, "batch feature"]:
         """The 64 activations before the last layer."""
         features: Tensor = self._body(_pad_to_patches(x))
         return features.float()
 
-    def forward(self, x: Float[Tensor, "batch mel frame"]) -> Float[Tensor, "batch classes"]:
+    def forward(self, x: Spectrograms) -> Float[Tensor, "batch classes"]:
         """The logits of each item."""
         logits: Tensor = self._head(self.features(x))
         return logits.float()
@@ -124,6 +123,6 @@ def _norm_act(width: int) -> list[nn.Module]:
     return [nn.GroupNorm(8, width), nn.SiLU()]
 
 
-def _pad_to_patches(x: Float[Tensor, "batch mel frame"]) -> Float[Tensor, "batch mel padded"]:
+def _pad_to_patches(x: Spectrograms) -> Float[Tensor, "batch mel padded"]:
     """Items padded with silence to a multiple of `PATCH` frames."""
     return pad(x, (0, -x.shape[-1] % PATCH), value=-1.0)

@@ -9,6 +9,9 @@ from torchaudio.functional import griffinlim, melscale_fbanks
 
 from mld_audio.config import AudioConfig
 
+Waveform = Float[Tensor, " sample"]
+Spectrogram = Float[Tensor, "mel frame"]
+
 MIN_DECIBELS, MAX_DECIBELS = -74.0, 6.0
 """Levels at −1 and at +1, in decibels relative to a full-scale sine.
 
@@ -34,7 +37,7 @@ class LogMel:
             config.n_fft // 2 + 1, 0.0, config.sample_rate / 2, config.mels, config.sample_rate
         )
 
-    def spectrogram(self, waveform: Float[Tensor, " sample"]) -> Float[Tensor, "mel frame"]:
+    def spectrogram(self, waveform: Waveform) -> Spectrogram:
         """The spectrogram of a waveform; values below `MIN_DECIBELS` become −1."""
         spectrum = torch.stft(
             waveform,
@@ -47,7 +50,7 @@ class LogMel:
         decibels = 10 * power.clamp(min=_to_power(MIN_DECIBELS)).log10()
         return ((decibels - MIN_DECIBELS) / DECIBELS_PER_UNIT - 1).clamp(-1, 1)
 
-    def waveform(self, x: Float[Tensor, "mel frame"]) -> Float[Tensor, " sample"]:
+    def waveform(self, x: Spectrogram) -> Waveform:
         """A waveform with approximately this spectrogram; deterministic.
 
         Phases are estimated by fast Griffin-Lim (Perraudin, Balazs and Søndergaard 2013), starting
@@ -69,7 +72,7 @@ class LogMel:
         )
         return waveform
 
-    def _invert_mel(self, power: Float[Tensor, "mel frame"]) -> Float[Tensor, "bin frame"]:
+    def _invert_mel(self, power: Spectrogram) -> Float[Tensor, "bin frame"]:
         """A non-negative power spectrum whose mel bands have this power.
 
         Maximum likelihood under Poisson noise, by expectation maximisation (Richardson 1972, Lucy

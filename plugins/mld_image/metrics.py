@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+Images = Float[Tensor, "row channel side side"]
+
 ROUNDING_MSE = 1 / (12 * 255**2)
 """Mean squared error of rounding to 8 bits: the smallest that a stored image can show."""
 BEST_PSNR = -10 * math.log10(ROUNDING_MSE)
@@ -19,9 +21,7 @@ _C1, _C2 = 0.01**2, 0.03**2
 _ROWS_PER_CHUNK = 64
 
 
-def psnr(
-    items: Float[Tensor, "row channel side side"], originals: Float[Tensor, "row channel side side"]
-) -> float:
+def psnr(items: Images, originals: Images) -> float:
     """Peak signal-to-noise ratio in decibels, averaged over images.
 
     A squared error below `ROUNDING_MSE` counts as that, so a perfect copy has a finite value.
@@ -31,9 +31,7 @@ def psnr(
     return (-10 * squared_error.clamp(min=ROUNDING_MSE).log10()).mean().item()
 
 
-def ssim(
-    items: Float[Tensor, "row channel side side"], originals: Float[Tensor, "row channel side side"]
-) -> float:
+def ssim(items: Images, originals: Images) -> float:
     """Structural similarity, averaged over channels, positions and images. (Wang et al. 2004.)
 
     The window is a Gaussian of 11 × 11 pixels with a standard deviation of 1.5, at the positions
@@ -44,9 +42,7 @@ def ssim(
     return torch.cat([_ssim_per_row(x.double(), y.double()) for x, y in chunks]).mean().item()
 
 
-def _ssim_per_row(
-    x: Float[Tensor, "row channel side side"], y: Float[Tensor, "row channel side side"]
-) -> Float[Tensor, " row"]:
+def _ssim_per_row(x: Images, y: Images) -> Float[Tensor, " row"]:
     window = _gaussian_window(x.shape[-1]).to(x)
     moments = torch.stack([x, y, x * x, y * y, x * y])
     planes = moments.flatten(0, 2).unsqueeze(1)

@@ -17,7 +17,9 @@ from mld_image.augment import random_affine
 from mld_image.example_digits import sample_digits
 from mld_image.image_io import image_to_tensor, read_image, tensor_to_image
 from mld_image.metrics import BEST_PSNR, psnr, ssim
-from mld_image.networks import ImageAutoencoder, ImageClassifier
+from mld_image.networks import ImageAutoencoder, ImageClassifier, Images
+
+Item = Float[Tensor, "channel row column"]
 
 
 class ImageConfig(ModalityConfig):
@@ -44,13 +46,11 @@ class ImageModality(Modality):
         """The image in a file that Pillow can open, rotated upright."""
         return read_image(Path(source))
 
-    def preprocess(self, raw: Any) -> Float[Tensor, "channel row column"]:
+    def preprocess(self, raw: Any) -> Item:
         """The image as a tensor in [0, 1], rounded to 8 bits."""
         return image_to_tensor(raw, self.config.size, self.config.channels)
 
-    def augment(
-        self, x: Float[Tensor, "batch channel row column"], generator: Generator
-    ) -> Float[Tensor, "batch channel row column"]:
+    def augment(self, x: Images, generator: Generator) -> Images:
         """Small random rotations, stretches and shifts; no mirroring."""
         return random_affine(x, generator)
 
@@ -70,7 +70,7 @@ class ImageModality(Modality):
             "ssim": Metric(ssim, "originals", "higher", best=1.0),
         }
 
-    def write(self, x: Float[Tensor, "channel row column"], stem: Path) -> Path:
+    def write(self, x: Item, stem: Path) -> Path:
         """Write a PNG file with 8 bits a channel."""
         path = stem.with_name(f"{stem.name}.png")
         tensor_to_image(x).save(path)

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from mld_core import Autoencoder, Classifier
 
+Images = Float[Tensor, "batch channel row column"]
+Latents = Float[Tensor, "batch latent"]
+
 FEATURE_DIM = 64
 """Width of the classifier's features."""
 LAPLACE_SCALE = 0.05
@@ -36,19 +39,17 @@ class ImageAutoencoder(Autoencoder):
         self.encoder = _build_encoder(size, channels, latent_dim)
         self.decoder = _build_decoder(size, channels, latent_dim)
 
-    def encode(self, x: Float[Tensor, "batch channel row column"]) -> Float[Tensor, "batch latent"]:
+    def encode(self, x: Images) -> Latents:
         """The latent of each image."""
         z: Tensor = self.encoder(2 * x - 1)
         return z.float()
 
-    def decode(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch channel row column"]:
+    def decode(self, z: Latents) -> Images:
         """The image of each latent."""
         logits: Tensor = self.decoder(z)
         return logits.float().sigmoid()
 
-    def loss(
-        self, z: Float[Tensor, "batch latent"], x: Float[Tensor, "batch channel row column"]
-    ) -> Float[Tensor, " batch"]:
+    def loss(self, z: Latents, x: Images) -> Float[Tensor, " batch"]:
         """−log Laplace(x | decode(z), 0.05) per image, without its constant."""
         return (self.decode(z) - x).abs().flatten(1).sum(1) / LAPLACE_SCALE
 
@@ -61,15 +62,11 @@ class ImageClassifier(Classifier):
         self.encoder = _build_encoder(size, channels, FEATURE_DIM)
         self.head = nn.Linear(FEATURE_DIM, classes)
 
-    def features(
-        self, x: Float[Tensor, "batch channel row column"]
-    ) -> Float[Tensor, "batch feature"]:
+    def features(self, x: Images) -> Float[Tensor, "batch feature"]:
         """The 64 activations of the last hidden layer."""
         return F.silu(self.encoder(2 * x - 1)).float()
 
-    def forward(
-        self, x: Float[Tensor, "batch channel row column"]
-    ) -> Float[Tensor, "batch classes"]:
+    def forward(self, x: Images) -> Float[Tensor, "batch classes"]:
         """The logits over the classes."""
         logits: Tensor = self.head(self.features(x))
         return logits.float()
@@ -118,9 +115,7 @@ class _Upsample(nn.Module):
         self.side = side
         self.convolution = nn.Conv2d(width, 4 * out, kernel, padding=kernel // 2)
 
-    def forward(
-        self, x: Float[Tensor, "batch channel row column"]
-    ) -> Float[Tensor, "batch out side side"]:
+    def forward(self, x: Images) -> Float[Tensor, "batch out side side"]:
         return F.pixel_shuffle(self.convolution(x), 2)[..., : self.side, : self.side]
 
 

@@ -11,6 +11,7 @@ from mld_core import Autoencoder, Classifier
 from mld_molecule.selfies_vocabulary import END, SelfiesVocabulary
 
 Rows = Int[Tensor, "batch length"]
+Latents = Float[Tensor, "batch latent"]
 
 EMBEDDING_DIM = 24
 HIDDEN_WIDTH = 256
@@ -65,13 +66,13 @@ class MoleculeAutoencoder(Autoencoder):
             nn.Linear(DECODER_WIDTH, len(atomic_numbers)),
         )
 
-    def encode(self, x: Rows) -> Float[Tensor, "batch latent"]:
+    def encode(self, x: Rows) -> Latents:
         """The latent of each row; noisy in training, which makes the latent space smooth."""
         latent: Tensor = self.to_latent(self.embed(x).flatten(1)).float()
         z = functional.rms_norm(latent, latent.shape[1:])
         return z + LATENT_NOISE_STD * torch.randn_like(z) if self.training else z
 
-    def decode(self, z: Float[Tensor, "batch latent"]) -> Rows:
+    def decode(self, z: Latents) -> Rows:
         """Greedy decoding: the most likely allowed symbol at each position in turn."""
         z = _project_to_sphere(z)
         missing: Tensor = self.to_composition(z).float().round()
@@ -92,7 +93,7 @@ class MoleculeAutoencoder(Autoencoder):
             missing = missing - added
         return rows[:, CONTEXT:]
 
-    def loss(self, z: Float[Tensor, "batch latent"], x: Rows) -> Float[Tensor, " batch"]:
+    def loss(self, z: Latents, x: Rows) -> Float[Tensor, " batch"]:
         """−log p(x | z): a categorical per symbol, a Gaussian per element's number of atoms."""
         z = _project_to_sphere(z)
         composition: Tensor = self.to_composition(z).float()
@@ -135,7 +136,7 @@ class MoleculeAutoencoder(Autoencoder):
 
     def _logits(
         self,
-        z: Float[Tensor, "batch latent"],
+        z: Latents,
         positions: Int[Tensor, " position"],
         missing: Float[Tensor, "batch position element"],
         before: Int[Tensor, "batch position symbol"],
@@ -179,7 +180,7 @@ class MoleculeClassifier(Classifier):
         return logits
 
 
-def _project_to_sphere(z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
+def _project_to_sphere(z: Latents) -> Latents:
     """Latents scaled to a root mean square of 1, as encoded ones have; in float32."""
     return functional.rms_norm(z.float(), z.shape[1:], eps=1e-6)
 

@@ -41,7 +41,7 @@ def distinct_2(items: Rows, _: Tensor) -> float:
     return _distinct_n(items, 2)
 
 
-def metrics() -> Mapping[str, Metric]:
+def text_metrics() -> Mapping[str, Metric]:
     """The metrics of text, by name."""
     return {
         "exact_match": Metric(exact_match, "originals", "higher", best=1.0),

@@ -14,7 +14,7 @@ from torch import Tensor
 from mld_core import Metric, Modality, ModalityConfig, SplitName
 from mld_text.byte_tokens import to_text, to_tokens, truncate
 from mld_text.example_phrases import sample_phrases
-from mld_text.metrics import metrics
+from mld_text.metrics import text_metrics
 from mld_text.networks import TextAutoencoder, TextClassifier
 
 MAX_BYTES = 1024
@@ -80,7 +80,7 @@ class Text(Modality):
 
     def metrics(self) -> Mapping[str, Metric]:
         """Exact match and character error rate of reconstructions; distinct-n of any set."""
-        return metrics()
+        return text_metrics()
 
     def write(self, x: Int64[Tensor, " position"], stem: Path) -> Path:
         """Write the text as a UTF-8 file with the suffix .txt."""

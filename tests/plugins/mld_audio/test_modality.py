@@ -7,7 +7,7 @@ import pytest
 import soundfile
 import torch
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
 from mld_audio import Audio, AudioConfig
 from mld_audio.example_tones import SAMPLE_RATE, dtmf_frequencies, dtmf_tone
@@ -330,35 +330,19 @@ def test_log_spectral_distance_is_in_decibels(audio: Audio):
 # training
 
 
-def train(network: nn.Module, loss, x: Tensor, y: Tensor, steps: int) -> nn.Module:
-    """Train with Adam at 1e-3, cosine decay and batches of 128; eval mode afterwards."""
-    optimiser = torch.optim.Adam(network.parameters(), 1e-3)
-    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(steps):
-        rows = torch.randint(len(x), (128,), generator=generator)
-        optimiser.zero_grad()
-        loss(network, x[rows], y[rows], generator).mean().backward()
-        optimiser.step()
-        decay.step()
-    return network.eval()
-
-
 @pytest.mark.slow
-def test_reconstructions_keep_the_digit(audio: Audio, tmp_path: Path):
+def test_reconstructions_keep_the_digit(
+    audio: Audio, tmp_path: Path, train_autoencoder, train_classifier
+):
     torch.manual_seed(0)
     digits = list(range(10)) * 200
     x, held_out = tones(audio, digits), tones(audio, digits[:300], seed=1)
     y = torch.tensor(digits)
 
-    def recognise(network: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-        return nn.functional.cross_entropy(network(audio.augment(x, generator)), y)
-
-    def reconstruct(network: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-        return network.loss(network.encode(x), x)
-
-    classifier = train(audio.classifier(10), recognise, x, y, 300)
-    autoencoder = train(audio.autoencoder(), reconstruct, x, y, 1500)
+    classifier = audio.classifier(10)
+    train_classifier(classifier, x, y, 300, audio.augment)
+    autoencoder = audio.autoencoder()
+    train_autoencoder(autoencoder, x, 1500)
     with torch.no_grad():
         z = autoencoder.encode(held_out)
         decoded = autoencoder.decode(z)
@@ -373,7 +357,7 @@ def test_reconstructions_keep_the_digit(audio: Audio, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_spoken_digits_are_recognised(real_data: Path):
+def test_spoken_digits_are_recognised(real_data: Path, train_classifier):
     torch.manual_seed(0)
     audio = Audio(AudioConfig(latent_dim=32, seconds=0.75, n_fft=256, mels=40, too_long="truncate"))
     spoken = np.load(real_data / "fsdd" / "fsdd.npz")
@@ -381,9 +365,7 @@ def test_spoken_digits_are_recognised(real_data: Path):
     x = torch.stack([audio.preprocess((sound / np.abs(sound).max(), 8000)) for sound in recordings])
     y, test = torch.from_numpy(spoken["label"]).long(), torch.from_numpy(spoken["index"] < 5)
 
-    def recognise(network: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-        return nn.functional.cross_entropy(network(audio.augment(x, generator)), y)
-
-    classifier = train(audio.classifier(10), recognise, x[~test], y[~test], 1000)
+    classifier = audio.classifier(10)
+    train_classifier(classifier, x[~test], y[~test], 1000, audio.augment)
     with torch.no_grad():
         assert (classifier(x[test]).argmax(1) == y[test]).float().mean() > 0.9

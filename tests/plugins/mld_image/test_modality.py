@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from mld_core import SPLITS, Registry
 from mld_image import ImageConfig, ImageModality
@@ -25,18 +25,6 @@ def digits(split: str, rows: int, seed: int = 0, size: int = 16) -> tuple[Tensor
     return torch.stack([modality(size=size).preprocess(image) for image in raw]), torch.tensor(
         labels
     )
-
-
-def train(network: nn.Module, loss_of, rows: int, steps: int) -> None:
-    generator = Generator().manual_seed(0)
-    adam = torch.optim.Adam(network.parameters(), 2e-3, fused=True)
-    network.train()
-    for _ in range(steps):
-        chosen = torch.randint(rows, (128,), generator=generator)
-        adam.zero_grad()
-        loss_of(chosen, generator).backward()
-        adam.step()
-    network.eval()
 
 
 # The registry and the config
@@ -189,22 +177,14 @@ def test_more_examples_than_scans():
 
 
 @pytest.mark.slow
-def test_reconstructions_keep_the_digit():
+def test_reconstructions_keep_the_digit(train_autoencoder, train_classifier):
     torch.manual_seed(0)
     image = modality()
     x, labels = digits("train", 4000)
     held_out, truth = digits("test", 500, seed=1)
     autoencoder, classifier = image.autoencoder(), image.classifier(10)
-
-    def recognition(rows: Tensor, generator: Generator) -> Tensor:
-        return F.cross_entropy(classifier(image.augment(x[rows], generator)), labels[rows])
-
-    def reconstruction(rows: Tensor, generator: Generator) -> Tensor:
-        items = image.augment(x[rows], generator)
-        return autoencoder.loss(autoencoder.encode(items), items).mean()
-
-    train(classifier, recognition, len(x), 600)
-    train(autoencoder, reconstruction, len(x), 1000)
+    train_classifier(classifier, x, labels, 600, image.augment)
+    train_autoencoder(autoencoder, x, 1000, image.augment)
 
     def accuracy(items: Tensor) -> float:
         return (classifier(items).argmax(1) == truth).float().mean().item()

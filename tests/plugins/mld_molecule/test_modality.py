@@ -14,7 +14,6 @@ import pytest
 import selfies
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mld_core import SPLITS, Registry
 from mld_molecule import Molecule, MoleculeConfig
@@ -47,20 +46,6 @@ def rows_of(molecule: Molecule, raw: list[str]) -> Tensor:
 
 def carbons(smiles: str) -> int:
     return sum(atom.GetSymbol() == "C" for atom in parse_smiles(smiles).GetAtoms())
-
-
-def train(module, loss, rows: Tensor, labels: Tensor, steps: int):
-    """Train with Adam and cosine decay; eval mode afterwards."""
-    optimiser = torch.optim.Adam(module.parameters(), lr=1e-3)
-    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(steps):
-        batch = torch.randint(len(rows), (128,), generator=generator)
-        optimiser.zero_grad()
-        loss(rows[batch], labels[batch]).backward()
-        optimiser.step()
-        decay.step()
-    return module.eval()
 
 
 @pytest.fixture(scope="module")
@@ -331,7 +316,7 @@ def test_latents_are_float32_under_autocast(molecule: Molecule, rows: Tensor) ->
         assert molecule.autoencoder().encode(rows).dtype == torch.float32
 
 
-def test_short_training() -> None:
+def test_short_training(train_autoencoder, train_classifier) -> None:
     raw, labels = examples(1000, "train")
     molecule = fitted(raw, latent_dim=32)
     rows = rows_of(molecule, raw)
@@ -339,14 +324,8 @@ def test_short_training() -> None:
     labels = torch.tensor(labels)
     torch.manual_seed(0)
     autoencoder, classifier = molecule.autoencoder(), molecule.classifier(10)
-    train(
-        autoencoder,
-        lambda x, _: autoencoder.loss(autoencoder.encode(x), x).mean(),
-        rows,
-        labels,
-        600,
-    )
-    train(classifier, lambda x, y: functional.cross_entropy(classifier(x), y), rows, labels, 400)
+    train_autoencoder(autoencoder, rows, 600)
+    train_classifier(classifier, rows, labels, 400)
     with torch.no_grad():
         decoded = autoencoder.decode(autoencoder.encode(test_rows))
         correct = classifier(test_rows).argmax(dim=1) == torch.arange(300) % 10
@@ -357,7 +336,7 @@ def test_short_training() -> None:
 
 
 @pytest.mark.slow
-def test_reconstructions_keep_the_label() -> None:
+def test_reconstructions_keep_the_label(train_autoencoder, train_classifier) -> None:
     raw, labels = examples(4000, "train")
     test_raw, test_labels = examples(1000, "test")
     molecule = fitted(raw, latent_dim=32)
@@ -365,14 +344,8 @@ def test_reconstructions_keep_the_label() -> None:
     labels, test_labels = torch.tensor(labels), torch.tensor(test_labels)
     torch.manual_seed(0)
     autoencoder, classifier = molecule.autoencoder(), molecule.classifier(10)
-    train(
-        autoencoder,
-        lambda x, _: autoencoder.loss(autoencoder.encode(x), x).mean(),
-        rows,
-        labels,
-        2000,
-    )
-    train(classifier, lambda x, y: functional.cross_entropy(classifier(x), y), rows, labels, 1000)
+    train_autoencoder(autoencoder, rows, 2000)
+    train_classifier(classifier, rows, labels, 1000)
     with torch.no_grad():
         z = autoencoder.encode(test_rows)
         noisy = z + 0.2 * z.std(dim=0) * torch.randn_like(z)

@@ -105,38 +105,23 @@ def test_bf16_autocast():
     torch.testing.assert_close(logits.float(), classifier(x), rtol=0, atol=0.05)
 
 
-def train(
-    network: torch.nn.Module, loss, rows: int, steps: int, learning_rate: float = 1e-3
-) -> torch.nn.Module:
-    """Train with Adam and cosine decay; `loss` takes the indices of a batch."""
-    optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    for _ in range(steps):
-        optimiser.zero_grad()
-        loss(torch.randint(0, rows, (min(rows, 128),))).mean().backward()
-        optimiser.step()
-        schedule.step()
-    return network.eval()
-
-
-def test_memorises_texts_in_any_language():
+def test_memorises_texts_in_any_language(train_autoencoder):
     texts = ["seven", "", "七月七日", "🎲🎲", "e\u0301", "x" * 32]
     x = batch_of(*texts)
     autoencoder = text().autoencoder()
-    train(autoencoder, lambda i: autoencoder.loss(autoencoder.encode(x[i]), x[i]), 6, 150, 3e-3)
+    train_autoencoder(autoencoder, x, 150, learning_rate=3e-3)
     assert [to_text(tokens) for tokens in autoencoder.decode(autoencoder.encode(x))] == texts
 
 
 @pytest.mark.slow
-def test_reconstructs_held_out_phrases():
+def test_reconstructs_held_out_phrases(train_autoencoder, train_classifier):
     modality, rng = text(), np.random.default_rng(0)
     labels, test_labels = rng.integers(0, 10, 4000), rng.integers(0, 10, 1000)
     x, y = batch_of(*modality.examples(labels, "train", rng)), torch.from_numpy(labels)
     test = batch_of(*modality.examples(test_labels, "test", rng))
     autoencoder, classifier = modality.autoencoder(), modality.classifier(10)
-    train(autoencoder, lambda i: autoencoder.loss(autoencoder.encode(x[i]), x[i]), 4000, 2000)
-    train(classifier, lambda i: functional.cross_entropy(classifier(x[i]), y[i]), 4000, 1000)
-
+    train_autoencoder(autoencoder, x, 2000)
+    train_classifier(classifier, x, y, 1000)
     with torch.no_grad():
         z = autoencoder.encode(test)
         noisy = z + 0.2 * z.std(0) * torch.randn_like(z)
