@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from mld_core.diffusion.limits import check_betas
+from mld_core.diffusion.limits import MAX_BETA_SUM
 
 T_MIN = 1e-5
 """Smallest time that is diffused to; closer to 0 the noise is lost in float32 rounding."""
@@ -27,14 +27,20 @@ class VPSchedule:
 
     Args:
         beta_min: beta at t = 0, positive.
-        beta_max: beta at t = 1, at least beta_min. ValueError outside the limits of `check_betas`.
+        beta_max: beta at t = 1, at least beta_min; their sum is at most MAX_BETA_SUM.
     """
 
     beta_min: float = 0.1
     beta_max: float = 20.0
 
     def __post_init__(self) -> None:
-        check_betas(self.beta_min, self.beta_max)
+        if not 0 < self.beta_min <= self.beta_max:
+            raise ValueError(f"need 0 < beta_min <= beta_max, got {self.beta_min}, {self.beta_max}")
+        if self.beta_min + self.beta_max > MAX_BETA_SUM:
+            raise ValueError(
+                f"need beta_min + beta_max <= {MAX_BETA_SUM:g}, got {self.beta_min} + "
+                f"{self.beta_max}: alpha(1) would be too small for float32"
+            )
 
     def beta(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Rate of the forward SDE dz = −½ beta z dt + sqrt(beta) dW."""

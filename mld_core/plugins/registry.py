@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
@@ -103,9 +103,9 @@ class Registry:
             if usable := [point for point in claims if not selection.blocked_by(point)]:
                 self._points[kind] = usable
             else:
+                problem = f"blocked by {selection.blocked_by(claims[0])}"
                 self._entries[kind] = [
-                    _failed(point, "blocked", f"blocked by {selection.blocked_by(point)}")
-                    for point in claims
+                    _entry(point, stage="blocked", problem=problem) for point in claims
                 ]
 
     @property
@@ -182,12 +182,8 @@ def _release(point: EntryPoint) -> str:
     return " ".join(distribution_of(point)) if point.dist else "?"
 
 
-def _unloaded(point: EntryPoint) -> Entry:
-    return Entry(point.name, *distribution_of(point), point.value)
-
-
-def _failed(point: EntryPoint, stage: Literal["blocked"] | LoadStage, problem: str) -> Entry:
-    return replace(_unloaded(point), stage=stage, problem=problem)
+def _entry(point: EntryPoint, **result: Any) -> Entry:
+    return Entry(point.name, *distribution_of(point), point.value, **result)
 
 
 def _load_entries(points: list[EntryPoint]) -> list[Entry]:
@@ -195,12 +191,12 @@ def _load_entries(points: list[EntryPoint]) -> list[Entry]:
     if len(points) > 1:
         origins = " and ".join(sorted(map(origin, points)))
         problem = f"claimed twice, by {origins}: uninstall one, or block it with --no-plugin"
-        return [_failed(point, "claim", problem) for point in points]
+        return [_entry(point, stage="claim", problem=problem) for point in points]
     (point,) = points
     try:
-        return [replace(_unloaded(point), plugin_class=_load_class(point))]
+        return [_entry(point, plugin_class=_load_class(point))]
     except PluginLoadError as error:
-        return [_failed(point, error.stage, str(error))]
+        return [_entry(point, stage=error.stage, problem=str(error))]
 
 
 def _load_class(point: EntryPoint) -> Contract:

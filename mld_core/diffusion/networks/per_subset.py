@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from mld_core.diffusion.latent_layout import LatentLayout
-from mld_core.diffusion.limits import check_per_subset
+from mld_core.diffusion.limits import MAX_PER_SUBSET_MODALITIES
 from mld_core.diffusion.networks.residual_mlp import ResidualMLP
 from mld_core.diffusion.roles import Role, conditioning_subsets
 from mld_core.diffusion.schedule import VPSchedule
@@ -22,7 +22,7 @@ class PerSubsetMLPs(nn.Module):
     comparison: avoiding this number is the purpose of a single network. Rows must be complete.
 
     Args:
-        layout: of the joint latent. ValueError for more modalities than `check_per_subset` allows.
+        layout: of the joint latent. ValueError for more than MAX_PER_SUBSET_MODALITIES.
         schedule: of the noise.
         settings: further arguments of each ResidualMLP.
     """
@@ -30,7 +30,12 @@ class PerSubsetMLPs(nn.Module):
     def __init__(self, layout: LatentLayout, schedule: VPSchedule, **settings: Any) -> None:
         super().__init__()
         names = layout.names
-        check_per_subset(len(names))
+        if len(names) > MAX_PER_SUBSET_MODALITIES:
+            raise ValueError(
+                f"a network for each observed subset of {len(names)} modalities would be "
+                f"{2 ** len(names) - 1} networks: at most {MAX_PER_SUBSET_MODALITIES} modalities "
+                "are supported"
+            )
         self.networks = nn.ModuleDict(
             {
                 _key([name in observed for name in names]): ResidualMLP(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from mld_core.diffusion.latent_layout import LatentLayout
-from mld_core.diffusion.limits import UNET_GROUPS, check_unet_width
+from mld_core.diffusion.limits import UNET_GROUPS
 from mld_core.diffusion.networks.score_network import ScoreNetwork, init_zero
 from mld_core.diffusion.schedule import VPSchedule
 
@@ -55,7 +55,8 @@ class UNetMLP(ScoreNetwork):
         depth: int,
         reads_roles: bool = True,
     ) -> None:
-        check_unet_width(width)
+        if width % UNET_GROUPS:
+            raise ValueError(f"width must be a multiple of {UNET_GROUPS}, not {width}")
         super().__init__(layout, schedule, width, width, reads_roles)
 
         def block(inputs: int) -> ResBlock:
