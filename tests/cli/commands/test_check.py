@@ -9,9 +9,8 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from mld.app import app
 from mld.conformance import CHECKS
 from mld_core import Registry
 
@@ -19,16 +18,16 @@ PLUGINS = Path(__file__).parent.parent / "plugins"
 
 
 @pytest.fixture
-def mld(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+def mld_tiny(mld: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """The command line, with only the tiny plugins installed."""
     monkeypatch.syspath_prepend(str(PLUGINS))
     points = [EntryPoint(kind, f"mld_{kind}", "mld") for kind in ("tiny", "rows")]
     monkeypatch.setattr("mld_core.plugins.registry.Registry", partial(Registry, points))
-    return lambda *words: CliRunner().invoke(app, list(words))
+    return mld
 
 
-def test_modality_prints_one_line_per_check(mld: Callable[..., Result]) -> None:
-    result = mld("check", "tiny", "--set", "width=12")
+def test_modality_prints_one_line_per_check(mld_tiny: Callable[..., Result]) -> None:
+    result = mld_tiny("check", "tiny", "--set", "width=12")
     assert result.exit_code == 0
     *lines, summary = result.stdout.splitlines()
     assert [line.split()[0] for line in lines] == list(CHECKS["modality"])
@@ -40,8 +39,8 @@ def test_modality_prints_one_line_per_check(mld: Callable[..., Result]) -> None:
     )
 
 
-def test_dataset_json_and_exit_code_8(mld: Callable[..., Result]) -> None:
-    result = mld("check", "rows", "--json", "--xfail", "ids-are-unique=not yet")
+def test_dataset_json_and_exit_code_8(mld_tiny: Callable[..., Result]) -> None:
+    result = mld_tiny("check", "rows", "--json", "--xfail", "ids-are-unique=not yet")
     assert result.exit_code == 8
     report = json.loads(result.stdout)
     assert [record["check"] for record in report["checks"]] == list(CHECKS["dataset"])
@@ -52,13 +51,13 @@ def test_dataset_json_and_exit_code_8(mld: Callable[..., Result]) -> None:
     assert "expected to fail (not yet)" in unexpected["reason"]
 
 
-def test_list_of_checks(mld: Callable[..., Result]) -> None:
-    lines = mld("check", "--list").stdout.splitlines()
+def test_list_of_checks(mld_tiny: Callable[..., Result]) -> None:
+    lines = mld_tiny("check", "--list").stdout.splitlines()
     names = list(dict.fromkeys(name for checks in CHECKS.values() for name in checks))
     assert [line.split()[1] for line in lines if line.startswith("| `")] == [
         f"`{name}`" for name in names
     ]
-    checks = json.loads(mld("check", "--list", "--json").stdout)
+    checks = json.loads(mld_tiny("check", "--list", "--json").stdout)
     assert [check["name"] for check in checks] == names
     assert [check["name"] for check in checks if check["slow"]] == [
         "joint-model-generates-any-from-any"
@@ -80,8 +79,8 @@ def test_list_of_checks(mld: Callable[..., Result]) -> None:
     ],
 )
 def test_invalid_requests(
-    mld: Callable[..., Result], words: list[str], code: int, message: str
+    mld_tiny: Callable[..., Result], words: list[str], code: int, message: str
 ) -> None:
-    result = mld("check", *words)
+    result = mld_tiny("check", *words)
     assert result.exit_code == code
     assert message in " ".join(result.stderr.replace("│", " ").split())

@@ -61,7 +61,7 @@ def config_closed(plugin: PluginUnderTest) -> None:
     """The Config rejects unknown fields, so that a misspelt field is an error."""
     require(
         not _accepts(plugin, no_such_field=1),
-        "the Config accepts unknown fields: keep extra='forbid'",
+        "the Config accepts the unknown field 'no_such_field': keep extra='forbid'",
     )
 
 

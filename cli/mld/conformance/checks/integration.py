@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor
 
-from mld.config.sections import DiffuseSpec
+from mld.config.sections import DiffuseSpec, ResidualMLPSpec
 from mld.conformance.check import check, require
 from mld.conformance.fixtures import (
     NUM_CLASSES,
@@ -40,13 +40,7 @@ NAMES = ("left", "right")
 MAX_TRAINING_SECONDS = 20.0
 """Processor time limit for training the joint model and its autoencoders."""
 
-DIFFUSION = DiffuseSpec.model_validate(
-    {
-        "network": {"kind": "residual-mlp", "width": 128, "depth": 2},
-        "steps": 400,
-        "batch_size": 64,
-    }
-)
+DIFFUSION = DiffuseSpec(network=ResidualMLPSpec(width=128, depth=2), steps=400, batch_size=64)
 NUM_SAMPLES = 100
 MAX_SPREAD_RATIO = 3.0
 """Largest ratio, either way, of the spread of generated latents to that of encoded ones."""
