@@ -1,4 +1,4 @@
-"""What the docs say is run, and what they list is complete."""
+"""Tests of the docs: their code and commands run, and their lists are complete."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import is_dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -27,6 +28,7 @@ from mld.conformance import checks_as_markdown
 from mld.inference.trained_run import load
 from mld.pipeline.run import run
 from mld.storage.run_dir import RunDir
+from mld.storage.weight_store import WeightStore
 from mld_core import (
     Autoencoder,
     Classifier,
@@ -43,28 +45,41 @@ from mld_core.plugins import hookspecs
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+CONTRACT = (ROOT / "docs" / "contract.md").read_text()
+PAGES = [
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"),
+    *("docs/contract.md", "docs/plugins.md", "docs/checks.md"),
+]
+BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.yaml"))
+CONTRACTS = [Modality, Autoencoder, Classifier, Metric, Dataset, Split, Method, JointModel]
 
 
-def blocks(text: str, language: str) -> list[str]:
-    """The fenced code of a language, in order."""
+def code_blocks(text: str, language: str) -> list[str]:
+    """The fenced code blocks of a language, in order."""
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
+def yaml_block(text: str, word: str) -> str:
+    """The first YAML block that contains a word."""
+    return next(block for block in code_blocks(text, "yaml") if word in block)
+
+
 def commands(group: typer.Typer, prefix: str = "mld") -> list[str]:
-    own = [f"{prefix} {(c.name or c.callback.__name__)}" for c in group.registered_commands]
-    return own + [
-        inner
-        for sub in group.registered_groups
-        for inner in commands(sub.typer_instance, f"{prefix} {sub.name}")
+    """All commands of a group and its subgroups, as typed."""
+    names = [f"{prefix} {(c.name or c.callback.__name__)}" for c in group.registered_commands]
+    return names + [
+        name
+        for subgroup in group.registered_groups
+        for name in commands(subgroup.typer_instance, f"{prefix} {subgroup.name}")
     ]
 
 
-def test_the_readme_lists_every_command() -> None:
+def test_readme_lists_every_command() -> None:
     missing = [command for command in commands(app) if f"`{command}" not in README]
     assert not missing
 
 
-def test_every_hook_stands_in_the_docs_with_its_arguments() -> None:
+def test_contributing_lists_every_hook() -> None:
     hooks = {
         name: inspect.signature(hook)
         for name, hook in vars(hookspecs).items()
@@ -76,23 +91,19 @@ def test_every_hook_stands_in_the_docs_with_its_arguments() -> None:
         assert f"`{name}({arguments})`" in CONTRIBUTING
 
 
-CONTRACT = (ROOT / "docs" / "contract.md").read_text()
-CONTRACTS = [Modality, Autoencoder, Classifier, Metric, Dataset, Split, Method, JointModel]
-
-
 @pytest.mark.parametrize("contract", CONTRACTS)
-def test_every_member_of_a_contract_stands_in_the_docs_with_its_arguments(contract: type) -> None:
+def test_contract_lists_every_member(contract: type) -> None:
     names = [name for name in (*vars(contract), *contract.__annotations__) if name[0] != "_"]
     members = {name: getattr(contract, name, None) for name in names}
     if is_dataclass(contract):
         members = {contract.__name__: contract}
     for name, member in members.items():
-        told = name
+        entry = name
         if callable(member):
             parameters = inspect.signature(member).parameters.values()
             arguments = [_argument(p) for p in parameters if p.name != "self"]
-            told = f"{name}({', '.join(arguments)})"
-        assert f"`{told}`" in CONTRACT
+            entry = f"{name}({', '.join(arguments)})"
+        assert f"`{entry}`" in CONTRACT
 
 
 def _argument(parameter: inspect.Parameter) -> str:
@@ -106,14 +117,31 @@ def test_page_of_checks_is_up_to_date() -> None:
     assert page == checks_as_markdown() + "\n", "run: mld check --list > docs/checks.md"
 
 
-def test_the_make_targets_of_the_readme_exist() -> None:
+def test_make_targets_exist() -> None:
     targets = re.findall(r"^ *make ([a-z-]+)", README + CONTRIBUTING, re.MULTILINE)
     known = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert {"demo", "test"} <= set(targets) <= set(known)
 
 
-def edited(module: str, edits: list[str]) -> str:
-    """A module in which each function takes the place of the method of its name."""
+def test_tree_in_contributing_exists() -> None:
+    tree = code_blocks(CONTRIBUTING, "")[0]
+    top = ROOT
+    listed: set[Path] = set()
+    for line in tree.splitlines():
+        names = re.match(r" *((?:[\w*/]+(?:/|\.py) *)+)", line)[1].split()
+        folder = top if line.startswith(" ") else ROOT
+        for name in names:
+            paths = set(folder.glob(name))
+            assert paths, name
+            listed |= paths
+        if folder == ROOT:
+            top = ROOT / names[0]
+    packages = {path for top in ("mld_core", "cli/mld") for path in (ROOT / top).glob("*/")}
+    assert {path for path in packages if (path / "__init__.py").is_file()} <= listed
+
+
+def apply_edits(module: str, edits: list[str]) -> str:
+    """A module with methods replaced by the functions of the same name, and imports added."""
     lines = module.splitlines()
     for edit in edits:
         (first, *_) = ast.parse(edit).body
@@ -121,34 +149,34 @@ def edited(module: str, edits: list[str]) -> str:
             at = lines.index("import numpy as np")
             lines[at:at] = [*edit.splitlines(), ""]
             continue
-        kind = next(
+        modality = next(
             node
             for node in ast.parse("\n".join(lines)).body
             if isinstance(node, ast.ClassDef) and "Modality" in [ast.unparse(b) for b in node.bases]
         )
-        old = next(node for node in kind.body if getattr(node, "name", None) == first.name)
+        old = next(node for node in modality.body if getattr(node, "name", None) == first.name)
         lines[old.lineno - 1 : old.end_lineno] = indent(edit, "    ").splitlines()
     return "\n".join(lines) + "\n"
 
 
 @pytest.fixture
-def tide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
-    """A Registry with CONTRIBUTING's modality, generated and edited as it says there."""
+def tide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+    """A Registry with the modality of CONTRIBUTING's tutorial."""
     monkeypatch.chdir(tmp_path)
-    commands = re.findall(r"^    mld (.*)$", CONTRIBUTING, re.MULTILINE)
-    assert "new-modality tide" in commands
+    lines = re.findall(r"^    mld (.*)$", CONTRIBUTING, re.MULTILINE)
+    assert "new-modality tide" in lines
     assert CliRunner().invoke(app, ["new-modality", "tide"]).exit_code == 0
     module = Path("mld-tide/mld_tide.py")
-    edits = blocks(CONTRIBUTING, "python")
+    edits = code_blocks(CONTRIBUTING, "python")
     assert len(edits) == 4
-    module.write_text(edited(module.read_text(), edits))
+    module.write_text(apply_edits(module.read_text(), edits))
     monkeypatch.syspath_prepend("mld-tide")
-    told = {"tide": "mld_tide", "text": "mld_text", "examples": "mld_datasets.examples"}
-    yield Registry([EntryPoint(kind, module, "mld") for kind, module in told.items()])
+    modules = {"tide": "mld_tide", "text": "mld_text", "examples": "mld_datasets.examples"}
+    yield Registry([EntryPoint(kind, module, "mld") for kind, module in modules.items()])
     sys.modules.pop("mld_tide", None)
 
 
-def test_the_tutorials_modality_goes_through_the_whole_corridor(tide: Registry) -> None:
+def test_tutorial_modality_runs(tide: Registry) -> None:
     overrides = [
         "data={kind: examples, train: 600, validation: 20, test: 60}",
         "autoencode={steps: 100}",
@@ -157,43 +185,41 @@ def test_the_tutorials_modality_goes_through_the_whole_corridor(tide: Registry) 
         "evaluate={steps: 300}",
     ]
     spec = load_spec(Path("mld-tide/tide.yaml"), tide, overrides)
-    report = run(spec, RunDir(Path("run")), tide)
+    report = run(spec, RunDir(Path("run")), tide, store=WeightStore(Path("store")))
     scores = json.loads((report.parent / "metrics.json").read_text())
     assert scores["modalities"]["signal"]["classifier_accuracy"]["value"] > 0.8
-    made = load("run", tide).sample(given={"word": "three"}, want=["signal"], n=2)
-    files = made.write("out")["signal"]
+    samples = load("run", tide).sample(given={"word": "three"}, want=["signal"], n=2)
+    files = samples.write("out")["signal"]
     assert len(json.loads(files[0].read_text())["metres"]) == 32
-    given = load("run", tide).sample(given={"signal": files[0]}, n=1)
-    assert set(given.items) == {"signal", "word"}
+    reverse = load("run", tide).sample(given={"signal": files[0]}, n=1)
+    assert set(reverse.items) == {"signal", "word"}
 
 
 @pytest.mark.slow
-def test_the_tutorials_modality_passes_the_conformance_kit(tide: Registry) -> None:
+def test_tutorial_modality_passes_the_checks(tide: Registry) -> None:
     code = (
         "from mld.conformance import check_modality; from mld_tide import Tide\n"
-        "records = check_modality(Tide, {'latent_dim': 8})\n"
-        "print(len(records), [record for record in records if record.failed])"
+        "results = check_modality(Tide, {'latent_dim': 8})\n"
+        "print(len(results), [result for result in results if result.failed])"
     )
-    # In a process of its own: here beartype, which draws from Python's generator, looks on.
+    # In its own process: here beartype is active, which draws from Python's generator.
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd="mld-tide", capture_output=True, text=True, check=True)
-    number, _, failed = done.stdout.strip().partition(" ")
+    process = subprocess.run(command, cwd="mld-tide", capture_output=True, text=True, check=True)
+    number, _, failed = process.stdout.strip().partition(" ")
     assert int(number) >= 25
     assert failed == "[]"
 
 
-def test_the_readmes_own_data_example_is_a_spec_that_loads(tmp_path: Path) -> None:
-    own = next(block for block in blocks(README, "yaml") if "manifest" in block)
-    (tmp_path / "own.yaml").write_text(own)
+def test_readme_spec_of_own_data_loads(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(yaml_block(README, "manifest"))
     spec = load_spec(tmp_path / "own.yaml", Registry())
     assert spec.data.kind == "manifest"
-    columns = blocks(README, "csv")[0].splitlines()[0].split(",")
+    columns = code_blocks(README, "csv")[0].splitlines()[0].split(",")
     assert set(spec.modalities) <= set(columns)
 
 
-def test_the_readmes_suite_is_a_grid(tmp_path: Path) -> None:
-    own = next(block for block in blocks(README, "yaml") if "methods:" in block)
-    (tmp_path / "suite.yaml").write_text(own)
+def test_readme_suite_loads(tmp_path: Path) -> None:
+    (tmp_path / "suite.yaml").write_text(yaml_block(README, "methods:"))
     (tmp_path / "digits.yaml").write_text((ROOT / "benchmarks" / "digits.yaml").read_text())
     trials = list(grid(load_suite(tmp_path / "suite.yaml")))
     assert len(trials) == 11 * 3 * (3 + 1 + 1)
@@ -204,57 +230,71 @@ QUICK += ["diffuse={steps: 4, batch_size: 16, network: {kind: residual-mlp, widt
 
 
 @pytest.fixture
-def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with the README's two runs, barely trained, and its manifest with more rows."""
     from PIL import Image
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLD_STORE", "store")
-    header, *told = blocks(README, "csv")[0].splitlines()
+    header, *rows = code_blocks(README, "csv")[0].splitlines()
     lines = [header]
     for row in range(30):
         Image.new("RGB", (64, 64), (8 * row, 60, 90)).save(f"{row}.jpg")
         split = ("train", "validation", "test")[row % 3]
         lines.append(f"{row}.jpg,{'' if row == 5 else f'bird {row}'},wren,{split}")
-    assert all(len(own.split(",")) == 4 for own in lines + told)
+    assert all(len(line.split(",")) == 4 for line in lines + rows)
     Path("birds.csv").write_text("\n".join(lines) + "\n")
-    own = next(block for block in blocks(README, "yaml") if "manifest" in block)
-    Path("birds.yaml").write_text(own)
+    Path("birds.yaml").write_text(yaml_block(README, "manifest"))
     digits = ["data={kind: examples, train: 40, validation: 10, test: 10}", *QUICK]
     digits.append("generate={num_samples: 2, steps: 2, subsets: [[], [word]]}")
     for path, overrides in ((ROOT / "benchmarks/digits.yaml", digits), (Path("birds.yaml"), QUICK)):
         spec = load_spec(path, Registry(), [*overrides, "compute={threads: 1}"])
-        run(spec, RunDir(Path("runs") / spec.name), Registry())
+        run_dir = RunDir(Path("runs") / spec.name)
+        run(spec, run_dir, Registry(), store=WeightStore(Path("store")))
 
 
-@pytest.mark.usefixtures("finished")
-def test_the_readmes_python_and_its_commands_run() -> None:
+@pytest.mark.usefixtures("readme_runs")
+def test_readme_code_and_commands_run() -> None:
     names: dict[str, object] = {}
-    for block in blocks(README, "python"):
+    for block in code_blocks(README, "python"):
         exec(block, names)
     lines = re.findall(r"^    mld ((?:sample|score|impute|information) .*)$", README, re.MULTILINE)
     assert len(lines) == 4
     shutil.rmtree("filled")
     for line in lines:
-        done = CliRunner().invoke(app, shlex.split(line))
-        assert done.exit_code == 0, (line, done.output)
+        result = CliRunner().invoke(app, shlex.split(line))
+        assert result.exit_code == 0, (line, result.output)
     assert Path("sevens/digit/0003.png").is_file()
     assert Path("filled/birds.csv").is_file()
     assert "Mutual information" in Path("runs/birds/report.html").read_text()
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/contract.md", "docs/plugins.md"],
-)
-def test_local_links_lead_somewhere(name: str) -> None:
+@pytest.mark.parametrize("name", PAGES)
+def test_local_links_exist(name: str) -> None:
     text = (ROOT / name).read_text()
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (ROOT / name).parent.joinpath(target).exists(), target
 
 
-def test_help_is_quiet_and_whole() -> None:
+@pytest.mark.parametrize("name", PAGES)
+def test_paths_of_benchmarks_exist(name: str) -> None:
+    text = (ROOT / name).read_text()
+    for path in re.findall(r"benchmarks/[\w./-]+\.(?:yaml|py)", text):
+        assert (ROOT / path).is_file() or "rivals" in path, path
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "benchmarks").rglob("*.yaml")), ids=lambda p: p.stem
+)
+def test_benchmark_starts_with_its_command(path: Path) -> None:
+    kind = "bench" if path.parent.name == "suites" else "run"
+    command = f"# mld {kind} {path.relative_to(ROOT).as_posix()}"
+    first, *lines = path.read_text().splitlines()
+    assert f"{first} ".startswith(f"{command} ")
+    assert f"name: {path.stem}" in lines
+
+
+def test_help_lists_every_command() -> None:
     command = [sys.executable, "-c", "from mld.app import main; main()", "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stderr == ""
-    assert all(name.split()[1] in done.stdout for name in commands(app))
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert process.stderr == ""
+    assert all(name.split()[1] in process.stdout for name in commands(app))
