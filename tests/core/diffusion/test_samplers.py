@@ -70,6 +70,21 @@ def test_other_coordinates_are_returned_bit_for_bit(gaussian: Any, name: str) ->
     assert bool((z[:, :2] != given[:, :2]).all())
 
 
+@pytest.mark.parametrize("name", ["ddim", "heun", "dpm-solver++", "sde-dpm-solver++"])
+@pytest.mark.parametrize("t", [0.01, 0.2, 0.5, 1.0])
+def test_step_to_0_recovers_the_clean_latent(gaussian: Any, name: str, t: float) -> None:
+    """(z_t − sigma eps) / alpha, if the network predicts the noise eps of z_t exactly."""
+    clean, eps = torch.randn(2, 4, 6, dtype=torch.float64)
+    time = torch.tensor(t, dtype=torch.float64)
+    z = gaussian.schedule.alpha(time) * clean + gaussian.schedule.sigma(time) * eps
+    process = ReverseProcess(
+        lambda z, times, roles: eps, torch.full((4, 3), G), gaussian.layout, gaussian.schedule
+    )
+    noise = RowNoise(range(4), 6, torch.device("cpu"))
+    result = SAMPLERS[name].sample(process, z, [t, 0.0], noise)
+    torch.testing.assert_close(result, clean)
+
+
 @pytest.mark.parametrize("name", ORDERS)
 def test_solvers_converge_with_their_order(gaussian: Any, name: str) -> None:
     """Against the probability-flow ODE, which for a Gaussian moves each eigencomponent exactly."""
