@@ -263,10 +263,10 @@ def test_built_in_plugins_are_discovered() -> None:
 
 
 def test_missing_library_names_the_extra_that_requires_it(install: Callable[..., Registry]) -> None:
-    needs = "Provides-Extra: rivals\nRequires-Dist: absent_library>=2; extra == 'rivals'\n"
-    registry = install(("rows", "bad_rows", "import absent_library"), extras=needs)
-    told = "needs absent_library: pip install 'bad_rows[rivals]'"
-    assert registry.entry("rows").problem == told
+    extras = "Provides-Extra: tables\nRequires-Dist: absent_library>=2; extra == 'tables'\n"
+    registry = install(("rows", "bad_rows", "import absent_library"), extras=extras)
+    problem = "needs absent_library: pip install 'bad_rows[tables]'"
+    assert registry.entry("rows").problem == problem
 
 
 METHOD = """
