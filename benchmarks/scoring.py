@@ -1,7 +1,7 @@
-"""What a finished run over labelled, complete test rows knows: python benchmarks/scoring.py RUN.
+"""What a finished run on labelled, complete test rows can score: python benchmarks/scoring.py RUN.
 
-Prints how well scores find mispaired rows, mutual information beside that of the labels, and how
-often filled cells show the label of their row. One JSON object on stdout.
+Prints one JSON object: how well scores detect mispaired rows (area under the ROC curve), how often
+imputed cells show the label of their row, and mutual information beside that of the labels.
 """
 
 from __future__ import annotations
@@ -25,87 +25,88 @@ from mld.inference.trained_run import TrainedRun
 from mld_core import Registry
 
 SEEDS = 5
-MISPAIRED = 0.05
-EMPTY = 0.4
+MISPAIRED_FRACTION = 0.05
+MISSING_RATE = 0.4
 
 
 def manifest_rows(
-    rows: SplitTensors, items: dict[str, Tensor], present: Tensor, path: Path
+    ids: tuple[str, ...], items: dict[str, Tensor], present: Tensor, path: Path
 ) -> ManifestRows:
-    """Test rows as if a manifest had listed them; `path` stands for its bytes."""
+    """Rows in memory as if read from a manifest; `path` is written, as its digest is taken."""
     path.write_text(json.dumps(present.long().tolist()))
-    return ManifestRows(
-        path, (), ({},) * len(rows.ids), rows.ids, items, present, ("",) * len(rows.ids)
-    )
+    no_cells: tuple[dict[str, Any], ...] = ({},) * len(ids)
+    return ManifestRows(path, (), no_cells, ids, items, present, ("",) * len(ids))
 
 
 def mispaired(run: TrainedRun, rows: SplitTensors, folder: Path) -> dict[str, Any]:
-    """Area under the ROC curve by seed, of the mean pairwise PMI and of the total correlation.
+    """Areas under the ROC curve of two scores for mispaired rows, by seed and in the mean.
 
-    A row's score does not depend on the others, so the true rows are scored once, and the
-    mispaired ones of all seeds beside them.
+    In a mispaired row one modality's item is that of a row with another label. The score of a row
+    does not depend on the other rows, so true rows and the mispaired ones of all seeds are scored
+    together, each once.
     """
     assert rows.labels is not None
     count, names = len(rows.ids), list(run.modalities)
-    chosen, items = [], {name: [x] for name, x in rows.items.items()}
+    mispaired_rows = []
+    items = {name: [x] for name, x in rows.items.items()}
     for seed in range(SEEDS):
         generator = torch.Generator().manual_seed(seed)
-        bad = torch.randperm(count, generator=generator)[: round(MISPAIRED * count)]
-        part = {name: x[bad].clone() for name, x in rows.items.items()}
-        for place, row in enumerate(bad.tolist()):
+        chosen = torch.randperm(count, generator=generator)[: round(MISPAIRED_FRACTION * count)]
+        changed = {name: x[chosen].clone() for name, x in rows.items.items()}
+        for index, row in enumerate(chosen.tolist()):
             name = names[int(torch.randint(len(names), (1,), generator=generator))]
             others = torch.nonzero(rows.labels != rows.labels[row]).squeeze(1)
             pick = others[torch.randint(len(others), (1,), generator=generator)]
-            part[name][place] = rows.items[name][pick][0]
+            changed[name][index] = rows.items[name][pick][0]
         for name in names:
-            items[name].append(part[name])
-        chosen.append(bad)
-    whole = {name: torch.cat(parts) for name, parts in items.items()}
-    total = len(whole[names[0]])
+            items[name].append(changed[name])
+        mispaired_rows.append(chosen)
+    all_items = {name: torch.cat(parts) for name, parts in items.items()}
+    total = len(all_items[names[0]])
     ids = tuple(map(str, range(total)))
-    longer = SplitTensors(ids, whole, torch.ones(total, len(names)).bool(), None)
-    scores = mld.score(run, manifest_rows(longer, whole, longer.present, folder / "mispaired.json"))
-    overall, pairs = torch.zeros(total), torch.zeros(total)
-    for own in scores:
-        assert own.pointwise_total_correlation is not None
-        overall[own.index] = own.pointwise_total_correlation[0]
-        assert own.mean_pairwise_pmi is not None
-        pairs[own.index] = own.mean_pairwise_pmi[0]
-    areas: dict[str, list[float]] = {"total correlation": [], "mean pairwise PMI": []}
-    for seed, bad in enumerate(chosen):
-        first = count + seed * len(bad)
-        for title, score in (("total correlation", overall), ("mean pairwise PMI", pairs)):
+    present = torch.ones(total, len(names)).bool()
+    scores = {"total correlation": torch.zeros(total), "mean pairwise PMI": torch.zeros(total)}
+    manifest = manifest_rows(ids, all_items, present, folder / "mispaired.json")
+    for row_score in mld.score(run, manifest):
+        assert row_score.pointwise_total_correlation is not None
+        assert row_score.mean_pairwise_pmi is not None
+        scores["total correlation"][row_score.index] = row_score.pointwise_total_correlation.value
+        scores["mean pairwise PMI"][row_score.index] = row_score.mean_pairwise_pmi.value
+    areas: dict[str, list[float]] = {name: [] for name in scores}
+    for seed, chosen in enumerate(mispaired_rows):
+        start = count + seed * len(chosen)
+        is_mispaired = torch.zeros(count).scatter(0, chosen, 1.0)
+        for name, score in scores.items():
             mixed = score[:count].clone()
-            mixed[bad] = score[first : first + len(bad)]
-            wrong = torch.zeros(count).scatter(0, bad, 1.0)
-            areas[title].append(round(float(roc_auc_score(wrong, -mixed)), 4))
-    means = {f"mean, {title}": sum(own) / SEEDS for title, own in areas.items()}
-    below = float((pairs[:count] < 0).double().mean())
-    return {**areas, **means, "true rows below zero": below}
+            mixed[chosen] = score[start : start + len(chosen)]
+            areas[name].append(round(float(roc_auc_score(is_mispaired, -mixed)), 4))
+    means = {f"mean, {name}": sum(by_seed) / SEEDS for name, by_seed in areas.items()}
+    negative = float((scores["mean pairwise PMI"][:count] < 0).double().mean())
+    return {**areas, **means, "true rows below zero": negative}
 
 
 def imputed(run: TrainedRun, rows: SplitTensors, folder: Path) -> dict[str, Any]:
-    """The share of filled cells that show their row's label, in rows with anything given."""
+    """The fraction of imputed cells classified as their row's label, if anything else was given."""
     assert rows.labels is not None
     generator = torch.Generator().manual_seed(0)
-    present = torch.rand(rows.present.shape, generator=generator) >= EMPTY
-    given = manifest_rows(rows, dict(rows.items), present, folder / "gaps.jsonl")
-    mld.impute(run, given, folder / "filled", 1)
-    classifiers = run.classifiers
-    right: dict[str, list[bool]] = {name: [] for name in run.modalities}
-    places = {own: place for place, own in enumerate(rows.ids)}
-    for told in read_filled(folder / "filled"):
-        name = told["modality"]
-        if told["joint"]:
+    present = torch.rand(rows.present.shape, generator=generator) >= MISSING_RATE
+    manifest = manifest_rows(rows.ids, dict(rows.items), present, folder / "gaps.jsonl")
+    mld.impute(run, manifest, folder / "filled", 1)
+    is_correct: dict[str, list[bool]] = {name: [] for name in run.modalities}
+    row_of_id = {row_id: row for row, row_id in enumerate(rows.ids)}
+    for entry in read_filled(folder / "filled"):
+        if entry["joint"]:
             continue
-        modality, cell = run.modalities[name], told["alternatives"][0]
-        source = cell if modality.inline else folder / "filled" / cell
-        x = modality.preprocess(modality.read(source))
-        shown = classifiers[name](x[None]).argmax(1)
-        right[name].append(int(shown) == int(rows.labels[places[told["id"]]]))
-    every = [own for part in right.values() for own in part]
-    shares = {name: sum(own) / len(own) for name, own in right.items()}
-    return {"agreement": sum(every) / len(every), "cells": len(every), **shares}
+        name, cell = entry["modality"], entry["alternatives"][0]
+        modality = run.modalities[name]
+        x = modality.preprocess(
+            modality.read(cell if modality.inline else folder / "filled" / cell)
+        )
+        predicted = int(run.classifiers[name](x[None]).argmax(1))
+        is_correct[name].append(predicted == int(rows.labels[row_of_id[entry["id"]]]))
+    by_modality = {name: sum(correct) / len(correct) for name, correct in is_correct.items()}
+    every = [correct for by_cell in is_correct.values() for correct in by_cell]
+    return {"agreement": sum(every) / len(every), "cells": len(every), **by_modality}
 
 
 def main() -> None:
@@ -113,20 +114,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     run = mld.load(parser.parse_args().run)
-    dataset = open_dataset(run.spec, Registry())
-    rows = Data(dataset, run.modalities).test
+    data = Data(open_dataset(run.spec, Registry()), run.modalities)
+    rows = data.test
     assert rows.labels is not None
     with TemporaryDirectory() as folder, torch.no_grad():
-        found = {
+        results = {
             "mispaired": mispaired(run, rows, Path(folder)),
             "imputed": imputed(run, rows, Path(folder)),
             "information of the labels": math.log(len(rows.labels.unique())),
             "information": {
-                name: [round(own.value, 3), round(own.standard_error, 3)]
-                for name, own in mld.information(run).items()
+                name: [round(estimate.value, 3), round(estimate.standard_error, 3)]
+                for name, estimate in mld.information(run).items()
             },
         }
-    print(json.dumps(found, indent=1))
+    print(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 
 from scipy.special import stdtrit
 
-from mld.bench.suite import Coordinates
+from mld.bench.suite import Coordinates, VariantKey
 from mld.bench.suite_dir import SuiteDir
 from mld.bench.trials import Trial
 from mld.data.types import subset_key
@@ -20,6 +20,8 @@ from mld.storage.run_dir import RunDir
 
 TrialMetrics = dict[str, float | None]
 """By column of leaderboard.csv; a column that ends in `coherence` is a proportion."""
+COORDINATE_COLUMNS = ("modalities", "method", "missing", "sampler", "guidance", "seed")
+"""The first columns of leaderboard.csv."""
 Intervals = dict[str, tuple[float, float]]
 """By column: the ends of a 95 % interval."""
 
@@ -227,12 +229,11 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 def variant_results(suite_dir: SuiteDir, trials: Sequence[Trial]) -> list[VariantResult]:
     """The results of the finished trials, in the suite's order of variants."""
-    by_variant: dict[tuple[tuple[str, ...], str], list[Trial]] = {}
+    by_variant: dict[VariantKey, list[Trial]] = {}
     for trial in trials:
-        variant = (trial.coordinates.modalities, trial.coordinates.variant)
-        by_variant.setdefault(variant, [])
+        finished = by_variant.setdefault(trial.coordinates.variant_key, [])
         if suite_dir.state(trial) == "done":
-            by_variant[variant].append(trial)
+            finished.append(trial)
     results = []
     for finished in filter(None, by_variant.values()):
         by_seed = {trial.coordinates.seed: trial_metrics(suite_dir, trial) for trial in finished}
@@ -250,27 +251,24 @@ def variant_results(suite_dir: SuiteDir, trials: Sequence[Trial]) -> list[Varian
 def write_csv(path: Path, results: Sequence[VariantResult]) -> None:
     """One row for each trial: its coordinates, then every metric that any trial has."""
     rows = [
-        (result.coordinates, seed, metrics)
+        {
+            "modalities": "+".join(result.modalities),
+            "method": result.coordinates.method,
+            "missing": result.coordinates.missing,
+            "sampler": result.coordinates.sampler,
+            "guidance": result.coordinates.guidance_label,
+            "seed": seed,
+            **metrics,
+        }
         for result in results
         for seed, metrics in result.metrics.items()
     ]
-    columns = list(dict.fromkeys(column for _, _, metrics in rows for column in metrics))
+    all_columns = (*COORDINATE_COLUMNS, *(column for row in rows for column in row))
+    columns = list(dict.fromkeys(all_columns))
     with (
         files.atomic_write(path) as partial,
         partial.open("w", newline="", encoding="utf-8") as file,
     ):
-        writer = csv.writer(file)
-        headers = ("modalities", "method", "missing", "sampler", "guidance", "seed")
-        writer.writerow([*headers, *columns])
-        for coordinates, seed, metrics in rows:
-            writer.writerow(
-                [
-                    "+".join(coordinates.modalities),
-                    coordinates.method,
-                    coordinates.missing,
-                    coordinates.sampler,
-                    coordinates.guidance_label,
-                    seed,
-                    *(metrics.get(column) for column in columns),
-                ]
-            )
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)

@@ -23,6 +23,9 @@ from mld_core import SpecError, did_you_mean
 Overrides = dict[str, Any]
 """New values by dotted name of a spec's setting; a mapping replaces a whole section."""
 
+VariantKey = tuple[tuple[str, ...], str]
+"""A set of modalities, and the name of a variant."""
+
 _AXIS_OF_KEY = {"seed": "seeds", "compute.threads": "threads", "modalities": "modalities"}
 """Settings of a spec that a suite always sets, and the suite's field for each."""
 
@@ -208,6 +211,11 @@ class Coordinates(Section):
         if self.guidance is not None:
             parts.append(f"w {self.guidance_label}")
         return " · ".join(parts)
+
+    @property
+    def variant_key(self) -> VariantKey:
+        """The set of modalities and the variant: all but the seed."""
+        return self.modalities, self.variant
 
     @property
     def guidance_label(self) -> str:
