@@ -16,7 +16,7 @@ from mld.commands.common import PluginSelection
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        (["sample", "."], 6, "no run directory"),
+        (["sample", "."], 6, "is not a run directory"),
         (["sample", ".", "--given", "digit"], 2, "NAME=DATUM"),
         (["report", "."], 6, "stage evaluate is incomplete"),
         (["run", "small.yaml", "--from-stage", "dream"], 2, "no stage 'dream'"),
@@ -31,6 +31,7 @@ from mld.commands.common import PluginSelection
         ),
         (["spec", "init", "my x", "-m", "a=marks"], 3, "name: must be a folder name"),
         (["run", "small.yaml", "--set", "diffuse.steps=-1"], 3, "--set diffuse.steps"),
+        (["run", "small.yaml", "--out", "small.yaml"], 2, "'small.yaml' is a file"),
         (["fly"], 2, "fly"),
     ],
 )
