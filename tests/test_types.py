@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import mld
 import mld_core
 
 PLUGIN = '''
@@ -137,15 +138,16 @@ def test_a_plugin_is_checked_against_real_types(tmp_path: Path) -> None:
         edited = PLUGIN.replace(old, new)
         (tmp_path / f"error_{index}.py").write_text(edited)
         expected.add((f"error_{index}.py", code))
-    reveals = "".join(f"reveal_type(mld_core.{name})\n" for name in mld_core.__all__)
-    (tmp_path / "public.py").write_text(f"import mld_core\n{reveals}")
+    names = [f"{module.__name__}.{name}" for module in (mld, mld_core) for name in module.__all__]
+    reveals = "".join(f"reveal_type({name})\n" for name in names)
+    (tmp_path / "public.py").write_text(f"import mld\nimport mld_core\n{reveals}")
 
     lines = _mypy(tmp_path)
 
     errors = {match.groups() for line in lines if (match := _ERROR_LINE.fullmatch(line))}
     assert errors == expected, "\n".join(lines)
     types = [line for line in lines if "Revealed type" in line]
-    assert len(types) == len(mld_core.__all__)
+    assert len(types) == len(names)
     assert not [line for line in types if line.endswith('"Any"')]
 
 
