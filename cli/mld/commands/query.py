@@ -33,7 +33,11 @@ def score(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Score how well the modalities of each row match, by mean pairwise PMI, worst first."""
+    """Score how well the modalities of each row match, by mean pairwise PMI, worst first.
+
+    The columns are id, label, total_correlation, mean_pairwise_pmi, pmi:A+B for each pair and
+    log_density:A for each modality, in nats; columns with _se hold their standard errors.
+    """
     out = out or Path(f"{manifest.stem}.scores.csv")
     if out.suffix.lower() not in (".csv", ".jsonl"):
         raise typer.BadParameter(f"--out must be named *.csv or *.jsonl, not {out}")

@@ -134,9 +134,13 @@ def score(run: TrainedRun, manifest: Path | str | ManifestRows, *, seed: int = 0
 
 
 def write_scores(path: Path, scores: Sequence[RowScore]) -> None:
-    """Write the records to a CSV or JSONL file, by its suffix, in the given order."""
+    """Write the records to a CSV or JSONL file, by its suffix, in the given order.
+
+    Columns are in the order of the record that has most of them.
+    """
     records = [score.record() for score in scores]
-    columns = tuple(dict.fromkeys(name for record in records for name in record))
+    longest_first = sorted(records, key=len, reverse=True)
+    columns = list(dict.fromkeys(name for record in longest_first for name in record))
     with atomic_write(path) as partial:
         partial.write_text(format_table(path, columns, records), encoding="utf-8")
 
@@ -164,9 +168,9 @@ def write_page(
         names=list(run.modalities),
         about=(
             "A negative PMI means that the pair is less likely than two items drawn independently: "
-            "the row may be mispaired or mislabelled. The total correlation is the same for all "
-            "modalities of the row together. Log-densities are per unit of the standardised "
-            "latents."
+            "the row may be mispaired or mislabelled. Below the mean are the total correlation, "
+            "which measures the dependence of all modalities together, and the PMI of each pair. "
+            "Log-densities are per unit of the standardised latents."
         ),
         rows=gallery_rows,
     )
@@ -184,7 +188,7 @@ def _notes(row: RowScore) -> list[str]:
     if row.label:
         notes.append(f"label {row.label}")
     for (a, b), estimate in row.pairwise_pmi.items():
-        notes.append(f"PMI({a}, {b}) {format_fixed(estimate.value, signed=True)}")
+        notes.append(f"{a}, {b}: {format_fixed(estimate.value, signed=True)}")
     return notes
 
 
