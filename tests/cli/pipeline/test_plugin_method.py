@@ -1,4 +1,4 @@
-"""Another method through the same corridor, and the built-in method's own variants."""
+"""A plugin's method through the pipeline, and the variants of mld's own method."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mld_core import PluginError, Registry, SpecError
 PLUGINS = Path(__file__).parents[1] / "plugins"
 RELAY = "diffuse={method: relay, steps: 300, batch_size: 32, learning_rate: 0.01}"
 SMALL = ["diffuse.steps=60", "autoencode.steps=60", "evaluate.steps=30", "generate.guidance=0"]
-Told = Callable[..., Any]
+MakeSpec = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def registry() -> Iterator[Registry]:
 
 
 @pytest.fixture(scope="module")
-def told(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Told:
+def make_spec(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> MakeSpec:
     import small_run
 
     path = tmp_path_factory.mktemp("spec") / "small.yaml"
@@ -42,54 +42,51 @@ def told(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Told:
     return lambda *overrides: load_spec(path, registry, overrides)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLD_STORE", str(tmp_path_factory.mktemp("store")))
-        yield
-
-
 @pytest.fixture(scope="module")
-def done(told: Told, registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
-    folder = tmp_path_factory.mktemp("done") / "relay"
-    run(told(RELAY), RunDir(folder), registry)
+def relay_run(
+    make_spec: MakeSpec, registry: Registry, tmp_path_factory: pytest.TempPathFactory
+) -> TrainedRun:
+    folder = tmp_path_factory.mktemp("runs") / "relay"
+    run(make_spec(RELAY), RunDir(folder), registry)
     return load(folder, registry)
 
 
-def test_a_method_is_judged_as_the_built_in_one(done: TrainedRun) -> None:
-    scores = done.run_dir.read_json(done.run_dir.metrics)
-    shares = {
+def test_a_plugin_method_is_evaluated_like_mlds(relay_run: TrainedRun) -> None:
+    scores = relay_run.run_dir.read_json(relay_run.run_dir.metrics)
+    coherence = {
         (*row["given"], row["target"]): row["value"] for row in scores["conditional_coherence"]
     }
-    assert shares["left", "right"] > 0.6  # chance is 0.1
+    assert coherence["left", "right"] > 0.6  # chance is 0.1
     assert set(scores["nfe"].values()) == {1.0}
-    assert "relay" in done.run_dir.read_json(done.run_dir.provenance)["plugins"]
+    assert "relay" in relay_run.run_dir.read_json(relay_run.run_dir.provenance)["plugins"]
 
 
-def test_it_decodes_with_networks_of_its_own(done: TrainedRun) -> None:
-    made = done.sample({"left": torch.tensor([4.0, 0, 0, 0, 1, 0])}, n=3)
-    z = made.latents["right"]
-    assert torch.equal(made.items["right"], done.generator.decoders["right"].decode(z))
-    assert not torch.allclose(made.items["right"], done.autoencoders["right"].decode(z), atol=1e-3)
-    again = done.sample({"left": torch.tensor([4.0, 0, 0, 0, 1, 0])}, n=3)
-    assert torch.equal(again.items["right"], made.items["right"])
+def test_it_decodes_with_its_own_networks(relay_run: TrainedRun) -> None:
+    samples = relay_run.sample({"left": torch.tensor([4.0, 0, 0, 0, 1, 0])}, n=3)
+    z = samples.latents["right"]
+    assert torch.equal(samples.items["right"], relay_run.generator.decoders["right"].decode(z))
+    assert not torch.allclose(
+        samples.items["right"], relay_run.autoencoders["right"].decode(z), atol=1e-3
+    )
+    again = relay_run.sample({"left": torch.tensor([4.0, 0, 0, 0, 1, 0])}, n=3)
+    assert torch.equal(again.items["right"], samples.items["right"])
 
 
-def test_what_only_a_score_network_knows_is_refused(done: TrainedRun) -> None:
+def test_what_needs_a_score_network_is_an_error(relay_run: TrainedRun) -> None:
     with pytest.raises(SpecError, match="trained by another method, relay"):
-        information(done)
+        information(relay_run)
     with pytest.raises(SpecError, match="another method"):
-        done.sample(n=1, steps=3)
+        relay_run.sample(n=1, steps=3)
 
 
-def test_the_same_command_reads_it_back(done: TrainedRun, told: Told, registry: Registry) -> None:
-    before = done.run_dir.network.stat().st_mtime_ns
-    run(told(RELAY), done.run_dir, registry)
-    assert done.run_dir.network.stat().st_mtime_ns == before
+def test_a_second_run_reuses_it(relay_run: TrainedRun, make_spec: MakeSpec, registry: Registry) -> None:
+    before = relay_run.run_dir.network.stat().st_mtime_ns
+    run(make_spec(RELAY), relay_run.run_dir, registry)
+    assert relay_run.run_dir.network.stat().st_mtime_ns == before
 
 
-def test_its_spec_comes_back_whole(told: Told, registry: Registry, tmp_path: Path) -> None:
-    spec = told(RELAY, "diffuse.noise=0.3")
+def test_its_spec_round_trips(make_spec: MakeSpec, registry: Registry, tmp_path: Path) -> None:
+    spec = make_spec(RELAY, "diffuse.noise=0.3")
     path = tmp_path / "again.yaml"
     path.write_text(dump_spec(spec))
     again = load_spec(path, registry)
@@ -114,22 +111,22 @@ def test_its_spec_comes_back_whole(told: Told, registry: Registry, tmp_path: Pat
         ),
     ],
 )
-def test_what_goes_wrong_is_told(
-    told: Told, registry: Registry, tmp_path: Path, override: str, error: Any, message: str
+def test_errors_of_a_plugin_method(
+    make_spec: MakeSpec, registry: Registry, tmp_path: Path, override: str, error: Any, message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        run(told(RELAY, *SMALL[1:3], override), RunDir(tmp_path / "run"), registry)
-    # What can be known at once is said before anything is trained.
+        run(make_spec(RELAY, *SMALL[1:3], override), RunDir(tmp_path / "run"), registry)
+    # Errors of the spec come before anything is trained.
     assert RunDir(tmp_path / "run").is_complete("autoencode") is (error is PluginError)
 
 
-def test_incomplete_rows_train_or_are_counted(
-    told: Told, registry: Registry, tmp_path: Path
+def test_incomplete_rows_are_used_or_counted(
+    make_spec: MakeSpec, registry: Registry, tmp_path: Path
 ) -> None:
-    gaps = "data.missing={rate: 0.5}"
+    missing = "data.missing={rate: 0.5}"
     for fail, dropped in ("", False), ("incomplete", True):
         run_dir = RunDir(tmp_path / f"run{fail}")
-        run(told(RELAY, *SMALL[1:3], gaps, f"diffuse.fail={fail!r}"), run_dir, registry)
+        run(make_spec(RELAY, *SMALL[1:3], missing, f"diffuse.fail={fail!r}"), run_dir, registry)
         assert bool(run_dir.stage_metadata("diffuse")["incomplete"]) is dropped
 
 
@@ -141,21 +138,21 @@ def test_incomplete_rows_train_or_are_counted(
         ["diffuse.roles=independent"],
     ],
 )
-def test_variants_go_through_the_corridor(
-    told: Told, registry: Registry, tmp_path: Path, overrides: list[str]
+def test_variants_of_mlds_method(
+    make_spec: MakeSpec, registry: Registry, tmp_path: Path, overrides: list[str]
 ) -> None:
     run_dir = RunDir(tmp_path / "run")
-    run(told(*SMALL, *overrides), run_dir, registry)
+    run(make_spec(*SMALL, *overrides), run_dir, registry)
     assert len(run_dir.read_json(run_dir.metrics)["conditional_coherence"]) == 9
 
 
-def test_a_trained_score_network_is_found_in_the_store(
-    told: Told, registry: Registry, tmp_path: Path
+def test_a_score_network_is_reused_from_the_store(
+    make_spec: MakeSpec, registry: Registry, tmp_path: Path
 ) -> None:
     overrides = [*SMALL, "diffuse.steps=61"]
     first, second = RunDir(tmp_path / "first"), RunDir(tmp_path / "second")
-    run(told(*overrides), first, registry)
-    run(told(*overrides, "generate.steps=5"), second, registry)
+    run(make_spec(*overrides), first, registry)
+    run(make_spec(*overrides, "generate.steps=5"), second, registry)
     assert first.ema.read_bytes() == second.ema.read_bytes()
     stored = [event["job"] for event in second.read_events() if event["event"] == "store"]
     assert "diffuse" in stored
@@ -170,12 +167,12 @@ def test_a_trained_score_network_is_found_in_the_store(
         "{rate: 0.5, mechanism: by-label}",
     ],
 )
-def test_rows_with_gaps_train_without_nan(
-    told: Told, registry: Registry, tmp_path: Path, missing: str
+def test_missing_cells_train_without_nan(
+    make_spec: MakeSpec, registry: Registry, tmp_path: Path, missing: str
 ) -> None:
     """A modality in a tenth of the rows, rows with one modality, one absent from whole batches."""
     run_dir = RunDir(tmp_path / "run")
-    run(told(*SMALL, "diffuse.batch_size=16", f"data.missing={missing}"), run_dir, registry)
+    run(make_spec(*SMALL, "diffuse.batch_size=16", f"data.missing={missing}"), run_dir, registry)
     losses = [event["loss"] for event in run_dir.read_events() if event["event"] == "train"]
     assert losses
     assert all(loss == loss for loss in losses)

@@ -1,4 +1,4 @@
-"""The corridor over two tiny modalities, from spec to report and back."""
+"""The pipeline over three tiny modalities, from spec to report, and runs that are loaded."""
 
 from __future__ import annotations
 
@@ -50,34 +50,34 @@ def spec_file(small_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(spec_file: Path, registry: Registry) -> Callable[..., Spec]:
+def make_spec(spec_file: Path, registry: Registry) -> Callable[..., Spec]:
     return lambda *overrides: load_spec(spec_file, registry, overrides)
 
 
 @pytest.fixture(scope="module")
-def done(
-    told: Callable[..., Spec], registry: Registry, tmp_path_factory: pytest.TempPathFactory
+def finished(
+    make_spec: Callable[..., Spec], registry: Registry, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """A finished run, not to be changed."""
-    folder = tmp_path_factory.mktemp("done") / "small"
-    run(told(), RunDir(folder), registry, store=WeightStore(folder.parent / "store"))
+    """A finished run; do not change it."""
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    run(make_spec(), RunDir(folder), registry, store=WeightStore(folder.parent / "store"))
     return folder
 
 
 @pytest.fixture
-def copy(done: Path, tmp_path: Path) -> RunDir:
-    """A copy of the finished run, free to be spoilt."""
-    return RunDir(Path(shutil.copytree(done, tmp_path / "small")))
+def run_copy(finished: Path, tmp_path: Path) -> RunDir:
+    """A copy of the finished run, which a test may change."""
+    return RunDir(Path(shutil.copytree(finished, tmp_path / "small")))
 
 
 def states(run_dir: RunDir) -> dict[str, str]:
     """The last state of each stage."""
-    told = [event for event in run_dir.read_events() if event["event"] == "stage"]
-    return {event["stage"]: event["state"] for event in told}
+    events = [event for event in run_dir.read_events() if event["event"] == "stage"]
+    return {event["stage"]: event["state"] for event in events}
 
 
-def test_the_run_has_everything_a_run_should_have(done: Path) -> None:
-    run_dir = RunDir(done)
+def test_files_and_events_of_a_run(finished: Path) -> None:
+    run_dir = RunDir(finished)
     assert states(run_dir) == dict.fromkeys(STAGE_NAMES, "finished")
     scores = json.loads(run_dir.metrics.read_text())
     assert scores["schema_version"] == 1
@@ -101,14 +101,17 @@ def test_the_run_has_everything_a_run_should_have(done: Path) -> None:
         "right+third": 20,
     }
     assert scores["modalities"]["left"]["metrics"]["rms"]["of"] == "reconstructions"
-    assert (done / "samples" / "left+right" / "third" / "0001.txt").is_file()
+    assert (finished / "samples" / "left+right" / "third" / "0001.txt").is_file()
     assert "<html" in run_dir.report.read_text()
-    assert not list((done / "checkpoints").glob("*"))
+    assert not list((finished / "checkpoints").glob("*"))
     assert not run_dir.error.exists()
 
 
 def test_the_second_run_recomputes_nothing(
-    copy: RunDir, told: Callable[..., Spec], registry: Registry, monkeypatch: pytest.MonkeyPatch
+    run_copy: RunDir,
+    make_spec: Callable[..., Spec],
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from mld.training import train as loop
 
@@ -116,33 +119,37 @@ def test_the_second_run_recomputes_nothing(
         raise AssertionError("a finished run trains nothing")
 
     monkeypatch.setattr(loop, "_launch", forbidden)
-    before = {path: path.stat().st_mtime_ns for path in copy.path.rglob("*.safetensors")}
-    run(told(), copy, registry)
-    assert set(states(copy).values()) == {"reused"}
-    assert before == {path: path.stat().st_mtime_ns for path in copy.path.rglob("*.safetensors")}
+    before = {path: path.stat().st_mtime_ns for path in run_copy.path.rglob("*.safetensors")}
+    run(make_spec(), run_copy, registry)
+    assert set(states(run_copy).values()) == {"reused"}
+    assert before == {
+        path: path.stat().st_mtime_ns for path in run_copy.path.rglob("*.safetensors")
+    }
 
 
-def test_an_empty_folder_and_store_give_the_same_numbers(
-    done: Path, told: Callable[..., Spec], registry: Registry, tmp_path: Path
+def test_a_second_run_from_scratch_gives_the_same_bits(
+    finished: Path, make_spec: Callable[..., Spec], registry: Registry, tmp_path: Path
 ) -> None:
     again = RunDir(tmp_path / "again")
-    run(told(), again, registry)
+    run(make_spec(), again, registry)
     for name in ("diffusion/network.safetensors", "diffusion/ema.safetensors"):
-        assert (again.path / name).read_bytes() == (done / name).read_bytes()
-    first, second = (json.loads((path / "metrics.json").read_text()) for path in (done, again.path))
+        assert (again.path / name).read_bytes() == (finished / name).read_bytes()
+    first, second = (
+        json.loads((path / "metrics.json").read_text()) for path in (finished, again.path)
+    )
     for scores in (first, second):
         del scores["seconds_per_sample"]
     assert first == second
 
 
-def test_the_store_spares_the_second_experiment_its_autoencoders(
-    done: Path,
-    told: Callable[..., Spec],
+def test_the_store_provides_autoencoders(
+    finished: Path,
+    make_spec: Callable[..., Spec],
     registry: Registry,
     tmp_path: Path,
 ) -> None:
-    other, store = RunDir(tmp_path / "other"), WeightStore(done.parent / "store")
-    run(told("diffuse.steps=30", "generate.num_samples=5"), other, registry, store=store)
+    other, store = RunDir(tmp_path / "other"), WeightStore(finished.parent / "store")
+    run(make_spec("diffuse.steps=30", "generate.num_samples=5"), other, registry, store=store)
     jobs = {event["job"] for event in other.read_events() if event["event"] == "train"}
     assert jobs == {"diffuse"}
     shared = {event["job"] for event in other.read_events() if event["event"] == "store"}
@@ -151,30 +158,30 @@ def test_the_store_spares_the_second_experiment_its_autoencoders(
     }
 
 
-def test_another_spec_under_the_same_name_is_refused_and_changes_nothing(
-    copy: RunDir, told: Callable[..., Spec], registry: Registry
+def test_a_changed_spec_is_an_error_and_changes_nothing(
+    run_copy: RunDir, make_spec: Callable[..., Spec], registry: Registry
 ) -> None:
-    before = copy.spec.read_text()
+    before = run_copy.spec.read_text()
     with pytest.raises(RunDirError) as caught:
-        run(told("diffuse.steps=501"), copy, registry)
+        run(make_spec("diffuse.steps=501"), run_copy, registry)
     message = str(caught.value)
     assert "stage diffuse" in message
     assert "diffuse.steps: 500 -> 501" in message
     assert "--from-stage diffuse" in message
-    assert copy.spec.read_text() == before
+    assert run_copy.spec.read_text() == before
 
 
-def test_redo_recomputes_a_stage_and_those_after_it(
-    copy: RunDir, told: Callable[..., Spec], registry: Registry
+def test_from_stage_recomputes_that_stage_and_the_later_ones(
+    run_copy: RunDir, make_spec: Callable[..., Spec], registry: Registry
 ) -> None:
-    run(told("generate.steps=5"), copy, registry, from_stage="generate")
-    after = states(copy)
+    run(make_spec("generate.steps=5"), run_copy, registry, from_stage="generate")
+    after = states(run_copy)
     assert [stage for stage, state in after.items() if state == "finished"] == [
         "generate",
         "evaluate",
         "report",
     ]
-    assert json.loads(copy.metrics.read_text())["nfe"]["joint"] == 20
+    assert json.loads(run_copy.metrics.read_text())["nfe"]["joint"] == 20
 
 
 @pytest.mark.parametrize(
@@ -191,20 +198,20 @@ def test_redo_recomputes_a_stage_and_those_after_it(
         "provenance.json",
     ],
 )
-def test_a_spoilt_byte_is_noticed_and_named(
-    copy: RunDir, told: Callable[..., Spec], registry: Registry, name: str
+def test_a_corrupt_file_is_named(
+    run_copy: RunDir, make_spec: Callable[..., Spec], registry: Registry, name: str
 ) -> None:
-    path = copy.path / name
+    path = run_copy.path / name
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     with pytest.raises(RunDirError, match=f"{name}.*--from-stage"):
-        run(told(), copy, registry)
+        run(make_spec(), run_copy, registry)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("job", "update"),
+    ("job", "step"),
     [
         ("autoencode/left", 60),
         pytest.param("autoencode/third", 150, marks=pytest.mark.long),
@@ -213,8 +220,8 @@ def test_a_spoilt_byte_is_noticed_and_named(
         ("diffuse", 480),
     ],
 )
-def test_killed_at_any_moment_the_same_command_ends_with_the_same_bits(
-    done: Path, spec_file: Path, tmp_path: Path, job: str, update: int
+def test_a_killed_run_resumes_to_the_same_bits(
+    finished: Path, spec_file: Path, tmp_path: Path, job: str, step: int
 ) -> None:
     out = tmp_path / "small"
     command = [sys.executable, str(PLUGINS / "small_run.py"), str(spec_file), str(out)]
@@ -223,7 +230,7 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bits(
 
     def reached() -> bool:
         events = RunDir(out).read_events()
-        return any(own.get("job") == job and own.get("step", 0) >= update for own in events)
+        return any(event.get("job") == job and event.get("step", 0) >= step for event in events)
 
     while not reached():
         assert process.poll() is None
@@ -237,25 +244,27 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bits(
         "diffusion/ema.safetensors",
         "autoencoders/left.safetensors",
     ):
-        assert (out / name).read_bytes() == (done / name).read_bytes()
+        assert (out / name).read_bytes() == (finished / name).read_bytes()
 
 
-def test_a_loaded_run_samples_and_encodes(done: Path, registry: Registry, tmp_path: Path) -> None:
-    loaded = load(done, registry)
+def test_a_loaded_run_samples_and_encodes(
+    finished: Path, registry: Registry, tmp_path: Path
+) -> None:
+    loaded = load(finished, registry)
     five = [4.0, 0.0, 4.0, 0.0, 5.0, 0.0]
     given = tmp_path / "five.txt"
     given.write_text(" ".join(map(str, five)))
-    made = loaded.sample(given={"left": given}, want=["right"], n=20, seed=3)
-    assert made.nfe == 20  # ten steps, guided by what was given
-    assert made.items["right"].shape == (20, 6)
-    assert torch.equal(made.items["left"][7], torch.tensor(five))
-    assert (made.items["right"][:, 4] - 5).abs().median() < 1
-    files = made.write(tmp_path / "out")
+    samples = loaded.sample(given={"left": given}, want=["right"], n=20, seed=3)
+    assert samples.nfe == 20  # ten steps, guided by what was given
+    assert samples.items["right"].shape == (20, 6)
+    assert torch.equal(samples.items["left"][7], torch.tensor(five))
+    assert (samples.items["right"][:, 4] - 5).abs().median() < 1
+    files = samples.write(tmp_path / "out")
     assert [path.name for path in files["right"]][:2] == ["0000.txt", "0001.txt"]
     assert "left" not in files
-    assert made.cells("right")[0] == files["right"][0].read_text()
+    assert samples.cells("right")[0] == files["right"][0].read_text()
     again = loaded.sample(given={"left": given}, want=["right"], n=20, seed=3)
-    assert torch.equal(again.items["right"], made.items["right"])
+    assert torch.equal(again.items["right"], samples.items["right"])
     z = loaded.encode({"left": given, "right": "4 0 4 0 5 0"})
     assert {name: tuple(latent.shape) for name, latent in z.items()} == {
         "left": (1, 4),
@@ -263,18 +272,19 @@ def test_a_loaded_run_samples_and_encodes(done: Path, registry: Registry, tmp_pa
     }
 
 
-def test_loading_says_which_plugins_are_of_another_version(
-    copy: RunDir, registry: Registry
-) -> None:
-    told = copy.read_json(copy.provenance)
-    assert told["plugins"] == dict.fromkeys(["examples", "marks", "points"], "?")
-    copy.write_json(copy.provenance, {**told, "plugins": {**told["plugins"], "points": "old 0.1"}})
+def test_loading_warns_of_other_plugin_versions(run_copy: RunDir, registry: Registry) -> None:
+    provenance = run_copy.read_json(run_copy.provenance)
+    assert provenance["plugins"] == dict.fromkeys(["examples", "marks", "points"], "?")
+    run_copy.write_json(
+        run_copy.provenance,
+        {**provenance, "plugins": {**provenance["plugins"], "points": "old 0.1"}},
+    )
     with pytest.warns(UserWarning, match="kind 'points' is now of ., and this run was made with o"):
-        load(copy.path, registry)
+        load(run_copy.path, registry)
 
 
-def test_a_loaded_run_can_be_asked_otherwise(done: Path, registry: Registry) -> None:
-    loaded = load(done, registry)
+def test_sampling_overrides(finished: Path, registry: Registry) -> None:
+    loaded = load(finished, registry)
     both = loaded.sample(n=2, sampler="ddim", steps=3, guidance=0.0)
     assert both.nfe == 3
     assert set(both.items) == {"left", "right", "third"}
@@ -298,40 +308,42 @@ def test_a_loaded_run_can_be_asked_otherwise(done: Path, registry: Registry) -> 
         ({"given": {"left": torch.zeros(6)}, "want": ["left"]}, SpecError, "not given"),
     ],
 )
-def test_a_request_that_does_not_fit_is_refused(
-    done: Path, registry: Registry, request_: dict[str, Any], error: type[Exception], message: str
+def test_errors_of_sampling_requests(
+    finished: Path,
+    registry: Registry,
+    request_: dict[str, Any],
+    error: type[Exception],
+    message: str,
 ) -> None:
     with pytest.raises(error, match=message):
-        load(done, registry).sample(**request_)
+        load(finished, registry).sample(**request_)
 
 
-def test_a_folder_that_is_no_finished_run_is_refused(
-    copy: RunDir, registry: Registry, tmp_path: Path
-) -> None:
+def test_loading_needs_a_finished_run(run_copy: RunDir, registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(RunDirError, match=r"no spec\.yaml"):
         load(tmp_path, registry)
-    copy.invalidate_from("diffuse")
+    run_copy.invalidate_from("diffuse")
     with pytest.raises(
         RunDirError, match="stage diffuse is incomplete; run `mld run SPEC` to finish it"
     ):
-        load(copy.path, registry)
+        load(run_copy.path, registry)
 
 
-def test_a_spoilt_network_is_not_loaded(copy: RunDir, registry: Registry) -> None:
-    data = bytearray(copy.ema.read_bytes())
+def test_a_corrupt_network_is_not_loaded(run_copy: RunDir, registry: Registry) -> None:
+    data = bytearray(run_copy.ema.read_bytes())
     data[-1] ^= 1
-    copy.ema.write_bytes(data)
+    run_copy.ema.write_bytes(data)
     with pytest.raises(RunDirError, match=r"ema\.safetensors"):
-        load(copy.path, registry)
+        load(run_copy.path, registry)
 
 
-def test_the_report_can_be_written_again(
-    copy: RunDir, told: Callable[..., Spec], registry: Registry
+def test_writing_the_report_again(
+    run_copy: RunDir, make_spec: Callable[..., Spec], registry: Registry
 ) -> None:
-    copy.report.unlink()
-    assert report(copy) == copy.report
-    run(told(), copy, registry)
-    assert states(copy)["report"] == "reused"
+    run_copy.report.unlink()
+    assert report(run_copy) == run_copy.report
+    run(make_spec(), run_copy, registry)
+    assert states(run_copy)["report"] == "reused"
 
 
 def manifest(folder: Path, labelled: bool, gaps: bool) -> Path:
@@ -349,8 +361,8 @@ def manifest(folder: Path, labelled: bool, gaps: bool) -> Path:
         split = ("train", "train", "validation", "test")[row % 4]
         lines.append(f"{left},{right},{split}" + (f",{label}" if labelled else ""))
     (folder / "rows.csv").write_text("\n".join(lines) + "\n")
-    (folder / "own.yaml").write_text(
-        "name: own\n"
+    (folder / "manifest.yaml").write_text(
+        "name: manifest\n"
         "data: {kind: manifest, path: rows.csv}\n"
         "modalities: {left: {kind: points, latent_dim: 4}, right: {kind: marks, latent_dim: 4}}\n"
         "autoencode: {steps: 60, batch_size: 32, learning_rate: 0.01}\n"
@@ -359,11 +371,11 @@ def manifest(folder: Path, labelled: bool, gaps: bool) -> Path:
         "evaluate: {steps: 30, batch_size: 32}\n"
         "compute: {threads: 1}\n"
     )
-    return folder / "own.yaml"
+    return folder / "manifest.yaml"
 
 
 @pytest.mark.parametrize("roles", ["three-role", "paper", "independent"])
-def test_rows_with_gaps_train_as_they_are(tmp_path: Path, registry: Registry, roles: str) -> None:
+def test_rows_with_missing_cells(tmp_path: Path, registry: Registry, roles: str) -> None:
     overrides = [f"diffuse.roles={roles}", "generate.guidance=0"]
     spec = load_spec(manifest(tmp_path, labelled=True, gaps=True), registry, overrides)
     out = RunDir(tmp_path / "out")
@@ -373,12 +385,12 @@ def test_rows_with_gaps_train_as_they_are(tmp_path: Path, registry: Registry, ro
         ("left",),
         ("right",),
     }
-    warned = [event["message"] for event in out.read_events() if event["event"] == "warning"]
-    told = "roles: paper needs complete rows: 60 incomplete rows are left out"
-    assert (told in warned) == (roles == "paper")
+    messages = [event["message"] for event in out.read_events() if event["event"] == "warning"]
+    message = "roles: paper needs complete rows: 60 incomplete rows are left out"
+    assert (message in messages) == (roles == "paper")
 
 
-def test_without_labels_everything_but_coherence_works(tmp_path: Path, registry: Registry) -> None:
+def test_a_run_without_labels(tmp_path: Path, registry: Registry) -> None:
     spec = load_spec(manifest(tmp_path, labelled=False, gaps=False), registry)
     out = RunDir(tmp_path / "out")
     run(spec, out, registry)
@@ -392,7 +404,7 @@ def test_without_labels_everything_but_coherence_works(tmp_path: Path, registry:
     assert not (out.path / "classifiers").exists()
 
 
-def test_bad_data_leave_no_trace(tmp_path: Path, registry: Registry) -> None:
+def test_bad_data_write_nothing(tmp_path: Path, registry: Registry) -> None:
     spec_file = manifest(tmp_path, labelled=True, gaps=False)
     rows = (tmp_path / "rows.csv").read_text().replace("16.txt,", "16.txt,1 2 3 ", 1)
     (tmp_path / "rows.csv").write_text(rows)
@@ -402,15 +414,18 @@ def test_bad_data_leave_no_trace(tmp_path: Path, registry: Registry) -> None:
     assert not out.path.exists()
 
 
-def test_nan_in_training_stops_with_its_place_and_keeps_the_checkpoint(
-    told: Callable[..., Spec], registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_nan_in_training_stops_the_run(
+    make_spec: Callable[..., Spec],
+    registry: Registry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from mld.pipeline.diffusion_method import DenoisingObjective
 
-    plain = DenoisingObjective.forward
+    forward = DenoisingObjective.forward
 
     def poisoned(self: Any, batch: Any, generator: Any) -> Any:
-        loss, parts = plain(self, batch, generator)
+        loss, parts = forward(self, batch, generator)
         poisoned.calls += 1  # type: ignore[attr-defined]
         if poisoned.calls > 40:  # type: ignore[attr-defined]
             parts = {**parts, "right": parts["right"] * torch.nan}
@@ -421,13 +436,13 @@ def test_nan_in_training_stops_with_its_place_and_keeps_the_checkpoint(
     monkeypatch.setattr(DenoisingObjective, "forward", poisoned)
     out = RunDir(tmp_path / "out")
     with pytest.raises(NumericalError, match=r"diffuse, step \d+: the loss of right \(nan\)"):
-        run(told(), out, registry)
+        run(make_spec(), out, registry)
     assert out.is_complete("encode")
     assert not out.is_complete("diffuse")
 
 
 @pytest.mark.parametrize("empty", ["validation", "test"])
-def test_a_split_without_rows_is_told(tmp_path: Path, registry: Registry, empty: str) -> None:
+def test_empty_splits(tmp_path: Path, registry: Registry, empty: str) -> None:
     spec = load_spec(manifest(tmp_path, labelled=True, gaps=False), registry)
     rows = tmp_path / "rows.csv"
     rows.write_text(rows.read_text().replace(f",{empty},", ",train,"))
@@ -440,8 +455,8 @@ def test_a_split_without_rows_is_told(tmp_path: Path, registry: Registry, empty:
             run(spec, out, registry)
         return
     run(spec, out, registry)
-    warned = [event["message"] for event in out.read_events() if event["event"] == "warning"]
-    assert any(told.startswith("the validation split has no rows") for told in warned)
+    messages = [event["message"] for event in out.read_events() if event["event"] == "warning"]
+    assert any(message.startswith("the validation split has no rows") for message in messages)
 
 
 @pytest.mark.parametrize(
@@ -455,12 +470,12 @@ def test_a_split_without_rows_is_told(tmp_path: Path, registry: Registry, empty:
     ],
 )
 def test_too_few_training_rows(
-    told: Callable[..., Spec],
+    make_spec: Callable[..., Spec],
     registry: Registry,
     tmp_path: Path,
     overrides: list[str],
     expected: str,
 ) -> None:
     with pytest.raises(DataError, match=expected):
-        run(told(*overrides, "generate.guidance=0"), RunDir(tmp_path / "out"), registry)
+        run(make_spec(*overrides, "generate.guidance=0"), RunDir(tmp_path / "out"), registry)
     assert not (tmp_path / "out").exists()
