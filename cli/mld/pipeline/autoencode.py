@@ -15,6 +15,7 @@ from mld.data.loading import Data, SplitTensors
 from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
 from mld.storage.stages import AUTOENCODE
+from mld.training.job import count_parameters
 from mld.training.modality_networks import ModalityObjective, modality_job, train_all
 from mld_core import Autoencoder, Modality, PluginError
 
@@ -62,8 +63,7 @@ def train_autoencoders(
         parameters: dict[str, JsonValue] = {}
         for name, autoencoder in autoencoders.items():
             run_dir.write_tensors(run_dir.autoencoder(name), autoencoder.state_dict())
-            count = sum(p.numel() for p in autoencoder.parameters())
-            parameters[f"{AUTOENCODE.job}/{name}"] = count
+            parameters[f"{AUTOENCODE.job}/{name}"] = count_parameters(autoencoder)
             train, held_out = items[name]
             audit[name] = {
                 "train": mean_nll(autoencoder, train[:AUDIT_ROWS]),

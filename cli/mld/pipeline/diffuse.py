@@ -15,6 +15,7 @@ from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
 from mld.storage.stages import DIFFUSE
 from mld.training.cached import train_cached
+from mld.training.job import count_parameters
 from mld_core import Autoencoder, Modality, Registry
 
 
@@ -37,8 +38,8 @@ def train_joint_model(
     def compute() -> StageOutput:
         job, dropped = method.job(data, latents, context)
         files = method.save(train_cached(job, context), latents, context.run_dir)
-        parameters = sum(p.numel() for p in job.objective.parameters())
-        return StageOutput(files, {"parameters": {"diffuse": parameters}, "incomplete": dropped})
+        parameters = {DIFFUSE.job: count_parameters(job.objective)}
+        return StageOutput(files, {"parameters": {**parameters}, "incomplete": dropped})
 
     return run_stage(
         context.run_dir,

@@ -98,10 +98,6 @@ class DiffusionMethod(JointMethod):
         """A new score network."""
         return build_network(self.spec, self.layout, self.schedule)
 
-    def count_parameters(self) -> int:
-        """Of the score network."""
-        return sum(p.numel() for p in self.network().parameters())
-
     def evaluations_per_sample(self, given: Sequence[str]) -> float:
         """Counted by sampling from a network that returns its input."""
         layout = self.layout
@@ -177,11 +173,6 @@ class DiffusionGenerator(JointGenerator):
     model: ScoreModel
     decoders: Mapping[str, Autoencoder]
     sampling: GenerateSpec
-
-    @property
-    def has_marginals(self) -> bool:  # type: ignore[override]
-        """Whether its scheme of roles teaches marginals."""
-        return self.model.has_marginals
 
     def sample(
         self, conditioning: Conditioning, wanted: Sequence[str], seeds: Sequence[int]

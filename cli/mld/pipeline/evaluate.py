@@ -15,6 +15,7 @@ from mld.evaluation.metrics import EvaluationTable
 from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
 from mld.storage.stages import EVALUATE
+from mld.training.job import count_parameters
 from mld_core import Autoencoder, Modality
 
 
@@ -45,8 +46,7 @@ def evaluate(
         for name, evaluator in evaluators.items():
             if evaluator.classifier is not None:
                 files.append(run_dir.classifier(name))
-                count = sum(p.numel() for p in evaluator.classifier.parameters())
-                parameters[f"{EVALUATE.job}/{name}"] = count
+                parameters[f"{EVALUATE.job}/{name}"] = count_parameters(evaluator.classifier)
         return StageOutput(files, {"parameters": parameters})
 
     return run_stage(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxtyping import Float, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
 from mld.data.loading import Data
 from mld.data.types import LatentCache
@@ -33,11 +33,9 @@ class JointGenerator(ABC):
 
     Args:
         decoders: by modality, from sampled latents to items.
-        has_marginals: whether it models every subset of modalities alone.
     """
 
     decoders: Mapping[str, Autoencoder]
-    has_marginals: bool
 
     @abstractmethod
     def sample(
@@ -53,8 +51,8 @@ class JointMethod(ABC):
     """How a joint model is built, trained on a run's data, and loaded."""
 
     @abstractmethod
-    def count_parameters(self) -> int:
-        """Parameters that training the model would update."""
+    def network(self) -> nn.Module:
+        """A new network, to be trained."""
 
     @abstractmethod
     def evaluations_per_sample(self, given: Sequence[str]) -> float:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
-
 from mld.config.spec import Spec
 from mld.data.loading import Data, fit_modalities, layout_of, open_dataset
 from mld.data.types import subset_key
@@ -13,6 +11,7 @@ from mld.pipeline.diffuse import joint_method
 from mld.pipeline.generate import subsets_of
 from mld.runtime.compute import Compute, resolve
 from mld.storage.stages import AUTOENCODE, DIFFUSE, EVALUATE
+from mld.training.job import count_parameters
 from mld_core import SPLITS, Registry
 
 BYTES_PER_NUMBER = 4
@@ -58,15 +57,15 @@ def plan(spec: Spec, registry: Registry) -> Plan:
     jobs = []
     for name, modality in modalities.items():
         training = spec.autoencode.of(name)
-        parameters = _count_parameters(modality.autoencoder())
+        parameters = count_parameters(modality.autoencoder())
         jobs.append(
             PlannedJob(f"{AUTOENCODE.job}/{name}", parameters, training.steps, training.batch_size)
         )
-    joint_parameters = method.count_parameters()
+    joint_parameters = count_parameters(method.network())
     diffuse = spec.diffuse
     jobs.append(PlannedJob(DIFFUSE.job, joint_parameters, diffuse.steps, diffuse.batch_size))
     for name, modality in modalities.items() if data.classes else ():
-        parameters = _count_parameters(modality.classifier(len(data.classes)))
+        parameters = count_parameters(modality.classifier(len(data.classes)))
         evaluate = spec.evaluate
         jobs.append(
             PlannedJob(f"{EVALUATE.job}/{name}", parameters, evaluate.steps, evaluate.batch_size)
@@ -83,7 +82,3 @@ def plan(spec: Spec, registry: Registry) -> Plan:
     megabytes = BYTES_PER_NUMBER * numbers / 1e6
     num_samples = spec.generate.num_samples
     return Plan(resolve(spec.compute), rows, jobs, nfe, num_samples, megabytes)
-
-
-def _count_parameters(network: nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters())

@@ -84,15 +84,11 @@ class PluginMethod(JointMethod):
             raise SpecError(f"diffuse.method: {spec.method}: {error}") from error
         return cls(spec, method, modalities)
 
-    def model(self) -> JointModel:
-        """A new joint model."""
+    def network(self) -> JointModel:
+        """A new joint model, with autoencoders of its own."""
         autoencoders = {name: each.autoencoder() for name, each in self.modalities.items()}
         with plugin_call(f"method {self.spec.method!r}: model", passes=()):
             return self.method.model(autoencoders)
-
-    def count_parameters(self) -> int:
-        """Of the joint model, with its autoencoders."""
-        return sum(p.numel() for p in self.model().parameters())
 
     def evaluations_per_sample(self, given: Sequence[str]) -> float:
         """One pass of the model."""
@@ -101,7 +97,7 @@ class PluginMethod(JointMethod):
     def job(self, data: Data, latents: LatentCache, context: RunContext) -> tuple[TrainJob, int]:
         """The training on items; a method may need complete rows."""
         spec = self.spec
-        model = context.seeded_init(self.model, DIFFUSE.name)
+        model = context.seeded_init(self.network, DIFFUSE.name)
         rows, dropped = self._training_rows(data.train)
         validation, _ = self._training_rows(data.validation)
         if not len(rows["present"]):
@@ -138,7 +134,7 @@ class PluginMethod(JointMethod):
 
     def load(self, autoencoders: Mapping[str, Autoencoder], context: RunContext) -> PluginGenerator:
         """The joint model, which has autoencoders of its own."""
-        model = context.seeded_init(self.model, DIFFUSE.name)
+        model = context.seeded_init(self.network, DIFFUSE.name)
         weights = context.run_dir.read_tensors(context.run_dir.network)
         MethodObjective(self.spec.method, model, self.modalities).load_state_dict(weights)
         return PluginGenerator(self.spec.method, model.eval())
@@ -146,8 +142,6 @@ class PluginMethod(JointMethod):
 
 class PluginGenerator(JointGenerator):
     """A plugin's joint model; a sample depends on its whole batch."""
-
-    has_marginals = False
 
     def __init__(self, kind: str, model: JointModel) -> None:
         self.kind = kind

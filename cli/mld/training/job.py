@@ -39,6 +39,11 @@ class Objective(nn.Module, ABC):
         return None
 
 
+def count_parameters(network: nn.Module) -> int:
+    """How many numbers a network's parameters hold."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Hyperparameters of a training.
