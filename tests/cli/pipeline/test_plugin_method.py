@@ -79,7 +79,9 @@ def test_what_needs_a_score_network_is_an_error(relay_run: TrainedRun) -> None:
         relay_run.sample(n=1, steps=3)
 
 
-def test_a_second_run_reuses_it(relay_run: TrainedRun, make_spec: MakeSpec, registry: Registry) -> None:
+def test_a_second_run_reuses_it(
+    relay_run: TrainedRun, make_spec: MakeSpec, registry: Registry
+) -> None:
     before = relay_run.run_dir.network.stat().st_mtime_ns
     run(make_spec(RELAY), relay_run.run_dir, registry)
     assert relay_run.run_dir.network.stat().st_mtime_ns == before
