@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -85,3 +87,40 @@ def test_core_and_mld_name_no_modality() -> None:
         for number, line in enumerate(path.read_text().splitlines(), 1):
             named = [kind for kind in kinds if f'"{kind}"' in line or f"'{kind}'" in line]
             assert not named, f"{path}:{number} names {named}"
+
+
+BANNED_WORDS = {
+    *("apprentice", "asked", "complaint", "contend", "corridor", "leash", "ledger", "lessons"),
+    *("misfit", "rival", "said", "stranger", "told", "witness", "yardstick"),
+}
+"""Words that no name contains."""
+BANNED_NAMES = {"alike", "found", "kept", "made", "own", "whole", "wrong"}
+"""Words that are no names by themselves, unlike "file_not_found"."""
+
+
+def defined_names(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Line and name of each function, class, parameter, variable and attribute defined."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                yield node.lineno, name
+            case ast.ClassDef(name=name) | ast.ExceptHandler(name=str(name)):
+                yield node.lineno, name
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                yield node.lineno, name
+            case ast.arg(arg=name) | ast.alias(asname=str(name)):
+                yield node.lineno, name
+
+
+def test_names_say_what_they_hold() -> None:
+    """Names are nouns of the field (`message`, `spec`, `row`), not participles or metaphors."""
+    folders = ("mld_core", "plugins", "cli", "benchmarks", "examples", "tests")
+    banned = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for folder in folders
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for line, name in defined_names(ast.parse(path.read_text()))
+        if name in BANNED_NAMES
+        or BANNED_WORDS & {word.lower() for word in re.findall("[A-Z]?[a-z]+", name)}
+    ]
+    assert not banned
