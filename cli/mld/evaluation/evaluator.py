@@ -114,7 +114,9 @@ def _train_classifier(
         usable = split.present[:, index] & (split.labels >= 0)
         return {"x": split.items[name][usable], "label": split.labels[usable]}
 
-    classifier = context.seeded_init(lambda: modality.classifier(len(data.classes)), "judge", name)
+    classifier = context.seeded_init(
+        lambda: modality.classifier(len(data.classes)), EVALUATE.name, name
+    )
     objective = ClassificationObjective(name, modality, classifier)
     rows, validation = labelled(data.train), labelled(data.validation)
     train_all([modality_job(EVALUATE.job, objective, rows, validation, spec)], context)

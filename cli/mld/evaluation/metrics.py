@@ -49,7 +49,7 @@ class EvaluationTable:
         self.data = data
         self.samples = [subset for subset in samples if len(subset.rows)]
         self.has_labels = bool(data.classes)
-        self.rng = np.random.default_rng(derive(seed, "judge", "bootstrap"))
+        self.rng = np.random.default_rng(derive(seed, "evaluate", "bootstrap"))
         self.items = {
             subset.given: {name: decode(decoders[name], z) for name, z in subset.latents.items()}
             for subset in self.samples

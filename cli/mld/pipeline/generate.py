@@ -22,6 +22,7 @@ from mld.runtime.seeds import derive
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import GENERATE
 from mld_core import Modality, NumericalError
+from mld_core.diffusion.latent_layout import LatentLayout
 from mld_core.diffusion.roles import conditioning_subsets
 
 GENERATE_BATCH_SIZE = 500
@@ -53,7 +54,7 @@ def generate(
         GENERATE,
         context.fingerprint(GENERATE),
         compute,
-        lambda: [_load(given, context.run_dir) for given in subsets],
+        lambda: [_load(given, latents.layout, context.run_dir) for given in subsets],
     )
 
 
@@ -156,9 +157,10 @@ def _identity(row: int, given: bool, test: SplitTensors) -> dict[str, JsonValue]
     return {"id": test.ids[row], "label": None if test.labels is None else int(test.labels[row])}
 
 
-def _load(given: tuple[str, ...], run_dir: RunDir) -> SubsetSamples:
+def _load(given: tuple[str, ...], layout: LatentLayout, run_dir: RunDir) -> SubsetSamples:
     key = subset_key(given)
-    latents = run_dir.read_tensors(run_dir.samples(key) / "latents.safetensors")
-    rows = latents.pop("rows")
+    tensors = run_dir.read_tensors(run_dir.samples(key) / "latents.safetensors")
+    # Files hold tensors by the alphabet, but the order of modalities decides bootstrap draws.
+    latents = {name: tensors[name] for name in layout.names if name not in given}
     cost = run_dir.stage_metadata(GENERATE.name)["costs"][key]
-    return SubsetSamples(given, rows, latents, cost["nfe"], cost["seconds"])
+    return SubsetSamples(given, tensors["rows"], latents, cost["nfe"], cost["seconds"])

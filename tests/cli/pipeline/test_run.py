@@ -184,6 +184,23 @@ def test_from_stage_recomputes_that_stage_and_the_later_ones(
     assert json.loads(run_copy.metrics.read_text())["nfe"]["joint"] == 20
 
 
+def test_samples_keep_the_order_of_the_modalities(
+    spec_file: Path, registry: Registry, tmp_path: Path
+) -> None:
+    """Else a resumed evaluation would draw its bootstrap samples in another order."""
+    text = spec_file.read_text()
+    left, right = (
+        next(x for x in text.splitlines() if f"  {name}:" in x) for name in ("left", "right")
+    )
+    path = tmp_path / "swapped.yaml"
+    path.write_text(text.replace(left, "LEFT").replace(right, left).replace("LEFT", right))
+    run_dir = RunDir(tmp_path / "run")
+    run(load_spec(path, registry, ["autoencode.steps=5", "diffuse.steps=5"]), run_dir, registry)
+    scores = run_dir.read_json(run_dir.metrics)
+    assert list(scores["modalities"])[:2] == ["right", "left"]
+    assert scores["pairwise_agreement"][0]["modalities"] == ["right", "left"]
+
+
 @pytest.mark.parametrize(
     "name",
     [
