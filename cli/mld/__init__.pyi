@@ -1,0 +1,15 @@
+from .config.spec import Spec as Spec
+from .config.spec import dump_spec as dump_spec
+from .config.spec import load_spec as load_spec
+from .inference.impute import impute as impute
+from .inference.information import information as information
+from .inference.log_density import log_density as log_density
+from .inference.manifest import ManifestRows as ManifestRows
+from .inference.manifest import read_manifest as read_manifest
+from .inference.samples import Samples as Samples
+from .inference.score import RowScore as RowScore
+from .inference.score import score as score
+from .inference.trained_run import TrainedRun as TrainedRun
+from .inference.trained_run import load as load
+from .pipeline.run import run as run
+from .storage.run_dir import RunDir as RunDir
