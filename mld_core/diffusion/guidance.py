@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.latent_layout import JointLatent, LatentLayout, Roles, Times
 from mld_core.diffusion.networks import PredictNoise
 from mld_core.diffusion.roles import Role
 
@@ -77,14 +77,9 @@ class GuidedNoise:
     predict_noise: PredictNoise
     layout: LatentLayout
     guidance: Guidance
-    absent_fill: Float[Tensor, "batch joint"]
+    absent_fill: JointLatent
 
-    def __call__(
-        self,
-        z: Float[Tensor, "batch joint"],
-        times: Float[Tensor, "batch modality"],
-        roles: Int64[Tensor, "batch modality"],
-    ) -> Float[Tensor, "batch joint"]:
+    def __call__(self, z: JointLatent, times: Times, roles: Roles) -> JointLatent:
         """The guided noise; 0 where nothing is generated."""
         first, last = self.guidance.interval
         guided = ((roles == Role.GENERATED) & (times >= first) & (times <= last)).any(1)
@@ -102,9 +97,7 @@ class GuidedNoise:
         weighted = torch.where(generated, weight * eps, 0.0)
         return torch.zeros_like(z).index_add_(0, rows, weighted)
 
-    def _terms(
-        self, roles: Int64[Tensor, "batch modality"], guided: Bool[Tensor, " batch"]
-    ) -> Iterator[_Term]:
+    def _terms(self, roles: Roles, guided: Bool[Tensor, " batch"]) -> Iterator[_Term]:
         """The terms with a non-zero weight: ε(G|O), then ε(G|∅), then each ε(i|∅)."""
         w_c, w_j = self.guidance.conditional, self.guidance.joint
         generated = roles == Role.GENERATED

@@ -7,8 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
+
+JointLatent = Float[Tensor, "batch joint"]
+"""The latents of all modalities, concatenated in the order of the layout."""
+Times = Float[Tensor, "batch modality"]
+Roles = Int64[Tensor, "batch modality"]
+"""Elements of the enumeration Role."""
+Present = Bool[Tensor, "batch modality"]
+"""False where a cell is missing."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +52,7 @@ class LatentLayout:
         widths = torch.tensor(list(self.dims.values()))
         return torch.repeat_interleave(torch.arange(len(self.dims)), widths)
 
-    def concatenate(
-        self, latents: Mapping[str, Float[Tensor, "batch _"]]
-    ) -> Float[Tensor, "batch joint"]:
+    def concatenate(self, latents: Mapping[str, Float[Tensor, "batch _"]]) -> JointLatent:
         """The joint latent. ValueError if a modality is missing, unknown or of another width."""
         if latents.keys() != self.dims.keys():
             raise ValueError(f"expected latents of {list(self.dims)}, got {list(latents)}")
@@ -55,7 +61,7 @@ class LatentLayout:
                 raise ValueError(f"{name} is {latents[name].shape[-1]} wide, expected {width}")
         return torch.cat([latents[name] for name in self.dims], dim=-1)
 
-    def split(self, z: Float[Tensor, "batch joint"]) -> dict[str, Float[Tensor, "batch _"]]:
+    def split(self, z: JointLatent) -> dict[str, Float[Tensor, "batch _"]]:
         """The latent of each modality, as views."""
         return dict(zip(self.dims, z.split(list(self.dims.values()), dim=-1), strict=True))
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Generator, Tensor
 
-from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.latent_layout import JointLatent, LatentLayout, Roles, Times
 from mld_core.diffusion.roles import Role
 from mld_core.diffusion.schedule import T_MIN, VPSchedule
 
@@ -33,9 +33,7 @@ def draw_times(batch: int, schedule: VPSchedule, generator: Generator) -> Float[
     return schedule.time_at_log_snr(log_snr).clamp(T_MIN, 1)
 
 
-def multi_time_vector(
-    t: Float[Tensor, " batch #modality"], roles: Int64[Tensor, "batch modality"]
-) -> Float[Tensor, "batch modality"]:
+def multi_time_vector(t: Float[Tensor, " batch #modality"], roles: Roles) -> Times:
     """One time per modality: t where GENERATED, 0 where OBSERVED, 1 where ABSENT.
 
     t = 0 is clean and t = 1 is noise, so an observed modality enters the network without noise.
@@ -46,14 +44,14 @@ def multi_time_vector(
 
 
 def diffuse(
-    z: Float[Tensor, "batch joint"],
-    eps: Float[Tensor, "batch joint"],
-    times: Float[Tensor, "batch modality"],
-    roles: Int64[Tensor, "batch modality"],
-    absent_fill: Float[Tensor, "batch joint"],
+    z: JointLatent,
+    eps: JointLatent,
+    times: Times,
+    roles: Roles,
+    absent_fill: JointLatent,
     layout: LatentLayout,
     schedule: VPSchedule,
-) -> Float[Tensor, "batch joint"]:
+) -> JointLatent:
     """The network's input: alpha z + sigma eps, z or `absent_fill`.
 
     In this order for GENERATED, OBSERVED and ABSENT modalities.
@@ -65,10 +63,10 @@ def diffuse(
 
 
 def masked_loss(
-    eps_hat: Float[Tensor, "batch joint"],
-    eps: Float[Tensor, "batch joint"],
-    times: Float[Tensor, "batch modality"],
-    roles: Int64[Tensor, "batch modality"],
+    eps_hat: JointLatent,
+    eps: JointLatent,
+    times: Times,
+    roles: Roles,
     layout: LatentLayout,
     schedule: VPSchedule,
 ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from mld_core.diffusion.reverse_process import ReverseProcess, RowNoise, reverse_sde_step
+from mld_core.diffusion.reverse_process import Grid, ReverseProcess, RowNoise, sde_step
 from mld_core.diffusion.roles import Role
 
 
-def sample_repaint(
-    process: ReverseProcess, z: Tensor, grid: Sequence[float], noise: RowNoise
-) -> Tensor:
+def sample_repaint(process: ReverseProcess, z: Tensor, grid: Grid, noise: RowNoise) -> Tensor:
     """The paper's sampler: Euler-Maruyama that jumps back 10 steps, 10 times over.
 
     The observed block stays clean at time 0 and only the generated one is noised again, by the
@@ -29,9 +27,7 @@ def sample_repaint(
     return _sample_with_jumps(process, z, grid, noise, constrain)
 
 
-def sample_inpaint(
-    process: ReverseProcess, z: Tensor, grid: Sequence[float], noise: RowNoise
-) -> Tensor:
+def sample_inpaint(process: ReverseProcess, z: Tensor, grid: Grid, noise: RowNoise) -> Tensor:
     """MLD-Inpaint: conditional samples from a network trained for joint generation only.
 
     To the network observed modalities are GENERATED, at the time of all others; after each step
@@ -54,14 +50,14 @@ def sample_inpaint(
 def _sample_with_jumps(
     process: ReverseProcess,
     z: Tensor,
-    grid: Sequence[float],
+    grid: Grid,
     noise: RowNoise,
     constrain: Callable[[Tensor, float], Tensor],
 ) -> Tensor:
     """RePaint's moves along a grid; `constrain` resets the fixed coordinates after each move."""
     for start, end in _repaint_moves(len(grid) - 1):
         if end > start:
-            moved = reverse_sde_step(process, z, grid[start], grid[end], noise)
+            moved = sde_step(process, z, grid[start], grid[end], noise)
         else:
             moved = _renoise(process, z, grid[start], grid[end], noise)
         z = constrain(moved, grid[end])

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool
 from torch import Generator, Tensor
 
-from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.latent_layout import JointLatent, LatentLayout, Roles
 from mld_core.diffusion.multi_time import multi_time_vector
 from mld_core.diffusion.networks import PredictNoise
 from mld_core.diffusion.roles import Role
@@ -36,7 +36,7 @@ class RowNoise:
         self._device = device
         self._draws = self._stream()
 
-    def __call__(self) -> Float[Tensor, "batch joint"]:
+    def __call__(self) -> JointLatent:
         """The next draw."""
         return next(self._draws)
 
@@ -58,7 +58,7 @@ class ReverseProcess:
     """
 
     predict_noise: PredictNoise
-    roles: Int64[Tensor, "batch modality"]
+    roles: Roles
     layout: LatentLayout
     schedule: VPSchedule
 
@@ -67,7 +67,7 @@ class ReverseProcess:
         """True at the coordinates that are sampled."""
         return self.layout.expand(self.roles == Role.GENERATED)
 
-    def noise_at(self, z: Float[Tensor, "batch joint"], t: float) -> Float[Tensor, "batch joint"]:
+    def noise_at(self, z: JointLatent, t: float) -> JointLatent:
         """The predicted noise of z at time t."""
         times = multi_time_vector(torch.full((len(z), 1), t, device=z.device), self.roles)
         return self.predict_noise(z, times, self.roles)
@@ -82,17 +82,14 @@ class ReverseProcess:
         return schedule.alpha(time).item(), schedule.sigma(time).item(), half_log_snr
 
 
-Sampler = Callable[
-    [ReverseProcess, Float[Tensor, "batch joint"], Sequence[float], RowNoise],
-    Float[Tensor, "batch joint"],
-]
+Grid = Sequence[float]
+"""Falling times in [0, 1]."""
+Sampler = Callable[[ReverseProcess, JointLatent, Grid, RowNoise], JointLatent]
 """(process, z at the grid's first time, falling grid of times, noise) to z at its last time."""
 
 
-def reverse_sde_step(
-    process: ReverseProcess, z: Tensor, t: float, s: float, noise: RowNoise
-) -> Tensor:
-    """Euler-Maruyama step from t to s: z − (f − g² score) dt + g √dt noise.
+def sde_step(process: ReverseProcess, z: Tensor, t: float, s: float, noise: RowNoise) -> Tensor:
+    """Euler-Maruyama step of the reverse SDE from t to s: z − (f − g² score) dt + g √dt noise.
 
     f = −½ beta z and g² = beta; the step to s = 0 adds no noise.
     """

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Generator, Tensor
 
+from mld_core.diffusion.latent_layout import Present, Roles
 from mld_core.diffusion.role_schemes import RoleScheme, has_marginals
 
 
@@ -41,9 +42,7 @@ MAX_OVERSAMPLING = 6.0
 among many with most modalities missing would be memorised."""
 
 
-def draw_three_roles(
-    present: Bool[Tensor, "batch modality"], generator: Generator
-) -> Int64[Tensor, "batch modality"]:
+def draw_three_roles(present: Present, generator: Generator) -> Roles:
     """Roles of each row under the three-role scheme.
 
     A row is joint (all GENERATED), conditional (GENERATED and OBSERVED) or draws among all three
@@ -71,10 +70,10 @@ def draw_three_roles(
 
 
 def _draw_by_row_probabilities(
-    present: Bool[Tensor, "batch modality"],
+    present: Present,
     without_absent: Bool[Tensor, " batch"],
     generator: Generator,
-) -> Int64[Tensor, "batch modality"]:
+) -> Roles:
     """Roles of present modalities, with role probabilities drawn uniformly for each row.
 
     Among GENERATED and OBSERVED where `without_absent`, else among all three roles.
@@ -87,9 +86,7 @@ def _draw_by_row_probabilities(
     return torch.where(present, drawn, Role.ABSENT)
 
 
-def draw_paper_roles(
-    present: Bool[Tensor, "batch modality"], generator: Generator, p_conditional: float = 0.5
-) -> Int64[Tensor, "batch modality"]:
+def draw_paper_roles(present: Present, generator: Generator, p_conditional: float = 0.5) -> Roles:
     """Roles of each row under the paper's scheme: GENERATED or OBSERVED.
 
     With probability `p_conditional` a row observes a proper, non-empty subset, drawn uniformly;
@@ -112,7 +109,7 @@ def draw_paper_roles(
     return roles
 
 
-def joint_roles(present: Bool[Tensor, "batch modality"]) -> Int64[Tensor, "batch modality"]:
+def joint_roles(present: Present) -> Roles:
     """All present modalities are GENERATED. ValueError if a row is empty.
 
     This is the scheme joint, where they share one time, and independent, where each has its own.
@@ -123,10 +120,10 @@ def joint_roles(present: Bool[Tensor, "batch modality"]) -> Int64[Tensor, "batch
 
 def draw_roles(
     scheme: RoleScheme,
-    present: Bool[Tensor, "batch modality"],
+    present: Present,
     generator: Generator,
     p_conditional: float = 0.5,
-) -> Int64[Tensor, "batch modality"]:
+) -> Roles:
     """Roles of each row under a scheme; only the paper's scheme uses `p_conditional`."""
     if scheme == "paper":
         return draw_paper_roles(present, generator, p_conditional)
@@ -135,7 +132,7 @@ def draw_roles(
     return joint_roles(present)
 
 
-def row_sampling_weights(present: Bool[Tensor, "batch modality"]) -> Float[Tensor, " batch"]:
+def row_sampling_weights(present: Present) -> Float[Tensor, " batch"]:
     """Sampling weight of each row: its number of role assignments that generate something.
 
     These are 3^k − 2^k for k present modalities. With uniform weights, assignments that involve
@@ -175,6 +172,6 @@ def conditioning_subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
     return [subset for size in sizes for subset in combinations(names, size)]
 
 
-def _check_no_empty_row(present: Bool[Tensor, "batch modality"]) -> None:
+def _check_no_empty_row(present: Present) -> None:
     if not bool(present.any(1).all()):
         raise ValueError("a row has no modality present: drop such rows before training")

@@ -8,7 +8,7 @@ bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mld_core.diffusion.repaint import sample_inpaint, sample_repaint
-from mld_core.diffusion.reverse_process import ReverseProcess, RowNoise, Sampler, reverse_sde_step
+from mld_core.diffusion.reverse_process import Grid, ReverseProcess, RowNoise, Sampler, sde_step
 from mld_core.diffusion.schedule import VPSchedule
 
 
@@ -33,9 +33,7 @@ def uniform_grid(schedule: VPSchedule, steps: int) -> list[float]:
     return [(steps - k) / steps for k in range(steps + 1)]
 
 
-def sample_ddim(
-    process: ReverseProcess, z: Tensor, grid: Sequence[float], noise: RowNoise
-) -> Tensor:
+def sample_ddim(process: ReverseProcess, z: Tensor, grid: Grid, noise: RowNoise) -> Tensor:
     """DDIM with eta = 0, first order (Song, Meng and Ermon 2021, eq. 12)."""
     for t, s in pairwise(grid):
         moved = _ddim_step(process, z, process.noise_at(z, t), t, s)
@@ -43,9 +41,7 @@ def sample_ddim(
     return z
 
 
-def sample_heun(
-    process: ReverseProcess, z: Tensor, grid: Sequence[float], noise: RowNoise
-) -> Tensor:
+def sample_heun(process: ReverseProcess, z: Tensor, grid: Grid, noise: RowNoise) -> Tensor:
     """Heun's method on the probability-flow ODE d(z/alpha) = eps d(sigma/alpha), second order.
 
     Two evaluations a step, one on the step to 0. (Karras et al. 2022, algorithm 1.)
@@ -66,9 +62,7 @@ def _ddim_step(process: ReverseProcess, z: Tensor, eps: Tensor, t: float, s: flo
     return alpha_s / alpha_t * z + (sigma_s - alpha_s * sigma_t / alpha_t) * eps
 
 
-def sample_dpm_solver_pp(
-    process: ReverseProcess, z: Tensor, grid: Sequence[float], noise: RowNoise
-) -> Tensor:
+def sample_dpmpp_2m(process: ReverseProcess, z: Tensor, grid: Grid, noise: RowNoise) -> Tensor:
     """DPM-Solver++(2M), second order, one evaluation a step (Lu et al. 2022, algorithm 2)."""
 
     def step(z: Tensor, data: Tensor, t: float, s: float) -> Tensor:
@@ -78,9 +72,7 @@ def sample_dpm_solver_pp(
     return _multistep(process, z, grid, step)
 
 
-def sample_sde_dpm_solver_pp(
-    process: ReverseProcess, z: Tensor, grid: Sequence[float], noise: RowNoise
-) -> Tensor:
+def sample_dpmpp_2m_sde(process: ReverseProcess, z: Tensor, grid: Grid, noise: RowNoise) -> Tensor:
     """SDE-DPM-Solver++(2M): DPM-Solver++ with fresh noise at each step (Lu et al. 2022)."""
 
     def step(z: Tensor, data: Tensor, t: float, s: float) -> Tensor:
@@ -96,7 +88,7 @@ def sample_sde_dpm_solver_pp(
 def _multistep(
     process: ReverseProcess,
     z: Tensor,
-    grid: Sequence[float],
+    grid: Grid,
     step: Callable[[Tensor, Tensor, float, float], Tensor],
 ) -> Tensor:
     """Two-step method: each `step` uses an extrapolation of the last two clean estimates.
@@ -117,12 +109,10 @@ def _multistep(
     return z
 
 
-def sample_euler_maruyama(
-    process: ReverseProcess, z: Tensor, grid: Sequence[float], noise: RowNoise
-) -> Tensor:
+def sample_euler(process: ReverseProcess, z: Tensor, grid: Grid, noise: RowNoise) -> Tensor:
     """Euler-Maruyama on the reverse SDE (Song et al. 2021, eq. 6), the last step without noise."""
     for t, s in pairwise(grid):
-        z = torch.where(process.generated, reverse_sde_step(process, z, t, s, noise), z)
+        z = torch.where(process.generated, sde_step(process, z, t, s, noise), z)
     return z
 
 
@@ -135,11 +125,11 @@ class Solver:
 
 
 SAMPLERS: dict[str, Solver] = {
-    "dpm-solver++": Solver(sample_dpm_solver_pp, time_grid),
-    "sde-dpm-solver++": Solver(sample_sde_dpm_solver_pp, time_grid),
+    "dpm-solver++": Solver(sample_dpmpp_2m, time_grid),
+    "sde-dpm-solver++": Solver(sample_dpmpp_2m_sde, time_grid),
     "ddim": Solver(sample_ddim, time_grid),
     "heun": Solver(sample_heun, time_grid),
-    "euler-maruyama": Solver(sample_euler_maruyama, uniform_grid),
+    "euler-maruyama": Solver(sample_euler, uniform_grid),
     "repaint": Solver(sample_repaint, uniform_grid),
     "inpaint": Solver(sample_inpaint, uniform_grid),
 }

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from mld_core.diffusion.guidance import Guidance, GuidedNoise
-from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.latent_layout import JointLatent, LatentLayout, Roles, Times
 from mld_core.diffusion.networks import PredictNoise
 from mld_core.diffusion.reverse_process import ReverseProcess, RowNoise
 from mld_core.diffusion.role_schemes import RoleScheme, has_marginals
@@ -66,12 +66,7 @@ class _RowCounter:
         self._predict_noise = predict_noise
         self.rows = 0
 
-    def __call__(
-        self,
-        z: Float[Tensor, "batch joint"],
-        times: Float[Tensor, "batch modality"],
-        roles: Int64[Tensor, "batch modality"],
-    ) -> Float[Tensor, "batch joint"]:
+    def __call__(self, z: JointLatent, times: Times, roles: Roles) -> JointLatent:
         self.rows += len(z)
         return self._predict_noise(z, times, roles)
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.latent_layout import JointLatent, LatentLayout, Present
 
 DEAD_STD_RATIO = 1e-4
 """A coordinate is dead if its std is at most this fraction of its modality's median std."""
@@ -28,12 +28,7 @@ class Standardiser:
     dead: Bool[Tensor, " joint"]
 
     @classmethod
-    def fit(
-        cls,
-        z: Float[Tensor, "row joint"],
-        present: Bool[Tensor, "row modality"],
-        layout: LatentLayout,
-    ) -> Standardiser:
+    def fit(cls, z: JointLatent, present: Present, layout: LatentLayout) -> Standardiser:
         """Statistics of the rows in which a modality is present, in float64.
 
         (The official code takes them from the first minibatch, 6 % off for each std.) ValueError
@@ -51,10 +46,10 @@ class Standardiser:
             deads.append(dead)
         return cls(torch.cat(means).float(), torch.cat(stds).float(), torch.cat(deads))
 
-    def standardise(self, z: Float[Tensor, "row joint"]) -> Float[Tensor, "row joint"]:
+    def standardise(self, z: JointLatent) -> JointLatent:
         """Raw latents to standardised ones."""
         return (z - self.mean.to(z.device)) / self.std.to(z.device)
 
-    def restore(self, z: Float[Tensor, "row joint"]) -> Float[Tensor, "row joint"]:
+    def restore(self, z: JointLatent) -> JointLatent:
         """Standardised latents to raw ones."""
         return z * self.std.to(z.device) + self.mean.to(z.device)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import nn
 
-from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.latent_layout import JointLatent, LatentLayout, Roles, Times
 from mld_core.diffusion.limits import MAX_PER_SUBSET_MODALITIES
 from mld_core.diffusion.networks.residual_mlp import ResidualMLP
 from mld_core.diffusion.roles import Role, conditioning_subsets
@@ -38,19 +38,12 @@ class PerSubsetMLPs(nn.Module):
             )
         self.networks = nn.ModuleDict(
             {
-                _key([name in observed for name in names]): ResidualMLP(
-                    layout, schedule, **settings
-                )
+                _key(name in observed for name in names): ResidualMLP(layout, schedule, **settings)
                 for observed in conditioning_subsets(names)
             }
         )
 
-    def forward(
-        self,
-        z: Float[Tensor, "batch joint"],
-        times: Float[Tensor, "batch modality"],
-        roles: Int64[Tensor, "batch modality"],
-    ) -> Float[Tensor, "batch joint"]:
+    def forward(self, z: JointLatent, times: Times, roles: Roles) -> JointLatent:
         """The noise in z, float32; each row is computed by the network of its observed subset."""
         subsets, subset_of_row = (roles == Role.OBSERVED).unique(dim=0, return_inverse=True)
         eps_hat = torch.zeros_like(z, dtype=torch.float32)
@@ -61,5 +54,5 @@ class PerSubsetMLPs(nn.Module):
         return eps_hat
 
 
-def _key(observed: list[bool]) -> str:
+def _key(observed: Iterable[bool]) -> str:
     return "".join("1" if is_observed else "0" for is_observed in observed)

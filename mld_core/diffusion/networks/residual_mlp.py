@@ -7,9 +7,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from mld_core.diffusion.latent_layout import LatentLayout
-from mld_core.diffusion.networks.score_network import ScoreNetwork, init_zero
+from mld_core.diffusion.latent_layout import JointLatent, LatentLayout
+from mld_core.diffusion.networks.score_network import Embedding, ScoreNetwork, init_zero
 from mld_core.diffusion.schedule import VPSchedule
+
+Hidden = Float[Tensor, "batch width"]
 
 
 class AdaLNBlock(nn.Module):
@@ -24,9 +26,7 @@ class AdaLNBlock(nn.Module):
         self.outer = nn.Linear(width, width)
         init_zero(self.modulation)
 
-    def forward(
-        self, x: Float[Tensor, "batch width"], embedding: Float[Tensor, "batch embedding"]
-    ) -> Float[Tensor, "batch width"]:
+    def forward(self, x: Hidden, embedding: Embedding) -> Hidden:
         """The block's output."""
         shift, scale, gate = self.modulation(silu(embedding)).chunk(3, dim=-1)
         h = self.norm(x) * (1 + scale) + shift
@@ -50,9 +50,7 @@ class Stem(nn.Module):
             nn.Linear(hidden, width),
         )
 
-    def forward(
-        self, z: Float[Tensor, "batch latent"], embedding: Float[Tensor, "batch embedding"]
-    ) -> Float[Tensor, "batch width"]:
+    def forward(self, z: Float[Tensor, "batch latent"], embedding: Embedding) -> Hidden:
         """The modality's contribution to the residual stream."""
         out: Tensor = self.mlp(torch.cat([z, embedding], dim=1))
         return out
@@ -86,9 +84,7 @@ class ResidualMLP(ScoreNetwork):
         self.norm = nn.LayerNorm(width)
         self.out_proj = init_zero(nn.Linear(width, layout.joint_dim))
 
-    def velocity(
-        self, z: Float[Tensor, "batch joint"], embedding: Float[Tensor, "batch embedding"]
-    ) -> Float[Tensor, "batch joint"]:
+    def velocity(self, z: JointLatent, embedding: Embedding) -> JointLatent:
         """The velocity of z."""
         h = self.in_proj(z)
         for name, latent in self.layout.split(z).items():

@@ -6,22 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.latent_layout import JointLatent, LatentLayout, Roles, Times
 from mld_core.diffusion.roles import Role
 from mld_core.diffusion.schedule import T_MIN, VPSchedule
 
-PredictNoise = Callable[
-    [
-        Float[Tensor, "batch joint"],
-        Float[Tensor, "batch modality"],
-        Int64[Tensor, "batch modality"],
-    ],
-    Float[Tensor, "batch joint"],
-]
+Embedding = Float[Tensor, "batch embedding"]
+PredictNoise = Callable[[JointLatent, Times, Roles], JointLatent]
 """(z, times, roles) to the noise in z; its coordinates that are not GENERATED are undefined."""
 
 
@@ -52,20 +46,13 @@ class ScoreNetwork(nn.Module, ABC):
         self.embed = MultiTimeEmbedding(layout, schedule, embedding, reads_roles)
         self.in_proj = nn.Linear(layout.joint_dim, width)
 
-    def forward(
-        self,
-        z: Float[Tensor, "batch joint"],
-        times: Float[Tensor, "batch modality"],
-        roles: Int64[Tensor, "batch modality"],
-    ) -> Float[Tensor, "batch joint"]:
+    def forward(self, z: JointLatent, times: Times, roles: Roles) -> JointLatent:
         """The noise in z, float32."""
         velocity = self.velocity(z, self.embed(times, roles)).float()
         return self.schedule.noise_from_velocity(velocity, z, self.layout.expand(times))
 
     @abstractmethod
-    def velocity(
-        self, z: Float[Tensor, "batch joint"], embedding: Float[Tensor, "batch embedding"]
-    ) -> Float[Tensor, "batch joint"]:
+    def velocity(self, z: JointLatent, embedding: Embedding) -> JointLatent:
         """The velocity alpha eps − sigma z_0 of z."""
 
 
@@ -97,9 +84,7 @@ class MultiTimeEmbedding(nn.Module):
         features = len(layout.names) * (2 * len(periods) + 1 + len(Role))
         self.mlp = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
 
-    def forward(
-        self, times: Float[Tensor, "batch modality"], roles: Int64[Tensor, "batch modality"]
-    ) -> Float[Tensor, "batch width"]:
+    def forward(self, times: Times, roles: Roles) -> Embedding:
         """The embedding of each row."""
         if not self.reads_roles:
             roles = torch.zeros_like(roles)

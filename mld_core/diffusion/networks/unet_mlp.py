@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.latent_layout import JointLatent, LatentLayout
 from mld_core.diffusion.limits import UNET_GROUPS
-from mld_core.diffusion.networks.score_network import ScoreNetwork, init_zero
+from mld_core.diffusion.networks.score_network import Embedding, ScoreNetwork, init_zero
 from mld_core.diffusion.schedule import VPSchedule
 
 
@@ -26,7 +26,7 @@ class ResBlock(nn.Module):
         self.skip = nn.Identity() if width == out else nn.Linear(width, out)
 
     def forward(
-        self, x: Float[Tensor, "batch width"], embedding: Float[Tensor, "batch embedding"]
+        self, x: Float[Tensor, "batch width"], embedding: Embedding
     ) -> Float[Tensor, "batch out"]:
         """The block's output."""
         h = self.second(self.first(x) + self.shift(silu(embedding)))
@@ -74,9 +74,7 @@ class UNetMLP(ScoreNetwork):
             init_zero(nn.Linear(width, layout.joint_dim)),
         )
 
-    def velocity(
-        self, z: Float[Tensor, "batch joint"], embedding: Float[Tensor, "batch embedding"]
-    ) -> Float[Tensor, "batch joint"]:
+    def velocity(self, z: JointLatent, embedding: Embedding) -> JointLatent:
         """The velocity of z."""
         h = projected = self.in_proj(z)
         skips = []
