@@ -252,11 +252,7 @@ def _copy_given_file(folder: Path, cell: str, out: Path) -> str:
 
 
 def write_page(
-    path: Path,
-    run: TrainedRun,
-    filled: Sequence[Mapping[str, Any]],
-    rows: ManifestRows,
-    limit: int,
+    path: Path, run: TrainedRun, filled: Sequence[Mapping[str, Any]], rows: ManifestRows, limit: int
 ) -> None:
     """Write the page of at most `limit` filled rows, evenly spaced; given cells are tinted."""
     filled_rows: dict[str, dict[str, Any]] = {}

@@ -106,10 +106,7 @@ def environment(*packages: str) -> Environment:
         lstrip_blocks=True,
     )
     jinja.filters.update(
-        number=format_number,
-        nats=format_fixed,
-        interval=format_interval,
-        duration=format_duration,
+        number=format_number, nats=format_fixed, interval=format_interval, duration=format_duration
     )
     jinja.globals.update(Dot=Dot, dot_track=dot_track)
     return jinja
