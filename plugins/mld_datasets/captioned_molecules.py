@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -69,10 +69,8 @@ class CaptionedMolecules(Dataset):
         self._files = _find_files(config.folder)
         if not self._files:
             raise SOURCE.missing_error(config.folder)
-        missing = [
-            name for name in dict.fromkeys(self._file_of.values()) if name not in self._files
-        ]
-        if missing:
+        needed = dict.fromkeys(self._file_of.values())
+        if missing := [name for name in needed if name not in self._files]:
             problem = f"lacks {', '.join(f'{name}.txt' for name in missing)} of {SOURCE.name}"
             advice = "; or set train_from: validation" if missing == ["train"] else ""
             raise SOURCE.missing_error(config.folder, problem, advice)
@@ -86,8 +84,8 @@ class CaptionedMolecules(Dataset):
         """The rows of a split, in the order of its file."""
         rows = self._rows(name)
         if self.config.on_invalid == "drop":
-            modalities = self._fitted_modalities
-            rows = [row if _is_valid(modalities, row) else row.without_cells() for row in rows]
+            fitted = self._fitted_modalities
+            rows = [row if _is_valid(fitted, row) else row.without_cells() for row in rows]
         return Split(
             ids=[row.id for row in rows],
             items={column: [row.cells[column] for row in rows] for column in self.columns},
@@ -104,9 +102,9 @@ class CaptionedMolecules(Dataset):
     @cached_property
     def _fitted_modalities(self) -> dict[str, Modality]:
         """The modalities as a run fits them: on the training rows that are valid for all."""
-        rows = [row for row in self._rows("train") if _can_be_fitted(self.modalities, row)]
-        modalities = self._fit(rows)
-        return self._fit([row for row in rows if _is_valid(modalities, row)])
+        rows = [row for row in self._rows("train") if _is_valid(self.modalities, row, _fit_cells)]
+        fitted = self._fit(rows)
+        return self._fit([row for row in rows if _is_valid(fitted, row)])
 
     def _fit(self, rows: Sequence[Row]) -> dict[str, Modality]:
         if not rows:
@@ -115,7 +113,8 @@ class CaptionedMolecules(Dataset):
                 "modality; set on_invalid: error to see why"
             )
         return {
-            name: _fit_modality(modality, name, rows) for name, modality in self.modalities.items()
+            name: _fit_cells(modality, *(row.cells[name] for row in rows))
+            for name, modality in self.modalities.items()
         }
 
     def fingerprint(self) -> str:
@@ -135,29 +134,25 @@ class Row:
         return Row(self.id, dict.fromkeys(self.cells))
 
 
-def _fit_modality(modality: Modality, name: str, rows: Sequence[Row]) -> Modality:
-    cells = (row.cells[name] for row in rows)
+def _fit_cells(modality: Modality, *cells: str | None) -> Modality:
     facts = modality.fit(modality.config, (cell for cell in cells if cell is not None))
     return type(modality)(modality.config, facts)
 
 
-def _can_be_fitted(modalities: Mapping[str, Modality], row: Row) -> bool:
-    """Whether every modality can be fitted on a row."""
-    try:
-        for name, modality in modalities.items():
-            if row.cells[name] is not None:
-                _fit_modality(modality, name, [row])
-    except ValueError:
-        return False
-    return True
+def _preprocess(modality: Modality, cell: str) -> object:
+    return modality.preprocess(cell)
 
 
-def _is_valid(modalities: Mapping[str, Modality], row: Row) -> bool:
-    """Whether every fitted modality can preprocess a row."""
+def _is_valid(
+    modalities: Mapping[str, Modality],
+    row: Row,
+    use: Callable[[Modality, str], object] = _preprocess,
+) -> bool:
+    """Whether every modality can preprocess its cell of a row, or make another use of it."""
     try:
         for name, modality in modalities.items():
-            if row.cells[name] is not None:
-                modality.preprocess(row.cells[name])
+            if (cell := row.cells[name]) is not None:
+                use(modality, cell)
     except ValueError:
         return False
     return True
@@ -167,8 +162,7 @@ def _find_files(folder: Path) -> dict[SplitName, Path]:
     """The existing files by name, in the first location that has some."""
     for location in (folder / name for name in _SUBFOLDERS):
         paths = {name: resolve_gz(location / f"{name}.txt") for name in SPLITS}
-        files = {name: path for name, path in paths.items() if path.is_file()}
-        if files:
+        if files := {name: path for name, path in paths.items() if path.is_file()}:
             return files
     return {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 from zlib import crc32
@@ -71,30 +72,26 @@ class Examples(Dataset):
         return np.random.default_rng([self.seed, crc32(split.encode()), crc32(column.encode())])
 
 
+@dataclass(frozen=True)
 class _Column(Sequence[Any]):
-    """One modality's examples for the labels of a split."""
-
-    def __init__(
-        self, modality: Modality, labels: Sequence[int], split: SplitName, rng: np.random.Generator
-    ) -> None:
-        self._modality = modality
-        self._labels = labels
-        self._split = split
-        self._rng = rng
+    modality: Modality
+    labels: Sequence[int]
+    split: SplitName
+    rng: np.random.Generator
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self.labels)
 
     def __getitem__(self, row: Any) -> Any:
         return self._items[row]
 
     @cached_property
     def _items(self) -> Sequence[Any]:
-        call = f"kind {self._modality.kind!r}: examples for the {self._split} split"
+        call = f"kind {self.modality.kind!r}: examples for the {self.split} split"
         with plugin_call(call, passes=()):
-            items = self._modality.examples(self._labels, self._split, self._rng)
-        if len(items) != len(self._labels):
-            raise PluginError(f"{call} returned {len(items)} items for {len(self._labels)} labels")
+            items = self.modality.examples(self.labels, self.split, self.rng)
+        if len(items) != len(self.labels):
+            raise PluginError(f"{call} returned {len(items)} items for {len(self.labels)} labels")
         return items
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,29 +37,27 @@ class Recordings:
         names: one per recording.
         labels: the digit of each.
         takes: the number of each among those of its digit and speaker.
-        sounds: waveform and sample rate of each, read when indexed; the waveform is scaled to a
+        read: waveform and sample rate of the recording with an index; the waveform is scaled to a
             peak of 1.
     """
 
     names: Sequence[str]
     labels: Int[np.ndarray, " recording"]
     takes: Int[np.ndarray, " recording"]
-    sounds: Sequence[Any]
+    read: Callable[[int], tuple[Any, int]]
 
 
 def recording_files(folder: Path) -> list[Path]:
     """The wav files, or the one .npz, in the first location below a folder that has some."""
     for location in (folder / name for name in _SUBFOLDERS):
-        files = sorted((location / "recordings").glob("*.wav"))
-        if not files and (location / "fsdd.npz").is_file():
-            files = [location / "fsdd.npz"]
-        if files:
+        wavs = sorted((location / "recordings").glob("*.wav"))
+        if files := wavs or list(location.glob("fsdd.npz")):
             return files
     raise SOURCE.missing_error(folder)
 
 
 def read_recordings(files: Sequence[Path], modality: Modality | None) -> Recordings:
-    """The recordings in files; wav files are read by the modality, when indexed."""
+    """The recordings in files; wav files are read by the modality, one by one."""
     return _from_npz(files[0]) if files[0].suffix == ".npz" else _from_wavs(files, modality)
 
 
@@ -71,12 +69,13 @@ def _from_wavs(paths: Sequence[Path], modality: Modality | None) -> Recordings:
             raise DataError(f"{path}: expected a name like 7_jackson_32.wav: digit, speaker, take")
         labels.append(int(match[1]))
         takes.append(int(match[3]))
-    return Recordings(
-        names=[path.stem for path in paths],
-        labels=np.array(labels),
-        takes=np.array(takes),
-        sounds=_WavFiles(paths, modality),
-    )
+
+    def read(index: int) -> tuple[Any, int]:
+        assert modality is not None, "only columns of the spec are read"
+        waveform, sample_rate = read_item(modality, paths[index])
+        return _scale_to_peak(waveform), sample_rate
+
+    return Recordings([path.stem for path in paths], np.array(labels), np.array(takes), read)
 
 
 def _from_npz(path: Path) -> Recordings:
@@ -98,41 +97,14 @@ def _from_npz(path: Path) -> Recordings:
             "filename"
         )
     check_digit_labels(path, arrays["label"])
-    return Recordings(
-        names=[Path(name).stem for name in arrays["filename"].tolist()],
-        labels=arrays["label"].astype(int),
-        takes=arrays["index"].astype(int),
-        sounds=_AudioSlices(audio, offsets, int(arrays["sample_rate"])),
-    )
+    sample_rate = int(arrays["sample_rate"])
 
+    def read(index: int) -> tuple[Any, int]:
+        samples = audio[offsets[index] : offsets[index + 1]].astype(np.float32)
+        return _scale_to_peak(samples / _INT16_FULL_SCALE), sample_rate
 
-@dataclass(frozen=True)
-class _WavFiles(Sequence[Any]):
-    paths: Sequence[Path]
-    modality: Modality | None
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: Any) -> Any:
-        path = self.paths[index]
-        assert self.modality is not None, "only columns of the spec are read"
-        waveform, sample_rate = read_item(self.modality, path)
-        return _scale_to_peak(waveform), sample_rate
-
-
-@dataclass(frozen=True)
-class _AudioSlices(Sequence[Any]):
-    audio: Int[np.ndarray, " sample"]
-    offsets: Int[np.ndarray, " boundary"]
-    sample_rate: int
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, index: Any) -> Any:
-        samples = self.audio[self.offsets[index] : self.offsets[index + 1]]
-        return _scale_to_peak(samples.astype(np.float32) / _INT16_FULL_SCALE), self.sample_rate
+    names = [Path(name).stem for name in arrays["filename"].tolist()]
+    return Recordings(names, arrays["label"].astype(int), arrays["index"].astype(int), read)
 
 
 def _scale_to_peak(waveform: Any) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int, Shaped, UInt8
 
 from mld_core import DataError
-from mld_datasets.pairing import IndexedView
+from mld_datasets.item_source import LazyItems
 
 CLASSES = 10
 
@@ -38,24 +38,15 @@ class LabelledImages:
         block = slice(start, stop)
         return LabelledImages(self.names[block], self.pixels[block], self.labels[block])
 
-    def column(self, indices: Int[np.ndarray, " row"]) -> IndexedView:
-        """The images at some indices as a column of a split."""
-        return IndexedView(_PilImages(self.pixels), indices)
+    def column(self, indices: Int[np.ndarray, " row"]) -> LazyItems:
+        """The images at some indices as a column of a split: PIL images, made when indexed."""
 
+        def image(index: int) -> Any:
+            from PIL import Image
 
-@dataclass(frozen=True)
-class _PilImages(Sequence[Any]):
-    """PIL images, made when indexed."""
+            return Image.fromarray(self.pixels[index])
 
-    pixels: UInt8[np.ndarray, "image row column *channel"]
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def __getitem__(self, index: Any) -> Any:
-        from PIL import Image
-
-        return Image.fromarray(self.pixels[index])
+        return LazyItems(image, indices)
 
 
 def check_digit_labels(path: Path, labels: Shaped[np.ndarray, " entry"]) -> None:

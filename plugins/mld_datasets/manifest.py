@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field, field_validator
 
@@ -29,7 +28,7 @@ from mld_core import (
     raise_line_errors,
     read_table,
 )
-from mld_datasets.item_source import read_item
+from mld_datasets.item_source import LazyItems, read_item
 from mld_datasets.random_split import draw_splits
 
 
@@ -88,12 +87,13 @@ class Manifest(Dataset):
     def split(self, name: SplitName) -> Split:
         """The rows of a split, in the manifest's order; files are read when indexed."""
         rows = [row for row, split in enumerate(self._splits) if split == name]
+        items = {}
+        for column, modality in self.modalities.items():
+            sources = [self._sources[column][row] for row in rows]
+            items[column] = LazyItems(partial(read_item, modality), sources)
         return Split(
             ids=[self._ids[row] for row in rows],
-            items={
-                column: _Column(modality, [self._sources[column][row] for row in rows])
-                for column, modality in self.modalities.items()
-            },
+            items=items,
             labels=[self._labels[row] for row in rows] if self._classes else None,
         )
 
@@ -138,10 +138,9 @@ class _ManifestReader:
         for row in self.table.rows:
             row_id = self._text_cell(row, "id")
             if not row_id:
-                self._errors.append((row.line, "has no id"))
+                self._add_error(row, "has no id")
             elif row_id in lines:
-                message = f"the id {row_id!r} is already that of line {lines[row_id]}"
-                self._errors.append((row.line, message))
+                self._add_error(row, f"the id {row_id!r} is already that of line {lines[row_id]}")
             lines.setdefault(row_id, row.line)
             ids.append(row_id)
         return ids
@@ -154,8 +153,7 @@ class _ManifestReader:
         for row in self.table.rows:
             split = self._text_cell(row, "split")
             if split not in SPLITS:
-                message = f"the split must be one of {', '.join(SPLITS)}, not {split!r}"
-                self._errors.append((row.line, message))
+                self._add_error(row, f"the split must be one of {', '.join(SPLITS)}, not {split!r}")
             splits.append(split)
         return splits
 
@@ -176,8 +174,7 @@ class _ManifestReader:
             if cell == "":
                 cell = None
             elif cell is not None and not isinstance(cell, str):
-                message = f"the cell of column {column!r} must be text, not {cell!r}"
-                self._errors.append((row.line, message))
+                self._add_error(row, f"the cell of column {column!r} must be text, not {cell!r}")
             elif cell is not None and not inline:
                 cell = self.table.path.parent / cell
                 self._stat_file(index, column, cell)
@@ -188,12 +185,15 @@ class _ManifestReader:
         """DataError with the first ten errors by line, if there are any."""
         raise_line_errors(self.table.path, self._errors)
 
+    def _add_error(self, row: TableRow, message: str) -> None:
+        self._errors.append((row.line, message))
+
     def _stat_file(self, index: int, column: str, file: Path) -> None:
         try:
             stat = file.stat()
         except OSError as error:
             message = f"column {column!r}: {file} cannot be read: {error.strerror}"
-            self._errors.append((self.table.rows[index].line, message))
+            self._add_error(self.table.rows[index], message)
         else:
             self.file_stats.append(f"{stat.st_size} {stat.st_mtime_ns}")
             self._files.append((index, (stat.st_dev, stat.st_ino)))
@@ -204,24 +204,8 @@ class _ManifestReader:
         if cell is None:
             return ""
         if isinstance(cell, bool) or not isinstance(cell, str | int):
-            message = f"the {column} must be text or a whole number, not {cell!r}"
-            self._errors.append((row.line, message))
+            self._add_error(row, f"the {column} must be text or a whole number, not {cell!r}")
         return str(cell)
-
-
-@dataclass(frozen=True)
-class _Column(Sequence[Any]):
-    """The raw data of one modality, each read from its source when indexed."""
-
-    modality: Modality
-    sources: Sequence[Path | str | None]
-
-    def __len__(self) -> int:
-        return len(self.sources)
-
-    def __getitem__(self, row: Any) -> Any:
-        source = self.sources[row]
-        return None if source is None else read_item(self.modality, source)
 
 
 @hookimpl

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field
 
-from mld_core import SpecPath, SplitName
-from mld_datasets.download import Source, read_idx, resolve_gz
-from mld_datasets.labelled_images import LabelledImages, make_labelled_images
+from mld_core import Dataset, DatasetConfig, Modality, SpecPath, SplitName
+from mld_datasets.download import Source, content_digest, read_idx, resolve_gz
+from mld_datasets.labelled_images import CLASSES, LabelledImages, make_labelled_images
 from mld_datasets.pairing import LimitedConfig
 
 SOURCE = Source(
@@ -72,6 +74,28 @@ class Mnist:
         path = self._paths[f"{part}-images-idx3-ubyte"]
         labels = read_idx(self._paths[f"{part}-labels-idx1-ubyte"])
         return make_labelled_images(path, f"mnist-{part}", read_idx(path), labels, colour=False)
+
+
+class MnistDataset(Dataset):
+    """A dataset that pairs MNIST's images with other data by their label."""
+
+    config: MnistConfig
+    classes = tuple(str(label) for label in range(CLASSES))
+
+    def __init__(
+        self, config: DatasetConfig, modalities: Mapping[str, Modality], seed: int
+    ) -> None:
+        super().__init__(config, modalities, seed)
+        self._mnist = Mnist(self.config.folder, self.config.download)
+        self._files = self._find_files()
+
+    @abstractmethod
+    def _find_files(self) -> list[Path]:
+        """All files besides MNIST's. DataError if there are none."""
+
+    def fingerprint(self) -> str:
+        """Includes the contents of the files."""
+        return content_digest(super().fingerprint(), [*self._mnist.files, *self._files])
 
 
 def _find_raw(folder: Path) -> Path | None:

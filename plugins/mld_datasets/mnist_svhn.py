@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
 
 from pydantic import Field, PositiveInt
 
-from mld_core import Dataset, Modality, Split, SplitName, hookimpl
-from mld_datasets.download import content_digest
-from mld_datasets.labelled_images import CLASSES
-from mld_datasets.mnist import Mnist, MnistConfig
+from mld_core import Dataset, Split, SplitName, hookimpl
+from mld_datasets.mnist import MnistConfig, MnistDataset
 from mld_datasets.pairing import pair_by_label, split_rng
 from mld_datasets.svhn import Svhn
 
@@ -34,7 +33,7 @@ class MnistSvhnConfig(MnistConfig):
     )
 
 
-class MnistSvhn(Dataset):
+class MnistSvhn(MnistDataset):
     """MNIST and SVHN, paired at random by label.
 
     Of each label, the first n images of both sets are used, where n is the number in the smaller
@@ -46,14 +45,14 @@ class MnistSvhn(Dataset):
     Config = MnistSvhnConfig
     config: MnistSvhnConfig
     columns = MappingProxyType({"mnist": "image", "svhn": "image"})
-    classes = tuple(str(label) for label in range(CLASSES))
 
-    def __init__(
-        self, config: MnistSvhnConfig, modalities: Mapping[str, Modality], seed: int
-    ) -> None:
-        super().__init__(config, modalities, seed)
-        self._mnist = Mnist(config.folder, config.download)
-        self._svhn = Svhn(config.folder, config.download, config.svhn_validation, config.svhn_test)
+    @cached_property
+    def _svhn(self) -> Svhn:
+        config = self.config
+        return Svhn(config.folder, config.download, config.svhn_validation, config.svhn_test)
+
+    def _find_files(self) -> list[Path]:
+        return self._svhn.files
 
     def split(self, name: SplitName) -> Split:
         """The rows of a split, in random order; images are made when indexed."""
@@ -69,10 +68,6 @@ class MnistSvhn(Dataset):
             items={"mnist": mnist.column(pairs[:, 0]), "svhn": svhn.column(pairs[:, 1])},
             labels=mnist.labels[pairs[:, 0]].tolist(),
         )
-
-    def fingerprint(self) -> str:
-        """Includes the contents of the files."""
-        return content_digest(super().fingerprint(), [*self._mnist.files, *self._svhn.files])
 
 
 @hookimpl

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
@@ -28,20 +27,6 @@ class LimitedConfig(DatasetConfig):
         return {"train": self.train, "validation": self.validation, "test": self.test}[split]
 
 
-@dataclass(frozen=True)
-class IndexedView(Sequence[Any]):
-    """The entries of a sequence at some indices, looked up when indexed."""
-
-    entries: Sequence[Any]
-    indices: Int[np.ndarray, " row"]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, row: Any) -> Any:
-        return self.entries[self.indices[row]]
-
-
 def split_rng(seed: int, split: SplitName) -> np.random.Generator:
     """The generator of one split's draws."""
     return np.random.default_rng([seed, crc32(split.encode())])
@@ -52,14 +37,9 @@ def pair_by_label(
 ) -> Int[np.ndarray, "row column"]:
     """Rows in random order, each with an index into every column, all of one label.
 
-    Of each label, every column contributes its first n data, where n is the number in the smallest
-    column. They are paired at random `pairings` times, so each datum is in that many rows (Bounoua
-    et al. 2023, MNIST-SVHN).
-
-    Args:
-        labels: for each column, the label of each of its data.
-        pairings: rows of each datum.
-        rng: draws pairs and order.
+    `labels` has the labels of each column's data. Of each label, every column contributes its first
+    n data, where n is the number in the smallest column. They are paired at random `pairings`
+    times, so each datum is in that many rows (Bounoua et al. 2023, MNIST-SVHN).
     """
     rows = [np.empty((0, len(labels)), dtype=int)]
     for label in sorted(set.intersection(*(set(column.tolist()) for column in labels))):
@@ -80,12 +60,6 @@ def pair_with_resampling(
 
     No partner is used twice before all partners of its label have been used. Data of a label
     without partners are left out.
-
-    Args:
-        labels: the label of each datum.
-        partner_labels: the label of each partner.
-        pairings: rows of each datum.
-        rng: draws partners and order.
     """
     rows = [np.empty((0, 2), dtype=int)]
     for label in sorted(set(labels.tolist()) & set(partner_labels.tolist())):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from pydantic import Field
 
-from mld_core import DataError, Dataset, Modality, Split, SplitName, hookimpl
-from mld_datasets.download import Source, content_digest, unreadable_error
-from mld_datasets.labelled_images import CLASSES
-from mld_datasets.mnist import Mnist, MnistConfig
+from mld_core import DataError, Dataset, Split, SplitName, hookimpl
+from mld_datasets.download import Source, unreadable_error
+from mld_datasets.item_source import LazyItems
+from mld_datasets.mnist import MnistConfig, MnistDataset
 from mld_datasets.pairing import draw_distinct, split_rng
 
 SOURCE = Source(
@@ -42,7 +41,7 @@ class PolymnistConfig(MnistConfig):
     columns: int = Field(5, ge=2, le=100, description="columns m0, m1, ..., one photo each")
 
 
-class Polymnist(Dataset):
+class Polymnist(MnistDataset):
     """MNIST digits of one label on background photos, with a column for each photo.
 
     A row shows another image of its label in every column, on a patch of the column's photo cut
@@ -53,14 +52,9 @@ class Polymnist(Dataset):
     kind = "polymnist"
     Config = PolymnistConfig
     config: PolymnistConfig
-    classes = tuple(str(label) for label in range(CLASSES))
 
-    def __init__(
-        self, config: PolymnistConfig, modalities: Mapping[str, Modality], seed: int
-    ) -> None:
-        super().__init__(config, modalities, seed)
-        self._mnist = Mnist(config.folder, config.download)
-        self._files = _photo_files(config.folder, config.columns)
+    def _find_files(self) -> list[Path]:
+        return _photo_files(self.config.folder, self.config.columns)
 
     @property
     def columns(self) -> Mapping[str, str]:
@@ -90,46 +84,36 @@ class Polymnist(Dataset):
                 for row, row_indices in enumerate(indices.tolist())
             ],
             items={
-                column: _CompositeImages(images.pixels, photo, indices[:, k], corners[:, k])
+                column: _composites(images.pixels, photo, indices[:, k], corners[:, k])
                 for k, (column, photo) in enumerate(zip(self.columns, photos, strict=True))
             },
             labels=images.labels[indices[:, 0]].tolist(),
         )
 
-    def fingerprint(self) -> str:
-        """Includes the contents of the files."""
-        return content_digest(super().fingerprint(), [*self._mnist.files, *self._files])
 
+def _composites(
+    pixels: UInt8[np.ndarray, "image row column"],
+    photo: RgbImage,
+    indices: Int[np.ndarray, " row"],
+    corners: Float[np.ndarray, "row 2"],
+) -> LazyItems:
+    """For each row, the digit with its index on a patch of the photo, as a PIL image.
 
-@dataclass(frozen=True)
-class _CompositeImages(Sequence[Any]):
-    """Digits on patches of a photo, as PIL images made when indexed.
-
-    Args:
-        pixels: of all digits.
-        photo: the background.
-        indices: the digit of each row.
-        corners: the top left corner of each row's patch, as fractions in [0, 1) of the positions
-            that are possible.
+    `corners` are the top left corners of the patches, as fractions in [0, 1) of the positions that
+    are possible.
     """
 
-    pixels: UInt8[np.ndarray, "image row column"]
-    photo: RgbImage
-    indices: Int[np.ndarray, " row"]
-    corners: Float[np.ndarray, "row 2"]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, row: Any) -> Any:
+    def composite(row: int) -> Any:
         from PIL import Image
 
-        digit = self.pixels[self.indices[row]]
-        positions = np.subtract(self.photo.shape[:2], digit.shape) + 1
-        top, left = (self.corners[row] * positions).astype(int)
-        patch = self.photo[top : top + digit.shape[0], left : left + digit.shape[1]]
+        digit = pixels[indices[row]]
+        positions = np.subtract(photo.shape[:2], digit.shape) + 1
+        top, left = (corners[row] * positions).astype(int)
+        patch = photo[top : top + digit.shape[0], left : left + digit.shape[1]]
         is_ink = digit[..., None] >= _MIN_INK_LEVEL
         return Image.fromarray(np.where(is_ink, 255 - patch, patch))
+
+    return LazyItems(composite, range(len(indices)))
 
 
 def _photo_files(folder: Path, count: int) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from itertools import chain
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -16,11 +17,7 @@ def draw_splits(rows: int, files: Sequence[tuple[int, Hashable]], seed: int) -> 
 
     Rows that share a file, directly or through other rows, form a group and are in one split. Each
     split has a row where there are at least three groups; with fewer, all rows are in train.
-
-    Args:
-        rows: how many.
-        files: pairs of a row and the identity of one of its files.
-        seed: of the draw.
+    `files` are pairs of a row and the identity of one of its files.
     """
     groups = _groups(rows, files)
     splits: list[SplitName] = ["train"] * rows
@@ -31,9 +28,8 @@ def draw_splits(rows: int, files: Sequence[tuple[int, Hashable]], seed: int) -> 
     drawn: dict[SplitName, list[list[int]]] = {name: [] for name in SPLITS}
     for index in np.random.default_rng(seed).permutation(len(groups)).tolist():
         group = groups[index]
-        split: SplitName = next(
-            (name for name, free in capacity.items() if len(group) <= free), "train"
-        )
+        fitting = (name for name, free in capacity.items() if len(group) <= free)
+        split: SplitName = next(fitting, "train")
         drawn[split].append(group)
         if split in capacity:
             capacity[split] -= len(group)
@@ -43,10 +39,9 @@ def draw_splits(rows: int, files: Sequence[tuple[int, Hashable]], seed: int) -> 
             smallest = min(drawn["train"], key=len)
             drawn["train"].remove(smallest)
             drawn[split].append(smallest)
-    for split, groups_of_split in drawn.items():
-        for group in groups_of_split:
-            for row in group:
-                splits[row] = split
+    for split, members in drawn.items():
+        for row in chain.from_iterable(members):
+            splits[row] = split
     return splits
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -11,12 +12,11 @@ import numpy as np
 from jaxtyping import Int
 from pydantic import Field
 
-from mld_core import DataError, Dataset, Modality, Split, SplitName, hookimpl
-from mld_datasets.download import content_digest
+from mld_core import DataError, Dataset, Split, SplitName, hookimpl
 from mld_datasets.fsdd import Recordings, read_recordings, recording_files
-from mld_datasets.labelled_images import CLASSES
-from mld_datasets.mnist import Mnist, MnistConfig
-from mld_datasets.pairing import IndexedView, pair_with_resampling, split_rng
+from mld_datasets.item_source import LazyItems
+from mld_datasets.mnist import MnistConfig, MnistDataset
+from mld_datasets.pairing import pair_with_resampling, split_rng
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TEST_TAKES = 5
@@ -41,7 +41,7 @@ class SpokenDigitsConfig(MnistConfig):
     )
 
 
-class SpokenDigits(Dataset):
+class SpokenDigits(MnistDataset):
     """MNIST images, recordings of the Free Spoken Digit Dataset, and number words, by label.
 
     In training each recording is in `pairings` rows, each time with another image; in validation
@@ -53,14 +53,9 @@ class SpokenDigits(Dataset):
     Config = SpokenDigitsConfig
     config: SpokenDigitsConfig
     columns = MappingProxyType({"digit": "image", "speech": "audio", "word": "text"})
-    classes = tuple(str(label) for label in range(CLASSES))
 
-    def __init__(
-        self, config: SpokenDigitsConfig, modalities: Mapping[str, Modality], seed: int
-    ) -> None:
-        super().__init__(config, modalities, seed)
-        self._mnist = Mnist(config.folder, config.download)
-        self._files = recording_files(config.folder)
+    def _find_files(self) -> list[Path]:
+        return recording_files(self.config.folder)
 
     @cached_property
     def _recordings(self) -> Recordings:
@@ -83,7 +78,7 @@ class SpokenDigits(Dataset):
             ],
             items={
                 "digit": images.column(shown),
-                "speech": IndexedView(recordings.sounds, spoken),
+                "speech": LazyItems(recordings.read, spoken),
                 "word": self._words(labels, name, rng),
             },
             labels=labels,
@@ -113,11 +108,6 @@ class SpokenDigits(Dataset):
         if self.config.words == "plain" or text is None:
             return [WORDS[label] for label in labels]
         return text.examples(labels, split, rng)
-
-    def fingerprint(self) -> str:
-        """Includes the contents of the files."""
-        files = [*self._mnist.files, *self._files]
-        return content_digest(super().fingerprint(), files)
 
 
 @hookimpl

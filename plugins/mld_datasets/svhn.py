@@ -38,8 +38,7 @@ class Svhn:
     """
 
     def __init__(self, folder: Path, download: bool, validation: int, test: int) -> None:
-        self._validation = validation
-        self._test = test
+        self._validation, self._test = validation, test
         self.files = _find_files(folder)
         if not self.files and download:
             SOURCE.download(folder, folder / "svhn", _fetch)
@@ -51,13 +50,10 @@ class Svhn:
             problem = f"its parts ({names}) are for training only, by their names"
             advice = "; a part without the word train in its name is cut into all splits"
             raise SOURCE.missing_error(folder, problem, advice)
+        self._is_complete = self.files[0].suffix == ".mat"
         if self._is_complete and len(self.files) < 2:
             problem = f"{self.files[0]} is there without the other .mat file"
             raise SOURCE.missing_error(folder, problem)
-
-    @property
-    def _is_complete(self) -> bool:
-        return self.files[0].suffix == ".mat"
 
     def images(self, split: SplitName) -> LabelledImages:
         """The images of a split, read from disk at every call."""
@@ -74,9 +70,8 @@ class Svhn:
     def _block(self, path: Path, split: SplitName) -> LabelledImages:
         """The images of a part of the data that are in a split."""
         arrays = read_npz(path, ["images", "labels"])
-        images = make_labelled_images(
-            path, path.stem, arrays["images"], arrays["labels"], colour=True
-        )
+        pixels, labels = arrays["images"], arrays["labels"]
+        images = make_labelled_images(path, path.stem, pixels, labels, colour=True)
         if _is_training_only(path):
             return images if split == "train" else images.block(0, 0)
         photo = arrays.get("photo", np.arange(len(images)))
@@ -86,20 +81,16 @@ class Svhn:
         test = _photo_start(photo, len(images) - self._test)
         validation = _photo_start(photo, test - self._validation)
         _check_training_left(path, validation, self._validation, self._test)
-        start, stop = {
-            "train": (0, validation),
-            "validation": (validation, test),
-            "test": (test, None),
-        }[split]
-        return images.block(start, stop)
+        blocks = {"train": (0, validation), "validation": (validation, test), "test": (test, None)}
+        return images.block(*blocks[split])
 
 
 def _find_files(folder: Path) -> list[Path]:
     """The .mat files, or else the parts, in the first location that has some."""
     for location in (folder, folder / "svhn"):
         complete = [location / "train_32x32.mat", location / "test_32x32.mat"]
-        files = [path for path in complete if path.is_file()] or sorted(location.glob("svhn*.npz"))
-        if files:
+        existing = [path for path in complete if path.is_file()]
+        if files := existing or sorted(location.glob("svhn*.npz")):
             return files
     return []
 
