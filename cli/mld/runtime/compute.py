@@ -5,33 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 
+from mld.config.sections import ComputeSpec
 from mld_core.errors import SpecError
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
-
-
-class ComputeSpec(Protocol):
-    """The spec's section; "auto" leaves the choice to `resolve`."""
-
-    @property
-    def accelerator(self) -> str:
-        """A Lightning Fabric accelerator, or "auto"."""
-
-    @property
-    def devices(self) -> int | Literal["auto"]:
-        """Devices that train together; on a CPU, processes."""
-
-    @property
-    def precision(self) -> Precision | Literal["auto"]:
-        """Precision of training; everything else is float32."""
-
-    @property
-    def threads(self) -> int | Literal["auto"]:
-        """Threads that torch may use, over all processes."""
 
 
 @dataclass(frozen=True)
