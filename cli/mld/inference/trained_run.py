@@ -17,7 +17,7 @@ from mld.data.encoding import decode, encode
 from mld.data.loading import load_modalities
 from mld.inference.samples import Samples
 from mld.pipeline.autoencode import load_autoencoders
-from mld.pipeline.diffuse import joint_method
+from mld.pipeline.diffuse import select_method
 from mld.pipeline.diffusion_method import DiffusionGenerator
 from mld.pipeline.joint_method import Conditioning, JointGenerator
 from mld.runtime.compute import resolve
@@ -54,7 +54,7 @@ class TrainedRun:
         }
         self.modalities = load_modalities(self.spec, registry, facts)
         self.autoencoders = load_autoencoders(self.modalities, context)
-        method = joint_method(self.spec, registry, self.modalities)
+        method = select_method(self.spec, registry, self.modalities)
         self.generator = method.load(self.autoencoders, context)
 
     @property

@@ -1,8 +1,13 @@
-"""Stage `diffuse`: training of the joint model, by mld's diffusion or a plugin's method."""
+"""Stage `diffuse`: training of the joint model.
+
+The stage is named after mld's own method; a plugin's method may do something else.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+
+from pydantic import JsonValue
 
 from mld.config.sections import MethodSpec
 from mld.config.spec import Spec
@@ -19,8 +24,10 @@ from mld.training.job import count_parameters
 from mld_core import Autoencoder, Modality, Registry
 
 
-def joint_method(spec: Spec, registry: Registry, modalities: Mapping[str, Modality]) -> JointMethod:
-    """What `diffuse.method` names. SpecError if it cannot take the modalities."""
+def select_method(
+    spec: Spec, registry: Registry, modalities: Mapping[str, Modality]
+) -> JointMethod:
+    """The method that `diffuse.method` selects. SpecError if it does not support the modalities."""
     if isinstance(spec.diffuse, MethodSpec):
         return PluginMethod.create(spec.diffuse, registry, modalities)
     return DiffusionMethod(spec.diffuse, spec.generate, layout_of(modalities))
@@ -38,8 +45,8 @@ def train_joint_model(
     def compute() -> StageOutput:
         job, dropped = method.job(data, latents, context)
         files = method.save(train_cached(job, context), latents, context.run_dir)
-        parameters = {DIFFUSE.job: count_parameters(job.objective)}
-        return StageOutput(files, {"parameters": {**parameters}, "incomplete": dropped})
+        parameters: dict[str, JsonValue] = {DIFFUSE.job: count_parameters(job.objective)}
+        return StageOutput(files, {"parameters": parameters, "incomplete": dropped})
 
     return run_stage(
         context.run_dir,

@@ -55,6 +55,7 @@ class DenoisingObjective(Objective):
         """The loss of a batch of "z" and "present", and its parts by modality."""
         z, present = batch["z"], batch["present"]
         independent = self.spec.roles == "independent"
+        # None unless roles: paper; other schemes ignore it.
         p_conditional = self.spec.p_conditional or 0.0
         roles = draw_roles(self.spec.roles, present, generator, p_conditional)
         times_per_row = present.shape[1] if independent else 1
@@ -118,7 +119,9 @@ class DiffusionMethod(JointMethod):
         rows, dropped = self._training_rows(latents.train, latents)
         validation, _ = self._training_rows(latents.validation, latents)
         if not len(rows["z"]):
-            raise DataError("stage diffuse: no training row is complete; roles: paper needs some")
+            raise DataError(
+                "stage diffuse: roles: paper trains on complete rows only, and there are none"
+            )
         if dropped:
             message = f"roles: paper needs complete rows: {dropped} incomplete rows are left out"
             context.run_dir.log("warning", stage=DIFFUSE.name, message=message)
@@ -155,6 +158,7 @@ class DiffusionMethod(JointMethod):
         weights = context.run_dir.read_tensors(context.run_dir.ema)
         statistics = {key: weights.pop(f"standardiser.{key}") for key in ("mean", "std", "dead")}
         network = context.seeded_init(self.network, DIFFUSE.name)
+        # Saved names have the objective's prefix, "network.".
         objective = DenoisingObjective(self.spec, self.layout, self.schedule, network)
         objective.load_state_dict(weights)
         device = torch.device(context.compute.accelerator)

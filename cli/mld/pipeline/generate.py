@@ -31,7 +31,7 @@ GENERATE_BATCH_SIZE = 500
 
 def generate(
     spec: GenerateSpec,
-    generator: JointGenerator,
+    joint_model: JointGenerator,
     latents: LatentCache,
     modalities: Mapping[str, Modality],
     data: Data,
@@ -44,8 +44,8 @@ def generate(
         files: list[Path] = []
         costs: dict[str, JsonValue] = {}
         for given in subsets:
-            samples = _sample(spec, generator, latents, data.test, given, context)
-            files += _write(samples, generator, modalities, data.test, spec, context.run_dir)
+            samples = _sample(spec, joint_model, latents, data.test, given, context)
+            files += _write(samples, joint_model, modalities, data.test, spec, context.run_dir)
             costs[subset_key(given)] = {"nfe": samples.nfe, "seconds": samples.seconds}
         return StageOutput(files, {"costs": costs})
 
@@ -67,7 +67,7 @@ def subsets_of(spec: GenerateSpec, names: Sequence[str]) -> list[tuple[str, ...]
 
 def _sample(
     spec: GenerateSpec,
-    generator: JointGenerator,
+    joint_model: JointGenerator,
     latents: LatentCache,
     test: SplitTensors,
     given: tuple[str, ...],
@@ -88,7 +88,7 @@ def _sample(
             {name: test.items[name][part] for name in given},
             {name: observed[name][part] for name in given},
         )
-        samples = generator.sample(conditioning, wanted, seeds)
+        samples = joint_model.sample(conditioning, wanted, seeds)
         nfe = samples.nfe
         for name in wanted:
             batches[name].append(samples.latents[name])
@@ -113,7 +113,7 @@ def _rows_with(given: tuple[str, ...], latents: LatentCache) -> Tensor:
 
 def _write(
     samples: SubsetSamples,
-    generator: JointGenerator,
+    joint_model: JointGenerator,
     modalities: Mapping[str, Modality],
     test: SplitTensors,
     spec: GenerateSpec,
@@ -131,7 +131,7 @@ def _write(
         if given:
             items = test.items[name][samples.rows[:count]]
         else:
-            items = decode(generator.decoders[name], samples.latents[name][:count])
+            items = decode(joint_model.decoders[name], samples.latents[name][:count])
         for row, x in enumerate(items):
             cell, paths = write_item(modality, x, folder / name / f"{row:04d}")
             relative = [path.relative_to(folder).as_posix() for path in paths]
@@ -143,16 +143,16 @@ def _write(
             }
             files += paths
     rows = [
-        {**_identity(int(samples.rows[row]), bool(samples.given), test), "cells": row_cells}
+        {**_source_row(int(samples.rows[row]), bool(samples.given), test), "cells": row_cells}
         for row, row_cells in enumerate(cells)
     ]
     run_dir.write_json(index, {"given": [*samples.given], "rows": [*rows]})
     return files
 
 
-def _identity(row: int, given: bool, test: SplitTensors) -> dict[str, JsonValue]:
+def _source_row(row: int, is_conditional: bool, test: SplitTensors) -> dict[str, JsonValue]:
     """Id and label of the test row that a sample was given; None if nothing was given."""
-    if not given:
+    if not is_conditional:
         return {"id": None, "label": None}
     return {"id": test.ids[row], "label": None if test.labels is None else int(test.labels[row])}
 
@@ -160,7 +160,7 @@ def _identity(row: int, given: bool, test: SplitTensors) -> dict[str, JsonValue]
 def _load(given: tuple[str, ...], layout: LatentLayout, run_dir: RunDir) -> SubsetSamples:
     key = subset_key(given)
     tensors = run_dir.read_tensors(run_dir.samples(key) / "latents.safetensors")
-    # Files hold tensors by the alphabet, but the order of modalities decides bootstrap draws.
+    # safetensors sorts tensors by name; bootstrap draws depend on the order of the spec.
     latents = {name: tensors[name] for name in layout.names if name not in given}
     cost = run_dir.stage_metadata(GENERATE.name)["costs"][key]
     return SubsetSamples(given, tensors["rows"], latents, cost["nfe"], cost["seconds"])

@@ -1,4 +1,4 @@
-"""What models all modalities at once: mld's diffusion, or the method of a plugin."""
+"""A model of all modalities at once, trained by mld's diffusion or by a plugin's method."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ class JointGenerator(ABC):
 
 
 class JointMethod(ABC):
-    """How a joint model is built, trained on a run's data, and loaded."""
+    """How a joint model is built, trained on a run's data, and loaded.
+
+    `DiffusionMethod` wraps mld's diffusion, `PluginMethod` a plugin's `Method`.
+    """
 
     @abstractmethod
     def network(self) -> nn.Module:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mld.config.spec import Spec
 from mld.data.loading import Data, fit_modalities, layout_of, open_dataset
 from mld.data.types import subset_key
-from mld.pipeline.diffuse import joint_method
+from mld.pipeline.diffuse import select_method
 from mld.pipeline.generate import subsets_of
 from mld.runtime.compute import Compute, resolve
 from mld.storage.stages import AUTOENCODE, DIFFUSE, EVALUATE
@@ -52,7 +52,7 @@ def plan(spec: Spec, registry: Registry) -> Plan:
     dataset = open_dataset(spec, registry)
     modalities = fit_modalities(spec, dataset, registry)
     data = Data(dataset, modalities)
-    method, layout = joint_method(spec, registry, modalities), layout_of(modalities)
+    method, layout = select_method(spec, registry, modalities), layout_of(modalities)
 
     jobs = []
     for name, modality in modalities.items():

@@ -136,6 +136,7 @@ class PluginMethod(JointMethod):
         """The joint model, which has autoencoders of its own."""
         model = context.seeded_init(self.network, DIFFUSE.name)
         weights = context.run_dir.read_tensors(context.run_dir.network)
+        # Saved names have the objective's prefix, "model.".
         MethodObjective(self.spec.method, model, self.modalities).load_state_dict(weights)
         return PluginGenerator(self.spec.method, model.eval())
 

@@ -20,7 +20,7 @@ MIN_TRAINING_ITEMS = 2
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedData:
     """Fitted modalities, the rows, and the fingerprint of both."""
 
     modalities: dict[str, Modality]
@@ -28,7 +28,7 @@ class Prepared:
     fingerprint: dict[str, JsonValue]
 
 
-def prepare(spec: Spec, registry: Registry, context: RunContext) -> Prepared:
+def prepare(spec: Spec, registry: Registry, context: RunContext) -> PreparedData:
     """Read and check all data; nothing is written yet, so bad data leave no trace.
 
     A run that has completed this stage loads its modalities, and reads rows when they are used.
@@ -44,7 +44,7 @@ def prepare(spec: Spec, registry: Registry, context: RunContext) -> Prepared:
     if run_dir.is_current(DATA.name, fingerprint):
         facts = {name: run_dir.read_json(run_dir.modality_facts(name)) for name in spec.modalities}
         modalities = load_modalities(spec, registry, facts)
-        return Prepared(modalities, Data(dataset, modalities), fingerprint)
+        return PreparedData(modalities, Data(dataset, modalities), fingerprint)
     modalities = fit_modalities(spec, dataset, registry)
     data = Data(dataset, modalities)
     for split in SPLITS:
@@ -55,7 +55,7 @@ def prepare(spec: Spec, registry: Registry, context: RunContext) -> Prepared:
             "it: add some"
         )
     _check_training_rows(spec, data, registry)
-    return Prepared(modalities, data, fingerprint)
+    return PreparedData(modalities, data, fingerprint)
 
 
 def _check_training_rows(spec: Spec, data: Data, registry: Registry) -> None:
@@ -77,7 +77,7 @@ def _check_training_rows(spec: Spec, data: Data, registry: Registry) -> None:
         raise DataError(f"{subject} needs complete rows, and the train split has none")
 
 
-def record(prepared: Prepared, context: RunContext) -> None:
+def record_data_stage(prepared: PreparedData, context: RunContext) -> None:
     """Write what `prepare` has fitted and counted, unless the run has it already."""
     run_dir, data = context.run_dir, prepared.data
 

@@ -7,14 +7,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from mld.config.spec import Spec, dump_spec
 from mld.data.loading import layout_of
 from mld.pipeline.autoencode import train_autoencoders
-from mld.pipeline.diffuse import joint_method, train_joint_model
+from mld.pipeline.diffuse import select_method, train_joint_model
 from mld.pipeline.encode import cache_latents
 from mld.pipeline.evaluate import evaluate
 from mld.pipeline.generate import generate
-from mld.pipeline.prepare import prepare, record
+from mld.pipeline.prepare import prepare, record_data_stage
 from mld.pipeline.provenance import provenance
 from mld.pipeline.stage import StageOutput, run_stage
 from mld.reporting.run_report import write_report
@@ -41,7 +43,7 @@ def run(
 
     Args:
         from_stage: first recompute this stage and those after it.
-        store: of trained weights; that in the user's cache folder by default.
+        store: where trained weights are shared; by default, in the user's cache folder.
         command: recorded in the run's provenance.
     """
     context = RunContext(
@@ -57,20 +59,21 @@ def run(
     with torch_threads(context.compute):
         prepared = prepare(spec, registry, context)
         modalities, data = prepared.modalities, prepared.data
-        method = joint_method(spec, registry, modalities)
+        method = select_method(spec, registry, modalities)
         with run_dir.lock(), _record_crash(run_dir):
             _check_fingerprints(context)
             run_dir.write_text(run_dir.spec, dump_spec(spec))
-            record(prepared, context)
+            record_data_stage(prepared, context)
             autoencoders = train_autoencoders(spec.autoencode, modalities, data, context)
             latents = cache_latents(autoencoders, layout_of(modalities), data, context)
-            generator = train_joint_model(method, autoencoders, data, latents, context)
-            samples = generate(spec.generate, generator, latents, modalities, data, context)
-            decoders = generator.decoders
+            joint_model = train_joint_model(method, autoencoders, data, latents, context)
+            samples = generate(spec.generate, joint_model, latents, modalities, data, context)
+            decoders = joint_model.decoders
             evaluate(spec.evaluate, modalities, autoencoders, decoders, data, samples, context)
+            # A finished run keeps the provenance of the command that finished it.
             if not run_dir.is_complete(REPORT.name):
-                facts = provenance(spec, registry, context, command)
-                run_dir.write_json(run_dir.provenance, facts)
+                record = provenance(spec, registry, context, command)
+                run_dir.write_json(run_dir.provenance, record)
             return _report(run_dir)
 
 
@@ -89,12 +92,13 @@ def _report(run_dir: RunDir) -> Path:
         write_report(run_dir)
         return StageOutput([run_dir.provenance, run_dir.report])
 
-    inputs = {name: run_dir.stage_digest(name) for name in REPORT.inputs}
-    return run_stage(run_dir, REPORT, {"inputs": {**inputs}}, compute, lambda: run_dir.report)
+    inputs: dict[str, JsonValue] = {name: run_dir.stage_digest(name) for name in REPORT.inputs}
+    return run_stage(run_dir, REPORT, {"inputs": inputs}, compute, lambda: run_dir.report)
 
 
 def _check_fingerprints(context: RunContext) -> None:
     """RunDirError if a complete stage is out of date, before anything is written."""
+    # `prepare` has checked the first stage, and the last one is checked when it runs.
     for stage in PIPELINE[1:-1]:
         if not context.run_dir.is_complete(stage.name):
             return

@@ -24,7 +24,7 @@ class RunContext:
     """What every stage of a run needs.
 
     Args:
-        seed: of every random draw.
+        seed: seed of every random draw.
         sections: the resolved spec as JSON, by section.
     """
 

@@ -1,4 +1,4 @@
-"""The pipeline as data: its stages in order, what each one reads, and what it owns."""
+"""The pipeline as data: its stages in order, what decides each one's result, and its files."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ class Stage:
     Args:
         name: on the command line, in messages and in the run directory.
         sections: keys of the spec that decide the stage's result.
-        inputs: names of the stages whose results it reads.
+        inputs: names of the stages whose digests enter its fingerprint; through them it depends
+            on every earlier stage.
         files: names at the top of the run directory that it writes.
-        job: first part of the names of its trainings, as in "classify/digit"; "" if none.
+        job: first part of the names of its training jobs, as in "classify/digit"; "" if none.
     """
 
     name: str
@@ -51,5 +52,5 @@ STAGE_NAMES = tuple(stage.name for stage in PIPELINE)
 
 
 def stage_of_job(job: str) -> str:
-    """Name of the stage that runs a training such as "classify/digit"; "" if none does."""
+    """Name of the stage that runs a training job such as "classify/digit"; "" if none does."""
     return next((stage.name for stage in PIPELINE if stage.job == job.partition("/")[0]), "")

@@ -1,4 +1,4 @@
-"""A training: the objective, its rows and its configuration."""
+"""A training job: the objective, its rows and its configuration."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def count_parameters(network: nn.Module) -> int:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Hyperparameters of a training.
+    """Hyperparameters of a training job.
 
     Args:
         batch_size: rows of a step, over all devices.
@@ -61,13 +61,13 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class TrainJob:
-    """One training, as a stage defines it and the loop runs it.
+    """One training job, as a stage defines it and the loop runs it.
 
     Args:
         name: in checkpoints, events and errors: "diffuse", "autoencode/digit".
         objective: the loss and the network; the loop trains a copy.
         rows: training rows along the first axis of each tensor, drawn with replacement.
-        validation: held-out rows, likewise; may be empty.
+        validation: validation rows, likewise; may be empty.
         key: what decides the weights beside `rows`, `config` and the run's compute and seed.
     """
 

@@ -1,4 +1,4 @@
-"""The training loop of every network: one process's part of it.
+"""The training loop, shared by all networks; each process (rank) runs it once.
 
 Adam (0.9, 0.999), linear warm-up over the first 2 % of the steps and cosine decay to 1 % of the
 learning rate, gradients clipped at norm 1, optionally a moving average of the weights. Every batch
@@ -61,20 +61,20 @@ def fit(
     saved_at = time.monotonic()
     with training_progress(job.name, trainer.step, steps) if is_first else nullcontext() as show:
         while trainer.step < steps:
-            meter.update(*trainer.backward(should_stop()))
-            number = trainer.step + 1
-            should_log = number % log_every == 0 or number == steps
-            should_sync = should_log or number % sync_every == 0
-            stopped = should_sync and meter.sync_and_check(number)
+            meter.update(*trainer.forward_backward(should_stop()))
+            step = trainer.step + 1
+            should_log = step % log_every == 0 or step == steps
+            should_sync = should_log or step % sync_every == 0
+            stopped = should_sync and meter.sync_and_check(step)
             trainer.optimizer_step()
             if show is not None and should_sync:
                 means = meter.means()
-                show(number, means.loss, means.rows_per_second)
+                show(step, means.loss, means.rows_per_second)
                 if should_log:
                     meter.reset()
                     trainer.log(means.loss, means.parts, means.rows_per_second)
                 is_overdue = time.monotonic() - saved_at >= checkpoint_seconds
-                if is_overdue or stopped or number == steps:
+                if is_overdue or stopped or step == steps:
                     trainer.save()
                     saved_at = time.monotonic()
             if stopped:
@@ -82,11 +82,7 @@ def fit(
 
 
 class Trainer:
-    """The state of a training on one rank, and the parts of a step.
-
-    Args:
-        fabric: of this process.
-    """
+    """The state of a training job on one rank, and the parts of a step."""
 
     def __init__(self, job: TrainJob, context: RunContext, fabric: Fabric) -> None:
         self.job = job
@@ -100,7 +96,7 @@ class Trainer:
             self.objective.load_state_dict(checkpoint.weights)
         self.parameters = [p for p in self.objective.parameters() if p.requires_grad]
         self.scales_gradients = context.compute.precision == "16-mixed"
-        # Fused Adam would unscale by itself, after the clipping.
+        # With 16-mixed, gradients are unscaled before clipping; fused Adam would do it after.
         fused = not self.scales_gradients
         self.adam = torch.optim.Adam(self.parameters, job.config.learning_rate, fused=fused)
         self.module, self.optimizer = fabric.setup(_DeferredBatch(self.objective), self.adam)
@@ -135,7 +131,7 @@ class Trainer:
         return cdf.to(dtype).to(self.fabric.device)
 
     def _validation_rows(self) -> dict[str, Tensor] | None:
-        """At most 1,024 held-out rows, the same ones every time; None if there are none."""
+        """At most 1,024 validation rows, the same ones every time; None if there are none."""
         count = len(next(iter(self.job.validation.values())))
         if not count:
             return None
@@ -144,8 +140,8 @@ class Trainer:
         chosen = chosen[:MAX_VALIDATION_ROWS]
         return self._to_device({name: x[chosen] for name, x in self.job.validation.items()})
 
-    def backward(self, stop: bool) -> tuple[Float[Tensor, " value"], list[str]]:
-        """Compute the gradients of the next step; returns values and part names for the meter."""
+    def forward_backward(self, stop: bool) -> tuple[Float[Tensor, " value"], list[str]]:
+        """Draw a batch and compute its gradients; returns values and part names for the meter."""
         seed = partial(derive, self.context.seed, self.job.name, self.step, self.fabric.global_rank)
         self.generator.manual_seed(seed("draws"))
         self._seed_global(seed("dropout"))
@@ -157,10 +153,11 @@ class Trainer:
         self.precision.unscale_gradients(self.adam)
         grads = [p.grad for p in self.parameters if p.grad is not None]
         self.grad_norm = nn.utils.get_total_norm(grads)
-        # Scaled gradients overflow now and then: the scaler then skips the step.
+        # With 16-mixed an overflow is normal (the scaler skips the step), so it is not checked.
         norm = torch.zeros_like(loss) if self.scales_gradients else self.grad_norm
-        row = [torch.full_like(loss, float(stop)), norm, loss, *parts.values()]
-        values = torch.stack([value.detach().float() for value in row])
+        # The request to stop travels with the losses, so that all ranks stop at the same step.
+        step_values = [torch.full_like(loss, float(stop)), norm, loss, *parts.values()]
+        values = torch.stack([value.detach().float() for value in step_values])
         if self.fabric.world_size > 1:
             mean = self.fabric.all_reduce(values, reduce_op="mean")
             assert isinstance(mean, Tensor)
@@ -195,7 +192,7 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> float | None:
-        """The loss on the held-out rows, of the averaged weights if there are any.
+        """The loss on the validation rows, of the averaged weights if there are any.
 
         The same rows and draws every time, so that a curve shows the weights alone.
         NumericalError if it is not finite.
