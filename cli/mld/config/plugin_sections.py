@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -28,13 +28,22 @@ from mld.config.validation_errors import (
 from mld_core.errors import SpecError, plugin_call
 
 if TYPE_CHECKING:
-    from mld_core import Dataset, Method, Modality, Registry
+    from mld_core import Registry
 
 
 class Section(BaseModel):
     """One mapping of a spec: frozen, and closed to unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="after")
+    def _check_fields_together(self) -> Self:
+        raise_config_errors(self._errors())
+        return self
+
+    def _errors(self) -> Iterable[FieldError]:
+        """The errors between fields that are valid one by one."""
+        return ()
 
 
 class KindSpec(Section):
@@ -66,16 +75,10 @@ class MissingSpec(Section):
         "rates of at most 0.5",
     )
 
-    @model_validator(mode="after")
-    def _check_rates(self) -> MissingSpec:
-        if self.mechanism == "by-label":
-            raise_config_errors(self._rate_errors())
-        return self
-
-    def _rate_errors(self) -> Iterator[FieldError]:
+    def _errors(self) -> Iterator[FieldError]:
         rates = self.rate if isinstance(self.rate, dict) else {"": self.rate}
         for name, rate in rates.items():
-            if rate > 0.5:
+            if self.mechanism == "by-label" and rate > 0.5:
                 limit = "with mechanism: by-label, a rate is at most 0.5"
                 reason = "the last class misses twice as much"
                 yield ("rate", name) if name else ("rate",), f"{limit} ({reason}), not {rate}"
@@ -99,72 +102,47 @@ class _DataSettings(BaseModel):
 
 
 def parse_modality(raw: Any, info: ValidationInfo) -> Any:
-    """The KindSpec of a modality from its flat mapping, checked by the plugin's own Config.
-
-    Any value that is no mapping is returned as it is.
-    """
-    if not isinstance(raw, dict) or info.context is None:
-        return raw
-    registry: Registry = info.context["registry"]
-    kind = _kind_of(raw, registry)
-    settings = {name: value for name, value in raw.items() if name != "kind"}
-    config = parse_plugin_config("kind", kind, registry.modality, settings, info)
-    return KindSpec(kind=kind, config=config)
+    """The KindSpec of a modality from its flat mapping; any other value is returned as it is."""
+    return parse_plugin_section(KindSpec, raw, "modality", info)
 
 
 def parse_dataset(raw: Any, info: ValidationInfo) -> Any:
-    """The DataSpec of a dataset from its flat mapping, checked by the plugin's own Config.
-
-    Any value that is no mapping and no KindSpec is returned as it is.
-    """
+    """The DataSpec of a flat mapping or a KindSpec; any other value is returned as it is."""
     if isinstance(raw, KindSpec) and not isinstance(raw, DataSpec):
         return DataSpec(kind=raw.kind, config=raw.config)
+    return parse_plugin_section(DataSpec, raw, "dataset", info, _DataSettings)
+
+
+def parse_plugin_section(
+    section: type[Section], raw: Any, role: str, info: ValidationInfo, *shared: type[BaseModel]
+) -> Any:
+    """A section from its flat mapping: a kind, and settings checked by the plugin's own Config.
+
+    Any value that is no mapping is returned as it is. `role` is modality, dataset or method;
+    `shared` are models of settings that are written beside the plugin's.
+    """
     if not isinstance(raw, dict) or info.context is None:
         return raw
     registry: Registry = info.context["registry"]
-    kind = _kind_of(raw, registry)
-    settings = {name: value for name, value in raw.items() if name not in ("kind", "missing")}
-    config = parse_plugin_config("kind", kind, registry.dataset, settings, info, _DataSettings)
+    field = "method" if role == "method" else "kind"
+    kind = raw.get(field)
+    if not isinstance(kind, str):
+        message = f"must be text, not {kind!r}" if field in raw else "missing"
+        installed = ", ".join(registry.kinds)
+        raise ConfigErrors([((field,), f"{message} (installed kinds: {installed})")])
+    beside = {name: raw[name] for model in shared for name in model.model_fields if name in raw}
+    settings = {name: raw[name] for name in raw if name not in {field, *beside}}
     try:
-        return DataSpec(kind=kind, config=config, missing=raw.get("missing"))
-    except ValidationError as error:
-        raise ConfigErrors(format_validation_errors(error, DataSpec, raw)) from error
-
-
-def _kind_of(raw: dict[str, Any], registry: Registry) -> str:
-    kind = raw.get("kind")
-    if isinstance(kind, str):
-        return kind
-    message = f"must be text, not {kind!r}" if "kind" in raw else "missing"
-    installed = ", ".join(registry.kinds)
-    raise ConfigErrors([(("kind",), f"{message} (installed kinds: {installed})")])
-
-
-def parse_plugin_config(
-    field: str,
-    kind: str,
-    find: Callable[[str], type[Modality] | type[Dataset] | type[Method]],
-    settings: dict[str, Any],
-    info: ValidationInfo,
-    *shared: type[BaseModel],
-) -> BaseModel:
-    """A plugin's Config, made of its settings.
-
-    Args:
-        field: where the spec names the kind.
-        kind: the plugin's.
-        find: the method of the registry that looks it up.
-        settings: those of the plugin.
-        info: of the validation under way; its context is passed to the Config.
-        shared: models of settings that are written beside the plugin's.
-    """
-    try:
-        plugin = find(kind)
+        plugin = getattr(registry, role)(kind)
     except SpecError as error:
         raise ConfigErrors([((field,), str(error))]) from error
     try:
         with plugin_call(f"kind {kind!r}: its Config", passes=(ValidationError,)):
-            return plugin.Config.model_validate(settings, context=info.context)
+            config = plugin.Config.model_validate(settings, context=info.context)
     except ValidationError as error:
         errors = format_validation_errors(error, plugin.Config, settings, *shared)
         raise ConfigErrors(errors) from error
+    try:
+        return section.model_validate({field: kind, "config": config, **beside})
+    except ValidationError as error:
+        raise ConfigErrors(format_validation_errors(error, section, raw)) from error

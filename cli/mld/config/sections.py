@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -23,24 +23,18 @@ from pydantic import (
     WrapValidator,
     field_validator,
     model_serializer,
-    model_validator,
 )
 
-from mld.config.plugin_sections import Section, parse_plugin_config
+from mld.config.plugin_sections import Section, parse_plugin_section
 from mld.config.validation_errors import (
-    ConfigErrors,
     FieldError,
     discriminate_by_type,
     format_errors,
     format_validation_errors,
-    raise_config_errors,
 )
 from mld_core.diffusion.limits import MAX_BETA_SUM, UNET_GROUPS
 from mld_core.diffusion.role_schemes import RoleScheme
 from mld_core.errors import SpecError
-
-if TYPE_CHECKING:
-    from mld_core import Registry
 
 MAX_GUIDANCE = 1e6
 """The largest guidance weight; far above it float32 has no digits left for the unguided part."""
@@ -173,11 +167,6 @@ class DiffuseSpec(Section):
     def _default_p_conditional(cls, value: float | None, info: ValidationInfo) -> float | None:
         return 0.5 if value is None and info.data.get("roles") == "paper" else value
 
-    @model_validator(mode="after")
-    def _check_fields_together(self) -> DiffuseSpec:
-        raise_config_errors(self._errors())
-        return self
-
     def _errors(self) -> Iterator[FieldError]:
         if self.beta_max <= self.beta_min:
             message = f"must be above beta_min ({self.beta_min}), not {self.beta_max}"
@@ -217,14 +206,7 @@ def _parse_method(raw: Any, handler: ValidatorFunctionWrapHandler, info: Validat
     method = raw.get("method", "mld") if isinstance(raw, dict) else "mld"
     if method == "mld" or not isinstance(method, str) or info.context is None:
         return handler(raw)
-    training = {name: raw[name] for name in TrainingSpec.model_fields if name in raw}
-    settings = {name: raw[name] for name in raw if name not in {*training, "method"}}
-    registry: Registry = info.context["registry"]
-    config = parse_plugin_config("method", method, registry.method, settings, info, TrainingSpec)
-    try:
-        return MethodSpec(**training, method=method, config=config)
-    except ValidationError as error:
-        raise ConfigErrors(format_validation_errors(error, MethodSpec, raw)) from error
+    return parse_plugin_section(MethodSpec, raw, "method", info, TrainingSpec)
 
 
 ModelSpec = Annotated[SerializeAsAny[DiffuseSpec], WrapValidator(_parse_method)]
@@ -244,12 +226,10 @@ class GuidanceSpec(Section):
         default=(0.0, 1.0), description="the times between which to guide; outside it costs nothing"
     )
 
-    @model_validator(mode="after")
-    def _check_interval(self) -> GuidanceSpec:
+    def _errors(self) -> Iterator[FieldError]:
         first, last = self.interval
         if first >= last:
-            raise ConfigErrors([(("interval",), f"must rise, not go from {first} to {last}")])
-        return self
+            yield ("interval",), f"must rise, not go from {first} to {last}"
 
 
 Strength = Annotated[
@@ -285,25 +265,19 @@ class GenerateSpec(Section):
         discriminate_by_type("must be auto or a list of lists of modalities", word=str, list=list),
     ] = Field(default="auto", description="observed subsets, [] is none observed; auto chooses")
 
-    @model_validator(mode="after")
-    def _check_subsets(self) -> GenerateSpec:
-        raise_config_errors(self._subset_errors())
-        return self
-
-    def _subset_errors(self) -> Iterator[FieldError]:
+    def _errors(self) -> Iterator[FieldError]:
         seen: list[set[str]] = []
         for index, subset in enumerate([] if self.subsets == "auto" else self.subsets):
-            path = ("subsets", index)
             repeated = [name for name, count in Counter(subset).items() if count > 1]
             if repeated:
-                yield path, f"names {repeated[0]!r} twice"
+                yield ("subsets", index), f"names {repeated[0]!r} twice"
             if set(subset) in seen:
-                yield path, "is the same subset as an earlier one"
+                yield ("subsets", index), "is the same subset as an earlier one"
             seen.append(set(subset))
 
     def with_overrides(self, **overrides: Any) -> GenerateSpec:
         """The same settings with some replaced. SpecError if one of those is not valid."""
-        settings = {name: getattr(self, name) for name in GenerateSpec.model_fields} | overrides
+        settings = dict(self) | overrides
         try:
             return GenerateSpec.model_validate(settings)
         except ValidationError as error:

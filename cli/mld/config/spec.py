@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,17 +13,9 @@ from pydantic import (
     StrictInt,
     ValidationError,
     field_validator,
-    model_validator,
 )
 
-from mld.config.cross_checks import cross_check_errors
-from mld.config.plugin_sections import (
-    DataSpec,
-    KindSpec,
-    Section,
-    parse_dataset,
-    parse_modality,
-)
+from mld.config.plugin_sections import DataSpec, KindSpec, Section, parse_dataset, parse_modality
 from mld.config.plugin_versions import check_requirements
 from mld.config.sections import (
     AutoencodeSpec,
@@ -32,11 +24,17 @@ from mld.config.sections import (
     EvaluateSpec,
     ExperimentName,
     GenerateSpec,
+    GuidanceSpec,
     ModalityName,
     ModelSpec,
+    TrainingOverride,
+    TrainingSpec,
 )
-from mld.config.validation_errors import ConfigErrors, format_validation_errors, raise_config_errors
-from mld.config.yaml_document import Document, dump_yaml
+from mld.config.validation_errors import ConfigErrors, FieldError, format_validation_errors
+from mld.config.yaml_document import Document, KeyPath, dump_yaml
+from mld_core.diffusion.limits import MAX_PER_SUBSET_MODALITIES
+from mld_core.diffusion.role_schemes import has_marginals
+from mld_core.errors import did_you_mean
 
 if TYPE_CHECKING:
     from mld_core import Registry
@@ -76,19 +74,69 @@ class Spec(Section):
             raise ConfigErrors([((), "at least one is needed")])
         return modalities
 
-    @model_validator(mode="after")
-    def _check_sections_together(self) -> Spec:
-        errors = cross_check_errors(
-            self.modalities,
-            self.data,
-            self.autoencode,
-            self.diffuse,
-            self.generate,
-            self.evaluate,
-            self.compute,
-        )
-        raise_config_errors(errors)
-        return self
+    def _errors(self) -> Iterator[FieldError]:
+        yield from self._name_errors()
+        if isinstance(self.diffuse, DiffuseSpec):
+            yield from self._diffusion_errors(self.diffuse)
+        if self.compute.devices != "auto":
+            yield from self._batch_size_errors(self.compute.devices)
+
+    def _name_errors(self) -> Iterator[FieldError]:
+        """Errors of modalities' names outside `modalities`."""
+        written: list[tuple[KeyPath, str]] = [
+            (("autoencode", "overrides", name), name) for name in self.autoencode.overrides
+        ]
+        if self.data.missing and isinstance(self.data.missing.rate, dict):
+            rates = self.data.missing.rate
+            written += [(("data", "missing", "rate", name), name) for name in rates]
+        subsets = self.generate.subsets
+        for index, subset in enumerate([] if subsets == "auto" else subsets):
+            path = ("generate", "subsets", index)
+            written += [((*path, position), name) for position, name in enumerate(subset)]
+            if set(subset) >= set(self.modalities):
+                yield path, "observes every modality, so nothing is left to generate"
+        for key_path, name in written:
+            if name not in self.modalities:
+                hint = did_you_mean(name, self.modalities)
+                listed = ", ".join(self.modalities)
+                yield key_path, f"no modality {name!r} (modalities: {listed}){hint}"
+
+    def _diffusion_errors(self, diffuse: DiffuseSpec) -> Iterator[FieldError]:
+        """Errors between mld's own score network, the modalities, and what is sampled from it."""
+        count = len(self.modalities)
+        if diffuse.network.kind == "per-subset" and count > MAX_PER_SUBSET_MODALITIES:
+            message = (
+                f"per-subset supports at most {MAX_PER_SUBSET_MODALITIES} modalities, not {count}, "
+                f"for which it would train {2**count - 1} networks"
+            )
+            yield ("diffuse", "network", "kind"), message
+        generate, guidance = self.generate, self.generate.guidance
+        if isinstance(guidance, GuidanceSpec):
+            guidance = max(guidance.conditional, guidance.joint)
+        if not has_marginals(diffuse.roles) and guidance > 0:
+            written = "guidance" in generate.model_fields_set
+            path = ("generate", "guidance") if written else ("diffuse", "roles")
+            required = f"with roles: {diffuse.roles}, generate.guidance must be 0, not {guidance}"
+            yield path, f"{required}: its network has no marginals, which guidance requires"
+        conditional = generate.subsets == "auto" or any(generate.subsets)
+        if diffuse.roles == "joint" and generate.sampler != "inpaint" and conditional:
+            reason = "roles: joint conditions only by in-painting"
+            message = f"{reason}: sampler must be inpaint, not {generate.sampler}"
+            yield ("generate", "sampler"), message
+
+    def _batch_size_errors(self, devices: int) -> Iterator[FieldError]:
+        """Errors of batches that cannot be split over the devices."""
+        sections: dict[KeyPath, TrainingSpec | DiffuseSpec | TrainingOverride] = {
+            ("autoencode",): self.autoencode,
+            ("diffuse",): self.diffuse,
+            ("evaluate",): self.evaluate,
+        }
+        for name, override in self.autoencode.overrides.items():
+            sections["autoencode", "overrides", name] = override
+        for path, section in sections.items():
+            if (size := section.batch_size) and size % devices:
+                message = f"must be a multiple of compute.devices ({devices}), not {size}"
+                yield (*path, "batch_size"), message
 
 
 def load_spec(source: Path, registry: Registry, overrides: Sequence[str] = ()) -> Spec:

@@ -58,26 +58,20 @@ def format_validation_errors(
 ) -> Iterator[FieldError]:
     """Path and message of each error that a model found in plain values.
 
-    Args:
-        error: what the model raised.
-        model: the model.
-        raw: the plain values that it was given.
-        shared: other models whose fields may be written among those of `model`; they are offered
-            where a field is unknown.
+    `shared` are other models whose fields may be written among those of `model`; they are offered
+    where a field is unknown.
     """
     for details in error.errors(include_url=False):
         loc = details["loc"]
         path = _written_path(loc, raw)
         inner = details.get("ctx", {}).get("error")
-        models = _models_at([model, *shared], loc[:-1])
         if isinstance(inner, ConfigErrors):
             yield from (((*path, *below), message) for below, message in inner.errors)
         elif details["type"].startswith("union_tag"):
             yield (*path, "kind"), _tag_message(details, _models_at([model], loc))
-        elif details["type"] == "missing":
-            yield (*path, loc[-1]), _message(details, models)
         else:
-            yield path, _message(details, models)
+            missing = loc[-1:] if details["type"] == "missing" else ()
+            yield (*path, *missing), _message(details, _models_at([model, *shared], loc[:-1]))
 
 
 def _written_path(loc: KeyPath, raw: Any) -> KeyPath:
@@ -95,10 +89,9 @@ def _models_at(models: Models, loc: KeyPath) -> Models:
     """The models whose fields pydantic's path leads into."""
     for part in loc:
         fields = [model.model_fields[part] for model in models if part in model.model_fields]
-        if fields:
-            models = [inner for field in fields for inner in _models_in(field.annotation)]
-        else:
-            models = [model for model in models if part in _tags(model)] or models
+        inner = [model for field in fields for model in _models_in(field.annotation)]
+        tagged = [model for model in models if part in _tags(model)]
+        models = inner if fields else tagged or models
     return models
 
 
@@ -124,21 +117,14 @@ def _tag_message(details: ErrorDetails, models: Models) -> str:
 
 
 _ALLOWED = {
-    "int_type": "a whole number",
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "float_parsing": "a number",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    **dict.fromkeys(("list_type", "tuple_type"), "a list"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "a mapping"),
     "finite_number": "finite",
-    "bool_type": "true or false",
-    "bool_parsing": "true or false",
     "string_type": "text",
     "path_type": "a path",
-    "list_type": "a list",
-    "tuple_type": "a list",
-    "dict_type": "a mapping",
-    "model_type": "a mapping",
-    "model_attributes_type": "a mapping",
     "greater_than": "above {gt}",
     "greater_than_equal": "at least {ge}",
     "less_than": "below {lt}",
@@ -176,24 +162,16 @@ def _message(details: ErrorDetails, models: Models) -> str:
 
 
 def _describe(value: Any) -> str:
-    match value:
-        case None:
-            return "nothing"
-        case bool():
-            return str(value).lower()
-        case dict():
-            return "a mapping"
-        case list():
-            return "a list"
-    return repr(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    names = {type(None): "nothing", dict: "a mapping", list: "a list"}
+    return names.get(type(value)) or repr(value)
 
 
 def discriminate_by_type(message: str, **tags: type | tuple[type, ...]) -> Discriminator:
-    """Selects the branch of a union by the value's type.
+    """Selects the branch of a union by the value's type; the tag "word" fits the text "auto" alone.
 
-    Args:
-        message: of the error for a value that fits no branch.
-        tags: types by tag; the tag "word" fits the text "auto" alone.
+    `message` is that of the error for a value that fits no branch.
     """
 
     def tag_of(value: Any) -> str | None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,21 +20,34 @@ from mld_core.errors import SpecError
 KeyPath = tuple[str | int, ...]
 """Where a value is in a document: the names and indices that lead to it."""
 
+_Nodes = tuple[yaml.Node, ...]
+
 MAX_DEPTH = 50
 """How deeply values may be nested."""
 
 _TAG_PREFIX = "tag:yaml.org,2002:"
-_SCALARS = [
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]+", list("-+0123456789")),
-    (
-        "float",
-        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-        list("-+.0123456789"),
+_NUMBER = (
+    r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+)
+_SCALARS: dict[str, tuple[str, list[str], Callable[[str], Any]]] = {
+    "null": (
+        r"~|null|Null|NULL|",
+        ["~", "n", "N", ""],
+        lambda text: {"": None, "~": None, "null": None}[text.lower()],
     ),
-]
-"""Each type of scalar other than text: its pattern, and the characters it can begin with."""
+    "bool": (
+        r"true|True|TRUE|false|False|FALSE",
+        list("tTfF"),
+        lambda text: {"true": True, "false": False}[text.lower()],
+    ),
+    "int": (r"[-+]?[0-9]+", list("-+0123456789"), int),
+    "float": (
+        _NUMBER,
+        list("-+.0123456789"),
+        lambda text: float(text.lower().replace(".inf", "inf").replace(".nan", "nan")),
+    ),
+}
+"""Each type of scalar other than text: its pattern, the characters it begins with, its parser."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -43,7 +56,7 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
 
-for _tag, _pattern, _first in _SCALARS:
+for _tag, (_pattern, _first, _) in _SCALARS.items():
     _Loader.add_implicit_resolver(_TAG_PREFIX + _tag, re.compile(f"(?:{_pattern})$"), _first)
 
 
@@ -55,6 +68,13 @@ class SourceLocation:
     line: int
     column: int
     text: str
+
+    def at(self, mark: yaml.Mark | None) -> SourceLocation:
+        """A mark's location if this is a whole file; an override is one location."""
+        if self.override >= 0:
+            return self
+        line, column = (mark.line + 1, mark.column) if mark else (1, 0)
+        return replace(self, line=line, column=column, text=f"{self.text}:{line}")
 
 
 @dataclass(frozen=True, order=True)
@@ -70,12 +90,6 @@ class Diagnostic:
         if not self.path or self.location.text == f"--set {self.path}":
             del parts[1]
         return ": ".join(parts)
-
-
-class _NotYAML(Exception):
-    def __init__(self, diagnostic: Diagnostic) -> None:
-        super().__init__(str(diagnostic))
-        self.diagnostic = diagnostic
 
 
 @dataclass
@@ -95,13 +109,11 @@ class Document:
             raise SpecError(f"{path}: cannot be read: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise SpecError(f"{path}: is not UTF-8 text: {error.reason}") from error
-        document = cls()
-        locator = _Locator(SourceLocation(-1, 1, 0, str(path)), is_file=True)
-        try:
-            node = _compose(text, locator)
-        except _NotYAML as error:
-            raise SpecError(str(error)) from error
-        document.value = document._value(node, (), locator, ())
+        document, file = cls(), SourceLocation(-1, 1, 0, str(path))
+        node = document._compose(text, file)
+        document.raise_if_errors()
+        assert node is not None
+        document.value = document._value(node, (), file)
         document.apply_overrides(overrides)
         return document
 
@@ -144,26 +156,19 @@ class Document:
                 message = "an override is written path=value, as in diffuse.steps=500"
                 self.errors.append(Diagnostic(location, "", message))
                 continue
-            locator = _Locator(location)
-            try:
-                node = _compose(text, locator)
-            except _NotYAML as error:
-                self.errors.append(error.diagnostic)
+            node = self._compose(text, location)
+            if node is None:
                 continue
             parent = self._parent_mapping(path, location)
             if parent is not None:
-                parent[path[-1]] = self._value(node, path, locator, ())
+                parent[path[-1]] = self._value(node, path, location)
 
     def part(self, path: KeyPath = ()) -> Document:
         """A copy of one value, or of all, with the locations of what it holds."""
-        value, depth = self.value, len(path)
+        value = self.value
         for key in path:
             value = value[key]
-        locations = {
-            inner[depth:]: location
-            for inner, location in self.locations.items()
-            if inner[:depth] == path
-        }
+        locations = {inner[len(path) :]: self.locations[inner] for inner in self._below(path)}
         return Document(copy.deepcopy(value), locations)
 
     def put(self, name: str, document: Document) -> None:
@@ -175,15 +180,12 @@ class Document:
             for inner, location in document.locations.items():
                 self.locations[*path, *inner] = location
 
-    def _parent_mapping(
-        self, path: Sequence[str], location: SourceLocation
-    ) -> dict[str, Any] | None:
+    def _parent_mapping(self, path: KeyPath, location: SourceLocation) -> dict[Any, Any] | None:
         """The mapping that is to hold a value set from a location, created where there is none.
 
         The locations of the value to be replaced are forgotten. None, and an error, if the path
         leads into something that is not a mapping.
         """
-        path = tuple(path)
         parent = self.value
         for depth, key in enumerate(path[:-1], 1):
             parent = parent.setdefault(key, {}) if isinstance(parent, dict) else parent
@@ -193,85 +195,72 @@ class Document:
             message = f"{holder} holds no named values, so none can be set"
             self.errors.append(Diagnostic(location, "", message))
             return None
-        for replaced in [inner for inner in self.locations if inner[: len(path)] == path]:
+        for replaced in self._below(path):
             del self.locations[replaced]
         return parent
 
+    def _below(self, path: KeyPath) -> list[KeyPath]:
+        """The paths of a value and all it holds."""
+        return [inner for inner in self.locations if inner[: len(path)] == path]
+
+    def _compose(self, text: str, source: SourceLocation) -> yaml.Node | None:
+        """The root node of a text from a source. None, and an error, if it cannot be parsed."""
+        try:
+            node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
+            return node or yaml.ScalarNode(f"{_TAG_PREFIX}null", "")
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            message = f"{error.problem} ({error.context})" if error.context else error.problem
+        except yaml.reader.ReaderError as error:
+            mark = yaml.Mark("", 0, text[: error.position].count("\n"), 0, None, 0)
+            message = f"the character U+{error.character:04X} is not allowed"
+        except RecursionError:
+            mark, message = None, "it is nested too deeply"
+        self.errors.append(Diagnostic(source.at(mark), "", f"not YAML: {message}"))
+        return None
+
     def _value(
-        self,
-        node: yaml.Node | None,
-        path: KeyPath,
-        locator: _Locator,
-        ancestors: tuple[yaml.Node, ...],
+        self, node: yaml.Node, path: KeyPath, source: SourceLocation, around: _Nodes = ()
     ) -> Any:
-        """The plain value of a node; records its location, and adds its errors."""
-        self.locations.setdefault(path, locator.of(node))
-        if node is None:
-            return None
-        if any(node is ancestor for ancestor in ancestors):
+        """The plain value of a node inside others; records its location, and adds its errors."""
+        self.locations.setdefault(path, source.at(node.start_mark))
+        if node in around:
             self.add_error(path, "an alias that contains itself")
             return None
-        if len(ancestors) == MAX_DEPTH:
+        if len(around) == MAX_DEPTH:
             self.add_error(path, f"is nested too deeply (more than {MAX_DEPTH} levels)")
             return None
         if not node.tag.startswith(_TAG_PREFIX):
             self.add_error(path, f"the tag {node.tag!r} has no meaning here; remove it")
-        ancestors = (*ancestors, node)
+        around = (*around, node)
         if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, path, locator, ancestors)
+            return self._mapping(node, path, source, around)
         if isinstance(node, yaml.SequenceNode):
-            return [
-                self._value(inner, (*path, index), locator, ancestors)
-                for index, inner in enumerate(node.value)
-            ]
+            nodes = enumerate(node.value)
+            return [self._value(inner, (*path, index), source, around) for index, inner in nodes]
         tag = node.tag.removeprefix(_TAG_PREFIX)
         try:
-            return _parse_scalar(tag, node.value)
+            return _SCALARS[tag][-1](node.value) if tag in _SCALARS else node.value
         except (KeyError, ValueError):
             self.add_error(path, f"{node.value!r} cannot be read as {tag}")
             return node.value
 
     def _mapping(
-        self,
-        node: yaml.MappingNode,
-        path: KeyPath,
-        locator: _Locator,
-        ancestors: tuple[yaml.Node, ...],
+        self, node: yaml.MappingNode, path: KeyPath, source: SourceLocation, around: _Nodes
     ) -> dict[str, Any]:
         mapping: dict[str, Any] = {}
         for key, inner in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 self.add_error(path, "a name must be a word, not a list or a mapping")
                 continue
-            inner_path, location = (*path, key.value), locator.of(key)
+            inner_path, location = (*path, key.value), source.at(key.start_mark)
             if key.value in mapping:
-                first = self.locations[inner_path].text
-                message = f"given twice; the first is at {first}"
+                message = f"given twice; the first is at {self.locations[inner_path].text}"
                 self.errors.append(Diagnostic(location, format_key_path(inner_path), message))
                 continue
             self.locations[inner_path] = location
-            mapping[key.value] = self._value(inner, inner_path, locator, ancestors)
+            mapping[key.value] = self._value(inner, inner_path, source, around)
         return mapping
-
-
-@dataclass(frozen=True)
-class _Locator:
-    """Gives the location of a node: its line of a file, or the override that it is in."""
-
-    base: SourceLocation
-    is_file: bool = False
-
-    def of(self, node: yaml.Node | None) -> SourceLocation:
-        """The location of a node; None is an empty document."""
-        if node is None:
-            return self.at(1, 0)
-        return self.at(node.start_mark.line + 1, node.start_mark.column)
-
-    def at(self, line: int, column: int) -> SourceLocation:
-        """The location of a line, counted from 1, and a column."""
-        if not self.is_file:
-            return self.base
-        return SourceLocation(-1, line, column, f"{self.base.text}:{line}")
 
 
 def format_key_path(path: Iterable[str | int]) -> str:
@@ -285,12 +274,9 @@ def dump_yaml(value: Any, flow: bool = False) -> str:
 
     With `flow`, on one line without a line break at its end.
     """
+    width = 10**6 if flow else 100
     text: str = yaml.dump(
-        value,
-        Dumper=_Dumper,
-        sort_keys=False,
-        default_flow_style=flow,
-        width=10**6 if flow else 100,
+        value, Dumper=_Dumper, sort_keys=False, default_flow_style=flow, width=width
     )
     # PyYAML marks the end of a document that is a single scalar.
     return text.removesuffix("...\n").rstrip("\n") if flow else text
@@ -310,33 +296,3 @@ def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _represent_text)
-
-
-def _compose(text: str, locator: _Locator) -> yaml.Node | None:
-    """The root node of a text; None if it is empty. _NotYAML if it cannot be parsed."""
-    try:
-        return yaml.compose(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        context = f" ({error.context})" if error.context else ""
-        message = f"{error.problem}{context}"
-        line = mark.line + 1 if mark else 1
-    except yaml.reader.ReaderError as error:
-        message = f"the character U+{error.character:04X} is not allowed"
-        line = text[: error.position].count("\n") + 1
-    except RecursionError:
-        message, line = "it is nested too deeply", 1
-    raise _NotYAML(Diagnostic(locator.at(line, 0), "", f"not YAML: {message}"))
-
-
-def _parse_scalar(tag: str, text: str) -> Any:
-    match tag:
-        case "null":
-            return {"": None, "~": None, "null": None}[text.lower()]
-        case "bool":
-            return {"true": True, "false": False}[text.lower()]
-        case "int":
-            return int(text)
-        case "float":
-            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
-    return text
