@@ -104,7 +104,7 @@ def test_its_spec_round_trips(make_spec: MakeSpec, registry: Registry, tmp_path:
         ("diffuse.nois=1", SpecError, "diffuse.nois: unknown field; did you mean 'noise'"),
         ("diffuse.noise=x", SpecError, r"^--set diffuse.noise: must be a number, not 'x'$"),
         ("diffuse.steps=0", SpecError, "diffuse.steps: must be above 0, not 0"),
-        ("diffuse.fail=modalities", SpecError, "method: relay: takes no such modalities"),
+        ("diffuse.fail=modalities", SpecError, "method: relay: these modalities are not supported"),
         ("diffuse.fail=loss", PluginError, "method 'relay': loss failed: KeyError"),
         (
             "diffuse.fail=sample",

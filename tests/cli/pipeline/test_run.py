@@ -315,14 +315,22 @@ def test_sampling_overrides(finished: Path, registry: Registry) -> None:
     ("request_", "error", "message"),
     [
         ({"given": {"lft": "x"}}, SpecError, "no modality 'lft' .it has left, right, third."),
-        ({"want": ["middle"]}, SpecError, "knows left, right, third, not middle"),
+        (
+            {"want": ["middle"]},
+            SpecError,
+            "the model has modalities left, right, third, not middle",
+        ),
         ({"given": {"right": "1 2"}}, DataError, "modality 'right', '1 2': 2 numbers, expected 6"),
         (
             {"given": {"left": "absent.txt"}},
             DataError,
             "modality 'left', 'absent.txt': .*No such file",
         ),
-        ({"given": {"left": torch.zeros(6)}, "want": ["left"]}, SpecError, "not given"),
+        (
+            {"given": {"left": torch.zeros(6)}, "want": ["left"]},
+            SpecError,
+            r"disjoint .*overlap: \['left'\]",
+        ),
     ],
 )
 def test_errors_of_sampling_requests(
