@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from mld_core import Autoencoder, Method, MethodConfig, Modality
-
-if TYPE_CHECKING:
-    from mld_baselines.model import MultiVAEModel
+from mld_core import Autoencoder, JointModel, Method, MethodConfig, Modality
 
 if find_spec("multivae") is None:
     # Importing the package takes seconds, so only a model does; its absence is reported at once.
@@ -60,19 +57,15 @@ class MultiVAEMethod(Method):
             )
 
     def options(self) -> dict[str, Any]:
-        """Fields of the package's config, besides the latent's width and the rescaling."""
-        return {"beta": self.config.beta}
-
-    def private_dim(self) -> int:
-        """Width of each modality's private latent; 0 without one."""
-        return 0
+        """Fields of the package's config, besides the rescaling."""
+        return {"latent_dim": self.config.latent_dim, "beta": self.config.beta}
 
     def likelihood_weights(self, sizes: Mapping[str, int]) -> dict[str, float]:
         """The weight of each modality's likelihood, given the number of elements of its items."""
         largest = max(sizes.values())
         return {name: self.config.rescale.get(name, largest / size) for name, size in sizes.items()}
 
-    def model(self, autoencoders: Mapping[str, Autoencoder]) -> MultiVAEModel:
+    def model(self, autoencoders: Mapping[str, Autoencoder]) -> JointModel:
         """A freshly initialised model."""
         from mld_baselines.model import MultiVAEModel
 
@@ -81,8 +74,6 @@ class MultiVAEMethod(Method):
             {name: self.modalities[name].config.latent_dim for name in autoencoders},
             vae_class=self.vae_class,
             options=self.options(),
-            shared_dim=self.config.latent_dim,
-            private_dim=self.private_dim(),
             likelihood_weights=self.likelihood_weights,
             is_mixture=self.is_mixture,
             expert_per_row=self.expert_per_row,

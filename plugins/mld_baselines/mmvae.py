@@ -28,7 +28,7 @@ class Mmvae(MultiVAEMethod):
 
     def options(self) -> dict[str, Any]:
         """Without beta, which the package's objective does not read."""
-        return {"K": self.config.samples}
+        return {"latent_dim": self.config.latent_dim, "K": self.config.samples}
 
     def likelihood_weights(self, sizes: Mapping[str, int]) -> dict[str, float]:
         """Divided by beta; with one sample this equals weighting the KL divergence by beta."""

@@ -27,14 +27,10 @@ class MmvaePlus(MultiVAEMethod):
     vae_class = "MMVAEPlus"
     is_mixture = True
 
-    def private_dim(self) -> int:
-        """The width in the config."""
-        return self.config.private_dim
-
     def options(self) -> dict[str, Any]:
-        """Beta, the number of draws and the width of the private latents."""
+        """Also the number of draws and the width of the private latents."""
         return {
-            "beta": self.config.beta,
+            **super().options(),
             "K": self.config.samples,
             "modalities_specific_dim": self.config.private_dim,
         }

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from mld_core import Autoencoder, JointModel
 
+Items = Mapping[str, Shaped[Tensor, " batch *item"]]
+
 MAX_LOG_VARIANCE = 80.0
 """Beyond it the variance, or its inverse, leaves float32's range."""
 
@@ -35,9 +37,8 @@ class MultiVAEModel(JointModel):
         autoencoders: by modality.
         latent_dims: width of each autoencoder's latent.
         vae_class: class name in `multivae.models`.
-        options: fields of its config.
-        shared_dim: width of the latent that all modalities share.
-        private_dim: width of each modality's private latent; 0 without one.
+        options: fields of its config. `latent_dim` is the width of the latent that all modalities
+            share, and `modalities_specific_dim`, if there is one, of each modality's private one.
         likelihood_weights: from the number of elements of each modality's items to the weight of
             its likelihood.
         is_mixture: the posterior is a mixture over the modalities, not a product.
@@ -51,8 +52,6 @@ class MultiVAEModel(JointModel):
         *,
         vae_class: str,
         options: Mapping[str, Any],
-        shared_dim: int,
-        private_dim: int,
         likelihood_weights: Callable[[Mapping[str, int]], Mapping[str, float]],
         is_mixture: bool,
         expert_per_row: bool,
@@ -60,39 +59,31 @@ class MultiVAEModel(JointModel):
         super().__init__(autoencoders)
         self.is_mixture = is_mixture
         self.expert_per_row = expert_per_row
-        self.private_dim = private_dim
+        self.shared_dim: int = options["latent_dim"]
+        self.private_dim: int = options.get("modalities_specific_dim", 0)
+        widths = [self.shared_dim, self.private_dim]
         self.key_of = {name: str(index) for index, name in enumerate(autoencoders)}
+        self.private_keys = [*self.key_of.values()] if self.private_dim else []
+        keys = self.key_of.items()
         self.zero_items = {
-            name: _zero_item(autoencoder, latent_dims[name])
-            for name, autoencoder in autoencoders.items()
+            name: _zero_item(autoencoders[name], latent_dims[name]) for name in self.key_of
         }
         weights = likelihood_weights({name: item.numel() for name, item in self.zero_items.items()})
-        config_class = getattr(multivae.models, f"{vae_class}Config")
-        config = config_class(
+        config = getattr(multivae.models, f"{vae_class}Config")(
             n_modalities=len(autoencoders),
-            latent_dim=shared_dim,
             uses_likelihood_rescaling=True,
-            rescale_factors={key: weights[name] for name, key in self.key_of.items()},
+            rescale_factors={key: weights[name] for name, key in keys},
             **options,
         )
-        encoders = {
-            key: _Encoder(autoencoders[name], latent_dims[name], shared_dim, private_dim)
-            for name, key in self.key_of.items()
-        }
-        decoders = {
-            key: _Decoder(autoencoders[name], shared_dim + private_dim, latent_dims[name])
-            for name, key in self.key_of.items()
-        }
+        backbones = {key: (autoencoders[name], latent_dims[name]) for name, key in keys}
+        encoders = {key: _Encoder(*backbone, widths) for key, backbone in backbones.items()}
+        decoders = {key: _Decoder(*backbone, widths) for key, backbone in backbones.items()}
         self.vae = getattr(multivae.models, vae_class)(config, encoders=encoders, decoders=decoders)
         self.vae.recon_log_probs = {
             key: decoder.log_likelihood for key, decoder in self.vae.decoders.items()
         }
 
-    def loss(
-        self,
-        items: Mapping[str, Shaped[Tensor, " batch *item"]],
-        present: Bool[Tensor, "batch modality"],
-    ) -> Float[Tensor, ""]:
+    def loss(self, items: Items, present: Bool[Tensor, "batch modality"]) -> Float[Tensor, ""]:
         """The package's objective; NaN if a posterior or a latent leaves float32's range."""
         data = {key: items[name] for name, key in self.key_of.items()}
         if present.all() and not self.expert_per_row:
@@ -113,10 +104,7 @@ class MultiVAEModel(JointModel):
 
     @torch.no_grad()
     def sample(
-        self,
-        given: Mapping[str, Shaped[Tensor, " batch *item"]],
-        wanted: Sequence[str],
-        n: int,
+        self, given: Items, wanted: Sequence[str], n: int
     ) -> dict[str, Float[Tensor, "batch latent"]]:
         """Decodes shared latents drawn from the posterior of `given`, or from the prior."""
         keys = [self.key_of[name] for name in wanted]
@@ -132,63 +120,45 @@ class MultiVAEModel(JointModel):
             z: Tensor = self.vae.generate_from_prior(n).z
             return z.reshape(n, -1)
 
-        if not self.private_dim:
-            return ModelOutput(z=draw(), one_latent_space=True)
+        z = draw()[:, : self.shared_dim]
         # The package draws one private latent for all modalities, but each has its own.
-        return ModelOutput(
-            z=draw()[:, : -self.private_dim],
-            one_latent_space=False,
-            modalities_z={key: draw()[:, -self.private_dim :] for key in self.vae.encoders},
-        )
+        private = {key: draw()[:, self.shared_dim :] for key in self.private_keys}
+        return ModelOutput(z=z, one_latent_space=not private, modalities_z=private)
 
-    def _sample_posterior(
-        self, given: Mapping[str, Shaped[Tensor, " batch *item"]], n: int
-    ) -> ModelOutput:
+    def _sample_posterior(self, given: Items, n: int) -> ModelOutput:
         """A draw for each row; in a mixture, each row draws which modality it follows.
 
         The package draws that modality once for the batch, and from another generator.
         """
         device = next(iter(given.values())).device
-        data = {
-            key: given[name] if name in given else self._expand_zero_item(name, n, device)
-            for name, key in self.key_of.items()
-        }
+        zeros = self.zero_items.items()
+        items = {name: zero.to(device).expand(n, *zero.shape) for name, zero in zeros} | {**given}
+        data = MultimodalBaseDataset({key: items[name] for name, key in self.key_of.items()})
         keys = [self.key_of[name] for name in given]
         experts = [[key] for key in keys] if self.is_mixture else [keys]
-        draws = [self.vae.encode(MultimodalBaseDataset(data), expert) for expert in experts]
+        draws = [self.vae.encode(data, expert) for expert in experts]
         expert_of_row = torch.randint(len(experts), (n,), device=device)
         rows = torch.arange(n, device=device)
 
         def pick(latents: list[Tensor]) -> Tensor:
             return torch.stack([z.reshape(n, -1) for z in latents])[expert_of_row, rows]
 
-        if draws[0].one_latent_space:
-            return ModelOutput(z=pick([draw.z for draw in draws]), one_latent_space=True)
-        return ModelOutput(
-            z=pick([draw.z for draw in draws]),
-            one_latent_space=False,
-            modalities_z={
-                key: pick([draw.modalities_z[key] for draw in draws]) for key in self.vae.encoders
-            },
-        )
-
-    def _expand_zero_item(self, name: str, n: int, device: torch.device) -> Tensor:
-        item = self.zero_items[name]
-        return item.to(device).expand(n, *item.shape)
+        z = pick([draw.z for draw in draws])
+        private = {
+            key: pick([draw.modalities_z[key] for draw in draws]) for key in self.private_keys
+        }
+        return ModelOutput(z=z, one_latent_space=not private, modalities_z=private)
 
 
 class _Encoder(BaseEncoder):
     """Posterior of one modality: its autoencoder's encoder, then one linear layer."""
 
-    def __init__(
-        self, autoencoder: Autoencoder, latent_dim: int, shared_dim: int, private_dim: int
-    ) -> None:
+    def __init__(self, autoencoder: Autoencoder, latent_dim: int, widths: list[int]) -> None:
         super().__init__()
         # In a tuple, so that its parameters are registered once, in `JointModel.autoencoders`.
         self.autoencoder = (autoencoder,)
-        self.latent_dim = shared_dim
-        self.widths = [shared_dim, private_dim]
-        self.head = nn.Linear(latent_dim, 2 * (shared_dim + private_dim))
+        self.latent_dim, self.widths = widths[0], widths
+        self.head = nn.Linear(latent_dim, 2 * sum(widths))
 
     def forward(self, x: Shaped[Tensor, " batch *item"]) -> ModelOutput:
         mean, log_variance = self.head(self.autoencoder[0].encode(x)).float().chunk(2, 1)
@@ -211,10 +181,10 @@ class _Decoder(BaseDecoder):
     The autoencoder's decoder is part of that likelihood.
     """
 
-    def __init__(self, autoencoder: Autoencoder, input_dim: int, latent_dim: int) -> None:
+    def __init__(self, autoencoder: Autoencoder, latent_dim: int, widths: list[int]) -> None:
         super().__init__()
         self.autoencoder = (autoencoder,)
-        self.head = nn.Linear(input_dim, latent_dim)
+        self.head = nn.Linear(sum(widths), latent_dim)
 
     def forward(self, z: Float[Tensor, "batch shared"]) -> ModelOutput:
         latent = self.head(z).float()

@@ -17,7 +17,7 @@ class Mvae(MultiVAEMethod):
 
     def options(self) -> dict[str, Any]:
         """Without the warm-up of beta, which the package counts in epochs."""
-        return {"beta": self.config.beta, "warmup": 0}
+        return {**super().options(), "warmup": 0}
 
 
 @hookimpl

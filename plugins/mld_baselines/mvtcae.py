@@ -31,8 +31,8 @@ class Mvtcae(MultiVAEMethod):
     vae_class = "MVTCAE"
 
     def options(self) -> dict[str, Any]:
-        """Beta and alpha."""
-        return {"beta": self.config.beta, "alpha": self.config.alpha}
+        """Also alpha."""
+        return {**super().options(), "alpha": self.config.alpha}
 
 
 @hookimpl
