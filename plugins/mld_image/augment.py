@@ -6,8 +6,9 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Generator, Tensor
+from torch import Generator
+
+from mld_image.networks import Images
 
 MAX_ROTATION = math.radians(6)
 """Largest rotation in either direction, in radians."""
@@ -17,9 +18,7 @@ MAX_SHIFT = 0.04
 """Largest horizontal and vertical shift, as a fraction of the side."""
 
 
-def random_affine(
-    x: Float[Tensor, "batch channel row column"], generator: Generator
-) -> Float[Tensor, "batch channel row column"]:
+def random_affine(x: Images, generator: Generator) -> Images:
     """Each image slightly rotated, stretched and shifted, at random; edge pixels are repeated.
 
     Images are never mirrored, because that turns a digit or a letter into another sign.
@@ -29,13 +28,9 @@ def random_affine(
     cosine, sine = torch.cos(MAX_ROTATION * rotation), torch.sin(MAX_ROTATION * rotation)
     scale_x, scale_y = 1 + MAX_STRETCH * stretch_x, 1 + MAX_STRETCH * stretch_y
     # The grid spans [−1, 1], so a shift by a fraction of the side is twice that fraction.
-    output_to_input = torch.stack(
-        [
-            torch.stack([cosine * scale_x, -sine * scale_y, 2 * MAX_SHIFT * shift_x], dim=1),
-            torch.stack([sine * scale_x, cosine * scale_y, 2 * MAX_SHIFT * shift_y], dim=1),
-        ],
-        dim=1,
-    )
+    x_row = torch.stack([cosine * scale_x, -sine * scale_y, 2 * MAX_SHIFT * shift_x], dim=1)
+    y_row = torch.stack([sine * scale_x, cosine * scale_y, 2 * MAX_SHIFT * shift_y], dim=1)
+    output_to_input = torch.stack([x_row, y_row], dim=1)
     # In half precision, coordinates would be off by half a pixel.
     with torch.autocast(x.device.type, enabled=False):
         grid = F.affine_grid(output_to_input, list(x.shape), align_corners=False)

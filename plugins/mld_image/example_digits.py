@@ -8,6 +8,7 @@ from functools import cache
 
 import numpy as np
 from jaxtyping import UInt8
+from numpy.random import Generator
 from PIL import Image
 
 from mld_core import SplitName
@@ -15,17 +16,11 @@ from mld_core import SplitName
 SIDE = 32
 """Width and height of an example, in pixels."""
 
-_SCANS_OF_SPLIT: dict[SplitName, range] = {
-    "train": range(14),
-    "validation": range(14, 17),
-    "test": range(17, 20),
-}
+_SCANS_OF_SPLIT = {"train": range(14), "validation": range(14, 17), "test": range(17, 20)}
 """Indices modulo 20 of each split's scans; splits share writers, but no scan."""
 
 
-def sample_digits(
-    labels: Sequence[int], split: SplitName, rng: np.random.Generator
-) -> list[Image.Image]:
+def sample_digits(labels: Sequence[int], split: SplitName, rng: Generator) -> list[Image.Image]:
     """One greyscale image per label: the digit in white on black, slightly rotated and shifted.
 
     The scans are the 1,797 of 8 × 8 pixels bundled with scikit-learn. A scan is used twice only
@@ -53,7 +48,7 @@ def load_scans(digit: int, split: SplitName) -> UInt8[np.ndarray, "scan 8 8"]:
     return levels.astype(np.uint8)
 
 
-def _enlarge_and_jitter(scan: UInt8[np.ndarray, "8 8"], rng: np.random.Generator) -> Image.Image:
+def _enlarge_and_jitter(scan: UInt8[np.ndarray, "8 8"], rng: Generator) -> Image.Image:
     """The scan with a black margin, enlarged, then randomly rotated, stretched and shifted."""
     enlarged = Image.fromarray(np.pad(scan, 1)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     angle = math.radians(rng.uniform(-8, 8))

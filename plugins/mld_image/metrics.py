@@ -43,7 +43,10 @@ def ssim(items: Images, originals: Images) -> float:
 
 
 def _ssim_per_row(x: Images, y: Images) -> Float[Tensor, " row"]:
-    window = _gaussian_window(x.shape[-1]).to(x)
+    width = min(_MAX_WINDOW, x.shape[-1] - 1 + x.shape[-1] % 2)
+    distance = torch.arange(width, dtype=torch.float64) - width // 2
+    window = torch.exp(-(distance**2) / (2 * _WINDOW_STD**2))
+    window = (window / window.sum()).to(x)
     moments = torch.stack([x, y, x * x, y * y, x * y])
     planes = moments.flatten(0, 2).unsqueeze(1)
     planes = F.conv2d(F.conv2d(planes, window[None, None, :, None]), window[None, None, None, :])
@@ -54,13 +57,6 @@ def _ssim_per_row(x: Images, y: Images) -> Float[Tensor, " row"]:
     )
     similarity: Tensor = luminance * contrast_and_structure
     return similarity.flatten(1).mean(1)
-
-
-def _gaussian_window(side: int) -> Float[Tensor, " tap"]:
-    width = min(_MAX_WINDOW, side - 1 + side % 2)
-    distance = torch.arange(width, dtype=torch.float64) - width // 2
-    weight = torch.exp(-(distance**2) / (2 * _WINDOW_STD**2))
-    return weight / weight.sum()
 
 
 def _check_pairs(items: Tensor, originals: Tensor) -> None:

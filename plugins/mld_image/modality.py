@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from jaxtyping import Float
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import Field, PositiveInt
 from torch import Generator, Tensor
 
 from mld_core import Metric, Modality, ModalityConfig, SplitName
 from mld_image.augment import random_affine
 from mld_image.example_digits import sample_digits
-from mld_image.image_io import image_to_tensor, read_image, tensor_to_image
 from mld_image.metrics import BEST_PSNR, psnr, ssim
 from mld_image.networks import ImageAutoencoder, ImageClassifier, Images
 
 Item = Float[Tensor, "channel row column"]
+
+_OPEN_ERRORS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+_DECODE_ERRORS = (OSError, SyntaxError, EOFError, ValueError, struct.error, zlib.error)
+_SIXTEEN_BIT_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
 class ImageConfig(ModalityConfig):
@@ -43,12 +49,43 @@ class ImageModality(Modality):
     config: ImageConfig
 
     def read(self, source: Path | str) -> Image.Image:
-        """The image in a file that Pillow can open, rotated upright."""
-        return read_image(Path(source))
+        """The image in a file that Pillow can open, rotated as its EXIF orientation says.
+
+        An animation's first frame. ValueError with the reason if the file cannot be read.
+        """
+        try:
+            with Image.open(source) as image:
+                image.load()
+                return ImageOps.exif_transpose(image)
+        except _OPEN_ERRORS as error:
+            raise ValueError(f"the file cannot be opened: {error.strerror}") from error
+        except UnidentifiedImageError as error:
+            raise ValueError("the file is not an image in a format that Pillow can read") from error
+        except Image.DecompressionBombError as error:
+            raise ValueError(f"the image is too large to be read safely: {error}") from error
+        except _DECODE_ERRORS as error:
+            raise ValueError(f"the image is truncated or corrupt: {error}") from error
 
     def preprocess(self, raw: Any) -> Item:
-        """The image as a tensor in [0, 1], rounded to 8 bits."""
-        return image_to_tensor(raw, self.config.size, self.config.channels)
+        """The image as a tensor in [0, 1].
+
+        Values are multiples of 1/255, so that an item written to a file reads back as the same
+        tensor.
+        """
+        from torchvision.transforms.v2 import InterpolationMode
+        from torchvision.transforms.v2 import functional as transforms
+
+        if not isinstance(raw, Image.Image):
+            raise ValueError(f"expected a PIL image, got {type(raw).__name__}")
+        if 0 in raw.size:
+            raise ValueError("the image has no pixels")
+        mode = "L" if self.config.channels == 1 else "RGB"
+        pixels = transforms.pil_to_tensor(_to_rgb(raw).convert(mode))
+        square = transforms.center_crop(pixels, [min(raw.size)] * 2)
+        size = [self.config.size] * 2
+        resized = transforms.resize(square, size, InterpolationMode.BICUBIC, antialias=True)
+        x: Tensor = transforms.to_dtype(resized, torch.float32, scale=True)
+        return x
 
     def augment(self, x: Images, generator: Generator) -> Images:
         """Small random rotations, stretches and shifts; no mirroring."""
@@ -72,8 +109,11 @@ class ImageModality(Modality):
 
     def write(self, x: Item, stem: Path) -> Path:
         """Write a PNG file with 8 bits a channel."""
+        from torchvision.transforms.v2.functional import to_pil_image
+
         path = stem.with_name(f"{stem.name}.png")
-        tensor_to_image(x).save(path)
+        levels = (x.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
+        to_pil_image(levels.cpu()).save(path)
         return path
 
     def examples(
@@ -81,3 +121,19 @@ class ImageModality(Modality):
     ) -> list[Image.Image]:
         """Real handwritten digits, in greyscale, 32 × 32 pixels."""
         return sample_digits(labels, split, rng)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """The image in RGB, 8 bits a channel, over a white background."""
+    if image.mode == "F":
+        raise ValueError("the image holds floating-point values: save it with 8 or 16 bits")
+    if image.mode in _SIXTEEN_BIT_MODES:
+        # Pillow's own conversion clips at 255.
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("the image holds values outside 0..65535: save it with 8 or 16 bits")
+        return Image.fromarray((values / 257).round().astype(np.uint8)).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
