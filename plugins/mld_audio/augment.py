@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from mld_audio.spectrum import DECIBELS_PER_UNIT
+from mld_audio.spectrum import DECIBELS_PER_UNIT, Spectrograms
 
 MAX_SHIFT = 1 / 16
 """Largest shift in time in either direction, as a fraction of the item."""
@@ -18,9 +18,7 @@ MAX_GAP = 1 / 8
 """Longest silence inserted into an item, as a fraction of the item."""
 
 
-def augment_spectrogram(
-    x: Float[Tensor, "batch mel frame"], generator: Generator
-) -> Float[Tensor, "batch mel frame"]:
+def augment_spectrogram(x: Spectrograms, generator: Generator) -> Spectrograms:
     """Random shift in time, change of loudness, noise, and a short gap, drawn for each item.
 
     The pitch is not changed and no band is masked, because pitch may carry the label.

@@ -19,31 +19,19 @@ class AudioConfig(ModalityConfig):
     """
 
     sample_rate: int = Field(
-        default=8000,
-        ge=4000,
-        le=192_000,
-        description="samples per second of an item; sounds at other rates are resampled",
+        8000, ge=4000, le=192_000, description="samples per second; other rates are resampled"
     )
     seconds: float = Field(
-        default=0.5,
-        gt=0,
-        le=60,
-        description="length of an item in seconds; shorter sounds are padded with silence",
+        0.5, gt=0, le=60, description="length in seconds; shorter sounds are padded with silence"
     )
     too_long: Literal["error", "truncate"] = Field(
-        default="error",
+        "error",
         description="what to do with a sound longer than `seconds`: truncate keeps its beginning",
     )
-    mels: int = Field(default=64, ge=16, le=256, description="bands of the mel spectrogram")
-    n_fft: int = Field(
-        default=512, ge=64, le=8192, description="samples in one frame of the spectrogram"
-    )
-    hop: int = Field(
-        default=128, ge=16, le=4096, description="samples from the start of one frame to the next"
-    )
-    width: int = Field(
-        default=48, ge=16, le=1024, multiple_of=8, description="channels of the networks"
-    )
+    mels: int = Field(64, ge=16, le=256, description="bands of the mel spectrogram")
+    n_fft: int = Field(512, ge=64, le=8192, description="samples in one frame of the spectrogram")
+    hop: int = Field(128, ge=16, le=4096, description="samples between the starts of two frames")
+    width: int = Field(48, ge=16, le=1024, multiple_of=8, description="channels of the networks")
 
     @property
     def samples(self) -> int:
@@ -68,22 +56,14 @@ class AudioConfig(ModalityConfig):
                 f"{self.samples} samples, less than n_fft = {self.n_fft}: raise seconds, or lower "
                 "n_fft"
             )
-        lowest_width = _lowest_band_width(self.mels, self.sample_rate)
+        # Width in Hz of the lowest and narrowest mel filter (HTK scale).
+        highest_mel = 2595 * math.log10(1 + self.sample_rate / 2 / 700)
+        lowest_width = 700 * (10 ** (2 * highest_mel / (self.mels + 1) / 2595) - 1)
         if lowest_width <= self.sample_rate / self.n_fft:
-            n_fft = _smallest_n_fft(self.sample_rate, lowest_width)
+            # The smallest power of two whose frequency bins are narrower than that band.
+            n_fft = 2 ** math.floor(math.log2(self.sample_rate / lowest_width) + 1)
             raise ValueError(
                 f"mels = {self.mels} is more than n_fft = {self.n_fft} resolves: the lowest bands "
                 f"would be empty; lower mels, or raise n_fft to {n_fft}"
             )
         return self
-
-
-def _lowest_band_width(mels: int, sample_rate: int) -> float:
-    """Width in Hz of the lowest and narrowest mel filter (HTK scale)."""
-    highest_mel = 2595 * math.log10(1 + sample_rate / 2 / 700)
-    return float(700 * (10 ** (2 * highest_mel / (mels + 1) / 2595) - 1))
-
-
-def _smallest_n_fft(sample_rate: int, band_width: float) -> int:
-    """The smallest power of two whose frequency bins are narrower than a band."""
-    return int(2 ** math.floor(math.log2(sample_rate / band_width) + 1))

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
-from torch import Tensor
-
-from mld_audio.spectrum import DECIBELS_PER_UNIT
+from mld_audio.spectrum import DECIBELS_PER_UNIT, Spectrograms
 
 
-def log_spectral_distance(
-    items: Float[Tensor, "row mel frame"], originals: Float[Tensor, "row mel frame"]
-) -> float:
+def log_spectral_distance(items: Spectrograms, originals: Spectrograms) -> float:
     """Log-spectral distance between items and their originals, in dB.
 
     The root mean square over mel bands of the difference in dB, averaged over frames and rows.

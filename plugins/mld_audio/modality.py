@@ -10,17 +10,18 @@ from typing import Any, BinaryIO
 import numpy as np
 import soundfile
 import torch
+from PIL import Image
 from pydantic import JsonValue
 from torch import Generator
+from torch.nn.functional import pad
 from torchaudio.functional import resample
 
 from mld_audio.augment import augment_spectrogram
 from mld_audio.config import AudioConfig
 from mld_audio.example_tones import sample_tones
 from mld_audio.metrics import log_spectral_distance
-from mld_audio.networks import AudioAutoencoder, AudioClassifier, Spectrograms
-from mld_audio.spectrogram_image import render_spectrogram
-from mld_audio.spectrum import LogMel, Spectrogram
+from mld_audio.networks import AudioAutoencoder, AudioClassifier
+from mld_audio.spectrum import LogMel, Spectrogram, Spectrograms
 from mld_core import Metric, Modality, SplitName
 
 Sound = tuple[np.ndarray, int]
@@ -28,6 +29,11 @@ Sound = tuple[np.ndarray, int]
 
 MAX_AMPLITUDE = 2.0
 """Largest absolute sample accepted, with some tolerance above the full scale of 1."""
+
+_COLOURS = np.array(
+    [(8, 10, 28), (38, 28, 94), (18, 98, 134), (34, 166, 128), (246, 196, 84), (255, 250, 226)]
+)
+"""Colour map from silence to the loudest: dark blue, indigo, teal, green, amber, cream."""
 
 
 class Audio(Modality):
@@ -63,21 +69,16 @@ class Audio(Modality):
     def preprocess(self, raw: Sound) -> Spectrogram:
         """The log-mel spectrogram of a sound, at the config's rate and length."""
         waveform, sample_rate = raw
-        waveform = self._limit_length(_validate_waveform(waveform), sample_rate)
-        resampled = resample(torch.from_numpy(waveform), sample_rate, self.config.sample_rate)
-        resampled = resampled[: self.config.samples]
-        padded = torch.zeros(self.config.samples)
-        padded[: len(resampled)] = resampled
-        return self._log_mel.spectrogram(padded)
-
-    def _limit_length(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+        waveform = _validate_waveform(waveform)
         max_samples = round(self.config.seconds * sample_rate)
         if len(waveform) > max_samples and self.config.too_long == "error":
             raise ValueError(
                 f"the sound lasts {len(waveform) / sample_rate:.3f} s, longer than "
                 f"seconds = {self.config.seconds:g}: raise seconds, or set too_long: truncate"
             )
-        return waveform[:max_samples]
+        limited = torch.from_numpy(waveform[:max_samples])
+        resampled = resample(limited, sample_rate, self.config.sample_rate)[: self.config.samples]
+        return self._log_mel.spectrogram(pad(resampled, (0, self.config.samples - len(resampled))))
 
     def augment(self, x: Spectrograms, generator: Generator) -> Spectrograms:
         """Small random shifts in time, changes of loudness, noise, and a gap; not of pitch."""
@@ -95,7 +96,7 @@ class Audio(Modality):
         """Log-spectral distance of reconstructions."""
         return {
             "log_spectral_distance": Metric(
-                log_spectral_distance, against="originals", better="lower", best=0.0, unit="dB"
+                log_spectral_distance, "originals", "lower", best=0.0, unit="dB"
             )
         }
 
@@ -107,9 +108,19 @@ class Audio(Modality):
         return path
 
     def preview(self, x: Spectrogram, stem: Path) -> list[Path]:
-        """Draw the spectrogram as a PNG file."""
+        """Draw the spectrogram as a PNG file.
+
+        Time runs from left to right, pitch from bottom to top; loudness is brightness.
+        """
+        bands = np.ascontiguousarray(x.detach().float().cpu().numpy()[::-1])
+        resized = np.asarray(Image.fromarray(bands).resize((256, 144), Image.Resampling.BICUBIC))
+        image = Image.fromarray(((resized.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8))
+        stops = np.arange(len(_COLOURS))
+        levels = np.linspace(0, stops[-1], 256)
+        channels = [np.interp(levels, stops, channel) for channel in _COLOURS.T]
+        image.putpalette(np.stack(channels, axis=1).round().astype(int).flatten().tolist())
         path = stem.with_name(stem.name + ".png")
-        render_spectrogram(x.detach()).save(path)
+        image.save(path)
         return [path]
 
     def examples(

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss, pad
 
 from mld_audio.config import AudioConfig
-from mld_audio.spectrum import DECIBELS_PER_UNIT
+from mld_audio.spectrum import DECIBELS_PER_UNIT, Spectrograms
 from mld_core import Autoencoder, Classifier
 
-Spectrograms = Float[Tensor, "batch mel frame"]
 Latents = Float[Tensor, "batch latent"]
 
 PATCH = 4
@@ -46,13 +45,8 @@ class AudioAutoencoder(Autoencoder):
     def __init__(self, config: AudioConfig) -> None:
         super().__init__()
         self._frames = config.frames
-        patches = math.ceil(config.frames / PATCH)
-        width = config.width
-        self._encoder = nn.Sequential(
-            *_conv_layers(config.mels, width),
-            nn.Flatten(),
-            nn.Linear(width * patches, config.latent_dim),
-        )
+        patches, width = math.ceil(config.frames / PATCH), config.width
+        self._encoder = nn.Sequential(*_encoder_layers(config, config.latent_dim))
         self._decoder = nn.Sequential(
             nn.Linear(config.latent_dim, width * patches),
             nn.Unflatten(1, (width, patches)),
@@ -90,13 +84,7 @@ class AudioClassifier(Classifier):
 
     def __init__(self, config: AudioConfig, classes: int) -> None:
         super().__init__()
-        patches = math.ceil(config.frames / PATCH)
-        self._body = nn.Sequential(
-            *_conv_layers(config.mels, config.width),
-            nn.Flatten(),
-            nn.Linear(config.width * patches, FEATURE_DIM),
-            nn.SiLU(),
-        )
+        self._body = nn.Sequential(*_encoder_layers(config, FEATURE_DIM), nn.SiLU())
         self._head = nn.Linear(FEATURE_DIM, classes)
 
     def features(self, x: Spectrograms) -> Float[Tensor, "batch feature"]:
@@ -110,12 +98,15 @@ class AudioClassifier(Classifier):
         return logits.float()
 
 
-def _conv_layers(mels: int, width: int) -> list[nn.Module]:
+def _encoder_layers(config: AudioConfig, out: int) -> list[nn.Module]:
+    patches, width = math.ceil(config.frames / PATCH), config.width
     return [
-        nn.Conv1d(mels, width, PATCH, stride=PATCH),
+        nn.Conv1d(config.mels, width, PATCH, stride=PATCH),
         *_norm_act(width),
         nn.Conv1d(width, width, 3, padding=1),
         *_norm_act(width),
+        nn.Flatten(),
+        nn.Linear(width * patches, out),
     ]
 
 

@@ -11,6 +11,7 @@ from mld_audio.config import AudioConfig
 
 Waveform = Float[Tensor, " sample"]
 Spectrogram = Float[Tensor, "mel frame"]
+Spectrograms = Float[Tensor, "batch mel frame"]
 
 MIN_DECIBELS, MAX_DECIBELS = -74.0, 6.0
 """Levels at −1 and at +1, in decibels relative to a full-scale sine.
@@ -20,10 +21,8 @@ reaches 6 dB in any band: by Parseval a full-scale square wave has at most 4.8 d
 """
 DECIBELS_PER_UNIT = (MAX_DECIBELS - MIN_DECIBELS) / 2
 
-_MIN_POWER = 1e-12
+_MIN_POWER = 10 ** (MIN_DECIBELS / 10)
 _INVERSION_ITERATIONS = 30
-_PHASE_ITERATIONS = 50
-_PHASE_MOMENTUM = 0.99
 
 
 class LogMel:
@@ -39,15 +38,10 @@ class LogMel:
 
     def spectrogram(self, waveform: Waveform) -> Spectrogram:
         """The spectrogram of a waveform; values below `MIN_DECIBELS` become −1."""
-        spectrum = torch.stft(
-            waveform,
-            self._config.n_fft,
-            self._config.hop,
-            window=self._window,
-            return_complex=True,
-        )
+        n_fft, hop = self._config.n_fft, self._config.hop
+        spectrum = torch.stft(waveform, n_fft, hop, window=self._window, return_complex=True)
         power = self._filters.T @ spectrum.abs().square() / self._reference_power
-        decibels = 10 * power.clamp(min=_to_power(MIN_DECIBELS)).log10()
+        decibels = 10 * power.clamp(min=_MIN_POWER).log10()
         return ((decibels - MIN_DECIBELS) / DECIBELS_PER_UNIT - 1).clamp(-1, 1)
 
     def waveform(self, x: Spectrogram) -> Waveform:
@@ -57,7 +51,7 @@ class LogMel:
         from zero.
         """
         decibels = (x.clamp(-1, 1) + 1) * DECIBELS_PER_UNIT + MIN_DECIBELS
-        power = (10 ** (decibels / 10) - _to_power(MIN_DECIBELS)).clamp(min=0)
+        power = (10 ** (decibels / 10) - _MIN_POWER).clamp(min=0)
         waveform: Tensor = griffinlim(
             self._invert_mel(power) * self._reference_power,
             window=self._window,
@@ -65,8 +59,8 @@ class LogMel:
             hop_length=self._config.hop,
             win_length=self._config.n_fft,
             power=2.0,
-            n_iter=_PHASE_ITERATIONS,
-            momentum=_PHASE_MOMENTUM,
+            n_iter=50,
+            momentum=0.99,
             length=self._config.samples,
             rand_init=False,
         )
@@ -82,10 +76,6 @@ class LogMel:
         gain = self._filters.sum(1, keepdim=True).clamp(min=1e-6)
         spectrum = self._filters @ power / gain
         for _ in range(_INVERSION_ITERATIONS):
-            predicted = (self._filters.T @ spectrum).clamp(min=_MIN_POWER)
+            predicted = (self._filters.T @ spectrum).clamp(min=1e-12)
             spectrum = spectrum * (self._filters @ (power / predicted)) / gain
         return spectrum
-
-
-def _to_power(decibels: float) -> float:
-    return float(10 ** (decibels / 10))
