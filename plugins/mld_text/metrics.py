@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from jaxtyping import Int64
 from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 
-from mld_core import Metric
 from mld_text.byte_tokens import to_text
 
 Rows = Int64[Tensor, "_ position"]
@@ -16,7 +13,7 @@ Rows = Int64[Tensor, "_ position"]
 
 def exact_match(items: Rows, originals: Rows) -> float:
     """Proportion of texts that equal their originals."""
-    pairs = _decode_pairs(items, originals)
+    pairs = [*zip(_decode(items), _decode(originals), strict=True)]
     return sum(text == original for text, original in pairs) / len(pairs)
 
 
@@ -26,7 +23,7 @@ def character_error_rate(items: Rows, originals: Rows) -> float:
     An edit inserts, deletes or replaces one character (code point). Edits and characters are summed
     over all rows, so that empty originals count; if all are empty, it is the number of edits.
     """
-    pairs = _decode_pairs(items, originals)
+    pairs = [*zip(_decode(items), _decode(originals), strict=True)]
     edits = sum(Levenshtein.distance(text, original) for text, original in pairs)
     return edits / max(1, sum(len(original) for _, original in pairs))
 
@@ -41,22 +38,10 @@ def distinct_2(items: Rows, _: Tensor) -> float:
     return _distinct_n(items, 2)
 
 
-def text_metrics() -> Mapping[str, Metric]:
-    """The metrics of text, by name."""
-    return {
-        "exact_match": Metric(exact_match, "originals", "higher", best=1.0),
-        "character_error_rate": Metric(character_error_rate, "originals", "lower", best=0.0),
-        "distinct_1": Metric(distinct_1, "none", "higher"),
-        "distinct_2": Metric(distinct_2, "none", "higher"),
-    }
-
-
-def _decode_pairs(items: Rows, originals: Rows) -> list[tuple[str, str]]:
-    """Each text with its original; ValueError if there are none, or the numbers of rows differ."""
-    if not len(items):
+def _decode(rows: Rows) -> list[str]:
+    if not len(rows):
         raise ValueError("there are no texts to measure")
-    rows = zip(items, originals, strict=True)
-    return [(to_text(item), to_text(original)) for item, original in rows]
+    return [to_text(row) for row in rows]
 
 
 def _distinct_n(items: Rows, n: int) -> float:
@@ -65,8 +50,6 @@ def _distinct_n(items: Rows, n: int) -> float:
     Words are separated by white space and case-sensitive; a text in a script without spaces is one
     word. The value falls as the set grows, so only sets of equal size are comparable.
     """
-    if not len(items):
-        raise ValueError("there are no texts to measure")
-    texts = [to_text(item).split() for item in items]
+    texts = [text.split() for text in _decode(items)]
     ngrams = [tuple(words[i : i + n]) for words in texts for i in range(len(words) - n + 1)]
     return len(set(ngrams)) / max(1, len(ngrams))

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from jaxtyping import Int64
+from numpy.random import Generator
 from pydantic import Field
 from torch import Tensor
 
 from mld_core import Metric, Modality, ModalityConfig, SplitName
 from mld_text.byte_tokens import to_text, to_tokens, truncate
 from mld_text.example_phrases import sample_phrases
-from mld_text.metrics import text_metrics
+from mld_text.metrics import character_error_rate, distinct_1, distinct_2, exact_match
 from mld_text.networks import TextAutoencoder, TextClassifier
 
 MAX_BYTES = 1024
@@ -25,9 +25,7 @@ class TextConfig(ModalityConfig):
     """Settings of the modality `text`."""
 
     latent_dim: int = Field(32, ge=2, description="length of the latent vector of one text")
-    max_bytes: int = Field(
-        32, ge=1, le=MAX_BYTES, description="length of the longest text, in bytes of UTF-8"
-    )
+    max_bytes: int = Field(32, ge=1, le=MAX_BYTES, description="longest text, in bytes of UTF-8")
     too_long: Literal["error", "truncate"] = Field(
         "error", description="what to do with a longer text: truncate keeps its beginning"
     )
@@ -60,15 +58,20 @@ class Text(Modality):
 
     def preprocess(self, raw: Any) -> Int64[Tensor, " position"]:
         """The byte tokens of a text."""
+        if not isinstance(raw, str):
+            raise ValueError(f"a text must be a str, not {type(raw).__name__}")
+        try:
+            length = len(raw.encode())
+        except UnicodeEncodeError as error:
+            character = ascii(raw[error.start])
+            raise ValueError(f"character {error.start} is {character}, a lone surrogate") from error
         max_bytes = self.config.max_bytes
-        text = _validate_text(raw)
-        length = len(text.encode())
         if length > max_bytes and self.config.too_long == "error":
             raise ValueError(
                 f"the text has {length} bytes, more than max_bytes = {max_bytes}: raise max_bytes "
                 f"(up to {MAX_BYTES}), or set too_long: truncate"
             )
-        return to_tokens(truncate(text, max_bytes), max_bytes)
+        return to_tokens(truncate(raw, max_bytes), max_bytes)
 
     def autoencoder(self) -> TextAutoencoder:
         """A new convolutional autoencoder."""
@@ -80,7 +83,12 @@ class Text(Modality):
 
     def metrics(self) -> Mapping[str, Metric]:
         """Exact match and character error rate of reconstructions; distinct-n of any set."""
-        return text_metrics()
+        return {
+            "exact_match": Metric(exact_match, "originals", "higher", best=1.0),
+            "character_error_rate": Metric(character_error_rate, "originals", "lower", best=0.0),
+            "distinct_1": Metric(distinct_1, "none", "higher"),
+            "distinct_2": Metric(distinct_2, "none", "higher"),
+        }
 
     def write(self, x: Int64[Tensor, " position"], stem: Path) -> Path:
         """Write the text as a UTF-8 file with the suffix .txt."""
@@ -92,20 +100,6 @@ class Text(Modality):
         """The text, with U+FFFD in place of invalid UTF-8 bytes."""
         return to_text(x)
 
-    def examples(
-        self, labels: Sequence[int], split: SplitName, rng: np.random.Generator
-    ) -> list[str]:
+    def examples(self, labels: Sequence[int], split: SplitName, rng: Generator) -> list[str]:
         """Phrases that contain the digit in words."""
         return sample_phrases(labels, split, rng)
-
-
-def _validate_text(raw: Any) -> str:
-    """The raw datum if it is a str that UTF-8 can encode; ValueError otherwise."""
-    if not isinstance(raw, str):
-        raise ValueError(f"a text must be a str, not {type(raw).__name__}")
-    try:
-        raw.encode()
-    except UnicodeEncodeError as error:
-        character = ascii(raw[error.start])
-        raise ValueError(f"character {error.start} is {character}, a lone surrogate") from error
-    return raw

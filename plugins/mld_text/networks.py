@@ -25,11 +25,8 @@ class TextAutoencoder(Autoencoder):
     """Convolutional autoencoder with latents on a sphere; decodes all positions in parallel.
 
     The root mean square of a latent is 1. Gaussian noise is added to latents in training, so that
-    neighbours on the sphere decode to the same text.
-
-    Args:
-        latent_dim: length of the latent vector.
-        max_bytes: bytes in the longest text; the end token after them is not left to the networks.
+    neighbours on the sphere decode to the same text. The end token after `max_bytes` bytes, the
+    length of the longest text, is not left to the networks.
     """
 
     def __init__(self, latent_dim: int, max_bytes: int) -> None:

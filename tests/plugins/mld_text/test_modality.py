@@ -10,7 +10,6 @@ from mld_core import SPLITS, ModalityConfig, Registry
 from mld_text import Text, TextConfig
 from mld_text.byte_tokens import VOCABULARY_SIZE, mask_up_to_end, to_text, to_tokens
 from mld_text.example_phrases import WORDS, phrases_of
-from mld_text.metrics import text_metrics
 
 TEXTS = [
     pytest.param("seven", id="ascii"),
@@ -159,7 +158,7 @@ def test_metric_values(name: str, items: list[str], reference: list[str], value:
     assert measure(name, items, reference) == pytest.approx(value)
 
 
-@pytest.mark.parametrize("name", list(text_metrics()))
+@pytest.mark.parametrize("name", list(Text(TextConfig()).metrics()))
 def test_metric_without_rows_or_originals(name: str):
     with pytest.raises(ValueError, match="no texts"):
         measure(name, [], [])
