@@ -11,9 +11,10 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from functools import cache
-from itertools import combinations_with_replacement
+from itertools import chain, combinations_with_replacement
 
 import numpy as np
+from numpy.random import Generator
 from rdkit import Chem
 
 from mld_core import SplitName
@@ -29,23 +30,22 @@ HALOGENS = ("F", "Cl", "Br", "I")
 
 # Well-known molecules without carbon and with one; rules add more to these two labels.
 INORGANIC = """
-O N P S OO N#N O=O NN NO N=N NNN N=O NN=O ONO NN=N OF OCl OBr OI ON=O
-O[N+](=O)[O-] N[N+](=O)[O-] [N-]=[N+]=O [N-]=[N+]=N O=NF O=NCl O=NBr O=[N+]([O-])F O=[N+]([O-])Cl
-NN=NN NS(N)(=O)=O NS(=O)(=O)O NS(=O)(=O)F NS(=O)(=O)Cl OS(=O)(=O)O OS(=O)O OS(=O)(=O)F
-OS(=O)(=O)Cl O=S=O O=S(=O)=O SS SSS ClSSCl OS(=O)(=O)S OS(=O)(=O)OS(=O)(=O)O O=S(F)F
-O=S(Cl)Cl O=S(Br)Br O=S(=O)(F)F O=S(=O)(Cl)Cl O=S(=O)(F)Cl OP(=O)(O)O OP(O)O O=P(F)(F)F
-O=P(Cl)(Cl)Cl O=P(Br)(Br)Br OP(=O)(O)F NP(N)(N)=O S=P(Cl)(Cl)Cl OP(=O)(O)OP(=O)(O)O PP
-OB(O)O OB(O)F OB(F)F NB(N)N B1NBNBN1 OB1OB(O)OB(O)O1 FB(F)B(F)F ClB(Cl)B(Cl)Cl
+O N P S OO N#N O=O NN NO N=N NNN N=O NN=O ONO NN=N OF OCl OBr OI ON=O O[N+](=O)[O-] N[N+](=O)[O-]
+[N-]=[N+]=O [N-]=[N+]=N O=NF O=NCl O=NBr O=[N+]([O-])F O=[N+]([O-])Cl NN=NN NS(N)(=O)=O NS(=O)(=O)O
+NS(=O)(=O)F NS(=O)(=O)Cl OS(=O)(=O)O OS(=O)O OS(=O)(=O)F OS(=O)(=O)Cl O=S=O O=S(=O)=O SS SSS ClSSCl
+OS(=O)(=O)S OS(=O)(=O)OS(=O)(=O)O O=S(F)F O=S(Cl)Cl O=S(Br)Br O=S(=O)(F)F O=S(=O)(Cl)Cl O=S(=O)(F)Cl
+OP(=O)(O)O OP(O)O O=P(F)(F)F O=P(Cl)(Cl)Cl O=P(Br)(Br)Br OP(=O)(O)F NP(N)(N)=O S=P(Cl)(Cl)Cl
+OP(=O)(O)OP(=O)(O)O PP OB(O)O OB(O)F OB(F)F NB(N)N B1NBNBN1 OB1OB(O)OB(O)O1 FB(F)B(F)F
+ClB(Cl)B(Cl)Cl
 """
 ONE_CARBON = """
 CO CN CS CP CB C=O C=S C=N C#N O=CO O=CF O=CCl NC=O NC=S N=CN O=C=O S=C=S O=C=S N=C=O N=C=S N=C=N
-NC(N)=O NC(N)=S N=C(N)N NC(=O)O NC(=O)F NC(=O)Cl OC(=O)O O=C(O)F O=C(O)Cl O=C(F)F O=C(Cl)Cl
-O=C(F)Cl O=C(Br)Br S=C(Cl)Cl N#CF N#CCl N#CBr N#CI N#CO N#CS N#CN C=NO C=NN CNN CNO CON
-CN=O C[N+](=O)[O-] CON=O CO[N+](=O)[O-] NNC=O ONC=O NNC(N)=O NNC(=O)NN NC(=O)NO CS(=O)(=O)O
-CS(N)(=O)=O CS(=O)(=O)Cl CS(=O)(=O)F CS(=O)O COS(=O)(=O)O CSS OC(F)(F)F SC(F)(F)F
-O=S(=O)(O)C(F)(F)F O=S(=O)(F)C(F)(F)F CP(=O)(O)O COP(=O)(O)O CB(O)O COB(O)O FSC(F)(F)F
-CN=[N+]=[N-] O=[N+]([O-])C(Cl)(Cl)Cl OCO FC(F)=O FC(F)=S N=C(N)NN NC(=N)NO CNF
-CNCl CN(F)F CN(Cl)Cl COCl CSCl
+NC(N)=O NC(N)=S N=C(N)N NC(=O)O NC(=O)F NC(=O)Cl OC(=O)O O=C(O)F O=C(O)Cl O=C(F)F O=C(Cl)Cl O=C(F)Cl
+O=C(Br)Br S=C(Cl)Cl N#CF N#CCl N#CBr N#CI N#CO N#CS N#CN C=NO C=NN CNN CNO CON CN=O C[N+](=O)[O-]
+CON=O CO[N+](=O)[O-] NNC=O ONC=O NNC(N)=O NNC(=O)NN NC(=O)NO CS(=O)(=O)O CS(N)(=O)=O CS(=O)(=O)Cl
+CS(=O)(=O)F CS(=O)O COS(=O)(=O)O CSS OC(F)(F)F SC(F)(F)F O=S(=O)(O)C(F)(F)F O=S(=O)(F)C(F)(F)F
+CP(=O)(O)O COP(=O)(O)O CB(O)O COB(O)O FSC(F)(F)F CN=[N+]=[N-] O=[N+]([O-])C(Cl)(Cl)Cl OCO FC(F)=O
+FC(F)=S N=C(N)NN NC(=N)NO CNF CNCl CN(F)F CN(Cl)Cl COCl CSCl
 """
 
 # First and last groups of a chain, branches on its carbons, and links between them.
@@ -56,18 +56,12 @@ LINKS = ("O", "N", "S", "=")
 MAX_CHAINS = 6000
 """Largest number of chains generated per label."""
 
-IMPLAUSIBLE = tuple(
-    Chem.MolFromSmarts(pattern)
-    for pattern in (
-        "[N,O,S,F,Cl,Br]-[N,O,S,F,Cl,Br]",
-        "[CX4]([OH,NH2,NH,SH])[O,N,S]",
-        "[CX4]([F,Cl,Br])[O,N,S]",
-        "[CX3;!$(C=[O,S,N])]([OH,NH2,NH,SH,F,Cl,Br])=C",
-        "[C^1][O,N,S,F,Cl,Br]",
-        "[OH]C(=O)[N,O,S]",
-        "C=C=[C,O]",
-    )
-)
+# Unstable groups, as SMARTS.
+UNSTABLE = """
+[N,O,S,F,Cl,Br]-[N,O,S,F,Cl,Br] [CX4]([OH,NH2,NH,SH])[O,N,S] [CX4]([F,Cl,Br])[O,N,S]
+[CX3;!$(C=[O,S,N])]([OH,NH2,NH,SH,F,Cl,Br])=C [C^1][O,N,S,F,Cl,Br] [OH]C(=O)[N,O,S] C=C=[C,O]
+"""
+IMPLAUSIBLE = [Chem.MolFromSmarts(smarts) for smarts in UNSTABLE.split()]
 
 
 def substituted(centre: str, valence: int, groups: tuple[str, ...]) -> Iterator[str]:
@@ -91,12 +85,6 @@ def without_carbon() -> Iterator[str]:
         yield "[SiH3]" + "[SiH2]" * (length - 2) + "[SiH3]"
 
 
-def with_one_carbon() -> Iterator[str]:
-    """SMILES of molecules with one carbon atom: well-known ones, and halomethanes."""
-    yield from ONE_CARBON.split()
-    yield from substituted("C", 4, HALOGENS)
-
-
 def chains(label: int) -> Iterator[str]:
     """SMILES of random chains with that many carbon atoms, always in the same order.
 
@@ -109,29 +97,22 @@ def chains(label: int) -> Iterator[str]:
         yield rng.choice(HEADS) + "".join(carbons) + "C" + rng.choice(TAILS)
 
 
-def is_small(molecule: Chem.Mol, smiles: str) -> bool:
-    """Whether the SELFIES is short: one symbol per atom, two per branch or closed ring."""
-    rings = molecule.GetRingInfo().NumRings()
-    return molecule.GetNumAtoms() + 2 * (smiles.count("(") + rings) <= MAX_SELFIES_LENGTH
-
-
-def is_plausible(molecule: Chem.Mol) -> bool:
-    """Whether a molecule has none of the unstable groups in `IMPLAUSIBLE`."""
-    return not any(molecule.HasSubstructMatch(pattern) for pattern in IMPLAUSIBLE)
-
-
 @cache
 def molecules(label: int) -> tuple[str, ...]:
     """The distinct canonical SMILES of a label, always in the same order."""
-    special = {0: without_carbon, 1: with_one_carbon}
+    halomethanes = substituted("C", 4, HALOGENS)
+    special = {0: without_carbon(), 1: chain(ONE_CARBON.split(), halomethanes)}
     accepted: dict[str, None] = {}
-    for candidate in special[label]() if label in special else chains(label):
+    for candidate in special.get(label) or chains(label):
         try:
             molecule = parse_smiles(candidate)
         except ValueError:
             continue  # too many bonds on one atom
         smiles = Chem.MolToSmiles(molecule)
-        if is_small(molecule, smiles) and (label in special or is_plausible(molecule)):
+        # The length of the SELFIES: one symbol per atom, two per branch or closed ring.
+        branches_and_rings = smiles.count("(") + molecule.GetRingInfo().NumRings()
+        is_small = molecule.GetNumAtoms() + 2 * branches_and_rings <= MAX_SELFIES_LENGTH
+        if is_small and (label in special or not any(map(molecule.HasSubstructMatch, IMPLAUSIBLE))):
             accepted[smiles] = None
         if len(accepted) == MAX_PER_LABEL:
             break
@@ -150,9 +131,7 @@ def molecules_of(label: int, split: SplitName) -> tuple[str, ...]:
     return tuple(smiles for smiles in molecules(label) if split_of(smiles) == split)
 
 
-def sample_molecules(
-    labels: Sequence[int], split: SplitName, rng: np.random.Generator
-) -> list[str]:
+def sample_molecules(labels: Sequence[int], split: SplitName, rng: Generator) -> list[str]:
     """One molecule per label; each of a label's is used once before any is used again."""
     sampled: list[str] = [""] * len(labels)
     for label in sorted(set(labels)):

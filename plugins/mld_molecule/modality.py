@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jaxtyping import Int
+from numpy.random import Generator
 from pydantic import Field, JsonValue, PositiveInt
 from torch import Tensor
 
@@ -24,7 +24,7 @@ class MoleculeConfig(ModalityConfig):
     """Settings of the modality `molecule`."""
 
     max_symbols: PositiveInt | None = Field(
-        default=None,
+        None,
         description="SELFIES symbols in the longest molecule; by default those of the longest"
         " training molecule plus 10 %, and at least 4 more",
     )
@@ -92,9 +92,7 @@ class Molecule(Modality):
         path.write_text(draw_svg(self.cell(x)), encoding="utf-8")
         return [path]
 
-    def examples(
-        self, labels: Sequence[int], split: SplitName, rng: np.random.Generator
-    ) -> list[str]:
+    def examples(self, labels: Sequence[int], split: SplitName, rng: Generator) -> list[str]:
         """Molecules with as many carbon atoms as the label says."""
         return sample_molecules(labels, split, rng)
 

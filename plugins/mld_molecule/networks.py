@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -82,7 +82,11 @@ class MoleculeAutoencoder(Autoencoder):
         for position in range(self.length):
             before = rows[:, None, position : position + CONTEXT]
             logits = self._logits(z, torch.tensor([position]), missing[:, None], before)[:, 0]
-            allowed = self._fits(missing) | (index_left > 0)[:, None]
+            # A symbol fits if it adds no surplus atom; the end token, if no atom is missing.
+            complete = missing < 0.5
+            fits = complete.float() @ self.atoms.T == 0
+            fits[:, END] = complete.all(dim=1)
+            allowed = fits | (index_left > 0)[:, None]
             logits = logits.masked_fill(~allowed, EXCLUDED_LOGIT)
             if position == 0:
                 logits = logits.masked_fill(~self.can_start, -torch.inf)
@@ -104,13 +108,6 @@ class MoleculeAutoencoder(Autoencoder):
         logits = self._logits(z, positions, composition[:, None] - atoms[:, :-1], before)
         nats = functional.cross_entropy(logits.mT, x, reduction="none")
         return nats.sum(dim=1) + count_error.square().sum(dim=1) / 2
-
-    def _fits(self, missing: Float[Tensor, "batch element"]) -> Bool[Tensor, "batch token"]:
-        """Whether a token adds no surplus atom; the end token, whether no atom is missing."""
-        complete = missing < 0.5
-        fits = complete.float() @ self.atoms.T == 0
-        fits[:, END] = complete.all(dim=1)
-        return fits
 
     def atoms_before(self, x: Rows) -> Float[Tensor, "batch length+1 element"]:
         """Atoms of each element before each position of a row, and last those of the whole row."""

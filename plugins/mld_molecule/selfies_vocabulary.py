@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -75,36 +76,29 @@ class SelfiesVocabulary:
         symbols = self.symbols_in(row)
         for length in range(len(symbols), 0, -1):
             smiles = selfies_to_smiles(symbols[:length])
-            if smiles is not None and self._can_encode(smiles):
-                return smiles
+            if smiles is not None:
+                with suppress(ValueError):
+                    self.encode(smiles)
+                    return smiles
         return longest_valid_prefix(symbols)
-
-    def _can_encode(self, smiles: str) -> bool:
-        try:
-            symbols = smiles_to_selfies(smiles)
-        except ValueError:
-            return False
-        return len(symbols) <= self.length and self._token_of.keys() >= set(symbols)
 
     def can_start(self) -> Bool[Tensor, " token"]:
         """True for tokens that are a molecule by themselves; a row that starts so is not empty."""
-        is_molecule = [selfies_to_smiles((symbol,)) is not None for symbol in self.symbols]
-        return torch.tensor([False, *is_molecule])
+        return self.atomic_numbers() > 0
 
     def atomic_numbers(self) -> Int[Tensor, " token"]:
         """The atomic number of the element of each token; 0 for tokens without an element."""
         return torch.tensor([0, *(_atomic_number(symbol) for symbol in self.symbols)])
 
     def index_lengths(self) -> Int[Tensor, " token"]:
-        """How many of the tokens after each are read as its size, and not as atoms."""
-        return torch.tensor([0, *(_index_length(symbol) for symbol in self.symbols)])
+        """How many of the tokens after each are read as its size, and not as atoms.
+
+        The digit of a branch or ring symbol: two symbols write the size of "[=Branch2]".
+        """
+        sizes = [int(s[-2]) if "Branch" in s or "Ring" in s else 0 for s in self.symbols]
+        return torch.tensor([0, *sizes])
 
 
 def _atomic_number(symbol: str) -> int:
     smiles = selfies_to_smiles((symbol,))
     return 0 if smiles is None else int(parse_smiles(smiles).GetAtomWithIdx(0).GetAtomicNum())
-
-
-def _index_length(symbol: str) -> int:
-    """The digit of a branch or ring symbol: two symbols write the size of "[=Branch2]"."""
-    return int(symbol[-2]) if "Branch" in symbol or "Ring" in symbol else 0
