@@ -50,23 +50,21 @@ JOINT = "joint"
 """The name of the empty observed subset, which no modality may have."""
 
 
-def _check_experiment_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise ValueError(
-            "must be a folder name of letters, digits, '_', '-' and '.', beginning with a letter "
-            "or digit"
-        )
-    return name
+def _matching(pattern: str, meaning: str) -> AfterValidator:
+    """Checks that a whole text matches a pattern; `meaning` says what it must be."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"must be {meaning}")
+        return text
+
+    return AfterValidator(check)
 
 
-def _check_modality_name(name: str) -> str:
-    if name == JOINT or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name):
-        raise ValueError(f"must be a name of letters, digits, '_' and '-' other than {JOINT!r}")
-    return name
-
-
-ExperimentName = Annotated[str, AfterValidator(_check_experiment_name)]
-ModalityName = Annotated[str, AfterValidator(_check_modality_name)]
+_FOLDER = "a folder name of letters, digits, '_', '-' and '.', beginning with a letter or digit"
+_NAME = f"a name of letters, digits, '_' and '-' other than {JOINT!r}"
+ExperimentName = Annotated[str, _matching(r"[A-Za-z0-9][A-Za-z0-9._-]*", _FOLDER)]
+ModalityName = Annotated[str, _matching(rf"(?!{JOINT}\Z)[A-Za-z0-9_][A-Za-z0-9_-]*", _NAME)]
 
 AutoOrCount = Annotated[
     Annotated[Literal["auto"], Tag("word")] | Annotated[StrictInt, Field(ge=1), Tag("number")],

@@ -26,23 +26,14 @@ MAX_DEPTH = 50
 """How deeply values may be nested."""
 
 _TAG_PREFIX = "tag:yaml.org,2002:"
-_NUMBER = (
-    r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
-)
+_NULLS = {"": None, "~": None, "null": None}
+_BOOLS = {"true": True, "false": False}
 _SCALARS: dict[str, tuple[str, list[str], Callable[[str], Any]]] = {
-    "null": (
-        r"~|null|Null|NULL|",
-        ["~", "n", "N", ""],
-        lambda text: {"": None, "~": None, "null": None}[text.lower()],
-    ),
-    "bool": (
-        r"true|True|TRUE|false|False|FALSE",
-        list("tTfF"),
-        lambda text: {"true": True, "false": False}[text.lower()],
-    ),
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""], lambda text: _NULLS[text.lower()]),
+    "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF"), lambda text: _BOOLS[text.lower()]),
     "int": (r"[-+]?[0-9]+", list("-+0123456789"), int),
     "float": (
-        _NUMBER,
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
         list("-+.0123456789"),
         lambda text: float(text.lower().replace(".inf", "inf").replace(".nan", "nan")),
     ),
@@ -156,8 +147,7 @@ class Document:
                 message = "an override is written path=value, as in diffuse.steps=500"
                 self.errors.append(Diagnostic(location, "", message))
                 continue
-            node = self._compose(text, location)
-            if node is None:
+            if (node := self._compose(text, location)) is None:
                 continue
             parent = self._parent_mapping(path, location)
             if parent is not None:
