@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
 from mld.commands import bench, check, plugins, query, run, sample, spec
-from mld.commands.common import PluginSelection, command
+from mld.commands.common import PluginSelection, Texts, command, repeatable
 
 app = typer.Typer(
     help="Any-to-any generation over your own modalities.",
@@ -80,9 +80,6 @@ def _root(
             help="Print the versions of mld, torch and all plugins.",
         ),
     ] = False,
-    no_plugin: Annotated[
-        Optional[list[str]],  # noqa: UP045  (typer reads annotations on Python 3.11)
-        typer.Option(metavar="NAME", help="Block a kind or a distribution; may be repeated."),
-    ] = None,
+    no_plugin: Annotated[Texts, repeatable("NAME", "Block a kind or a distribution")] = None,
 ) -> None:
     context.obj = PluginSelection.from_environment(no_plugin or [])

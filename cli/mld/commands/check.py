@@ -7,11 +7,11 @@ import json
 import sys
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Optional, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from mld.commands.common import AsJson, command, parse_pairs
+from mld.commands.common import AsJson, Texts, command, parse_pairs, repeatable
 from mld_core.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -22,26 +22,18 @@ if TYPE_CHECKING:
 def check(
     context: typer.Context,
     kind: Annotated[
-        Optional[str],  # noqa: UP045  (typer reads annotations on Python 3.11)
-        typer.Argument(help="an installed modality or dataset", show_default=False),
+        str | None, typer.Argument(help="an installed modality or dataset", show_default=False)
     ] = None,
-    set_: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--set", metavar="A=B", help="A setting of the plugin; may be repeated."),
-    ] = None,
+    set_: Annotated[Texts, repeatable("A=B", "A setting of the plugin", "--set")] = None,
     with_: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(
+        Texts,
+        repeatable(
+            "[NAME=]KIND",
+            "The modality to combine it with; for a dataset, the modality of a column",
             "--with",
-            metavar="[NAME=]KIND",
-            help="The modality to combine it with; for a dataset, the modality of a column; "
-            "may be repeated.",
         ),
     ] = None,
-    xfail: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(metavar="CHECK=REASON", help="An expected failure; may be repeated."),
-    ] = None,
+    xfail: Annotated[Texts, repeatable("CHECK=REASON", "An expected failure")] = None,
     slow: Annotated[bool, typer.Option("--slow", help="Train a joint model too.")] = False,
     list_: Annotated[
         bool, typer.Option("--list", help="Print what each check requires, and run none.")

@@ -26,6 +26,15 @@ _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC)
 """Errors of the operating system that are the user's to fix, whatever wanted to write."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RunFolder = Annotated[Path, typer.Argument(help="a finished run's directory")]
+Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
+Texts = list[str] | None
+"""The values of an option that may be repeated; None if it is not given."""
+
+
+def repeatable(metavar: str, help: str, *names: str) -> Any:
+    """An option that may be repeated, as its help says."""
+    return typer.Option(*names, metavar=metavar, help=f"{help}; may be repeated.")
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,7 @@ class PluginSelection:
 
     def registry(self) -> Registry:
         """The plugins that may be used. PluginError if one that is named is not installed."""
-        from mld_core import Registry
+        from mld_core.plugins.registry import Registry
 
         return Registry(allowed=self.allowed, blocked=self.blocked)
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-from mld.commands.common import AsJson, command, open_run
+from mld.commands.common import AsJson, RunFolder, Seed, Texts, command, open_run, repeatable
 
 MAX_ROWS_PRINTED = 10
 
-RunFolder = Annotated[Path, typer.Argument(help="a finished run's directory")]
 ManifestFile = Annotated[
     Path, typer.Argument(help="a .csv or .jsonl file with columns of the run's modalities")
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
 Gallery = Annotated[int, typer.Option(min=0, help="Rows shown on the page.")]
 
 
@@ -26,7 +24,7 @@ def score(
     run: RunFolder,
     manifest: ManifestFile,
     out: Annotated[
-        Optional[Path],  # noqa: UP045  (typer reads annotations on Python 3.11)
+        Path | None,
         typer.Option(help="A .csv or .jsonl file (default: <manifest>.scores.csv)."),
     ] = None,
     gallery: Gallery = 30,
@@ -108,10 +106,7 @@ def impute(
 def information(
     context: typer.Context,
     run: RunFolder,
-    of: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(metavar="A,B;C|D", help="Estimate I(A, B; C | D) too; may be repeated."),
-    ] = None,
+    of: Annotated[Texts, repeatable("A,B;C|D", "Estimate I(A, B; C | D) too")] = None,
     rows: Annotated[int, typer.Option(min=2, help="Maximum number of test rows.")] = 500,
     seed: Seed = 0,
     as_json: AsJson = False,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mld.commands.common import command, weight_store
+from mld.commands.common import RunFolder, Texts, command, repeatable, weight_store
 
 if TYPE_CHECKING:
     from mld.pipeline.plan import Plan
@@ -20,17 +20,12 @@ if TYPE_CHECKING:
 def run(
     context: typer.Context,
     spec: Annotated[Path, typer.Argument(help="the experiment, a YAML file")],
-    set_: Annotated[
-        Optional[list[str]],  # noqa: UP045  (typer reads annotations on Python 3.11)
-        typer.Option("--set", metavar="A.B=C", help="Override a setting; may be repeated."),
-    ] = None,
+    set_: Annotated[Texts, repeatable("A.B=C", "Override a setting", "--set")] = None,
     out: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(file_okay=False, help="The run directory (default: runs/<name>)."),
+        Path | None, typer.Option(file_okay=False, help="The run directory (default: runs/<name>).")
     ] = None,
     from_stage: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(metavar="STAGE", help="Recompute this stage and those after it."),
+        str | None, typer.Option(metavar="STAGE", help="Recompute this stage and those after it.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan without running it.")
@@ -70,7 +65,7 @@ def run(
 
 
 @command
-def report(run: Annotated[Path, typer.Argument(help="a finished run's directory")]) -> None:
+def report(run: RunFolder) -> None:
     """Write the report of a finished run again."""
     from mld.pipeline import run as pipeline
     from mld.storage.run_dir import RunDir

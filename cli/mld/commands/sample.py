@@ -4,45 +4,44 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-from mld.commands.common import AsJson, command, open_run, parse_pairs
+from mld.commands.common import (
+    AsJson,
+    RunFolder,
+    Seed,
+    Texts,
+    command,
+    open_run,
+    parse_pairs,
+    repeatable,
+)
 
 
 @command
 def sample(
     context: typer.Context,
-    run: Annotated[Path, typer.Argument(help="a finished run's directory")],
+    run: RunFolder,
     given: Annotated[
-        Optional[list[str]],  # noqa: UP045  (typer reads annotations on Python 3.11)
-        typer.Option(
-            metavar="NAME=DATUM",
-            help="Path to a file, or the value itself for inline modalities; may be repeated.",
-        ),
+        Texts, repeatable("NAME=DATUM", "Path to a file, or the value itself for inline modalities")
     ] = None,
     want: Annotated[
-        str,
-        typer.Option(help="Modalities to generate, comma-separated (default: all not given)."),
+        str, typer.Option(help="Modalities to generate, comma-separated (default: all not given).")
     ] = "",
     n: Annotated[int, typer.Option("-n", min=1, help="Number of samples.")] = 1,
     out: Annotated[Path, typer.Option(file_okay=False, help="The folder for the files.")] = Path(
         "samples"
     ),
     guidance: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(min=0, help="Guidance weight (default: the run's)."),
+        float | None, typer.Option(min=0, help="Guidance weight (default: the run's).")
     ] = None,
     steps: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(min=1, help="Solver steps (default: the run's)."),
+        int | None, typer.Option(min=1, help="Solver steps (default: the run's).")
     ] = None,
-    sampler: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="The solver (default: the run's)."),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    sampler: Annotated[str | None, typer.Option(help="The solver (default: the run's).")] = None,
+    seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """Generate modalities with a finished run, conditioned on data of others."""

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mld.commands.common import AsJson, command, parse_pairs
+from mld.commands.common import AsJson, command, parse_pairs, repeatable
 
 
 @command
@@ -38,10 +38,7 @@ def init(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="the experiment's name")],
     modality: Annotated[
-        list[str],
-        typer.Option(
-            "--modality", "-m", metavar="NAME=KIND", help="A modality's kind; may be repeated."
-        ),
+        list[str], repeatable("NAME=KIND", "A modality's kind", "--modality", "-m")
     ],
 ) -> None:
     """Write <name>.yaml: a first spec with every setting, its default and its meaning."""
