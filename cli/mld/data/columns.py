@@ -35,53 +35,65 @@ PLUGIN_ERRORS = (MLDError, ValueError, OSError)
 
 @dataclass(frozen=True)
 class Column:
-    """One modality's column of a split, read and turned into tensors row by row.
+    """One column of a split, read row by row; iterates over its raw data without missing cells.
 
     Args:
         split: of the dataset.
         name: of the column, which is the modality's name in the spec.
         dataset: the dataset's kind, for error messages.
-        modality: fitted.
     """
 
     split: Split
     name: str
     dataset: str
-    modality: Modality
+
+    def __iter__(self) -> Iterator[Any]:
+        for row in range(len(self.split.ids)):
+            try:
+                raw = self._read(row)
+            except (ValueError, OSError) as error:
+                message = f"{self._cell_name(row)}: {error}"
+                raise DataError(format_item_errors("the train split", [message])) from error
+            if raw is not None:
+                yield raw
 
     def load(
-        self, present: Bool[Tensor, " row"], errors: list[str], progress_label: str
+        self, modality: Modality, present: Bool[Tensor, " row"], errors: list[str], label: str
     ) -> Tensor | None:
-        """All items as one tensor, zeros where missing; None if no row has one.
+        """All items of a fitted modality as one tensor, zeros where missing; None if there is none.
 
         Sets `present` to True in place for each row with an item. A row that cannot be read or
-        preprocessed is appended to `errors`, and the others are still read.
+        preprocessed is appended to `errors`, and the others are still read. `label` is that of the
+        progress bar.
         """
         items: Tensor | None = None
-        for row in _with_progress(len(self.split.ids), progress_label):
+        for row in _with_progress(len(self.split.ids), label):
             try:
-                x = self._item(row)
+                x = self._item(modality, row)
             except (ValueError, OSError) as error:
-                errors.append(f"{_cell_name(self.split, self.name, row)}: {error}")
+                errors.append(f"{self._cell_name(row)}: {error}")
                 continue
             if x is None:
                 continue
             if items is None:
                 items = x.new_zeros((len(self.split.ids), *x.shape))
-            self._check_shape(x, items[0], row)
+            if x.shape != items[0].shape or x.dtype != items.dtype:
+                raise PluginError(
+                    f"{self._preprocess_call(modality, row)} returned {tuple(x.shape)} {x.dtype}, "
+                    f"but {tuple(items[0].shape)} {items.dtype} before: shape and dtype of an item "
+                    "may depend only on config and facts"
+                )
             items[row] = x
             present[row] = True
         return items
 
-    def _item(self, row: int) -> Tensor | None:
-        raw = _read(self.split, self.name, self.dataset, row)
+    def _item(self, modality: Modality, row: int) -> Tensor | None:
+        raw = self._read(row)
         if raw is None:
             return None
-        cell = _cell_name(self.split, self.name, row)
-        call = f"kind {self.modality.kind!r}: preprocess of {cell}"
         try:
-            with plugin_call(call, passes=PLUGIN_ERRORS):
-                x = self.modality.preprocess(raw)
+            with plugin_call(self._preprocess_call(modality, row), passes=PLUGIN_ERRORS):
+                x = modality.preprocess(raw)
                 if not isinstance(x, Tensor):
                     raise TypeError(f"returned {type(x).__name__}, not a Tensor")
             if x.is_floating_point() and not x.isfinite().all():
@@ -91,43 +103,16 @@ class Column:
             raise ValueError(f"{value}{error}") from error
         return x
 
-    def _check_shape(self, x: Tensor, first: Tensor, row: int) -> None:
-        if x.shape != first.shape or x.dtype != first.dtype:
-            raise PluginError(
-                f"kind {self.modality.kind!r}: preprocess of "
-                f"{_cell_name(self.split, self.name, row)} returned {tuple(x.shape)} {x.dtype}, "
-                f"but {tuple(first.shape)} {first.dtype} before: shape and dtype of an item may "
-                "depend only on config and facts"
-            )
+    def _read(self, row: int) -> Any:
+        call = f"kind {self.dataset!r}: reading {self._cell_name(row)}"
+        with plugin_call(call, passes=PLUGIN_ERRORS):
+            return self.split.items[self.name][row]
 
+    def _cell_name(self, row: int) -> str:
+        return f"row {self.split.ids[row]!r}, modality {self.name!r}"
 
-@dataclass(frozen=True)
-class PresentItems:
-    """The raw data of one column, without its missing cells, for `Modality.fit`."""
-
-    split: Split
-    name: str
-    dataset: str
-
-    def __iter__(self) -> Iterator[Any]:
-        for row in range(len(self.split.ids)):
-            try:
-                raw = _read(self.split, self.name, self.dataset, row)
-            except (ValueError, OSError) as error:
-                message = f"{_cell_name(self.split, self.name, row)}: {error}"
-                raise DataError(format_item_errors("the train split", [message])) from error
-            if raw is not None:
-                yield raw
-
-
-def _read(split: Split, name: str, dataset: str, row: int) -> Any:
-    call = f"kind {dataset!r}: reading {_cell_name(split, name, row)}"
-    with plugin_call(call, passes=PLUGIN_ERRORS):
-        return split.items[name][row]
-
-
-def _cell_name(split: Split, name: str, row: int) -> str:
-    return f"row {split.ids[row]!r}, modality {name!r}"
+    def _preprocess_call(self, modality: Modality, row: int) -> str:
+        return f"kind {modality.kind!r}: preprocess of {self._cell_name(row)}"
 
 
 def open_split(dataset: Dataset, name: SplitName, modalities: Iterable[str]) -> Split:

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int64, Shaped
 from torch import Tensor
 
 from mld.config.spec import Spec
-from mld.data.columns import PLUGIN_ERRORS, Column, PresentItems, format_item_errors, open_split
+from mld.data.columns import PLUGIN_ERRORS, Column, format_item_errors, open_split
 from mld.data.missingness import DatasetWithMissingCells
 from mld_core import (
     DataError,
@@ -60,12 +60,11 @@ def open_dataset(spec: Spec, registry: Registry) -> Dataset:
             columns = dict(dataset.columns)
     except (ValueError, OSError) as error:
         raise DataError(f"dataset {plugin_class.kind!r}: {error}") from error
-    errors = []
-    for name, modality in modalities.items():
-        mismatch = _column_mismatch(name, modality.kind, plugin_class.kind, columns)
-        if mismatch:
-            errors.append(f"modalities.{name}: {mismatch}")
-    if errors:
+    mismatches = {
+        name: _column_mismatch(name, modality.kind, plugin_class.kind, columns)
+        for name, modality in modalities.items()
+    }
+    if errors := [f"modalities.{name}: {error}" for name, error in mismatches.items() if error]:
         raise SpecError("\n".join(errors))
     return DatasetWithMissingCells(dataset, spec.data.missing) if spec.data.missing else dataset
 
@@ -84,20 +83,16 @@ def load_modalities(
     spec: Spec, registry: Registry, facts: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Modality]:
     """The spec's modalities with the facts of an earlier fit; without facts, not fitted."""
-    return {
-        name: _build(name, registry.modality(section.kind), section.config, facts.get(name))
-        for name, section in spec.modalities.items()
-    }
-
-
-def _build(
-    name: str, plugin_class: type[Modality], config: Any, facts: Mapping[str, Any] | None
-) -> Modality:
-    try:
-        with plugin_call(f"kind {plugin_class.kind!r}: the constructor", passes=PLUGIN_ERRORS):
-            return plugin_class(config, facts)
-    except (ValueError, OSError) as error:
-        raise SpecError(f"modalities.{name}: {error}") from error
+    modalities = {}
+    for name, section in spec.modalities.items():
+        plugin_class = registry.modality(section.kind)
+        config: Any = section.config
+        try:
+            with plugin_call(f"kind {section.kind!r}: the constructor", passes=PLUGIN_ERRORS):
+                modalities[name] = plugin_class(config, facts.get(name))
+        except (ValueError, OSError) as error:
+            raise SpecError(f"modalities.{name}: {error}") from error
+    return modalities
 
 
 def layout_of(modalities: Mapping[str, Modality]) -> LatentLayout:
@@ -114,7 +109,7 @@ def fit_modalities(spec: Spec, dataset: Dataset, registry: Registry) -> dict[str
         config: Any = section.config
         try:
             with plugin_call(f"kind {section.kind!r}: fit", passes=PLUGIN_ERRORS):
-                fitted = plugin_class.fit(config, PresentItems(split, name, dataset.kind))
+                fitted = plugin_class.fit(config, Column(split, name, dataset.kind))
         except (ValueError, OSError) as error:
             raise DataError(f"modality {name!r} cannot be fitted: {error}") from error
         try:
@@ -169,9 +164,9 @@ class Data:
         present = torch.zeros(len(split.ids), len(self._modalities), dtype=torch.bool)
         errors: list[str] = []
         for index, (modality_name, modality) in enumerate(self._modalities.items()):
-            column = Column(split, modality_name, self._dataset.kind, modality)
-            progress_label = f"{name} {modality_name}"
-            items[modality_name] = column.load(present[:, index], errors, progress_label)
+            column = Column(split, modality_name, self._dataset.kind)
+            label = f"{name} {modality_name}"
+            items[modality_name] = column.load(modality, present[:, index], errors, label)
         if errors:
             raise DataError(format_item_errors(f"the {name} split", errors))
         nonempty = present.any(dim=1)

@@ -29,8 +29,7 @@ class DatasetWithMissingCells(Dataset):
         super().__init__(dataset.config, dataset.modalities, dataset.seed)
         # Per instance, so that errors name the wrapped plugin.
         self.kind = dataset.kind
-        self._dataset = dataset
-        self._missing = missing
+        self._dataset, self._missing = dataset, missing
         if missing.mechanism == "by-label" and not dataset.classes:
             raise DataError(
                 "data.missing.mechanism: by-label needs labels, "

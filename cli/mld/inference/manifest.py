@@ -91,8 +91,8 @@ def read_manifest(run: TrainedRun, manifest: Path | str | ManifestRows) -> Manif
             if name not in used or not len(rows):
                 continue
             split_present = torch.zeros(len(rows), dtype=torch.bool)
-            column = Column(split, name, dataset.kind, modality)
-            loaded = column.load(split_present, errors, progress_label=name)
+            column = Column(split, name, dataset.kind)
+            loaded = column.load(modality, split_present, errors, label=name)
             present[rows, index] = split_present
             if loaded is not None:
                 zeros = loaded.new_zeros((len(table.rows), *loaded.shape[1:]))

@@ -22,7 +22,7 @@ from mld.conformance.fixtures import (
     seeded_init,
     train_in_place,
 )
-from mld.data.columns import PresentItems, open_split
+from mld.data.columns import Column, open_split
 from mld.data.encoding import encode
 from mld.data.items import write_item
 from mld.data.loading import Data
@@ -74,7 +74,7 @@ def works_with_missing_items(plugin: ModalityUnderTest) -> None:
     split = open_split(_MissingItems(unfitted, raw), "train", NAMES)
     fitted = {}
     for name in NAMES:
-        present = PresentItems(split, name, _MissingItems.kind)
+        present = Column(split, name, _MissingItems.kind)
         facts = plugin.plugin_class.fit(plugin.config, present)
         fitted[name] = plugin.plugin_class(plugin.config, facts)
     data = Data(_MissingItems(fitted, raw), fitted)
