@@ -63,17 +63,17 @@ def dot_track(dots: Sequence[Dot], limit: float, mark: float | None = None) -> M
     def percent(value: float) -> str:
         return f"{100 * min(max(value / limit, 0.0), 1.0):.2f}%"
 
-    parts = [Markup('<line class="track" x1="0" x2="100%" y1="9" y2="9"/>')]
+    span = Markup('<line class="span" x1="{}" x2="{}" y1="9" y2="9"/>')
+    circle = Markup('<circle class="{}" cx="{}" cy="9" r="4.5"/>')
+    body = Markup('<line class="track" x1="0" x2="100%" y1="9" y2="9"/>')
     if mark is not None:
-        line = Markup('<line class="mark" x1="{0}" x2="{0}" y1="1" y2="17"/>')
-        parts.append(line.format(percent(mark)))
+        body += Markup('<line class="mark" x1="{0}" x2="{0}" y1="1" y2="17"/>').format(
+            percent(mark)
+        )
     for dot in dots:
         if dot.low is not None and dot.high is not None:
-            span = Markup('<line class="span" x1="{}" x2="{}" y1="9" y2="9"/>')
-            parts.append(span.format(percent(dot.low), percent(dot.high)))
-        circle = Markup('<circle class="{}" cx="{}" cy="9" r="4.5"/>')
-        parts.append(circle.format("hollow" if dot.hollow else "dot", percent(dot.value)))
-    body = Markup("").join(parts)
+            body += span.format(percent(dot.low), percent(dot.high))
+        body += circle.format("hollow" if dot.hollow else "dot", percent(dot.value))
     return Markup('<svg class="dots" height="18" aria-hidden="true">{}</svg>').format(body)
 
 
@@ -100,12 +100,11 @@ def line_chart(
     def project(points: Sequence[Coordinates]) -> list[Coordinates]:
         return [(x_axis.project(x), y_axis.project(y)) for x, y in points if low <= y <= high]
 
+    log_label = Markup('<text class="log" x="{}" y="{}">log</text>').format(frame.right, frame.top)
     body = [
         *(frame.y_tick(y_axis, tick) for tick in y_axis.ticks()),
         *(frame.text(x_axis.project(tick), 18, format_tick(tick)) for tick in (0, steps)),
-        Markup('<text class="log" x="{}" y="{}">log</text>').format(frame.right, frame.top)
-        if log
-        else "",
+        *([log_label] if log else []),
         _polyline(project(_block_means(train)), "train"),
         _polyline(project(_block_means(validation)), "validation"),
     ]
@@ -130,16 +129,14 @@ def scatter_chart(series: Sequence[Series], x_title: str, y_title: str) -> Marku
     body = [
         *(frame.y_tick(y_axis, tick) for tick in y_axis.ticks()),
         *(frame.x_tick(x_axis, tick) for tick in x_axis.ticks()),
-        frame.x_title(x_title),
+        frame.text((frame.left + frame.right) / 2, frame.height - 8 - frame.bottom, x_title),
     ]
     for line in series:
         projected = [(x_axis.project(point.x), y_axis.project(point.y)) for point in line.points]
         if len(projected) > 1:
             body.append(_polyline(projected, f"trail s{line.style % NUM_COLOURS}"))
-        body += [
-            _marker(line.style, x, y, point.name)
-            for (x, y), point in zip(projected, line.points, strict=True)
-        ]
+        for (x, y), point in zip(projected, line.points, strict=True):
+            body.append(_marker(line.style, x, y, point.name))
     return frame.render(body, f"{y_title} against {x_title}")
 
 
@@ -160,7 +157,6 @@ class _Axis:
     log: bool = False
 
     def project(self, value: float) -> float:
-        """The pixel of a value."""
         if self.log:
             fraction = math.log(value / self.low) / math.log(self.high / self.low)
         else:
@@ -168,7 +164,6 @@ class _Axis:
         return self.start + (self.end - self.start) * fraction
 
     def ticks(self) -> list[float]:
-        """Round values within the axis."""
         return (_decades if self.log else _even_steps)(self.low, self.high)
 
 
@@ -183,13 +178,11 @@ class _Frame:
     top: int
     bottom: int
 
-    def render(self, body: Iterable[Markup | str], label: str) -> Markup:
-        """The finished chart."""
+    def render(self, body: Iterable[Markup], label: str) -> Markup:
         svg = Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>')
         return svg.format(self.width, self.height, label, Markup("").join(body))
 
     def y_tick(self, axis: _Axis, tick: float) -> Markup:
-        """A labelled horizontal grid line."""
         grid = Markup('<line class="grid" x1="{}" x2="{}" y1="{y}" y2="{y}"/>')
         text = Markup('<text class="at-left" x="{}" y="{y}" dy="0.32em">{}</text>')
         y = f"{axis.project(tick):.1f}"
@@ -197,16 +190,10 @@ class _Frame:
         return grid.format(self.left, self.right, y=y) + label
 
     def x_tick(self, axis: _Axis, tick: float) -> Markup:
-        """A labelled tick below the plotting area."""
         grid = Markup('<line class="grid" y1="{}" y2="{}" x1="{x}" x2="{x}"/>')
         x = axis.project(tick)
         line = grid.format(self.bottom, self.bottom + 4, x=f"{x:.1f}")
         return line + self.text(x, 18, format_tick(tick))
-
-    def x_title(self, title: str) -> Markup:
-        """The title of the horizontal axis."""
-        middle = (self.left + self.right) / 2
-        return self.text(middle, self.height - 8 - self.bottom, title)
 
     def text(self, x: float, below: float, text: str) -> Markup:
         """Text centred on x, some pixels below the plotting area."""
@@ -251,21 +238,15 @@ def _decades(low: float, high: float) -> list[float]:
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     powers = [10.0**exponent for exponent in exponents]
 
-    def inside(ticks: Iterable[float]) -> list[float]:
-        return [tick for tick in ticks if low <= tick <= high]
-
-    fine = inside(factor * power for power in powers for factor in (1, 2, 5))
-    return fine if len(fine) <= 7 else inside(powers)
+    fine = [factor * power for power in powers for factor in (1, 2, 5)]
+    inside = [tick for tick in fine if low <= tick <= high]
+    return inside if len(inside) <= 7 else [tick for tick in powers if low <= tick <= high]
 
 
 def _block_means(points: Sequence[Coordinates]) -> list[Coordinates]:
     size = math.ceil(len(points) / MAX_BLOCKS) or 1
-    blocks = [points[i : i + size] for i in range(0, len(points), size)]
-    return [(_mean([x for x, _ in block]), _mean([y for _, y in block])) for block in blocks]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+    blocks = [zip(*points[i : i + size], strict=True) for i in range(0, len(points), size)]
+    return [(sum(xs) / len(xs), sum(ys) / len(ys)) for xs, ys in blocks]
 
 
 def _polyline(points: Sequence[Coordinates], style: str) -> Markup:

@@ -10,13 +10,8 @@ from typing import Literal
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
+from mld.reporting import number_format
 from mld.reporting.charts import Dot, dot_track
-from mld.reporting.number_format import (
-    format_duration,
-    format_fixed,
-    format_interval,
-    format_number,
-)
 from mld_core import RunDirError
 
 MediaType = Literal["picture", "sound", "text", "file"]
@@ -106,7 +101,10 @@ def environment(*packages: str) -> Environment:
         lstrip_blocks=True,
     )
     jinja.filters.update(
-        number=format_number, nats=format_fixed, interval=format_interval, duration=format_duration
+        number=number_format.format_number,
+        nats=number_format.format_fixed,
+        interval=number_format.format_interval,
+        duration=number_format.format_duration,
     )
     jinja.globals.update(Dot=Dot, dot_track=dot_track)
     return jinja

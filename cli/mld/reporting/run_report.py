@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from mld.reporting.charts import Coordinates, line_chart
+from mld.reporting.charts import line_chart
 from mld.reporting.html import Media, environment, media_of
 from mld.reporting.number_format import format_fixed, format_number
 from mld.storage.digests import file_digest
@@ -106,10 +106,10 @@ def write_report(run_dir: RunDir) -> Path:
         labelled=any(scores["classifier_accuracy"] for scores in modalities.values()),
         subsets=subsets,
         one_to_one=[
-            coherence
+            entry
             for subset in subsets
             if len(subset.given) == 1
-            for coherence in subset.coherence.values()
+            for entry in subset.coherence.values()
         ],
         warnings=list(dict.fromkeys([*metrics["warnings"], *_warnings(events)])),
         curves=_curves(events),
@@ -147,15 +147,11 @@ def _by_target(given: list[str], entries: list[dict[str, Any]]) -> dict[str, dic
 def _samples(run_dir: RunDir, key: str) -> list[Sample]:
     folder = run_dir.samples(key)
     index = folder / "index.json"
-    rows = run_dir.read_json(index)["rows"] if index.exists() else []
-    return [
-        Sample(
-            row=row["id"],
-            label=row["label"] if row["label"] != -1 else None,
-            cells={name: _cell(folder, entry) for name, entry in row["cells"].items()},
-        )
-        for row in rows
-    ]
+    samples = []
+    for row in run_dir.read_json(index)["rows"] if index.exists() else []:
+        cells = {name: _cell(folder, entry) for name, entry in row["cells"].items()}
+        samples.append(Sample(row["id"], row["label"] if row["label"] != -1 else None, cells))
+    return samples
 
 
 def _cell(folder: Path, entry: Mapping[str, Any]) -> Cell:
@@ -212,19 +208,15 @@ def _curve(
     validation_losses: Sequence[float | None],
 ) -> Iterator[Curve]:
     """The curve of the losses logged at each event of a job; none without training losses."""
-    steps = [event["step"] for event in job]
-    train = _measured(steps, train_losses)
-    validation = _measured(steps, validation_losses)
+    train, validation = [
+        [(event["step"], y) for event, y in zip(job, losses, strict=True) if y is not None]
+        for losses in (train_losses, validation_losses)
+    ]
     if train:
-        split = "validation" if validation else "training"
         step, loss = (validation or train)[-1]
-        caption = f"{split} {format_number(loss)}"
+        caption = f"{'validation' if validation else 'training'} {format_number(loss)}"
         label = f"{name}: {caption} after {step:,} steps"
         yield Curve(name, line_chart(train, validation, job[-1]["steps"], label), caption)
-
-
-def _measured(steps: Sequence[int], losses: Sequence[float | None]) -> list[Coordinates]:
-    return [(x, y) for x, y in zip(steps, losses, strict=True) if y is not None]
 
 
 def _information(run_dir: RunDir, names: Sequence[str]) -> Information | None:
@@ -246,8 +238,7 @@ def _information(run_dir: RunDir, names: Sequence[str]) -> Information | None:
             for name, estimate in estimates.items()
         ],
         curves=[
-            _convergence_curve(name, estimate["convergence"])
-            for name, estimate in estimates.items()
+            _convergence_curve(name, entry["convergence"]) for name, entry in estimates.items()
         ],
     )
 
