@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StrictInt, Tag, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, StrictInt, Tag, ValidationError
 
 from mld.config.plugin_sections import Rate, Section
 from mld.config.sections import ExperimentName, FiniteFloat, GuidanceSpec, Strength
@@ -79,14 +79,7 @@ class SuiteSpec(Section):
     threads: StrictInt = Field(1, ge=1, description="CPU threads per trial")
     published: list[Published] = Field([], description="numbers to show beside the suite's")
 
-    @model_validator(mode="after")
-    def _check(self) -> SuiteSpec:
-        if errors := list(self._errors()):
-            raise ConfigErrors(errors)
-        return self
-
     def _errors(self) -> Iterator[FieldError]:
-        """Errors between fields that are valid one by one."""
         for axis in ("seeds", "methods", "modalities"):
             if not getattr(self, axis):
                 yield (axis,), "must contain at least one"
