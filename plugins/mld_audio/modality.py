@@ -10,9 +10,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import soundfile
 import torch
+from numpy.random import Generator
 from PIL import Image
 from pydantic import JsonValue
-from torch import Generator
 from torch.nn.functional import pad
 from torchaudio.functional import resample
 
@@ -80,7 +80,7 @@ class Audio(Modality):
         resampled = resample(limited, sample_rate, self.config.sample_rate)[: self.config.samples]
         return self._log_mel.spectrogram(pad(resampled, (0, self.config.samples - len(resampled))))
 
-    def augment(self, x: Spectrograms, generator: Generator) -> Spectrograms:
+    def augment(self, x: Spectrograms, generator: torch.Generator) -> Spectrograms:
         """Small random shifts in time, changes of loudness, noise, and a gap; not of pitch."""
         return augment_spectrogram(x, generator)
 
@@ -94,11 +94,8 @@ class Audio(Modality):
 
     def metrics(self) -> Mapping[str, Metric]:
         """Log-spectral distance of reconstructions."""
-        return {
-            "log_spectral_distance": Metric(
-                log_spectral_distance, "originals", "lower", best=0.0, unit="dB"
-            )
-        }
+        metric = Metric(log_spectral_distance, "originals", "lower", best=0.0, unit="dB")
+        return {"log_spectral_distance": metric}
 
     def write(self, x: Spectrogram, stem: Path) -> Path:
         """Write a mono WAV file of 16 bits; phases are estimated from the spectrogram."""
@@ -123,9 +120,7 @@ class Audio(Modality):
         image.save(path)
         return [path]
 
-    def examples(
-        self, labels: Sequence[int], split: SplitName, rng: np.random.Generator
-    ) -> list[Sound]:
+    def examples(self, labels: Sequence[int], split: SplitName, rng: Generator) -> list[Sound]:
         """Telephone keypad tones of the digits, at 8 kHz, as long as an item."""
         return sample_tones(labels, split, self.config.seconds, rng)
 

@@ -65,9 +65,8 @@ class MultiVAEModel(JointModel):
         self.key_of = {name: str(index) for index, name in enumerate(autoencoders)}
         self.private_keys = [*self.key_of.values()] if self.private_dim else []
         keys = self.key_of.items()
-        self.zero_items = {
-            name: _zero_item(autoencoders[name], latent_dims[name]) for name in self.key_of
-        }
+        backbones = {name: (autoencoders[name], latent_dims[name]) for name in autoencoders}
+        self.zero_items = {name: _zero_item(*backbone) for name, backbone in backbones.items()}
         weights = likelihood_weights({name: item.numel() for name, item in self.zero_items.items()})
         config = getattr(multivae.models, f"{vae_class}Config")(
             n_modalities=len(autoencoders),
@@ -75,9 +74,8 @@ class MultiVAEModel(JointModel):
             rescale_factors={key: weights[name] for name, key in keys},
             **options,
         )
-        backbones = {key: (autoencoders[name], latent_dims[name]) for name, key in keys}
-        encoders = {key: _Encoder(*backbone, widths) for key, backbone in backbones.items()}
-        decoders = {key: _Decoder(*backbone, widths) for key, backbone in backbones.items()}
+        encoders = {key: _Encoder(*backbones[name], widths) for name, key in keys}
+        decoders = {key: _Decoder(*backbones[name], widths) for name, key in keys}
         self.vae = getattr(multivae.models, vae_class)(config, encoders=encoders, decoders=decoders)
         self.vae.recon_log_probs = {
             key: decoder.log_likelihood for key, decoder in self.vae.decoders.items()

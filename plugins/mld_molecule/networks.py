@@ -126,10 +126,8 @@ class MoleculeAutoencoder(Autoencoder):
         Index symbols follow a branch or ring symbol and write its size.
         """
         is_index = index_left > 0
-        return (
-            self.atoms[symbol] * ~is_index[:, None],
-            torch.where(is_index, index_left - 1, self.index_lengths[symbol]),
-        )
+        added = self.atoms[symbol] * ~is_index[:, None]
+        return added, torch.where(is_index, index_left - 1, self.index_lengths[symbol])
 
     def _logits(
         self,

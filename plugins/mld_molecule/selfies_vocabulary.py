@@ -88,7 +88,9 @@ class SelfiesVocabulary:
 
     def atomic_numbers(self) -> Int[Tensor, " token"]:
         """The atomic number of the element of each token; 0 for tokens without an element."""
-        return torch.tensor([0, *(_atomic_number(symbol) for symbol in self.symbols)])
+        smiles = [selfies_to_smiles((symbol,)) for symbol in self.symbols]
+        numbers = [parse_smiles(s).GetAtomWithIdx(0).GetAtomicNum() if s else 0 for s in smiles]
+        return torch.tensor([0, *numbers])
 
     def index_lengths(self) -> Int[Tensor, " token"]:
         """How many of the tokens after each are read as its size, and not as atoms.
@@ -97,8 +99,3 @@ class SelfiesVocabulary:
         """
         sizes = [int(s[-2]) if "Branch" in s or "Ring" in s else 0 for s in self.symbols]
         return torch.tensor([0, *sizes])
-
-
-def _atomic_number(symbol: str) -> int:
-    smiles = selfies_to_smiles((symbol,))
-    return 0 if smiles is None else int(parse_smiles(smiles).GetAtomWithIdx(0).GetAtomicNum())

@@ -19,6 +19,7 @@ LATENT_NOISE_STD = 0.3
 
 Tokens = Int64[Tensor, "batch position"]
 Latents = Float[Tensor, "batch latent"]
+Hidden = Float[Tensor, "batch channel position"]
 
 
 class TextAutoencoder(Autoencoder):
@@ -105,8 +106,6 @@ class TextClassifier(Classifier):
 
 
 class _ResidualMLP(nn.Module):
-    """A residual block of dense layers."""
-
     def __init__(self, width: int) -> None:
         super().__init__()
         self.branch = nn.Sequential(
@@ -119,15 +118,11 @@ class _ResidualMLP(nn.Module):
 
 
 class _ResidualConv(nn.Module):
-    """A residual convolution over positions."""
-
     def __init__(self) -> None:
         super().__init__()
         self.mix = nn.Conv1d(CHANNELS, CHANNELS, KERNEL_SIZE, padding=KERNEL_SIZE // 2)
 
-    def forward(
-        self, hidden: Float[Tensor, "batch channel position"]
-    ) -> Float[Tensor, "batch channel position"]:
+    def forward(self, hidden: Hidden) -> Hidden:
         return hidden + functional.relu(self.mix(hidden))
 
 
