@@ -83,11 +83,9 @@ def impute(
     rows = read_manifest(trained_run, manifest)
     model = trained_run.score_model
     if not model.has_marginals:
-        typer.echo(
-            f"{run}: a model trained with roles: {model.scheme} has no marginals, so cells are "
-            "filled without guidance; train with roles: three-role for guidance",
-            err=True,
-        )
+        reason = f"{run}: a model trained with roles: {model.scheme} has no marginals"
+        advice = "so cells are filled without guidance; train with roles: three-role for guidance"
+        typer.echo(f"{reason}, {advice}", err=True)
     filled_manifest = impute_rows(trained_run, rows, out, n, seed=seed)
     filled = read_filled(out)
     write_page(out / "report.html", trained_run, filled, rows, gallery)
@@ -96,10 +94,8 @@ def impute(
         return
     joint = len({cell["id"] for cell in filled if cell["joint"]})
     typer.echo(filled_manifest)
-    typer.echo(
-        f"{len(filled)} cells filled, {joint} rows generated jointly; {out / 'report.html'}",
-        err=True,
-    )
+    summary = f"{len(filled)} cells filled, {joint} rows generated jointly"
+    typer.echo(f"{summary}; {out / 'report.html'}", err=True)
 
 
 @command

@@ -38,10 +38,8 @@ def run(
     from mld_core import did_you_mean
 
     if from_stage is not None and from_stage not in STAGE_NAMES:
-        hint = did_you_mean(from_stage, STAGE_NAMES)
-        raise typer.BadParameter(
-            f"no stage {from_stage!r} (stages: {', '.join(STAGE_NAMES)}){hint}"
-        )
+        stages, hint = ", ".join(STAGE_NAMES), did_you_mean(from_stage, STAGE_NAMES)
+        raise typer.BadParameter(f"no stage {from_stage!r} (stages: {stages}){hint}")
     registry = context.obj.registry()
     experiment = load_spec(spec, registry, set_ or [])
     if dry_run:
@@ -74,14 +72,11 @@ def report(run: RunFolder) -> None:
 
 
 def _print_plan(plan: Plan) -> None:
-    compute = asdict(plan.compute)
-    typer.echo(", ".join(f"{key} {value}" for key, value in compute.items()))
+    typer.echo(", ".join(f"{key} {value}" for key, value in asdict(plan.compute).items()))
     typer.echo("rows: " + ", ".join(f"{split} {count:,}" for split, count in plan.rows.items()))
     for job in plan.jobs:
-        typer.echo(
-            f"{job.name}: {job.parameters:,} parameters, "
-            f"{job.steps:,} steps of {job.batch_size:,} rows"
-        )
+        steps = f"{job.steps:,} steps of {job.batch_size:,} rows"
+        typer.echo(f"{job.name}: {job.parameters:,} parameters, {steps}")
     for subset, nfe in plan.nfe.items():
         typer.echo(f"{subset}: {plan.num_samples:,} samples of {nfe:g} evaluations")
     typer.echo(f"disk: about {plan.megabytes:.0f} MB")
