@@ -9,7 +9,7 @@ from __future__ import annotations
 import keyword
 import re
 import symtable
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,8 +33,7 @@ def write_distribution(kind: str, into: Path, registry: Registry) -> Path:
         template_path = source.relative_to(TEMPLATE).as_posix().replace("dot_", ".")
         path = folder / _replace_names(template_path, kind)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
-            file.write(_replace_names(source.read_text(encoding="utf-8"), kind))
+        path.write_text(_replace_names(source.read_text(encoding="utf-8"), kind), encoding="utf-8")
     return folder
 
 
@@ -53,6 +52,7 @@ def _class_name(kind: str) -> str:
 
 def _name_error(kind: str, registry: Registry) -> str:
     """Why this name of a kind is invalid or taken; "" if it can be used."""
+    class_name, distribution = _class_name(kind), _distribution(kind)
     if not re.fullmatch(r"[a-z]+(_?[a-z0-9]+)*", kind):
         valid = re.sub(r"[^a-z0-9]+", "_", kind.lower()).strip("_0123456789")
         hint = f", such as {valid!r}" if valid and not _name_error(valid, registry) else ""
@@ -60,29 +60,15 @@ def _name_error(kind: str, registry: Registry) -> str:
             f"{kind!r} is not a valid kind: begin with a lower-case letter, then use lower-case "
             f"letters, digits and single underscores{hint}"
         )
-    if keyword.iskeyword(kind) or keyword.iskeyword(_class_name(kind)):
+    if keyword.iskeyword(kind) or keyword.iskeyword(class_name):
         return f"{kind!r} is a Python keyword: choose another name"
     if kind in registry.installed():
         return f"the kind {kind!r} is taken by {registry.installed()[kind]}: choose another name"
-    if find_spec(f"mld_{kind}") or _is_installed(_distribution(kind)):
-        return (
-            f"{kind!r} is taken: the module mld_{kind} or the distribution {_distribution(kind)} "
-            "is installed: choose another name"
-        )
-    if _class_name(kind) in _template_names():
-        return f"the class {_class_name(kind)} would shadow a name in its module: choose another"
-    return ""
-
-
-def _is_installed(distribution: str) -> bool:
-    try:
-        return bool(version(distribution))
-    except PackageNotFoundError:
-        return False
-
-
-def _template_names() -> set[str]:
-    """The names in the template's module, other than those that contain the kind's."""
+    if find_spec(f"mld_{kind}") or any(distributions(name=distribution)):
+        taken = f"the module mld_{kind} or the distribution {distribution} is installed"
+        return f"{kind!r} is taken: {taken}: choose another name"
     source = (TEMPLATE / "mld_newkind.py").read_text(encoding="utf-8")
     names = symtable.symtable(source, "mld_newkind.py", "exec").get_identifiers()
-    return {name for name in names if not name.startswith("NewKind")}
+    if class_name in names and not class_name.startswith("NewKind"):
+        return f"the class {class_name} would shadow a name in its module: choose another"
+    return ""

@@ -18,15 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field, JsonValue
 from torch import Generator, Tensor, nn
 
-from mld_core import (
-    Autoencoder,
-    Classifier,
-    Metric,
-    Modality,
-    ModalityConfig,
-    SplitName,
-    hookimpl,
-)
+from mld_core import Autoencoder, Classifier, Metric, Modality, ModalityConfig, SplitName, hookimpl
 
 MLD_API = 1  # version of mld's plugin contract
 NOISE = 0.2  # standard deviation of an item given its latent, as the loss assumes
@@ -142,7 +134,8 @@ class NewKind(Modality):
     def write(self, x: Tensor, stem: Path) -> Path:
         """Write one item to one file, `stem` plus a suffix, that `read` can read."""
         path = stem.with_name(f"{stem.name}.txt")
-        np.savetxt(path, self._signal(x), fmt="%.6g")
+        signal = x.double().numpy() * self.facts["scale"] + self.facts["mean"]
+        np.savetxt(path, signal, fmt="%.6g")
         return path
 
     def preview(self, x: Tensor, stem: Path) -> list[Path]:
@@ -167,10 +160,6 @@ class NewKind(Modality):
             for centre, height, width in zip(centres, heights, widths, strict=True)
         ]
         return [peak + rng.normal(0, 0.1, self.config.length) for peak in peaks]
-
-    def _signal(self, x: Tensor) -> Signal:
-        scaled: Signal = x.double().numpy()
-        return scaled * self.facts["scale"] + self.facts["mean"]
 
 
 @hookimpl
