@@ -8,9 +8,9 @@ The same checks run in three ways: from the command line with `mld check KIND`; 
 from __future__ import annotations
 
 from mld.conformance.check import Check, CheckResult
+from mld.conformance.checks import CHECKS, all_checks, checks_as_markdown
 from mld.conformance.pytest_tests import conformance, dataset_conformance
-from mld.conformance.reference import all_checks, checks_as_markdown
-from mld.conformance.runner import CHECKS, check_dataset, check_modality, count_statuses
+from mld.conformance.runner import check_dataset, check_modality, count_statuses
 
 __all__ = [
     "CHECKS",

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from torch import Tensor
+
 Role = Literal["modality", "dataset"]
 Status = Literal["passed", "skipped", "failed", "expected failure", "unexpected pass"]
 CheckFunction = Callable[[Any], None]
@@ -16,7 +18,6 @@ class Check:
     """One requirement of the plugin contract, and the function that tests it.
 
     Args:
-        name: as shown, and as `xfail` names it.
         description: the requirement in one line.
         roles: the kinds of plugin that it applies to.
         slow: run only on request.
@@ -58,13 +59,8 @@ def check(*roles: Role, slow: bool = False) -> Callable[[CheckFunction], Check]:
     """Turn a function into a Check, named and described by the function's name and docstring."""
 
     def decorate(function: CheckFunction) -> Check:
-        return Check(
-            name=function.__name__.replace("_", "-"),
-            description=(function.__doc__ or "").strip(),
-            roles=roles,
-            slow=slow,
-            run=function,
-        )
+        name = function.__name__.replace("_", "-")
+        return Check(name, (function.__doc__ or "").strip(), roles, slow, function)
 
     return decorate
 
@@ -73,3 +69,13 @@ def require(condition: bool, message: str) -> None:
     """Raise CheckFailed with the message unless the condition holds."""
     if not condition:
         raise CheckFailed(message)
+
+
+def is_finite(x: Tensor) -> bool:
+    """Whether a tensor holds neither NaN nor infinity; integers never do."""
+    return bool(x.isfinite().all())
+
+
+def describe(x: Tensor) -> str:
+    """Dtype and shape of a tensor, for messages."""
+    return f"{x.dtype} of shape {tuple(x.shape)}"

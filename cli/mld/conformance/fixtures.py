@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ from jaxtyping import Float, Int64, Shaped
 from pydantic import BaseModel, JsonValue
 from torch import Tensor, nn
 
-from mld.conformance.check import CheckSkipped, require
+from mld.conformance.check import CheckSkipped, describe, require
 from mld.evaluation.evaluator import ClassificationObjective
 from mld.pipeline.autoencode import ReconstructionObjective
 from mld.runtime.compute import Compute
@@ -39,7 +41,7 @@ NUM_CLASSES = 10
 SPLIT_SIZES: dict[SplitName, int] = {"train": 400, "validation": 200, "test": 200}
 """Examples of each split; labels are cyclic, so that all are equally frequent."""
 
-NUM_SAMPLE_ITEMS = 20
+NUM_ITEMS = 20
 """Items in `sample_items`: two of each label."""
 
 COMPUTE = Compute("cpu", 1, "32-true", 1)
@@ -50,69 +52,48 @@ Value = TypeVar("Value")
 Network = TypeVar("Network", bound=nn.Module)
 
 
-class cached_fixture(Generic[Value]):
+def cached_fixture(compute: Callable[[Any], Value]) -> cached_property[Value]:
     """A cached property of a plugin under test.
 
     If computing it raises, the check that requested it first fails and later ones are skipped.
     """
+    name = compute.__name__
 
-    def __init__(self, compute: Callable[[Any], Value]) -> None:
-        self._compute = compute
-        self.__doc__ = compute.__doc__
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, plugin: Any, owner: type | None = None) -> Value:
-        if self._name not in plugin.cache:
-            if self._name in plugin.failed_fixtures:
-                raise CheckSkipped(f"needs {self._name!r}, which failed in an earlier check")
-            plugin.cache[self._name] = self._compute_seeded(plugin)
-        value: Value = plugin.cache[self._name]
-        return value
-
-    def _compute_seeded(self, plugin: Any) -> Value:
+    def compute_seeded(plugin: PluginUnderTest) -> Value:
+        if name in plugin.failed_fixtures:
+            raise CheckSkipped(f"needs {name!r}, which failed in an earlier check")
         try:
             with torch.enable_grad(), torch.random.fork_rng([]):
-                torch.manual_seed(derive(SEED, "step", self._name))
-                return self._compute(plugin)
+                torch.manual_seed(derive(SEED, "step", name))
+                return compute(plugin)
         except Exception:
-            plugin.failed_fixtures.add(self._name)
+            plugin.failed_fixtures.add(name)
             raise
 
+    return cached_property(compute_seeded)
 
+
+@dataclass(eq=False)
 class PluginUnderTest:
     """A plugin's class with one config; `folder` is a new empty folder for every check."""
 
-    folder: Path
-
-    def __init__(self, plugin_class: Any, config: BaseModel) -> None:
-        self.plugin_class = plugin_class
-        self.config = config
-        self.cache: dict[str, Any] = {}
-        self.failed_fixtures: set[str] = set()
+    plugin_class: Any
+    config: BaseModel
+    folder: Path = field(init=False)
+    failed_fixtures: set[str] = field(init=False, default_factory=set)
+    isolated_result: dict[str, Any] | None = field(init=False, default=None)
 
 
+@dataclass(eq=False)
 class ModalityUnderTest(PluginUnderTest):
     """A modality, its examples as items, and its networks, untrained and trained.
 
-    Args:
-        plugin_class: the modality's class.
-        config: an instance of its Config.
-        partner: the modality that the joint model pairs it with; by default itself.
+    The joint model pairs it with `partner`; by default with itself.
     """
 
     plugin_class: type[Modality]
     config: ModalityConfig
-
-    def __init__(
-        self,
-        plugin_class: type[Modality],
-        config: ModalityConfig,
-        partner: ModalityUnderTest | None = None,
-    ) -> None:
-        super().__init__(plugin_class, config)
-        self.partner = partner or self
+    partner: ModalityUnderTest | None = None
 
     def rebuild(self) -> Modality:
         """A fitted modality made from its config and facts as a run directory stores them."""
@@ -129,7 +110,8 @@ class ModalityUnderTest(PluginUnderTest):
         unfitted = self.plugin_class(self.config)
         raw: dict[SplitName, list[Any]] = {}
         for split, size in SPLIT_SIZES.items():
-            raw[split] = list(unfitted.examples(_cyclic_labels(split), split, rng(split)))
+            labels = self.labels(split).tolist()
+            raw[split] = list(unfitted.examples(labels, split, rng(split)))
             require(
                 len(raw[split]) == size,
                 f"examples gave {len(raw[split])} data for {size} labels of the {split} split: "
@@ -156,10 +138,8 @@ class ModalityUnderTest(PluginUnderTest):
         items: list[Tensor] = []
         for raw in self.raw[split]:
             x: Any = self.modality.preprocess(raw)
-            require(
-                isinstance(x, Tensor),
-                f"preprocess gave a {type(x).__name__}: return a torch.Tensor",
-            )
+            is_tensor = isinstance(x, Tensor)
+            require(is_tensor, f"preprocess gave a {type(x).__name__}: return a torch.Tensor")
             first = items[0] if items else x
             require(
                 x.shape == first.shape and x.dtype == first.dtype,
@@ -172,11 +152,16 @@ class ModalityUnderTest(PluginUnderTest):
     @property
     def sample_items(self) -> Shaped[Tensor, " row *item"]:
         """Held-out items, two of each label."""
-        return self.items["test"][:NUM_SAMPLE_ITEMS]
+        return self.items["test"][:NUM_ITEMS]
 
     def labels(self, split: SplitName) -> Int64[Tensor, " row"]:
         """The label of each item."""
-        return torch.tensor(_cyclic_labels(split))
+        return torch.arange(SPLIT_SIZES[split]) % NUM_CLASSES
+
+    def more_items(self, labels: Sequence[int], split: SplitName, *seed_parts: str) -> Tensor:
+        """New examples as items; they depend on the labels, the split and the seed parts."""
+        raw = self.plugin_class(self.config).examples(labels, split, rng(*seed_parts))
+        return preprocess_all(self.modality, raw)
 
     def autoencoder(self, *seed_parts: str | int) -> Autoencoder:
         """An untrained autoencoder in eval mode; its weights depend on the seed parts."""
@@ -186,28 +171,26 @@ class ModalityUnderTest(PluginUnderTest):
         """An untrained classifier in eval mode; its weights depend on the seed parts."""
         return seeded_init(lambda: self.modality.classifier(NUM_CLASSES), *seed_parts).eval()
 
-    def train_autoencoder(
-        self, x: Shaped[Tensor, " row *item"], steps: int, *seed_parts: str
-    ) -> Autoencoder:
-        """An autoencoder after some steps on the items; untrained if it has no parameters."""
+    def train_autoencoder(self, x: Shaped[Tensor, " row *item"], *seed_parts: str) -> Autoencoder:
+        """An autoencoder after 200 steps on the items; untrained if it has no parameters."""
         autoencoder = self.autoencoder(*seed_parts)
         if not is_trainable(autoencoder):
             return autoencoder
         objective = ReconstructionObjective(self.plugin_class.kind, self.modality, autoencoder)
-        train_in_place(objective, {"x": x}, steps)
+        train_in_place(objective, {"x": x}, 200)
         return autoencoder.eval()
 
     @cached_fixture
     def trained_autoencoder(self) -> Autoencoder:
         """An autoencoder after 200 steps."""
-        return self.train_autoencoder(self.items["train"], 200)
+        return self.train_autoencoder(self.items["train"])
 
     @cached_fixture
     def generated(self) -> Shaped[Tensor, " row *item"]:
         """Items that the trained autoencoder decodes from Gaussian latents."""
         with torch.no_grad():
             z = self.trained_autoencoder.encode(self.items["train"])
-            z = z.mean(0) + z.std(0) * torch.randn(NUM_SAMPLE_ITEMS, z.shape[1])
+            z = z.mean(0) + z.std(0) * torch.randn(NUM_ITEMS, z.shape[1])
             return self.trained_autoencoder.decode(z)
 
     @cached_fixture
@@ -227,29 +210,19 @@ class ModalityUnderTest(PluginUnderTest):
         return logits.float()
 
 
+@dataclass(eq=False)
 class DatasetUnderTest(PluginUnderTest):
     """A dataset and the modalities of its columns.
 
     Args:
-        plugin_class: the dataset's class.
-        config: an instance of its Config.
         modalities: column to modality, not fitted.
-        is_modality: whether a modality of a kind is installed.
+        is_installed: whether a modality of a kind is installed.
     """
 
     plugin_class: type[Dataset]
     config: DatasetConfig
-
-    def __init__(
-        self,
-        plugin_class: type[Dataset],
-        config: DatasetConfig,
-        modalities: Mapping[str, Modality],
-        is_modality: Callable[[str], bool],
-    ) -> None:
-        super().__init__(plugin_class, config)
-        self.modalities = dict(modalities)
-        self.is_modality = is_modality
+    modalities: dict[str, Modality]
+    is_installed: Callable[[str], bool]
 
     def build(self, seed: int = SEED) -> Dataset:
         """A new instance."""
@@ -268,11 +241,12 @@ class DatasetUnderTest(PluginUnderTest):
     @cached_fixture
     def fitted(self) -> dict[str, Modality]:
         """The modalities, fitted on the train split."""
-        return {name: self._fit(name, modality) for name, modality in self.modalities.items()}
-
-    def _fit(self, name: str, modality: Modality) -> Modality:
-        present = (raw for raw in self.splits["train"].items[name] if raw is not None)
-        return type(modality)(modality.config, type(modality).fit(modality.config, present))
+        fitted = {}
+        for name, modality in self.modalities.items():
+            present = (raw for raw in self.splits["train"].items[name] if raw is not None)
+            facts = type(modality).fit(modality.config, present)
+            fitted[name] = type(modality)(modality.config, facts)
+        return fitted
 
     def item(self, split: Split, column: str, row: int) -> Tensor | None:
         """The item in a cell; None if it is missing."""
@@ -293,6 +267,11 @@ def train_in_place(
     objective.load_state_dict(dict(trained.ema or trained.weights))
 
 
+def preprocess_all(modality: Modality, raw: Iterable[Any]) -> Shaped[Tensor, " row *item"]:
+    """Raw data as items."""
+    return torch.stack([modality.preprocess(datum) for datum in raw])
+
+
 def seeded_init(make: Callable[[], Network], *seed_parts: str | int) -> Network:
     """A network whose initial weights depend on the seed parts only."""
     with torch.random.fork_rng([]):
@@ -308,17 +287,3 @@ def rng(*seed_parts: str | int) -> np.random.Generator:
 def is_trainable(network: nn.Module) -> bool:
     """Whether a network has trainable parameters."""
     return any(p.requires_grad for p in network.parameters())
-
-
-def is_finite(x: Tensor) -> bool:
-    """Whether a tensor holds neither NaN nor infinity; integers never do."""
-    return bool(x.isfinite().all())
-
-
-def describe(x: Tensor) -> str:
-    """Dtype and shape of a tensor, for messages."""
-    return f"{x.dtype} of shape {tuple(x.shape)}"
-
-
-def _cyclic_labels(split: SplitName) -> list[int]:
-    return [row % NUM_CLASSES for row in range(SPLIT_SIZES[split])]

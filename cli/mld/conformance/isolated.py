@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mld_core import Dataset, Modality, hookimpl
+from mld_core import Modality, hookimpl
 
 LABELS = [row % 10 for row in range(400)]
 NUM_ROWS = 20
@@ -56,19 +56,6 @@ def use_modality(plugin_class: type[Modality], config: Any) -> None:
     modality = plugin_class(config, plugin_class.fit(config, iter(raw)))
     with TemporaryDirectory() as folder:
         use(modality, raw[:NUM_ROWS], Path(folder))
-
-
-def use_dataset(
-    plugin_class: type[Dataset], config: Any, modalities: Mapping[str, Modality]
-) -> None:
-    """Read the first rows of each split of a dataset."""
-    dataset = plugin_class(config, modalities, 0)
-    dataset.fingerprint()
-    for name in ("train", "validation", "test"):
-        split = dataset.split(name)
-        for column in modalities:
-            for row in range(min(NUM_ROWS, len(split.ids))):
-                split.items[column][row]
 
 
 def main() -> None:
@@ -156,7 +143,8 @@ def _load_class(location: Mapping[str, str]) -> Any:
 
 
 def _use_plugin(plugin_class: Any, request: Mapping[str, Any]) -> None:
-    config = plugin_class.Config.model_validate(request["config"])
+    """Use a modality, or read the first rows of each split of a dataset."""
+    config = plugin_class.Config.model_validate(request["plugin"]["config"])
     if issubclass(plugin_class, Modality):
         use_modality(plugin_class, config)
         return
@@ -164,7 +152,13 @@ def _use_plugin(plugin_class: Any, request: Mapping[str, Any]) -> None:
     for name, location in request["modalities"].items():
         modality_class = _load_class(location)
         modalities[name] = modality_class(modality_class.Config.model_validate(location["config"]))
-    use_dataset(plugin_class, config, modalities)
+    dataset = plugin_class(config, modalities, 0)
+    dataset.fingerprint()
+    for split_name in ("train", "validation", "test"):
+        split = dataset.split(split_name)
+        for column in modalities:
+            for row in range(min(NUM_ROWS, len(split.ids))):
+                split.items[column][row]
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ from functools import cache
 from typing import Any
 
 from mld.conformance.check import Role
+from mld.conformance.checks import CHECKS
 from mld.conformance.fixtures import PluginUnderTest
-from mld.conformance.runner import CHECKS, CheckRunner, dataset_under_test, modality_under_test
+from mld.conformance.runner import CheckRunner, dataset_under_test, modality_under_test
 from mld_core import Dataset, Modality
 
 

@@ -7,6 +7,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_args
@@ -15,55 +16,11 @@ import torch
 from pydantic import BaseModel, ValidationError
 
 from mld.config.validation_errors import format_errors, format_validation_errors
-from mld.conformance.check import Check, CheckFailed, CheckResult, CheckSkipped, Role, Status
-from mld.conformance.checks import (
-    augmentation,
-    autoencoder,
-    classifier,
-    config,
-    datasets,
-    examples,
-    files,
-    integration,
-    items,
-    metrics,
-    networks,
-    side_effects,
-)
-from mld.conformance.fixtures import (
-    COMPUTE,
-    SEED,
-    DatasetUnderTest,
-    ModalityUnderTest,
-    PluginUnderTest,
-)
+from mld.conformance.check import Check, CheckFailed, CheckResult, CheckSkipped, Status
+from mld.conformance.checks import CHECKS
+from mld.conformance.fixtures import COMPUTE, DatasetUnderTest, ModalityUnderTest, PluginUnderTest
 from mld.runtime.compute import torch_threads
 from mld_core import Dataset, Modality, Registry, SpecError, describe_exception, did_you_mean
-
-CHECK_MODULES = (
-    config,
-    items,
-    examples,
-    files,
-    autoencoder,
-    networks,
-    classifier,
-    metrics,
-    augmentation,
-    datasets,
-    side_effects,
-    integration,
-)
-CHECKS: dict[Role, dict[str, Check]] = {
-    role: {
-        check.name: check
-        for module in CHECK_MODULES
-        for check in vars(module).values()
-        if isinstance(check, Check) and role in check.roles
-    }
-    for role in get_args(Role)
-}
-"""Every check of a role by name, in the order in which they run."""
 
 DEFAULT_LATENT_DIM = 16
 """The latent_dim of a Config that requires one and is not given it."""
@@ -197,9 +154,22 @@ def dataset_under_test(
     """A dataset with validated configs. SpecError if a kind, column or config is invalid."""
     registry = registry or Registry()
     plugin_class = registry.dataset(plugin) if isinstance(plugin, str) else plugin
-    dataset_config, column_configs = _split_column_configs(plugin_class, config)
-    built_config = _build_config(plugin_class, dataset_config)
-    kinds = modalities or _installed_columns(plugin_class, built_config, registry)
+    column_configs: dict[str, Mapping[str, Any]] = {}
+    if isinstance(config, Mapping):
+        for name in config.keys() - plugin_class.Config.model_fields.keys():
+            if isinstance(config[name], Mapping):
+                column_configs[name] = config[name]
+        config = {name: value for name, value in config.items() if name not in column_configs}
+    built_config = _build_config(plugin_class, config)
+    kinds = modalities
+    if not kinds:
+        columns = dict(plugin_class(built_config, {}, 0).columns)
+        if not columns:
+            raise SpecError(
+                f"dataset {plugin_class.kind!r} serves the columns that a spec names: name them "
+                "with --with NAME=KIND, or modalities={'NAME': 'KIND'}"
+            )
+        kinds = {name: kind for name, kind in columns.items() if _is_modality(registry, kind)}
     for name in column_configs.keys() - kinds.keys():
         raise SpecError(
             f"{name!r} is neither a field nor a column of dataset {plugin_class.kind!r} "
@@ -212,13 +182,7 @@ def dataset_under_test(
         if not isinstance(modality, Modality):
             modality = modality(_build_config(modality, column_configs.get(name)))
         built[name] = modality
-    built_kinds = {modality.kind for modality in built.values()}
-    return DatasetUnderTest(
-        plugin_class,
-        built_config,
-        built,
-        lambda kind: kind in built_kinds or _is_modality(registry, kind),
-    )
+    return DatasetUnderTest(plugin_class, built_config, built, partial(_is_modality, registry))
 
 
 def count_statuses(results: Iterable[CheckResult]) -> dict[str, int]:
@@ -226,34 +190,6 @@ def count_statuses(results: Iterable[CheckResult]) -> dict[str, int]:
     counts = Counter(result.status for result in results)
     run = counts.total() - counts["skipped"]
     return {"run": run, **{status: counts[status] for status in get_args(Status)}}
-
-
-def _split_column_configs(
-    plugin_class: type[Dataset], config: PluginSettings
-) -> tuple[PluginSettings, dict[str, Mapping[str, Any]]]:
-    """The dataset's own config, and the config of each column's modality."""
-    if config is None or isinstance(config, BaseModel):
-        return config, {}
-    fields = plugin_class.Config.model_fields
-    columns = {
-        name: value
-        for name, value in config.items()
-        if isinstance(value, Mapping) and name not in fields
-    }
-    return {name: value for name, value in config.items() if name not in columns}, columns
-
-
-def _installed_columns(
-    plugin_class: type[Dataset], config: Any, registry: Registry
-) -> dict[str, str]:
-    """The dataset's columns whose modality is installed, with its kind."""
-    columns = dict(plugin_class(config, {}, SEED).columns)
-    if not columns:
-        raise SpecError(
-            f"dataset {plugin_class.kind!r} serves the columns that a spec names: name them with "
-            "--with NAME=KIND, or modalities={'NAME': 'KIND'}"
-        )
-    return {name: kind for name, kind in columns.items() if _is_modality(registry, kind)}
 
 
 def _is_modality(registry: Registry, kind: str) -> bool:
@@ -282,9 +218,7 @@ def _describe_crash(error: BaseException, plugin_class: type) -> str:
     """An exception in one line, with the last frame in the plugin's own code."""
     plugin_folder = Path(inspect.getfile(plugin_class)).parent
     frames = traceback.extract_tb(error.__traceback__)
-    plugin_frames = [
-        frame for frame in frames if Path(frame.filename).is_relative_to(plugin_folder)
-    ]
+    plugin_frames = [f for f in frames if Path(f.filename).is_relative_to(plugin_folder)]
     frame = (plugin_frames or frames)[-1]
     message = " ".join(describe_exception(error).split())[:MAX_REASON_LENGTH]
     return f"{message} ({Path(frame.filename).name}:{frame.lineno}, in {frame.name})"

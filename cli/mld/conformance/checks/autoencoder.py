@@ -6,16 +6,8 @@ import torch
 from pydantic import ValidationError
 from torch import Generator, Tensor
 
-from mld.conformance.check import CheckSkipped, check, require
-from mld.conformance.fixtures import (
-    NUM_SAMPLE_ITEMS,
-    SEED,
-    ModalityUnderTest,
-    describe,
-    is_finite,
-    is_trainable,
-    seeded_init,
-)
+from mld.conformance.check import CheckSkipped, check, describe, is_finite, require
+from mld.conformance.fixtures import NUM_ITEMS, SEED, ModalityUnderTest, is_trainable, seeded_init
 from mld_core import Autoencoder
 
 MIN_Z = 3.0
@@ -27,7 +19,7 @@ def latents_are_flat(plugin: ModalityUnderTest) -> None:
     """`encode` gives `latent_dim` finite numbers per item."""
     with torch.no_grad():
         z = plugin.autoencoder().encode(plugin.sample_items)
-    expected = (NUM_SAMPLE_ITEMS, plugin.config.latent_dim)
+    expected = (NUM_ITEMS, plugin.config.latent_dim)
     require(
         tuple(z.shape) == expected and z.is_floating_point(),
         f"encode gave {describe(z)}, expected floats of shape {expected}",
@@ -49,10 +41,8 @@ def latent_dim_is_respected(plugin: ModalityUnderTest) -> None:
         z = autoencoder.encode(plugin.sample_items)
         x = autoencoder.decode(z)
     require(z.shape[1] == latent_dim, f"with latent_dim: {latent_dim} encode gave {describe(z)}")
-    require(
-        describe(x) == describe(plugin.sample_items),
-        f"with latent_dim: {latent_dim} decode gave {describe(x)}",
-    )
+    is_item = describe(x) == describe(plugin.sample_items)
+    require(is_item, f"with latent_dim: {latent_dim} decode gave {describe(x)}")
 
 
 @check("modality")
@@ -77,8 +67,8 @@ def loss_is_per_item(plugin: ModalityUnderTest) -> None:
     with torch.no_grad():
         loss = autoencoder.loss(autoencoder.encode(plugin.sample_items), plugin.sample_items)
     require(
-        tuple(loss.shape) == (NUM_SAMPLE_ITEMS,) and loss.is_floating_point(),
-        f"loss gave {describe(loss)} for {NUM_SAMPLE_ITEMS} items: return one per item, do not "
+        tuple(loss.shape) == (NUM_ITEMS,) and loss.is_floating_point(),
+        f"loss gave {describe(loss)} for {NUM_ITEMS} items: return one per item, do not "
         "average over the batch",
     )
     require(is_finite(loss), "the loss of an example is NaN or infinite")
@@ -108,10 +98,8 @@ def autoencoder_learns(plugin: ModalityUnderTest) -> None:
     untrained = plugin.autoencoder()
     if not is_trainable(untrained):
         raise CheckSkipped("the autoencoder has no trainable parameters and is used as it is")
-    before, after = (
-        _held_out_losses(autoencoder, plugin)
-        for autoencoder in (untrained, plugin.trained_autoencoder)
-    )
+    before = _held_out_losses(untrained, plugin)
+    after = _held_out_losses(plugin.trained_autoencoder, plugin)
     require(is_finite(after), "the loss is NaN or infinite after 200 steps")
     require(
         _mean_is_positive(before - after),
@@ -123,9 +111,8 @@ def autoencoder_learns(plugin: ModalityUnderTest) -> None:
 @check("modality")
 def latent_identifies_item(plugin: ModalityUnderTest) -> None:
     """After training, an item is more likely given its own latent than given another's."""
-    matched, mismatched = (
-        _held_out_losses(plugin.trained_autoencoder, plugin, shift) for shift in (0, 1)
-    )
+    matched = _held_out_losses(plugin.trained_autoencoder, plugin)
+    mismatched = _held_out_losses(plugin.trained_autoencoder, plugin, shift=1)
     require(
         _mean_is_positive(mismatched - matched),
         f"the mean loss of held-out items is {matched.mean():.4g} with their own latents and "
@@ -134,10 +121,8 @@ def latent_identifies_item(plugin: ModalityUnderTest) -> None:
 
 
 def _check_decoded(x: Tensor, items: Tensor) -> None:
-    require(
-        describe(x) == describe(items),
-        f"decode gave {describe(x)}, but items are {describe(items)}: decode to data space",
-    )
+    seen, expected = describe(x), describe(items)
+    require(seen == expected, f"decode gave {seen}, but items are {expected}: decode to data space")
     require(is_finite(x), "decode gave NaN or infinity")
 
 
@@ -150,6 +135,4 @@ def _held_out_losses(autoencoder: Autoencoder, plugin: ModalityUnderTest, shift:
 
 def _mean_is_positive(values: Tensor) -> bool:
     """Whether the mean is above 0 by more than chance."""
-    standard_error = values.std() / len(values) ** 0.5
-    mean = values.mean()
-    return bool(mean > MIN_Z * standard_error) and bool(mean > 0)
+    return bool(values.mean() > MIN_Z * (values.std() / len(values) ** 0.5))

@@ -6,15 +6,8 @@ from itertools import combinations
 
 import torch
 
-from mld.conformance.check import CheckSkipped, check, require
-from mld.conformance.fixtures import (
-    NUM_CLASSES,
-    NUM_SAMPLE_ITEMS,
-    ModalityUnderTest,
-    describe,
-    is_finite,
-    seeded_init,
-)
+from mld.conformance.check import CheckSkipped, check, describe, is_finite, require
+from mld.conformance.fixtures import NUM_CLASSES, NUM_ITEMS, ModalityUnderTest, seeded_init
 
 MIN_ACCURACY = 0.3
 """Held-out accuracy from which a classifier has learnt something; chance is 0.1."""
@@ -30,10 +23,10 @@ def logits_for_any_classes(plugin: ModalityUnderTest) -> None:
         classifier = seeded_init(lambda classes=classes: plugin.modality.classifier(classes)).eval()
         with torch.no_grad():
             logits = classifier(plugin.sample_items)
-        expected = (NUM_SAMPLE_ITEMS, classes)
+        expected = (NUM_ITEMS, classes)
         require(
             tuple(logits.shape) == expected and logits.is_floating_point(),
-            f"classifier({classes}) gave {describe(logits)} for {NUM_SAMPLE_ITEMS} items, "
+            f"classifier({classes}) gave {describe(logits)} for {NUM_ITEMS} items, "
             f"expected floats of shape {expected}",
         )
         require(is_finite(logits), "the classifier gave NaN or infinity")
@@ -47,13 +40,13 @@ def features_have_fixed_width(plugin: ModalityUnderTest) -> None:
         batch = classifier.features(plugin.sample_items)
         single = classifier.features(plugin.sample_items[:1])
     require(
-        batch.ndim == 2 and len(batch) == NUM_SAMPLE_ITEMS and batch.is_floating_point(),
-        f"features gave {describe(batch)} for {NUM_SAMPLE_ITEMS} items: return one flat row of "
+        batch.ndim == 2 and len(batch) == NUM_ITEMS and batch.is_floating_point(),
+        f"features gave {describe(batch)} for {NUM_ITEMS} items: return one flat row of "
         "floats per item",
     )
     require(
         single.shape == (1, batch.shape[1]),
-        f"features are {batch.shape[1]} wide in a batch of {NUM_SAMPLE_ITEMS}, but "
+        f"features are {batch.shape[1]} wide in a batch of {NUM_ITEMS}, but "
         f"{describe(single)} for one item",
     )
     require(is_finite(batch), "features gave NaN or infinity")

@@ -13,11 +13,9 @@ from mld.conformance.fixtures import ModalityUnderTest, PluginUnderTest
 @check("modality", "dataset")
 def documented(plugin: PluginUnderTest) -> None:
     """The class has a docstring; that of a modality says what `raw` is."""
-    docstring = plugin.plugin_class.__doc__ or ""
+    docstring = (plugin.plugin_class.__doc__ or "").strip()
     name = plugin.plugin_class.__name__
-    require(
-        bool(docstring.strip()), f"{name} has no docstring: `mld modalities` prints its first line"
-    )
+    require(bool(docstring), f"{name} has no docstring: `mld modalities` prints its first line")
     require(
         "raw" in docstring or not isinstance(plugin, ModalityUnderTest),
         f"the docstring of {name} does not say what raw is: datasets must know what to serve",
@@ -50,19 +48,15 @@ def config_schema(plugin: PluginUnderTest) -> None:
 def config_described(plugin: PluginUnderTest) -> None:
     """Every field of the Config has a description; error messages and editors show it."""
     fields = plugin.plugin_class.Config.model_fields
-    undescribed = [name for name, field in fields.items() if not field.description]
-    require(
-        not undescribed, f"no description for {undescribed}: write Field(..., description='...')"
-    )
+    bare = [name for name, field in fields.items() if not field.description]
+    require(not bare, f"no description for {bare}: write Field(..., description='...')")
 
 
 @check("modality", "dataset")
 def config_closed(plugin: PluginUnderTest) -> None:
     """The Config rejects unknown fields, so that a misspelt field is an error."""
-    require(
-        not _accepts(plugin, no_such_field=1),
-        "the Config accepts the unknown field 'no_such_field': keep extra='forbid'",
-    )
+    known = _accepts(plugin, no_such_field=1)
+    require(not known, "the Config accepts the unknown field 'no_such_field': keep extra='forbid'")
 
 
 @check("modality", "dataset")
@@ -75,10 +69,8 @@ def config_frozen(plugin: PluginUnderTest) -> None:
 @check("modality")
 def latent_dim_positive(plugin: ModalityUnderTest) -> None:
     """The Config rejects a latent_dim of 0."""
-    require(
-        not _accepts(plugin, latent_dim=0),
-        "the Config accepts latent_dim: 0; declare it as PositiveInt",
-    )
+    accepts = _accepts(plugin, latent_dim=0)
+    require(not accepts, "the Config accepts latent_dim: 0; declare it as PositiveInt")
 
 
 def _accepts(plugin: PluginUnderTest, **changes: object) -> bool:

@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 import torch
 from torch import Tensor
 
-from mld.conformance.check import CheckFailed, CheckSkipped, check, require
-from mld.conformance.fixtures import NUM_CLASSES, ModalityUnderTest, describe
+from mld.conformance.check import CheckFailed, CheckSkipped, check, describe, require
+from mld.conformance.fixtures import NUM_CLASSES, ModalityUnderTest
 from mld_core import describe_exception
 
 MAX_ROUND_TRIP_ERROR = 0.5
@@ -34,11 +34,9 @@ def writes_one_file(plugin: ModalityUnderTest) -> None:
 def writes_same_bytes(plugin: ModalityUnderTest) -> None:
     """`write` is deterministic: the same item gives the same bytes."""
     for x in plugin.sample_items[:NUM_CLASSES]:
-        first, second = (
-            plugin.modality.write(x, plugin.folder / name).read_bytes() for name in ("a", "b")
-        )
+        first, second = (plugin.modality.write(x, plugin.folder / name) for name in ("a", "b"))
         require(
-            first == second,
+            first.read_bytes() == second.read_bytes(),
             "write gave different bytes for the same item: leave out times, names and randomness",
         )
 
@@ -71,9 +69,8 @@ def missing_file_raises(plugin: ModalityUnderTest) -> None:
     except (OSError, ValueError):
         return
     except Exception as error:
-        raise CheckFailed(
-            f"read of a missing file raised {describe_exception(error)}: raise OSError"
-        ) from error
+        seen = describe_exception(error)
+        raise CheckFailed(f"read of a missing file raised {seen}: raise OSError") from error
     raise CheckFailed("read returned a datum for a file that does not exist: raise OSError")
 
 
@@ -99,10 +96,8 @@ def previews_are_valid(plugin: ModalityUnderTest) -> None:
     for path in paths:
         _check_path(path, stem, "preview")
         is_valid = {".png": _is_png, ".svg": _is_svg}.get(path.suffix)
-        require(
-            is_valid is not None and is_valid(path.read_bytes()),
-            f"preview created {path.name}, which is not a valid SVG or PNG",
-        )
+        valid = is_valid is not None and is_valid(path.read_bytes())
+        require(valid, f"preview created {path.name}, which is not a valid SVG or PNG")
     others = plugin.modality.preview(plugin.sample_items[0], plugin.folder / "again")
     require(
         [path.read_bytes() for path in paths] == [path.read_bytes() for path in others],
@@ -136,9 +131,9 @@ def _cell(plugin: ModalityUnderTest, x: Tensor) -> str:
 
 def _distance(x: Tensor, y: Tensor) -> float:
     """Root mean square of the difference; for symbols the share that differ."""
-    if not x.is_floating_point():
-        return float((x != y).double().mean())
-    return float((x - y).double().square().mean().sqrt())
+    if x.is_floating_point():
+        return float((x - y).double().square().mean().sqrt())
+    return float((x != y).double().mean())
 
 
 def _is_png(content: bytes) -> bool:

@@ -10,15 +10,13 @@ import torch
 from torch import Generator, Tensor
 
 from mld.config.sections import DiffuseSpec, ResidualMLPSpec
-from mld.conformance.check import check, require
+from mld.conformance.check import check, describe, is_finite, require
 from mld.conformance.fixtures import (
     NUM_CLASSES,
     SEED,
     SPLIT_SIZES,
     ModalityUnderTest,
-    describe,
-    is_finite,
-    rng,
+    preprocess_all,
     seeded_init,
     train_in_place,
 )
@@ -80,7 +78,7 @@ def works_with_missing_items(plugin: ModalityUnderTest) -> None:
     data = Data(_MissingItems(fitted, raw), fitted)
     train, test = data.train, data.test
     is_present = torch.arange(len(raw)) % 2 == 1
-    expected = torch.stack([fitted["right"].preprocess(datum) for datum in raw[1::2]])
+    expected = preprocess_all(fitted["right"], raw[1::2])
     items = train.items["right"]
     require(
         torch.equal(train.present[:, 1], is_present) and torch.equal(items[is_present], expected),
@@ -93,9 +91,8 @@ def works_with_missing_items(plugin: ModalityUnderTest) -> None:
         "a split without any item of the modality has another item shape than the others",
     )
     autoencoder = seeded_init(fitted["right"].autoencoder).eval()
-    latent_dim = plugin.config.latent_dim
-    no_latents = encode(autoencoder, test.items["right"][:0], latent_dim)
-    z = encode(autoencoder, items[is_present], latent_dim)
+    no_latents = encode(autoencoder, test.items["right"][:0], plugin.config.latent_dim)
+    z = encode(autoencoder, items[is_present], plugin.config.latent_dim)
     require(no_latents.shape[1] == z.shape[1] and is_finite(z), "latents are not finite")
     objective = ReconstructionObjective("right", fitted["right"], autoencoder).train()
     loss, _ = objective({"x": items[is_present][:1]}, Generator().manual_seed(SEED))
@@ -105,13 +102,11 @@ def works_with_missing_items(plugin: ModalityUnderTest) -> None:
 @check("modality", slow=True)
 def joint_model_generates_any_from_any(plugin: ModalityUnderTest) -> None:
     """A joint model with itself or a partner trains in 20 s and generates any subset."""
-    plugins = dict(zip(NAMES, (plugin, plugin.partner), strict=True))
+    sides = dict(zip(NAMES, (plugin, plugin.partner or plugin), strict=True))
     start = time.process_time()
-    items = {name: _example_items(side, "train", name) for name, side in plugins.items()}
-    autoencoders = {
-        name: side.train_autoencoder(items[name], 200, name) for name, side in plugins.items()
-    }
-    layout = LatentLayout({name: side.config.latent_dim for name, side in plugins.items()})
+    items = {name: _example_items(side, "train", name) for name, side in sides.items()}
+    autoencoders = {name: side.train_autoencoder(items[name], name) for name, side in sides.items()}
+    layout = LatentLayout({name: side.config.latent_dim for name, side in sides.items()})
 
     def encoded(name: str, x: Tensor) -> Tensor:
         return encode(autoencoders[name], x, layout.dims[name])
@@ -124,7 +119,7 @@ def joint_model_generates_any_from_any(plugin: ModalityUnderTest) -> None:
         f"{seconds:.0f} s of processor time (limit {MAX_TRAINING_SECONDS:g} s): make the default "
         "networks smaller",
     )
-    test = {name: _example_items(side, "test", name) for name, side in plugins.items()}
+    test = {name: _example_items(side, "test", name) for name, side in sides.items()}
     for given in conditioning_subsets(NAMES):
         observed = {name: encoded(name, test[name][:NUM_SAMPLES]).float() for name in given}
         wanted = [name for name in NAMES if name not in given]
@@ -134,14 +129,12 @@ def joint_model_generates_any_from_any(plugin: ModalityUnderTest) -> None:
             request = f"{name} generated from {' and '.join(given) or 'nothing'}"
             _check_spread(request, latents[name], encoded(name, test[name]))
             x = _decode_samples(request, autoencoders[name], latents[name], test[name])
-            write_item(plugins[name].modality, x[0], plugin.folder / "+".join([name, *given]))
+            write_item(sides[name].modality, x[0], plugin.folder / "+".join([name, *given]))
 
 
 def _example_items(plugin: ModalityUnderTest, split: SplitName, name: str) -> Tensor:
     """Examples of a split as items, different ones for each name."""
-    labels = plugin.labels(split).tolist()
-    raw = plugin.plugin_class(plugin.config).examples(labels, split, rng(split, name))
-    return torch.stack([plugin.modality.preprocess(datum) for datum in raw])
+    return plugin.more_items(plugin.labels(split).tolist(), split, split, name)
 
 
 def _train_joint_model(layout: LatentLayout, latents: Mapping[str, Tensor]) -> ScoreModel:
@@ -171,10 +164,8 @@ def _check_spread(request: str, generated: Tensor, encoded: Tensor) -> None:
 @torch.no_grad()
 def _decode_samples(request: str, autoencoder: Autoencoder, z: Tensor, items: Tensor) -> Tensor:
     x = autoencoder.decode(z)
-    require(
-        describe(x[0]) == describe(items[0]),
-        f"{request}: decode gave {describe(x[0])}, but items are {describe(items[0])}",
-    )
+    seen, expected = describe(x[0]), describe(items[0])
+    require(seen == expected, f"{request}: decode gave {seen}, but items are {expected}")
     require(is_finite(x), f"{request}: decode gave NaN or infinity")
     require(bool((x != x[:1]).any()), f"{request}: all {len(x)} samples are the same item")
     return x

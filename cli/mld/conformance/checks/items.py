@@ -1,13 +1,17 @@
-"""Checks of `fit` and `preprocess`."""
+"""Checks of `fit`, `preprocess` and the labelled examples that every modality supplies."""
 
 from __future__ import annotations
 
 import json
+from itertools import combinations
 
 import torch
+from torch import Tensor
 
-from mld.conformance.check import CheckFailed, check, require
-from mld.conformance.fixtures import NUM_SAMPLE_ITEMS, ModalityUnderTest, describe, is_finite
+from mld.conformance.check import CheckFailed, check, describe, is_finite, require
+from mld.conformance.fixtures import NUM_CLASSES, NUM_ITEMS, ModalityUnderTest, preprocess_all, rng
+
+EXAMPLES_PER_LABEL = 20
 
 
 @check("modality")
@@ -42,20 +46,16 @@ def items_have_one_shape(plugin: ModalityUnderTest) -> None:
             "depend on config and facts only",
         )
         require(x.numel() > 0, f"an item is empty: {describe(x[0])}")
-        require(
-            x.device.type == "cpu", f"preprocess gave an item on {x.device}: keep it on the CPU"
-        )
-        require(
-            is_finite(x), f"an item of {split} holds NaN or infinity: clip or scale in preprocess"
-        )
+        on_cpu, finite = x.device.type == "cpu", is_finite(x)
+        require(on_cpu, f"preprocess gave an item on {x.device}: keep it on the CPU")
+        require(finite, f"an item of {split} holds NaN or infinity: clip or scale in preprocess")
 
 
 @check("modality")
 def items_are_deterministic(plugin: ModalityUnderTest) -> None:
     """`preprocess` gives the same item every time, also from another instance with these facts."""
     for modality in (plugin.modality, plugin.rebuild()):
-        raw = plugin.raw["test"][:NUM_SAMPLE_ITEMS]
-        items = torch.stack([modality.preprocess(datum) for datum in raw])
+        items = preprocess_all(modality, plugin.raw["test"][:NUM_ITEMS])
         require(
             torch.equal(items, plugin.sample_items),
             "preprocess gave two items for the same datum: it may depend on config, facts and raw "
@@ -75,3 +75,56 @@ def items_share_no_memory(plugin: ModalityUnderTest) -> None:
         torch.equal(item, before),
         "an item changed when the next one was preprocessed: return a new tensor each time",
     )
+
+
+@check("modality")
+def examples_for_any_labels(plugin: ModalityUnderTest) -> None:
+    """`examples` returns one datum per label, for labels in any order and number, also for none."""
+    unfitted = plugin.plugin_class(plugin.config)
+    for labels in ([], [3], [9, 0, 0], list(range(NUM_CLASSES))):
+        size = len(unfitted.examples(labels, "train", rng("any")))
+        message = f"examples gave {size} data for the labels {labels}: return one for each"
+        require(size == len(labels), message)
+
+
+@check("modality")
+def examples_follow_rng(plugin: ModalityUnderTest) -> None:
+    """`examples` gives the same data for the same generator state, and others for another."""
+    labels = list(range(NUM_CLASSES)) * 2
+    first, second, others = (
+        _bytes_of_items(plugin.more_items(labels, "train", seed)) for seed in ("one", "one", "two")
+    )
+    require(
+        first == second,
+        "examples gave two results for the same rng state: draw from the given rng only",
+    )
+    require(
+        first != others,
+        "examples gave the same data for another rng state: draw them from the given rng",
+    )
+
+
+@check("modality")
+def examples_vary(plugin: ModalityUnderTest) -> None:
+    """Twenty examples of one label are not all the same."""
+    for label in range(NUM_CLASSES):
+        x = plugin.more_items([label] * EXAMPLES_PER_LABEL, "train", f"vary {label}")
+        require(
+            len(set(_bytes_of_items(x))) > 1,
+            f"{EXAMPLES_PER_LABEL} examples of label {label} are all the same item: vary them "
+            "with the rng",
+        )
+
+
+@check("modality")
+def splits_share_no_example(plugin: ModalityUnderTest) -> None:
+    """No example occurs in two splits, so that held-out items are unseen in training."""
+    items = {split: set(_bytes_of_items(x)) for split, x in plugin.items.items()}
+    for a, b in combinations(items, 2):
+        shared = len(items[a] & items[b])
+        message = f"{shared} items are in both {a} and {b}: let examples depend on `split`"
+        require(not shared, message)
+
+
+def _bytes_of_items(x: Tensor) -> list[bytes]:
+    return [item.contiguous().numpy().tobytes() for item in x]

@@ -12,16 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
 from mld.conformance import isolated
 from mld.conformance.check import CheckFailed, CheckSkipped, check, require
-from mld.conformance.fixtures import (
-    NUM_SAMPLE_ITEMS,
-    DatasetUnderTest,
-    ModalityUnderTest,
-    PluginUnderTest,
-)
+from mld.conformance.fixtures import NUM_ITEMS, DatasetUnderTest, ModalityUnderTest, PluginUnderTest
 from mld_core import Modality
 
 MAX_IMPORT_SECONDS = 1.0
@@ -80,20 +76,17 @@ def needs_no_network(plugin: PluginUnderTest) -> None:
 @check("modality")
 def instance_is_not_modified(plugin: ModalityUnderTest) -> None:
     """Using a modality changes neither its attributes nor its later results."""
-    modality, raw = plugin.rebuild(), plugin.raw["test"][:NUM_SAMPLE_ITEMS]
-    attributes = _plain_attributes(modality)
+    modality, raw = plugin.rebuild(), plugin.raw["test"][:NUM_ITEMS]
+    attributes = {key: copy.deepcopy(v) for key, v in vars(modality).items() if _is_plain(v)}
     item_before = modality.preprocess(raw[0])
     bytes_before = _written_bytes(plugin, modality, "before")
     isolated.use(modality, raw, plugin.folder)
-    for name, value in attributes.items():
-        require(
-            _is_equal(value, vars(modality).get(name)),
-            f"the attribute {name!r} changed during use: set all state in the constructor",
-        )
-    item_after = modality.preprocess(raw[0])
-    bytes_after = _written_bytes(plugin, modality, "after")
+    for key, value in attributes.items():
+        same = _is_equal(value, vars(modality).get(key))
+        require(same, f"the attribute {key!r} changed during use: set all state in the constructor")
     require(
-        torch.equal(item_before, item_after) and bytes_before == bytes_after,
+        torch.equal(item_before, modality.preprocess(raw[0]))
+        and bytes_before == _written_bytes(plugin, modality, "after"),
         "the same datum gives another item or file after use: keep no state between calls",
     )
 
@@ -103,13 +96,11 @@ def inputs_are_not_modified(plugin: ModalityUnderTest) -> None:
     """No method modifies the raw data, items or latents that it is given."""
     modality = plugin.modality
     raw = plugin.raw["test"][0]
-    x = torch.stack([modality.preprocess(datum) for datum in plugin.raw["test"][:NUM_SAMPLE_ITEMS]])
+    x = torch.stack([modality.preprocess(datum) for datum in plugin.raw["test"][:NUM_ITEMS]])
     raw_before, x_before = copy.deepcopy(raw), x.clone()
     modality.preprocess(raw)
-    require(
-        torch.equal(modality.preprocess(raw), modality.preprocess(raw_before)),
-        "preprocess modified the raw datum: work on a copy",
-    )
+    equal = torch.equal(modality.preprocess(raw), modality.preprocess(raw_before))
+    require(equal, "preprocess modified the raw datum: work on a copy")
     autoencoder, classifier = plugin.autoencoder(), plugin.classifier()
     with torch.no_grad():
         z = autoencoder.encode(x)
@@ -151,11 +142,10 @@ def global_rng_untouched(plugin: ModalityUnderTest) -> None:
 
 def _isolated_result(plugin: PluginUnderTest) -> dict[str, Any]:
     """The result of importing and using the plugin in its own process, run once."""
-    if "isolated" not in plugin.cache:
+    if plugin.isolated_result is None:
         use = "<locals>" not in plugin.plugin_class.__qualname__
-        plugin.cache["isolated"] = _run_isolated(plugin, use)
-    result: dict[str, Any] = plugin.cache["isolated"]
-    return result
+        plugin.isolated_result = _run_isolated(plugin, use)
+    return plugin.isolated_result
 
 
 def _isolated_use(plugin: PluginUnderTest) -> dict[str, Any]:
@@ -168,19 +158,11 @@ def _isolated_use(plugin: PluginUnderTest) -> dict[str, Any]:
 
 
 def _run_isolated(plugin: PluginUnderTest, use: bool) -> dict[str, Any]:
-    """Run `isolated.py` on the plugin."""
     result_file = plugin.folder / "result.json"
     modalities = plugin.modalities if isinstance(plugin, DatasetUnderTest) else {}
     request = {
-        "plugin": _import_path(plugin.plugin_class),
-        "config": json.loads(plugin.config.model_dump_json()),
-        "modalities": {
-            name: {
-                **_import_path(type(modality)),
-                "config": json.loads(modality.config.model_dump_json()),
-            }
-            for name, modality in modalities.items()
-        },
+        "plugin": _class_and_config(plugin.plugin_class, plugin.config),
+        "modalities": {key: _class_and_config(type(m), m.config) for key, m in modalities.items()},
         "use": use,
         "result": str(result_file),
     }
@@ -198,25 +180,24 @@ def _run_isolated(plugin: PluginUnderTest, use: bool) -> dict[str, Any]:
         raise CheckFailed(
             f"importing and using the plugin took more than {TIMEOUT_SECONDS} s: it may be blocked"
         ) from None
-    if not result_file.is_file():
-        raise CheckFailed(
-            "a process that imports and uses the plugin ended with code "
-            f"{process.returncode}: {process.stderr.strip()[-200:]}"
-        )
+    require(
+        result_file.is_file(),
+        "a process that imports and uses the plugin ended with code "
+        f"{process.returncode}: {process.stderr.strip()[-200:]}",
+    )
     result: dict[str, Any] = json.loads(result_file.read_text())
     result_file.unlink()
-    if "seconds" not in result:
-        raise CheckFailed(
-            f"the plugin cannot be imported in a process of its own: {result['error']}"
-        )
+    imported = "seconds" in result
+    require(imported, f"the plugin cannot be imported in a process of its own: {result['error']}")
     return result
 
 
-def _import_path(plugin_class: type) -> dict[str, str]:
+def _class_and_config(plugin_class: type, config: BaseModel) -> dict[str, Any]:
     return {
         "module": plugin_class.__module__,
         "file": inspect.getfile(plugin_class),
         "name": plugin_class.__qualname__.partition(".<locals>")[0],
+        "config": json.loads(config.model_dump_json()),
     }
 
 
@@ -231,13 +212,8 @@ def _random_states() -> dict[str, bytes]:
     }
 
 
-def _plain_attributes(modality: Modality) -> dict[str, Any]:
-    """Copies of the attributes that are plain data or tensors."""
-    attributes = vars(modality).items()
-    return {name: copy.deepcopy(value) for name, value in attributes if _is_plain(value)}
-
-
 def _is_plain(value: object) -> bool:
+    """Whether an attribute is plain data or a tensor."""
     if isinstance(value, dict):
         return all(map(_is_plain, value.values()))
     if isinstance(value, list | tuple):

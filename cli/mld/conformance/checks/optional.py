@@ -1,15 +1,16 @@
-"""Checks of the modality's own metrics."""
+"""Checks of the optional methods `metrics` and `augment`."""
 
 from __future__ import annotations
 
 import math
 from typing import get_args, get_type_hints
 
-from torch import Tensor
+import torch
+from torch import Generator, Tensor
 
-from mld.conformance.check import CheckFailed, CheckSkipped, check, require
-from mld.conformance.fixtures import NUM_CLASSES, ModalityUnderTest
-from mld_core import Metric, describe_exception
+from mld.conformance.check import CheckFailed, CheckSkipped, check, describe, is_finite, require
+from mld.conformance.fixtures import NUM_CLASSES, NUM_ITEMS, ModalityUnderTest
+from mld_core import Metric, Modality, describe_exception
 
 
 @check("modality")
@@ -23,10 +24,8 @@ def metrics_return_floats(plugin: ModalityUnderTest) -> None:
             require(value in allowed, f"{name} has {field}={value!r}; allowed are {allowed}")
         for items in (plugin.sample_items, plugin.generated):
             result: object = metric.measure(items, _reference(plugin, metric))
-            require(
-                isinstance(result, int | float) and math.isfinite(result),
-                f"{name} gave {result!r}: return a finite float",
-            )
+            is_number = isinstance(result, int | float) and math.isfinite(result)
+            require(is_number, f"{name} gave {result!r}: return a finite float")
 
 
 @check("modality")
@@ -68,10 +67,37 @@ def metrics_reject_empty(plugin: ModalityUnderTest) -> None:
             except ValueError:
                 continue
             except Exception as error:
-                raise CheckFailed(
-                    f"{name} with {case} raised {describe_exception(error)}: raise ValueError"
-                ) from error
+                seen = describe_exception(error)
+                raise CheckFailed(f"{name} with {case} raised {seen}: raise ValueError") from error
             raise CheckFailed(f"{name} with {case} gave {value!r}: raise ValueError")
+
+
+@check("modality")
+def augment_keeps_shape(plugin: ModalityUnderTest) -> None:
+    """`augment` keeps shape, dtype and finiteness, and does not modify its input."""
+    x, augmented = _augment(plugin, 0)
+    expected, seen = describe(x), describe(augmented)
+    require(seen == expected, f"augment turned {expected} into {seen}")
+    require(is_finite(augmented), "augment turned finite items into NaN or infinity")
+    require(torch.equal(x, plugin.sample_items), "augment modified its input: work on a copy")
+
+
+@check("modality")
+def augment_follows_generator(plugin: ModalityUnderTest) -> None:
+    """`augment` draws from the generator that it is given and from no other."""
+    torch.manual_seed(1)
+    _, first = _augment(plugin, 0)
+    torch.manual_seed(2)
+    require(
+        torch.equal(first, _augment(plugin, 0)[1]),
+        "augment gave two results for the same generator state: pass generator=generator to every "
+        "torch draw",
+    )
+    require(
+        any(not torch.equal(first, _augment(plugin, seed)[1]) for seed in range(1, 5)),
+        "augment gave the same result for five generators: draw from the generator, or do not "
+        "override augment",
+    )
 
 
 def _metrics(plugin: ModalityUnderTest) -> dict[str, Metric]:
@@ -83,22 +109,22 @@ def _metrics(plugin: ModalityUnderTest) -> dict[str, Metric]:
 
 def _metrics_of_similarity(plugin: ModalityUnderTest) -> dict[str, Metric]:
     """The metrics that compare with originals or with the test set."""
-    metrics = {
-        name: metric
-        for name, metric in _metrics(plugin).items()
-        if metric.against in ("originals", "test")
-    }
+    similarity = ("originals", "test")
+    metrics = {name: m for name, m in _metrics(plugin).items() if m.against in similarity}
     if not metrics:
         raise CheckSkipped("no metric compares with originals or with the test set")
     return metrics
 
 
 def _reference(plugin: ModalityUnderTest, metric: Metric) -> Tensor:
-    match metric.against:
-        case "originals":
-            return plugin.sample_items
-        case "test":
-            return plugin.items["test"]
-        case "train":
-            return plugin.items["train"][: 10 * NUM_CLASSES]
-    return plugin.sample_items[:0]
+    sizes = {"originals": NUM_ITEMS, "test": None, "train": 10 * NUM_CLASSES, "none": 0}
+    items = plugin.items["train" if metric.against == "train" else "test"]
+    return items[: sizes.get(metric.against, 0)]
+
+
+def _augment(plugin: ModalityUnderTest, seed: int) -> tuple[Tensor, Tensor]:
+    """A copy of the sample items, and what `augment` makes of it."""
+    if plugin.plugin_class.augment is Modality.augment:
+        raise CheckSkipped("the modality does not augment")
+    x = plugin.sample_items.clone()
+    return x, plugin.modality.augment(x, Generator().manual_seed(seed))
