@@ -25,34 +25,32 @@ def write_distribution(kind: str, into: Path, registry: Registry) -> Path:
     """
     if error := _name_error(kind, registry):
         raise ValueError(error)
-    folder = into / _distribution(kind)
+    names = _names(kind)
+    folder = into / names["mld-newkind"]
     folder.mkdir(parents=True, exist_ok=False)
     for source in sorted(TEMPLATE.rglob("*")):
         if source.is_dir() or "__pycache__" in source.parts:
             continue
         template_path = source.relative_to(TEMPLATE).as_posix().replace("dot_", ".")
-        path = folder / _replace_names(template_path, kind)
+        path = folder / _replace(template_path, names)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(_replace_names(source.read_text(encoding="utf-8"), kind), encoding="utf-8")
+        path.write_text(_replace(source.read_text(encoding="utf-8"), names), encoding="utf-8")
     return folder
 
 
-def _replace_names(text: str, kind: str) -> str:
-    names = {"mld-newkind": _distribution(kind), "NewKind": _class_name(kind), "newkind": kind}
+def _names(kind: str) -> dict[str, str]:
+    """The names in the template, and what replaces each."""
+    class_name = "".join(part.capitalize() for part in kind.split("_"))
+    return {"mld-newkind": f"mld-{kind.replace('_', '-')}", "NewKind": class_name, "newkind": kind}
+
+
+def _replace(text: str, names: dict[str, str]) -> str:
     return re.sub("|".join(names), lambda match: names[match[0]], text)
-
-
-def _distribution(kind: str) -> str:
-    return f"mld-{kind.replace('_', '-')}"
-
-
-def _class_name(kind: str) -> str:
-    return "".join(part.capitalize() for part in kind.split("_"))
 
 
 def _name_error(kind: str, registry: Registry) -> str:
     """Why this name of a kind is invalid or taken; "" if it can be used."""
-    class_name, distribution = _class_name(kind), _distribution(kind)
+    distribution, class_name, _ = _names(kind).values()
     if not re.fullmatch(r"[a-z]+(_?[a-z0-9]+)*", kind):
         valid = re.sub(r"[^a-z0-9]+", "_", kind.lower()).strip("_0123456789")
         hint = f", such as {valid!r}" if valid and not _name_error(valid, registry) else ""
@@ -68,7 +66,7 @@ def _name_error(kind: str, registry: Registry) -> str:
         taken = f"the module mld_{kind} or the distribution {distribution} is installed"
         return f"{kind!r} is taken: {taken}: choose another name"
     source = (TEMPLATE / "mld_newkind.py").read_text(encoding="utf-8")
-    names = symtable.symtable(source, "mld_newkind.py", "exec").get_identifiers()
-    if class_name in names and not class_name.startswith("NewKind"):
+    taken_names = symtable.symtable(source, "mld_newkind.py", "exec").get_identifiers()
+    if class_name in taken_names and not class_name.startswith("NewKind"):
         return f"the class {class_name} would shadow a name in its module: choose another"
     return ""

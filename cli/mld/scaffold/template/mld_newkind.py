@@ -134,8 +134,7 @@ class NewKind(Modality):
     def write(self, x: Tensor, stem: Path) -> Path:
         """Write one item to one file, `stem` plus a suffix, that `read` can read."""
         path = stem.with_name(f"{stem.name}.txt")
-        signal = x.double().numpy() * self.facts["scale"] + self.facts["mean"]
-        np.savetxt(path, signal, fmt="%.6g")
+        np.savetxt(path, self._signal(x), fmt="%.6g")
         return path
 
     def preview(self, x: Tensor, stem: Path) -> list[Path]:
@@ -160,6 +159,10 @@ class NewKind(Modality):
             for centre, height, width in zip(centres, heights, widths, strict=True)
         ]
         return [peak + rng.normal(0, 0.1, self.config.length) for peak in peaks]
+
+    def _signal(self, x: Tensor) -> Signal:
+        scaled: Signal = x.double().numpy()
+        return scaled * self.facts["scale"] + self.facts["mean"]
 
 
 @hookimpl
