@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,11 @@ from mld.bench.suite import Coordinates, VariantKey
 from mld.bench.suite_dir import SuiteDir
 from mld.bench.trials import Trial
 from mld.data.types import subset_key
-from mld.storage import files
+from mld.storage.files import atomic_write
 from mld.storage.run_dir import RunDir
 
-TrialMetrics = dict[str, float | None]
-"""By column of leaderboard.csv; a column that ends in `coherence` is a proportion."""
 COORDINATE_COLUMNS = ("modalities", "method", "missing", "sampler", "guidance", "seed")
 """The first columns of leaderboard.csv."""
-Intervals = dict[str, tuple[float, float]]
-"""By column: the ends of a 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -50,18 +46,25 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class VariantResult:
-    """The results of one variant on one set of modalities.
+class TrialResult:
+    """The results of one finished trial, by column of leaderboard.csv.
 
     Args:
-        coordinates: those of its first trial.
-        metrics, intervals, run_dirs: of each trial, by seed.
+        metrics: a column that ends in `coherence` is a proportion.
+        intervals: the ends of a 95 % interval, for the columns that have one.
     """
 
+    run_dir: RunDir
+    metrics: Mapping[str, float | None]
+    intervals: Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class VariantResult:
+    """The results of one variant on one set of modalities: of each finished trial, by seed."""
+
     coordinates: Coordinates
-    metrics: Mapping[int, TrialMetrics]
-    intervals: Mapping[int, Intervals]
-    run_dirs: Mapping[int, RunDir]
+    trials: dict[int, TrialResult]
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -76,11 +79,11 @@ class VariantResult:
     def figure(self, column: str) -> Figure | None:
         """The mean of a column over the seeds that have it; None if none has."""
         values = self._values(column)
-        mean = mean_of(list(values.values()))
+        mean = mean_of([*values.values()])
         if mean and mean.n == 1:
             (seed,) = values
-            low, high = self.intervals[seed].get(column, (None, None))
-            return Figure(mean.value, low, high, None, 1)
+            low, high = self.trials[seed].intervals.get(column, (None, None))
+            return replace(mean, low=low, high=high)
         return mean
 
     def is_comparable(self, other: VariantResult, column: str) -> bool:
@@ -93,11 +96,12 @@ class VariantResult:
 
         For a single seed, the interval is that of two independent runs.
         """
-        mean = mean_of(list(self.differences_by_seed(other, column).values()))
+        differences = self.differences_by_seed(other, column)
+        mean = mean_of([*differences.values()])
         if mean is None or mean.n > 1:
             return mean
-        (seed,) = self._values(column).keys() & other._values(column).keys()
-        ends = [result.intervals[seed].get(column) for result in (self, other)]
+        (seed,) = differences
+        ends = [result.trials[seed].intervals.get(column) for result in (self, other)]
         half_widths = [(end[1] - end[0]) / 2 for end in ends if end]
         return _with_half_width(mean, math.hypot(*half_widths)) if len(half_widths) == 2 else mean
 
@@ -109,8 +113,7 @@ class VariantResult:
         return {seed: values[seed] - others[seed] for seed in values if seed in others}
 
     def _values(self, column: str) -> dict[int, float]:
-        """A column by seed, without the seeds that do not have it."""
-        values = {seed: metrics.get(column) for seed, metrics in self.metrics.items()}
+        values = {seed: trial.metrics.get(column) for seed, trial in self.trials.items()}
         return {seed: value for seed, value in values.items() if value is not None}
 
 
@@ -135,72 +138,60 @@ def mean_difference(
     Only seeds that all pairs have are used; their trials share autoencoders and rows. Therefore
     the interval of a single seed assumes that all pairs err together, which is the widest.
     """
-    by_pair = [result.differences_by_seed(other, column) for result, other in pairs]
-    by_pair = [differences for differences in by_pair if differences]
-    seeds = set.intersection(*map(set, by_pair)) if by_pair else set()
-    mean = mean_of(
-        [
-            math.fsum(differences[seed] for differences in by_pair) / len(by_pair)
-            for seed in sorted(seeds)
-        ]
-    )
     figures = [figure for result, other in pairs if (figure := result.difference(other, column))]
-    half_widths = [
-        figure.half_width for figure in figures if figure.n == 1 and figure.half_width is not None
-    ]
-    if mean is None or mean.n > 1 or len(half_widths) < len(figures):
+    if not figures:
+        return None
+    by_pair = [result.differences_by_seed(other, column) for result, other in pairs]
+    by_pair = [by_seed for by_seed in by_pair if by_seed]
+    seeds = sorted(set.intersection(*map(set, by_pair)))
+    mean = mean_of([math.fsum(each[seed] for each in by_pair) / len(by_pair) for seed in seeds])
+    widths = [w for each in figures if each.n == 1 and (w := each.half_width) is not None]
+    if mean is None or mean.n > 1 or len(widths) < len(figures):
         return mean
-    return _with_half_width(mean, math.fsum(half_widths) / len(half_widths))
+    return _with_half_width(mean, math.fsum(widths) / len(widths))
 
 
 def _with_half_width(single: Figure, half_width: float) -> Figure:
-    """The figure of a single seed with an interval around it."""
-    return Figure(single.value, single.value - half_width, single.value + half_width, None, 1)
+    return replace(single, low=single.value - half_width, high=single.value + half_width)
 
 
-def trial_metrics(suite_dir: SuiteDir, trial: Trial) -> tuple[TrialMetrics, Intervals]:
-    """The metrics of a finished trial, and the intervals of those that have one."""
-    run_dir = suite_dir.run_dir(trial)
+def trial_result(run_dir: RunDir) -> TrialResult:
+    """The results of a finished trial, given its run directory."""
     scores = run_dir.read_json(run_dir.metrics)
-    metrics: TrialMetrics = {}
-    intervals: Intervals = {}
-
-    def add_proportion(column: str, proportion: Mapping[str, Any] | None) -> None:
-        metrics[column] = proportion["value"] if proportion else None
-        if proportion:
-            intervals[column] = (proportion["low"], proportion["high"])
-
-    add_proportion("joint_coherence", scores["joint_coherence"])
-    add_proportion("joint_ceiling", scores["joint_ceiling"])
     conditional = scores["conditional_coherence"]
-    value, low, high = (
-        _mean(coherence[field] for coherence in conditional) for field in ("value", "low", "high")
-    )
-    metrics["conditional_coherence"] = value
-    if low is not None and high is not None:
-        # The subsets share rows: this is the interval if they all err together, the widest.
-        intervals["conditional_coherence"] = (low, high)
-    for coherence in conditional:
-        add_proportion(f"{_direction(coherence)} coherence", coherence)
     joint = [distance for distance in scores["frechet"] if not distance["given"]]
     cross = [distance for distance in scores["frechet"] if distance["given"]]
+    columns: dict[str, Any] = {
+        "joint_coherence": scores["joint_coherence"],
+        "joint_ceiling": scores["joint_ceiling"],
+        # The subsets share rows: this is the interval if they all err together, the widest.
+        "conditional_coherence": {
+            field: _mean(coherence[field] for coherence in conditional)
+            for field in ("value", "low", "high")
+        }
+        if conditional
+        else None,
+        **{f"{_direction(coherence)} coherence": coherence for coherence in conditional},
+    }
     for name, modality in scores["modalities"].items():
-        add_proportion(f"{name} classifier_accuracy", modality["classifier_accuracy"])
-        add_proportion(f"{name} reconstruction_accuracy", modality["reconstruction_accuracy"])
-        metrics[f"{name} reconstruction_frechet"] = modality["reconstruction_frechet"]
-        metrics[f"{name} conditional_frechet"] = _mean(
-            distance["value"] for distance in cross if distance["target"] == name
-        )
-    metrics["joint_frechet"] = _mean(distance["value"] for distance in joint)
-    metrics["conditional_frechet"] = _mean(distance["value"] for distance in cross)
-    for distance in scores["frechet"]:
-        metrics[f"{_direction(distance)} frechet"] = distance["value"]
-    metrics["samples"] = _mean({distance["n"] for distance in joint or cross})
-    metrics["nfe"] = scores["nfe"].get("joint")
-    metrics["seconds_per_sample"] = scores["seconds_per_sample"].get("joint")
-    metrics["training_seconds"] = _training_seconds(run_dir)
-    metrics["parameters"] = run_dir.stage_metadata("diffuse")["parameters"]["diffuse"]
-    return metrics, intervals
+        for score in ("classifier_accuracy", "reconstruction_accuracy", "reconstruction_frechet"):
+            columns[f"{name} {score}"] = modality[score]
+        values = (distance["value"] for distance in cross if distance["target"] == name)
+        columns[f"{name} conditional_frechet"] = _mean(values)
+    columns |= {
+        "joint_frechet": _mean(distance["value"] for distance in joint),
+        "conditional_frechet": _mean(distance["value"] for distance in cross),
+        **{f"{_direction(score)} frechet": score["value"] for score in scores["frechet"]},
+        "samples": _mean({distance["n"] for distance in joint or cross}),
+        "nfe": scores["nfe"].get("joint"),
+        "seconds_per_sample": scores["seconds_per_sample"].get("joint"),
+        "training_seconds": _training_seconds(run_dir),
+        "parameters": run_dir.stage_metadata("diffuse")["parameters"]["diffuse"],
+    }
+    proportions = {name: score for name, score in columns.items() if isinstance(score, dict)}
+    metrics = columns | {name: score["value"] for name, score in proportions.items()}
+    intervals = {name: (score["low"], score["high"]) for name, score in proportions.items()}
+    return TrialResult(run_dir, metrics, intervals)
 
 
 def _direction(score: Mapping[str, Any]) -> str:
@@ -227,48 +218,28 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return math.fsum(present) / len(present) if present else None
 
 
-def variant_results(suite_dir: SuiteDir, trials: Sequence[Trial]) -> list[VariantResult]:
+def variant_results(suite_dir: SuiteDir, trials: Iterable[Trial]) -> list[VariantResult]:
     """The results of the finished trials, in the suite's order of variants."""
-    by_variant: dict[VariantKey, list[Trial]] = {}
+    results: dict[VariantKey, VariantResult] = {}
     for trial in trials:
-        finished = by_variant.setdefault(trial.coordinates.variant_key, [])
+        key, seed = trial.coordinates.variant_key, trial.coordinates.seed
+        result = results.setdefault(key, VariantResult(trial.coordinates, {}))
         if suite_dir.state(trial) == "done":
-            finished.append(trial)
-    results = []
-    for finished in filter(None, by_variant.values()):
-        by_seed = {trial.coordinates.seed: trial_metrics(suite_dir, trial) for trial in finished}
-        results.append(
-            VariantResult(
-                finished[0].coordinates,
-                {seed: metrics for seed, (metrics, _) in by_seed.items()},
-                {seed: intervals for seed, (_, intervals) in by_seed.items()},
-                {trial.coordinates.seed: suite_dir.run_dir(trial) for trial in finished},
-            )
-        )
-    return results
+            result.trials[seed] = trial_result(suite_dir.run_dir(trial))
+    return [result for result in results.values() if result.trials]
 
 
-def write_csv(path: Path, results: Sequence[VariantResult]) -> None:
+def write_csv(path: Path, results: Iterable[VariantResult]) -> None:
     """One row for each trial: its coordinates, then every metric that any trial has."""
-    rows = [
-        {
-            "modalities": "+".join(result.modalities),
-            "method": result.coordinates.method,
-            "missing": result.coordinates.missing,
-            "sampler": result.coordinates.sampler,
-            "guidance": result.coordinates.guidance_label,
-            "seed": seed,
-            **metrics,
-        }
-        for result in results
-        for seed, metrics in result.metrics.items()
-    ]
-    all_columns = (*COORDINATE_COLUMNS, *(column for row in rows for column in row))
-    columns = list(dict.fromkeys(all_columns))
-    with (
-        files.atomic_write(path) as partial,
-        partial.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, columns)
+    rows: list[dict[str, Any]] = []
+    for result in results:
+        at = result.coordinates
+        variant = ("+".join(at.modalities), at.method, at.missing, at.sampler, at.guidance_label)
+        for seed, trial in result.trials.items():
+            row = zip(COORDINATE_COLUMNS, (*variant, seed), strict=True)
+            rows.append({**dict(row), **trial.metrics})
+    columns = dict.fromkeys(column for row in (COORDINATE_COLUMNS, *rows) for column in row)
+    with atomic_write(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns.keys())
         writer.writeheader()
         writer.writerows(rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from typing import TypeVar
@@ -14,7 +14,6 @@ from mld.bench.suite import SuiteSpec
 from mld.bench.tables import Group
 from mld.reporting.charts import Point, Series, legend_mark, scatter_chart
 
-Position = tuple[float, float]
 Value = TypeVar("Value")
 
 
@@ -67,25 +66,16 @@ class _SeriesBuilder:
         self._several_solvers = len(set(self._solver_of_sampler.values())) > 1
         self._results = group.results
         self.names = list(dict.fromkeys(map(self.name, group.results)))
-        all_coordinates = [result.coordinates for result in group.results]
-        rates = _axis_values(coordinates.missing for coordinates in all_coordinates)
-        strengths = _axis_values(
-            coordinates.guidance_label or None for coordinates in all_coordinates
-        )
-        samplers = _axis_values(coordinates.sampler or None for coordinates in all_coordinates)
-        vary_strength, vary_sampler = len(strengths) > 1, len(samplers) > 1
-        self.facets = [
-            Facet(rate, strength)
-            for rate, strength in product(
-                rates if vary_strength or vary_sampler else [None],
-                strengths if vary_sampler else [None],
-            )
-        ]
-        self.facets_of_missing_chart = (
-            [Facet(None, strength, sampler) for strength, sampler in product(strengths, samplers)]
-            if len(rates) > 1
-            else []
-        )
+        variants = [result.coordinates for result in group.results]
+        rates = _axis_values(variant.missing for variant in variants)
+        strengths = _axis_values(variant.guidance_label or None for variant in variants)
+        samplers = _axis_values(variant.sampler or None for variant in variants)
+        vary_sampler = len(samplers) > 1
+        chart_rates = rates if vary_sampler or len(strengths) > 1 else [None]
+        facets = product(chart_rates, strengths if vary_sampler else [None])
+        self.facets = [Facet(rate, strength) for rate, strength in facets]
+        facets_by_rate = product(strengths, samplers) if len(rates) > 1 else ()
+        self.facets_of_missing_chart = [Facet(None, *settings) for settings in facets_by_rate]
 
     def name(self, result: VariantResult) -> str:
         """The name of a result's series, as shown in the legend."""
@@ -93,20 +83,14 @@ class _SeriesBuilder:
         solver = self._solver_of_sampler.get(sampler, "") if self._several_solvers else ""
         return " · ".join(part for part in (result.coordinates.method, solver) if part)
 
-    def series(
-        self, facet: Facet, position: Callable[[VariantResult], Position | None]
-    ) -> list[Series]:
-        """The series of one facet, with a point for each result that has a position."""
-        all_series = []
-        for style, name in enumerate(self.names):
-            points = [
-                Point(*xy, result.variant)
-                for result in self._results
-                if self.name(result) == name and result in facet and (xy := position(result))
-            ]
-            if points:
-                all_series.append(Series(style, points))
-        return all_series
+    def series(self, facet: Facet, column: str) -> list[Series]:
+        """Joint coherence against a column of leaderboard.csv, for the results of one facet."""
+        points: dict[str, list[Point]] = {name: [] for name in self.names}
+        for result in self._results:
+            x, coherence = _value(result, column), result.figure("joint_coherence")
+            if result in facet and coherence and x is not None:
+                points[self.name(result)].append(Point(x, coherence.value, result.variant))
+        return [Series(style, points[name]) for style, name in enumerate(points) if points[name]]
 
 
 def _axis_values(values: Iterable[Value | None]) -> list[Value | None]:
@@ -115,40 +99,29 @@ def _axis_values(values: Iterable[Value | None]) -> list[Value | None]:
     return distinct if len(distinct) > 1 else [None]
 
 
+def _value(result: VariantResult, column: str) -> float | None:
+    if column == "missing":
+        return result.coordinates.missing
+    figure = result.figure(column)
+    return figure.value if figure else None
+
+
 def group_charts(spec: SuiteSpec, group: Group) -> list[Chart]:
     """The charts of a group; a chart with fewer than two points is left out."""
     builder = _SeriesBuilder(spec, group)
-    costs = {figure.value for result in group.results if (figure := result.figure("nfe"))}
-    charts = []
-    for facet in builder.facets:
-        for name in group.modalities:
-            series = builder.series(facet, _coherence_against(f"joint>{name} frechet"))
-            title = f"Quality of {name}{facet.suffix}"
-            charts.append((title, series, f"Frechet distance, {name}"))
-        if len(costs) > 1:
-            series = builder.series(facet, _coherence_against("nfe"))
-            charts.append((f"Cost{facet.suffix}", series, "network evaluations per sample"))
-    for facet in builder.facets_of_missing_chart:
-        series = builder.series(facet, _coherence_against_missing_rate)
-        charts.append((f"Missing cells{facet.suffix}", series, "rate of missing cells"))
-    drawn = [
-        Chart(title, scatter_chart(series, x_title, "joint coherence"))
-        for title, series, x_title in charts
+    axes = [
+        (f"Quality of {name}", f"joint>{name} frechet", f"Frechet distance, {name}")
+        for name in group.modalities
     ]
-    return [chart for chart in drawn if chart.svg]
-
-
-def _coherence_against(column: str) -> Callable[[VariantResult], Position | None]:
-    def position(result: VariantResult) -> Position | None:
-        x, y = result.figure(column), result.figure("joint_coherence")
-        return (x.value, y.value) if x and y else None
-
-    return position
-
-
-def _coherence_against_missing_rate(result: VariantResult) -> Position | None:
-    rate, coherence = result.coordinates.missing, result.figure("joint_coherence")
-    return (rate, coherence.value) if coherence and rate is not None else None
+    if len({figure.value for result in group.results if (figure := result.figure("nfe"))}) > 1:
+        axes.append(("Cost", "nfe", "network evaluations per sample"))
+    missing = ("Missing cells", "missing", "rate of missing cells")
+    pairs = [*product(builder.facets, axes), *product(builder.facets_of_missing_chart, [missing])]
+    charts = []
+    for facet, (title, column, x_title) in pairs:
+        svg = scatter_chart(builder.series(facet, column), x_title, "joint coherence")
+        charts.append(Chart(f"{title}{facet.suffix}", svg))
+    return [chart for chart in charts if chart.svg]
 
 
 def legend(spec: SuiteSpec, group: Group) -> list[tuple[Markup, str]]:

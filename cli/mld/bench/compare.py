@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from mld.bench.aggregate import VariantResult, variant_results
+from mld.bench.aggregate import Figure, VariantResult, variant_results
 from mld.bench.suite_dir import SuiteDir
 from mld.bench.tables import MAIN_COLUMNS
 from mld.bench.trials import Trial, summarise_trials
@@ -18,35 +19,31 @@ def compare(first: SuiteDir, second: SuiteDir) -> list[dict[str, Any]]:
     Raises:
         RunDirError: if the suites have no finished variant in common.
     """
-    references = {result.coordinates.variant_key: result for result in _results(first)}
+    results = variant_results(first, first.read_trials())
+    references = {result.coordinates.variant_key: result for result in results}
     rows = []
-    for result in _results(second):
-        reference = references.get(result.coordinates.variant_key)
-        if reference is None:
-            continue
-        row: dict[str, Any] = {"modalities": list(result.modalities), "variant": result.variant}
-        for column in MAIN_COLUMNS:
-            if difference := result.difference(reference, column):
-                row[column] = asdict(difference)
-        rows.append(row)
+    for result in variant_results(second, second.read_trials()):
+        if reference := references.get(result.coordinates.variant_key):
+            differences = {name: result.difference(reference, name) for name in MAIN_COLUMNS}
+            rows.append(variant_row(result, differences))
     if not rows:
         raise RunDirError(f"{first.path} and {second.path} have no finished variant in common")
     return rows
 
 
-def _results(suite_dir: SuiteDir) -> list[VariantResult]:
-    return variant_results(suite_dir, suite_dir.read_trials())
+def variant_row(result: VariantResult, figures: Mapping[str, Figure | None]) -> dict[str, Any]:
+    """A variant and those of some figures, by column, that are not None; for JSON."""
+    row = {"modalities": list(result.modalities), "variant": result.variant}
+    return row | {column: asdict(figure) for column, figure in figures.items() if figure}
 
 
 def unmatched_trials(first: SuiteDir, second: SuiteDir) -> list[str]:
     """For each suite, a line about the trials that only it has finished, if there are any."""
     lines = []
     for suite_dir, other in ((first, second), (second, first)):
-        matched = {str(trial.coordinates) for trial in _finished_trials(other)}
-        unmatched = [
-            trial for trial in _finished_trials(suite_dir) if str(trial.coordinates) not in matched
-        ]
-        if unmatched:
+        others = {str(trial.coordinates) for trial in _finished_trials(other)}
+        trials = _finished_trials(suite_dir)
+        if unmatched := [trial for trial in trials if str(trial.coordinates) not in others]:
             lines.append(f"only in {suite_dir.path}: {summarise_trials(unmatched)}")
     return lines
 

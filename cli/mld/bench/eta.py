@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from mld.bench.suite_dir import SuiteDir
 from mld.bench.trials import Trial
@@ -61,18 +62,16 @@ def _training_rows(trials: Iterable[Trial]) -> int:
     """Rows to train on; a network that several trials share counts once."""
     rows: dict[tuple[object, ...], int] = {}
     for trial in trials:
-        coordinates = trial.coordinates
-        autoencode, evaluate, diffuse = (
-            trial.settings[section] for section in ("autoencode", "evaluate", "diffuse")
-        )
-        for name in coordinates.modalities:
-            overrides = autoencode["overrides"].get(name, {})
-            training = autoencode | {
-                key: value for key, value in overrides.items() if value is not None
-            }
-            autoencoder = ("autoencode", name, coordinates.seed, coordinates.missing)
-            rows[autoencoder] = training["steps"] * training["batch_size"]
-            classifier = ("evaluate", name, coordinates.seed)
-            rows[classifier] = evaluate["steps"] * evaluate["batch_size"]
-        rows["diffuse", trial.network_key] = diffuse["steps"] * diffuse["batch_size"]
+        seed, missing = trial.coordinates.seed, trial.coordinates.missing
+        autoencode = trial.settings["autoencode"]
+        for name in trial.coordinates.modalities:
+            overrides = autoencode["overrides"].get(name, {}).items()
+            training = autoencode | {key: value for key, value in overrides if value is not None}
+            rows["autoencode", name, seed, missing] = _rows(training)
+            rows["evaluate", name, seed] = _rows(trial.settings["evaluate"])
+        rows["diffuse", trial.network_key] = _rows(trial.settings["diffuse"])
     return sum(rows.values())
+
+
+def _rows(training: Mapping[str, Any]) -> int:
+    return int(training["steps"] * training["batch_size"])

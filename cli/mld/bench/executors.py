@@ -61,9 +61,7 @@ class LocalExecutor(Executor):
         gpus: names of GPUs, each given to one run at a time through CUDA_VISIBLE_DEVICES.
     """
 
-    def __init__(
-        self, slots: int, environment: Mapping[str, str], gpus: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, slots: int, environment: Mapping[str, str], gpus: Sequence[str]) -> None:
         self.slots = min(slots, len(gpus)) if gpus else slots
         self._environment = environment
         self._gpus = gpus
@@ -71,12 +69,11 @@ class LocalExecutor(Executor):
 
     def start(self, spec: Path, out: Path, log: Path) -> Job:
         """Start a run in a process of its own."""
-        args = _run_args(spec, out)
         gpu = next(filter(self._is_free, self._gpus), None)
         if gpu is None:
-            return _LocalJob(_popen(args, log, self._environment))
+            return _LocalJob(_popen(spec, out, log, self._environment))
         environment = {**self._environment, "CUDA_VISIBLE_DEVICES": gpu}
-        self._job_on_gpu[gpu] = _LocalJob(_popen(args, log, environment))
+        self._job_on_gpu[gpu] = _LocalJob(_popen(spec, out, log, environment))
         return self._job_on_gpu[gpu]
 
     def _is_free(self, gpu: str) -> bool:
@@ -132,9 +129,8 @@ class RayExecutor(Executor):
 
     def start(self, spec: Path, out: Path, log: Path) -> Job:
         """Start a run as a task on any machine with free resources."""
-        args = _run_args(spec.resolve(), out.resolve())
-        reference = self._remote_run.remote(args, log.resolve(), self._environment)
-        return _RayJob(self._ray, reference, log)
+        paths = [path.resolve() for path in (spec, out, log)]
+        return _RayJob(self._ray, self._remote_run.remote(*paths, self._environment), log)
 
 
 class _RayJob(Job):
@@ -186,19 +182,18 @@ def visible_gpus(visible_devices: str | None) -> list[str]:
     return [str(index) for index, _ in enumerate(driver.iterdir())] if driver.is_dir() else []
 
 
-def _run_args(spec: Path, out: Path) -> list[str]:
-    return ["run", str(spec), "--out", str(out)]
+def _run_to_completion(spec: Path, out: Path, log: Path, environment: Mapping[str, str]) -> int:
+    return _popen(spec, out, log, environment).wait()
 
 
-def _run_to_completion(args: list[str], log: Path, environment: Mapping[str, str]) -> int:
-    return _popen(args, log, environment).wait()
-
-
-def _popen(args: list[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start a command of mld with this Python interpreter; it dies with this process."""
+def _popen(
+    spec: Path, out: Path, log: Path, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start `mld run SPEC --out OUT` with this Python interpreter; it dies with this process."""
+    bootstrap = BOOTSTRAP.format(os.getpid())
     with _open_log(log) as output:
         return subprocess.Popen(
-            [sys.executable, "-c", BOOTSTRAP.format(os.getpid()), *args],
+            [sys.executable, "-c", bootstrap, "run", str(spec), "--out", str(out)],
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,

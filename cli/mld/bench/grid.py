@@ -6,7 +6,7 @@ suite, so that an error about a trial names the line to correct.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import combinations, product
 from typing import Any
 
@@ -24,30 +24,32 @@ def grid(suite: Suite) -> Iterator[tuple[Coordinates, Document]]:
         rates: list[float | None] = [None]
         if spec.missing and not overrides_key(overrides, "data.missing"):
             rates = [*spec.missing]
-        for seed, missing in product(spec.seeds, rates):
-            for sampler, guidance_index in _sampling_axes(suite, base, overrides):
-                guidance = None if guidance_index is None else spec.guidance[guidance_index]
-                coordinates = Coordinates(
-                    modalities=names,
-                    method=method,
-                    seed=seed,
-                    missing=missing,
-                    sampler=sampler,
-                    guidance=guidance,
-                )
-                trial = base.part()
-                _set_value(trial, suite, ("seeds",), "seed", seed)
-                _set_value(trial, suite, ("threads",), "compute.threads", spec.threads)
-                _set_missing_rate(trial, suite, missing)
-                if sampler:
-                    key, settings = spec.sampler_settings()[sampler]
-                    samplers_path = ("samplers", key)
-                    apply_overrides(trial, suite.document, samplers_path, settings, "generate.")
-                if guidance_index is not None:
-                    value = suite.document.part(("guidance", guidance_index))
-                    trial.put("generate.guidance", value)
-                _select_modalities(trial, suite, path, names)
-                yield coordinates, trial
+        sampling = _sampling_axes(suite, base, overrides)
+        for seed, missing, (sampler, guidance_index) in product(spec.seeds, rates, sampling):
+            trial = base.part()
+            _set_value(trial, suite, ("seeds",), "seed", seed)
+            _set_value(trial, suite, ("threads",), "compute.threads", spec.threads)
+            if missing:
+                _set_value(trial, suite, ("missing",), "data.missing.rate", missing)
+            elif missing is not None:
+                _section(trial, "data").pop("missing", None)
+            if sampler:
+                key, settings = spec.sampler_settings()[sampler]
+                apply_overrides(trial, suite.document, ("samplers", key), settings, "generate.")
+            guidance = None
+            if guidance_index is not None:
+                guidance = spec.guidance[guidance_index]
+                trial.put("generate.guidance", suite.document.part(("guidance", guidance_index)))
+            _select_modalities(trial, suite, path, names)
+            coordinates = Coordinates(
+                modalities=names,
+                method=method,
+                seed=seed,
+                missing=missing,
+                sampler=sampler,
+                guidance=guidance,
+            )
+            yield coordinates, trial
 
 
 def _modality_sets(suite: Suite) -> list[tuple[KeyPath, tuple[str, ...]]]:
@@ -55,7 +57,7 @@ def _modality_sets(suite: Suite) -> list[tuple[KeyPath, tuple[str, ...]]]:
 
     All subsets, if the suite asks for them, are in order of decreasing size.
     """
-    names = tuple(_as_mapping(_as_mapping(suite.base.value).get("modalities")))
+    names = tuple(_section(suite.base, "modalities"))
     match suite.spec.modalities:
         case "base":
             return [(("modalities",), names)]
@@ -74,16 +76,13 @@ def _sampling_axes(
 
     Both concern only mld's own score network.
     """
-    diffuse = _as_mapping(_as_mapping(base.value).get("diffuse"))
-    if diffuse.get("method", "mld") != "mld":
+    if _section(base, "diffuse").get("method", "mld") != "mld":
         return [("", None)]
-    samplers = [
-        label
-        for label, (_, settings) in suite.spec.sampler_settings().items()
-        if not any(
-            overrides_key(overrides, f"generate.{'.'.join(path)}") for path in paths(settings)
-        )
-    ]
+    samplers = []
+    for label, (_, settings) in suite.spec.sampler_settings().items():
+        names = (f"generate.{'.'.join(path)}" for path in paths(settings))
+        if not any(overrides_key(overrides, name) for name in names):
+            samplers.append(label)
     strengths: list[int | None] = [None]
     if suite.spec.guidance and not overrides_key(overrides, "generate.guidance"):
         strengths = [*range(len(suite.spec.guidance))]
@@ -95,38 +94,36 @@ def _set_value(trial: Document, suite: Suite, path: KeyPath, name: str, value: A
     trial.put(name, Document(value, {(): suite.document.location(path)}))
 
 
-def _set_missing_rate(trial: Document, suite: Suite, rate: float | None) -> None:
-    """Set the rate of missing cells; 0 removes what the base spec says of it, None keeps it."""
-    if rate:
-        _set_value(trial, suite, ("missing",), "data.missing.rate", rate)
-    elif rate is not None:
-        _as_mapping(_as_mapping(trial.value).get("data")).pop("missing", None)
-
-
 def _select_modalities(
     trial: Document, suite: Suite, path: KeyPath, names: tuple[str, ...]
 ) -> None:
-    """Remove all other modalities, and every mention of them, from a trial's spec."""
-    spec = _as_mapping(trial.value)
-    available = _as_mapping(spec.get("modalities"))
-    _check_names(trial, suite, path, names, available)
+    """Remove all other modalities, and every mention of them, from a trial's spec.
+
+    For each name that the base spec does not have there is an error, located in the suite.
+    """
+    available = _section(trial, "modalities")
+    located = Document(None, suite.document.locations, trial.errors)
+    for index, name in enumerate(names):
+        if name not in available:
+            listed = ", ".join(available)
+            message = f"no modality {name!r} (modalities of the base spec: {listed})"
+            located.add_error((*path, index), f"{message}{did_you_mean(name, available)}")
     if not available or tuple(available) == names:
         return
     names = tuple(name for name in names if name in available)
-    spec["modalities"] = {name: available[name] for name in names}
-    removed = available.keys() - set(names)
-    autoencode = _as_mapping(spec.get("autoencode"))
-    rates = _as_mapping(_as_mapping(spec.get("data")).get("missing")).get("rate")
+    trial.value["modalities"] = {name: available[name] for name in names}
     # A baseline's settings by modality: mappings with names of modalities for all keys.
     by_modality = [
         value
-        for value in _as_mapping(spec.get("diffuse")).values()
-        if _as_mapping(value).keys() <= available.keys()
+        for value in map(_as_mapping, _section(trial, "diffuse").values())
+        if value.keys() <= available.keys()
     ]
-    for settings in (autoencode.get("overrides"), rates, *by_modality):
-        for name in removed & _as_mapping(settings).keys():
+    by_modality.append(_section(trial, "autoencode", "overrides"))
+    by_modality.append(_section(trial, "data", "missing", "rate"))
+    for settings in by_modality:
+        for name in settings.keys() & (available.keys() - set(names)):
             del settings[name]
-    generate = _as_mapping(spec.get("generate"))
+    generate = _section(trial, "generate")
     if _is_list_of_string_lists(generate.get("subsets")):
         subsets = [subset for subset in generate["subsets"] if set(subset) < set(names)]
         generate["subsets"] = subsets
@@ -134,19 +131,6 @@ def _select_modalities(
             listed = ", ".join(names)
             message = f"nothing to generate: no subset is a proper subset of the trial's {listed}"
             trial.add_error(("generate", "subsets"), message)
-
-
-def _check_names(
-    trial: Document, suite: Suite, path: KeyPath, names: Iterable[str], available: Iterable[str]
-) -> None:
-    """Add an error, located in the suite, for each name that the base spec does not have."""
-    located = Document(None, suite.document.locations)
-    for index, name in enumerate(names):
-        if name not in available:
-            listed = ", ".join(available)
-            message = f"no modality {name!r} (modalities of the base spec: {listed})"
-            located.add_error((*path, index), f"{message}{did_you_mean(name, available)}")
-    trial.errors += located.errors
 
 
 def _is_list_of_string_lists(value: Any) -> bool:
@@ -157,6 +141,13 @@ def _is_list_of_string_lists(value: Any) -> bool:
     )
 
 
+def _section(document: Document, *names: str) -> dict[str, Any]:
+    """The mapping at a path of a spec; an empty one if there is none."""
+    value = _as_mapping(document.value)
+    for name in names:
+        value = _as_mapping(value.get(name))
+    return value
+
+
 def _as_mapping(value: Any) -> dict[str, Any]:
-    """The value if it is a mapping, else an empty one."""
     return value if isinstance(value, dict) else {}

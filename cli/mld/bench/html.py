@@ -6,21 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mld.bench import tables
 from mld.bench.aggregate import Figure, VariantResult
 from mld.bench.charts import group_charts, legend
 from mld.bench.suite import SuiteSpec
-from mld.bench.tables import (
-    CAPTION,
-    DIFFERENCES_CAPTION,
-    FormattedValue,
-    Group,
-    difference_table,
-    format_figure,
-    main_table,
-    one_to_one_table,
-    overall_table,
-    significant_best,
-)
+from mld.bench.tables import FormattedValue, Group, format_figure
 from mld.config.yaml_document import dump_yaml
 from mld.reporting.charts import Dot
 from mld.reporting.html import environment
@@ -81,14 +71,13 @@ def leaderboard_page(
         failures: trials and why they failed.
         command: the command line to reproduce the page with.
     """
+    metric_tables = (tables.main_table, tables.one_to_one_table)
     sections = [
         {
             "group": group,
             "panels": _panels(group),
-            "tables": [
-                table for table in (main_table(group), one_to_one_table(group)) if table.rows
-            ],
-            "differences": difference_table(group),
+            "tables": [table for make in metric_tables if (table := make(group)).rows],
+            "differences": tables.difference_table(group),
             "charts": group_charts(spec, group),
             "legend": legend(spec, group),
         }
@@ -100,12 +89,12 @@ def leaderboard_page(
         summary=summary,
         headlines=_headlines(groups),
         heat_maps=_heat_maps(groups),
-        overall=overall_table(groups),
+        overall=tables.overall_table(groups),
         sections=sections,
         failures=failures,
         published=spec.published,
-        caption=CAPTION,
-        differences_caption=DIFFERENCES_CAPTION,
+        caption=tables.CAPTION,
+        differences_caption=tables.DIFFERENCES_CAPTION,
         facts=_facts(groups),
         command=command,
         suite=dump_yaml(spec.model_dump(mode="json", exclude_unset=True)),
@@ -119,12 +108,7 @@ def _headlines(groups: Sequence[Group]) -> list[tuple[str, str, str]]:
         ("joint_coherence", "Best joint coherence"),
         ("conditional_coherence", "Best conditional coherence"),
     ):
-        figures = [
-            (result, figure)
-            for result in (groups[0].results if groups else ())
-            if (figure := result.figure(column))
-        ]
-        if figures:
+        if figures := _figures(groups[0].results if groups else (), column):
             result, figure = max(figures, key=lambda pair: pair[1].value)
             note = f"{result.variant} on {groups[0].name}; {format_figure(figure, column).note}"
             ceiling = result.figure("joint_ceiling")
@@ -136,34 +120,39 @@ def _headlines(groups: Sequence[Group]) -> list[tuple[str, str, str]]:
     return headlines
 
 
+def _figures(results: Sequence[VariantResult], column: str) -> list[tuple[VariantResult, Figure]]:
+    """The results that have a metric, with it."""
+    return [(result, figure) for result in results if (figure := result.figure(column))]
+
+
 def _run_dirs(groups: Sequence[Group]) -> list[RunDir]:
     """The distinct runs of all finished trials."""
     results = [result for group in groups for result in group.results]
-    return list(dict.fromkeys(run for result in results for run in result.run_dirs.values()))
+    trials = [trial for result in results for trial in result.trials.values()]
+    return list(dict.fromkeys(trial.run_dir for trial in trials))
 
 
 def _panels(group: Group) -> list[Panel]:
     if not 1 < len(group.results) + len(group.published) <= MAX_DRAWN_VARIANTS:
         return []
     panels = [
-        _panel(group, "joint_coherence", "Joint coherence", "joint_ceiling", "ceiling"),
-        _panel(group, "conditional_coherence", "Conditional coherence, mean", "", ""),
+        _panel(group, "joint_coherence", "Joint coherence", "ceiling", "joint_ceiling"),
+        _panel(group, "conditional_coherence", "Conditional coherence, mean"),
     ]
     for name in group.modalities:
-        column, reference = f"joint>{name} frechet", f"{name} reconstruction_frechet"
-        title = f"Frechet distance, {name}"
-        panels.append(_panel(group, column, title, reference, "reconstructions"))
+        mark = "reconstructions", f"{name} reconstruction_frechet"
+        panels.append(_panel(group, f"joint>{name} frechet", f"Frechet distance, {name}", *mark))
     return [panel for panel in panels if panel]
 
 
 def _panel(
-    group: Group, column: str, title: str, reference_column: str, reference_name: str
+    group: Group, column: str, title: str, mark_name: str = "", mark_column: str = ""
 ) -> Panel | None:
     """The panel of one metric; None if no result has it."""
-    figures = [(result, figure) for result in group.results if (figure := result.figure(column))]
+    figures = _figures(group.results, column)
     if not figures:
         return None
-    best = significant_best(group.results, column)
+    best = tables.significant_best(group.results, column)
     tracks = [
         Track(
             result.variant,
@@ -176,20 +165,17 @@ def _panel(
         Track(
             item.method,
             [Dot(item.value, hollow=True)],
-            FormattedValue(format_number(item.value), note=item.source),
+            tables.format_published(item),
             is_reference=True,
         )
         for item in group.published
         if item.metric == column
     ]
-    reference = group.results[0].figure(reference_column)
-    mark, note = None, ""
-    if reference:
-        mark = reference.value
-        note = f"{reference_name} {format_figure(reference, reference_column).text}"
-    largest = max([dot.value for track in tracks for dot in track.dots] + [mark or 0.0])
-    limit = 1.0 if column.endswith("coherence") else largest or 1.0
-    return Panel(title, note, limit, tracks, mark)
+    mark = group.results[0].figure(mark_column)
+    note = f"{mark_name} {format_figure(mark, mark_column).text}" if mark else ""
+    values = [dot.value for track in tracks for dot in track.dots] + [mark.value if mark else 0.0]
+    limit = 1.0 if column.endswith("coherence") else max(values) or 1.0
+    return Panel(title, note, limit, tracks, mark.value if mark else None)
 
 
 def _heat_maps(groups: Sequence[Group]) -> list[HeatMap]:
@@ -204,19 +190,14 @@ def _heat_maps(groups: Sequence[Group]) -> list[HeatMap]:
     ):
         rows = []
         for group in groups:
-            results = {result.variant: result for result in group.results}
-            cells = [_heat_map_cell(results.get(variant), column) for variant in variants]
-            rows.append((group.name, cells))
+            cells = {
+                result.variant: (figure, format_figure(figure, column))
+                for result, figure in _figures(group.results, column)
+            }
+            rows.append((group.name, [cells.get(variant) for variant in variants]))
         if any(cell for _, cells in rows for cell in cells):
             heat_maps.append(HeatMap(title, variants, rows))
     return heat_maps
-
-
-def _heat_map_cell(
-    result: VariantResult | None, column: str
-) -> tuple[Figure, FormattedValue] | None:
-    figure = result.figure(column) if result else None
-    return (figure, format_figure(figure, column)) if figure else None
 
 
 def _facts(groups: Sequence[Group]) -> dict[str, Any]:

@@ -5,22 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from mld.bench import tables
 from mld.bench.aggregate import variant_results, write_csv
 from mld.bench.html import leaderboard_page
 from mld.bench.suite import SuiteSpec
 from mld.bench.suite_dir import SuiteDir
-from mld.bench.tables import (
-    CAPTION,
-    DIFFERENCES_CAPTION,
-    FormattedValue,
-    Group,
-    Table,
-    difference_table,
-    group_results,
-    main_table,
-    one_to_one_table,
-    overall_table,
-)
+from mld.bench.tables import FormattedValue, Group, Table
 from mld.bench.trials import Trial, unique_runs
 from mld.storage import files
 
@@ -34,7 +24,7 @@ def write_leaderboard(
         command: the command line that the page shows for reproduction.
     """
     results = variant_results(suite_dir, trials)
-    groups = group_results(spec, results)
+    groups = tables.group_results(spec, results)
     summary = _summary(suite_dir, trials)
     failures = suite_dir.failures(trials)
     write_csv(suite_dir.results, results)
@@ -55,16 +45,14 @@ def _summary(suite_dir: SuiteDir, trials: Sequence[Trial]) -> str:
     seeds = sorted({position.seed for position in coordinates})
     variants = len({position.variant for position in coordinates})
     sets = len({position.modalities for position in coordinates})
-    size = ", ".join(
-        [
-            f"{variants} variant{'s' if variants > 1 else ''}",
-            f"{sets} set{'s' if sets > 1 else ''} of modalities",
-            f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
-        ]
-    )
-    failed = states.count("failed")
-    progress = f"{states.count('done')} of {len(states)} trials are done"
-    return f"{size}: {progress}, {failed} failed." if failed else f"{size}: {progress}."
+    parts = [
+        f"{variants} variant{'s' if variants > 1 else ''}",
+        f"{sets} set{'s' if sets > 1 else ''} of modalities",
+        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
+    ]
+    failed = f", {states.count('failed')} failed" if "failed" in states else ""
+    progress = f"{states.count('done')} of {len(states)} trials are done{failed}."
+    return f"{', '.join(parts)}: {progress}"
 
 
 def _markdown(
@@ -72,13 +60,13 @@ def _markdown(
 ) -> str:
     parts = [f"# {title}", summary]
     if groups:
-        parts.append(CAPTION)
+        parts.append(tables.CAPTION)
     for group in groups:
-        parts += _table_in_markdown(main_table(group), "##")
-        parts += _table_in_markdown(one_to_one_table(group), "###")
-    differences = [overall_table(groups), *map(difference_table, groups)]
+        parts += _table_in_markdown(tables.main_table(group), "##")
+        parts += _table_in_markdown(tables.one_to_one_table(group), "###")
+    differences = [tables.overall_table(groups), *map(tables.difference_table, groups)]
     if any(table.rows for table in differences):
-        parts += ["## Differences", DIFFERENCES_CAPTION]
+        parts += ["## Differences", tables.DIFFERENCES_CAPTION]
     for table in differences:
         parts += _table_in_markdown(table, "###")
     if failures:
@@ -92,14 +80,11 @@ def _table_in_markdown(table: Table, heading: str) -> list[str]:
         return []
     rows = [["", *table.headers], ["---", *["---:"] * len(table.headers)]]
     rows += [[row.name, *map(_value_in_markdown, row.values)] for row in table.rows]
-    lines = (f"| {' | '.join(map(_escape, row))} |" for row in rows)
+    escaped = [[text.replace("|", "\\|") for text in row] for row in rows]
+    lines = [f"| {' | '.join(row)} |" for row in escaped]
     return [f"{heading} {table.title}", "\n".join(lines)]
 
 
 def _value_in_markdown(value: FormattedValue) -> str:
     text = f"**{value.text}**" if value.best else value.text
     return f"{text} ({value.note})" if value.note else text
-
-
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|")

@@ -7,7 +7,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
 
 from mld.bench.eta import Forecast
 from mld.bench.executors import Executor, Job
@@ -17,9 +20,6 @@ from mld.reporting.number_format import format_duration
 from mld.storage.files import load_json
 from mld.storage.locks import lock_holder
 from mld_core import RunDirError
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 POLL_SECONDS = 0.2
 """Time between two checks of the runs in progress."""
@@ -79,9 +79,8 @@ class SuiteRun:
         """The estimated time to the end; None before any trial is done."""
         if not self.forecast.measured:
             return None
-        active = [
-            max(self.forecast.seconds(run.trial) - run.seconds, 0) for run in self.active.values()
-        ]
+        runs = self.active.values()
+        active = [max(self.forecast.seconds(run.trial) - run.seconds, 0) for run in runs]
         total = self.forecast.total_seconds(self.queue, 1) + sum(active)
         return max([total / slots, *active])
 
@@ -160,9 +159,6 @@ def _live_display(suite_run: SuiteRun, slots: int) -> Iterator[ProgressCallback]
     if not sys.stderr.isatty():
         yield lambda line: _print_line(suite_run, slots, line)
         return
-    from rich.console import Console
-    from rich.live import Live
-
     with Live(console=Console(stderr=True), refresh_per_second=4, transient=True) as live:
 
         def show(line: str) -> None:
@@ -188,8 +184,6 @@ def _summary(suite_run: SuiteRun, slots: int) -> str:
 
 
 def _progress_table(suite_run: SuiteRun, slots: int) -> Table:
-    from rich.table import Table
-
     table = Table(title=_summary(suite_run, slots), box=None, title_justify="left", min_width=60)
     for header in ("trial", "stage", "time"):
         table.add_column(header)

@@ -89,18 +89,13 @@ class SuiteSpec(Section):
         yield from _duplicates(("modalities",), [sorted(names) for names in sets])
         for axis in ("seeds", "missing", "guidance"):
             yield from _duplicates((axis,), getattr(self, axis))
-        if self.guidance:
-            yield from self._guidance_conflicts()
-        yield from self._axis_conflicts(("set",), self.set)
-        for name, overrides in self.methods.items():
-            yield from self._axis_conflicts(("methods", name), overrides)
-
-    def _guidance_conflicts(self) -> Iterator[FieldError]:
-        """Samplers that set a guidance strength, which the suite varies."""
-        for key, overrides in self.sampler_settings().values():
+        for key, overrides in self.sampler_settings().values() if self.guidance else ():
             if overrides_key(overrides, "guidance"):
                 message = "conflicts with the suite's `guidance`; remove one of the two"
                 yield ("samplers", key, "guidance"), message
+        yield from self._axis_conflicts(("set",), self.set)
+        for name, overrides in self.methods.items():
+            yield from self._axis_conflicts(("methods", name), overrides)
 
     def _axis_conflicts(self, path: KeyPath, overrides: Overrides) -> Iterator[FieldError]:
         """Overrides of what the suite sets by a field for it."""
@@ -117,10 +112,8 @@ class SuiteSpec(Section):
         for axis, key in (("missing", "data.missing"), ("guidance", "generate.guidance")):
             if getattr(self, axis) and overrides_key({name: None}, key):
                 return axis
-        samplers = [
-            [f"generate.{key}" for key in overrides]
-            for _, overrides in self.sampler_settings().values()
-        ]
+        settings = self.sampler_settings().values()
+        samplers = [[f"generate.{key}" for key in overrides] for _, overrides in settings]
         for axis, replaced in (("methods", list(self.methods.values())), ("samplers", samplers)):
             if replaced and all(_replaces(keys, name) for keys in replaced):
                 return axis
@@ -130,10 +123,7 @@ class SuiteSpec(Section):
         """By label of a sampler: its key or index in `samplers`, and its settings."""
         if isinstance(self.samplers, dict):
             return {name: (name, settings) for name, settings in self.samplers.items()}
-        return {
-            _sampler_label(settings): (index, settings)
-            for index, settings in enumerate(self.samplers)
-        }
+        return {_sampler_label(item): (index, item) for index, item in enumerate(self.samplers)}
 
 
 def paths(overrides: Overrides) -> Iterator[tuple[str, ...]]:
@@ -163,18 +153,15 @@ def apply_overrides(
 
 
 def _duplicates(path: KeyPath, values: Sequence[Any]) -> list[FieldError]:
-    """An error for each repetition of a value."""
     repeated = [value for index, value in enumerate(values) if value in values[:index]]
     return [(path, f"contains {value} more than once") for value in repeated]
 
 
 def _sampler_label(settings: Overrides) -> str:
     """The label of a sampler without a name, such as "ddim 10"."""
-    main = [str(settings[key]) for key in ("sampler", "steps") if key in settings]
-    others = [
-        f"{key} {value}" for key, value in settings.items() if key not in ("sampler", "steps")
-    ]
-    return " ".join([*main, *others])
+    main = {key: settings[key] for key in ("sampler", "steps") if key in settings}
+    others = [f"{key} {value}" for key, value in settings.items() if key not in main]
+    return " ".join([*map(str, main.values()), *others])
 
 
 class Coordinates(Section):

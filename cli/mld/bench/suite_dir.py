@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from filelock import FileLock
 from pydantic import JsonValue
 
 from mld.bench.suite import Coordinates
@@ -86,13 +87,9 @@ class SuiteDir:
                     )
             yield
 
-    @contextmanager
-    def write_lock(self) -> Iterator[None]:
-        """Keep other shards from writing the files that all of them write."""
-        from filelock import FileLock
-
-        with FileLock(self.path / ".writing.lock"):
-            yield
+    def write_lock(self) -> FileLock:
+        """Keeps other shards from writing the files that all of them write."""
+        return FileLock(self.path / ".writing.lock")
 
     def freeze(self, trials: Iterable[Trial]) -> None:
         """Write the specs, and the index of all trials."""
@@ -101,8 +98,7 @@ class SuiteDir:
             coordinates = trial.coordinates.model_dump(mode="json")
             index.append({"key": trial.key, "error": trial.error, **coordinates})
             if trial.spec and not self.spec(trial).is_file():
-                with files.atomic_write(self.spec(trial)) as partial:
-                    partial.write_text(trial.spec, encoding="utf-8")
+                RunDir(self.path).write_text(self.spec(trial), trial.spec)
         RunDir(self.path).write_json(self.index, index)
 
     def seeds(self) -> list[int]:
@@ -124,11 +120,9 @@ class SuiteDir:
         """Record that a trial's run has failed, with the error at the end of its log."""
         log = self.log(trial)
         lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
-        failure: dict[str, JsonValue] = {
-            "exit_code": exit_code,
-            "reason": _failure_reason(lines, exit_code),
-        }
-        RunDir(self.path).write_json(self._failure(trial), failure)
+        reason = _failure_reason(lines, exit_code)
+        failure = self._failure(trial)
+        RunDir(self.path).write_json(failure, {"exit_code": exit_code, "reason": reason})
 
     def failure(self, trial: Trial) -> str:
         """Why a failed trial has failed, in one line."""
@@ -143,15 +137,13 @@ class SuiteDir:
         for trial in trials:
             if self.state(trial) == "failed":
                 by_reason.setdefault(self.failure(trial), []).append(trial)
-        return [
-            (summarise_trials(failed), f"{reason}{self._log_hint(failed[0])}")
-            for reason, failed in by_reason.items()
-        ]
-
-    def _log_hint(self, trial: Trial) -> str:
-        log = self.log(trial)
-        has_log = log.is_file() and not trial.error
-        return f": see {log.relative_to(self.path)}" if has_log else ""
+        failures = []
+        for reason, (first, *others) in by_reason.items():
+            log = self.log(first)
+            has_log = log.is_file() and not first.error
+            hint = f": see {log.relative_to(self.path)}" if has_log else ""
+            failures.append((summarise_trials([first, *others]), f"{reason}{hint}"))
+        return failures
 
     def clear_failure(self, trial: Trial) -> None:
         """Reset a failed trial, so that it is run again."""

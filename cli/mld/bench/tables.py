@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, permutations
 
 from mld.bench.aggregate import Figure, VariantResult, mean_difference
 from mld.bench.suite import Published, SuiteSpec
 from mld.reporting.number_format import format_fixed, format_number
 
-MAIN_COLUMNS = (
-    "joint_coherence",
-    "conditional_coherence",
-    "joint_frechet",
-    "conditional_frechet",
-)
+MAIN_COLUMNS = ("joint_coherence", "conditional_coherence", "joint_frechet", "conditional_frechet")
 """The metrics by which variants are compared."""
 COST_COLUMNS = ("samples", "nfe", "seconds_per_sample", "training_seconds", "parameters")
 COLUMN_TITLES = {
@@ -154,13 +149,8 @@ def main_table(group: Group) -> Table:
 def one_to_one_table(group: Group) -> Table:
     """The coherence of each modality given each other one."""
     columns = {
-        f"{given}>{target} coherence": (
-            f"{given} → {target}",
-            f"{target} reconstruction_accuracy",
-        )
-        for given in group.modalities
-        for target in group.modalities
-        if given != target
+        f"{given}>{target} coherence": (f"{given} → {target}", f"{target} reconstruction_accuracy")
+        for given, target in permutations(group.modalities, 2)
     }
     return _table(group, f"{group.name}: one to one", columns)
 
@@ -206,28 +196,18 @@ def _table(group: Group, title: str, columns: Mapping[str, tuple[str, str]]) -> 
     results = group.results
     present = [column for column in columns if any(result.figure(column) for result in results)]
     best = {column: significant_best(results, column) for column in present}
-    rows = [
-        Row(
-            result.variant,
-            [_format_result(result, column, result is best[column]) for column in present],
-        )
-        for result in results
-    ]
-    ceilings = [
-        [_format_result(result, columns[column][1]) for column in present] for result in results
-    ]
+    rows, ceilings = [], []
+    for result in results:
+        values = [_format_result(result, name, result is best[name]) for name in present]
+        rows.append(Row(result.variant, values))
+        ceilings.append([_format_result(result, columns[name][1]) for name in present])
     if any(value is not NO_VALUE for value in ceilings[0]):
         all_equal = all(values == ceilings[0] for values in ceilings)
         name = "reconstructions" if all_equal else f"reconstructions, {results[0].variant}"
         rows.append(Row(name, ceilings[0], is_reference=True))
     for method in dict.fromkeys(item.method for item in group.published):
         items = {item.metric: item for item in group.published if item.method == method}
-        values = [
-            FormattedValue(format_number(items[column].value), note=items[column].source)
-            if column in items
-            else NO_VALUE
-            for column in present
-        ]
+        values = [format_published(items.get(column)) for column in present]
         if any(value is not NO_VALUE for value in values):
             rows.append(Row(f"{method}, published", values, is_reference=True))
     return Table(title, [columns[column][0] for column in present], rows if present else [])
@@ -238,28 +218,20 @@ def significant_best(results: Sequence[VariantResult], column: str) -> VariantRe
 
     Results that are not comparable do not count. None if no result is, or the column is a cost.
     """
-    present = [result for result in results if result.figure(column)]
+    present = [(figure.value, other) for other in results if (figure := other.figure(column))]
     if len(present) < 2 or column in COST_COLUMNS:
         return None
     sign = -1 if column.endswith("frechet") else 1
-
-    def goodness(result: VariantResult) -> float:
-        figure = result.figure(column)
-        return sign * figure.value if figure else 0.0
-
-    best = max(present, key=goodness)
-    differences = [
-        best.difference(other, column)
-        for other in present
-        if other is not best and best.is_comparable(other, column)
-    ]
-    significant = [
-        difference is not None
-        and difference.half_width is not None
-        and sign * difference.value > difference.half_width
-        for difference in differences
-    ]
-    return best if significant and all(significant) else None
+    _, best = max(present, key=lambda pair: sign * pair[0])
+    others = [other for _, other in present if other is not best]
+    comparable = [other for other in others if best.is_comparable(other, column)]
+    for other in comparable:
+        difference = best.difference(other, column)
+        if difference is None or difference.half_width is None:
+            return None
+        if sign * difference.value <= difference.half_width:
+            return None
+    return best if comparable else None
 
 
 def _format_result(result: VariantResult, column: str, best: bool = False) -> FormattedValue:
@@ -289,6 +261,13 @@ def _format_number(value: float, column: str) -> str:
     return format_number(round(value) if abs(value) >= 1000 else value)
 
 
+def format_published(published: Published | None) -> FormattedValue:
+    """A published number with its source."""
+    if published is None:
+        return NO_VALUE
+    return FormattedValue(format_number(published.value), note=published.source)
+
+
 def format_difference(figure: Figure | None) -> FormattedValue:
     """A difference with its sign and interval; emphasised if the interval excludes 0."""
     if figure is None:
@@ -297,6 +276,5 @@ def format_difference(figure: Figure | None) -> FormattedValue:
     if figure.low is None or figure.high is None:
         return FormattedValue(text, note="one seed")
     low, high = (format_fixed(end, 3, signed=True) for end in (figure.low, figure.high))
-    seeds = f"{figure.n} seeds" if figure.n > 1 else "1 seed"
-    tooltip = f"95 % interval, paired over {seeds}"
+    tooltip = f"95 % interval, paired over {figure.n} seed{'s' if figure.n > 1 else ''}"
     return FormattedValue(text, figure.low > 0 or figure.high < 0, f"{low} to {high}", tooltip)

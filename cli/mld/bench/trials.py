@@ -42,15 +42,13 @@ class Trial:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The parsed frozen spec; only for a trial that has one."""
-        settings: dict[str, Any] = yaml.safe_load(self.spec)
-        return settings
+        return dict(yaml.safe_load(self.spec))
 
     @cached_property
     def network_key(self) -> str:
         """The digest of all that training depends on: equal for trials that share a network."""
-        return digest(
-            {name: value for name, value in self.settings.items() if name not in _NOT_FOR_TRAINING}
-        )
+        sections = self.settings.items()
+        return digest({name: value for name, value in sections if name not in _NOT_FOR_TRAINING})
 
 
 def make_trials(suite: Suite, registry: Registry) -> list[Trial]:
@@ -84,23 +82,16 @@ def make_trials(suite: Suite, registry: Registry) -> list[Trial]:
 
 def _freeze(coordinates: Coordinates, spec: Spec, registry: Registry) -> Trial:
     text = dump_spec(spec)
-    plugins: dict[str, JsonValue] = {
-        kind: registry.installed()[kind] for kind in sorted(_plugin_kinds(spec))
-    }
-    key: dict[str, JsonValue] = {
-        "spec": text,
-        "data": open_dataset(spec, registry).fingerprint(),
-        "plugins": plugins,
-        "mld": version("mld-toolkit"),
-    }
-    return Trial(coordinates, text, digest(key)[:16])
-
-
-def _plugin_kinds(spec: Spec) -> set[str]:
     kinds = {spec.data.kind, *(modality.kind for modality in spec.modalities.values())}
     if isinstance(spec.diffuse, MethodSpec):
         kinds.add(spec.diffuse.method)
-    return kinds
+    key: dict[str, JsonValue] = {
+        "spec": text,
+        "data": open_dataset(spec, registry).fingerprint(),
+        "plugins": {kind: registry.installed()[kind] for kind in sorted(kinds)},
+        "mld": version("mld-toolkit"),
+    }
+    return Trial(coordinates, text, digest(key)[:16])
 
 
 def unique_runs(trials: Iterable[Trial]) -> list[Trial]:

@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -48,21 +48,20 @@ def suite(
     context: typer.Context,
     suite: Annotated[Path, typer.Argument(metavar="FILE", help="the suite, a YAML file")],
     set_: Annotated[
-        Optional[list[str]],  # noqa: UP045  (typer reads annotations on Python 3.11)
+        list[str] | None,
         typer.Option(
             "--set", metavar="A.B=C", help="Override a setting of the base spec; may be repeated."
         ),
     ] = None,
     seed: Annotated[
-        Optional[list[int]],  # noqa: UP045
+        list[int] | None,
         typer.Option(help="Run this seed instead of the suite's; may be repeated."),
     ] = None,
     out: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="The suite's folder (default: runs/bench/<name>)."),
+        Path | None, typer.Option(help="The suite's folder (default: runs/bench/<name>).")
     ] = None,
     jobs: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(min=1, help="Parallel runs (default: CPU cores / threads per run)."),
     ] = None,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Run only part I of N.")] = "",
@@ -90,9 +89,11 @@ def suite(
     shard = _normalise_shard(shard)
     # The leaderboard covers the trials of earlier seeds in the folder, too.
     all_trials = make_trials(loaded.with_seeds(suite_dir.seeds()), plugins.registry())
-    seeds = loaded.spec.seeds
-    trials = [trial for trial in all_trials if trial.coordinates.seed in seeds]
-    trials = _select_shard(trials, shard)
+    trials = [trial for trial in all_trials if trial.coordinates.seed in loaded.spec.seeds]
+    if shard:
+        # Which shard a trial is in depends on its key alone, not on the rest of the suite.
+        number, count = map(int, shard.split("/"))
+        trials = [trial for trial in trials if int(trial.key, 16) % count == number - 1]
     _print_errors(trials)
     started_by = _make_executor(executor, jobs, loaded.spec.threads, plugins, trials)
     if dry_run:
@@ -162,14 +163,6 @@ def _normalise_shard(shard: str) -> str:
     return f"{int(number)}/{int(count)}"
 
 
-def _select_shard(trials: Sequence[Trial], shard: str) -> list[Trial]:
-    """The trials of a shard, which depend on their keys alone, not on the rest of the suite."""
-    if not shard:
-        return list(trials)
-    number, count = map(int, shard.split("/"))
-    return [trial for trial in trials if int(trial.key, 16) % count == number - 1]
-
-
 def _make_executor(
     name: str, jobs: int | None, threads: int, plugins: PluginSelection, trials: Sequence[Trial]
 ) -> Executor:
@@ -210,33 +203,27 @@ def _print_trials(suite_dir: SuiteDir, trials: Sequence[Trial], slots: int) -> N
     states = {trial.key: suite_dir.state(trial) for trial in trials}
     for trial in trials:
         typer.echo(f"{trial.key}  {states[trial.key]:6}  {trial.coordinates}")
-    counts = ", ".join(
-        f"{list(states.values()).count(state)} {state}" for state in ("done", "failed", "open")
-    )
+    values = [*states.values()]
+    counts = ", ".join(f"{values.count(state)} {state}" for state in ("done", "failed", "open"))
     forecast = Forecast(suite_dir, trials)
     queue = [trial for trial in unique_runs(trials) if states[trial.key] == "open"]
     estimate = format_duration(forecast.total_seconds(queue, slots))
     basis = "from the trials done" if forecast.measured else "very rough: no trial is done yet"
-    typer.echo(
-        f"{len(states)} trials: {counts}; "
-        f"estimated time for the open ones, {slots} at once: {estimate} ({basis})"
-    )
+    estimated = f"estimated time for the open ones, {slots} at once: {estimate} ({basis})"
+    typer.echo(f"{len(states)} trials: {counts}; {estimated}")
 
 
 def _print_results(suite_dir: SuiteDir, trials: Sequence[Trial], as_json: bool) -> None:
-    from dataclasses import asdict
-
     from mld.bench.aggregate import variant_results
+    from mld.bench.compare import variant_row
     from mld.bench.tables import MAIN_COLUMNS
 
     rows: list[dict[str, Any]] = []
     for result in variant_results(suite_dir, trials):
         figures = {column: figure for column in MAIN_COLUMNS if (figure := result.figure(column))}
-        if as_json:
-            row = {"modalities": list(result.modalities), "variant": result.variant}
-            rows.append(row | {column: asdict(figure) for column, figure in figures.items()})
-        else:
-            means = ", ".join(f"{column} {figure.value:.3f}" for column, figure in figures.items())
+        rows.append(variant_row(result, figures))
+        means = ", ".join(f"{column} {figure.value:.3f}" for column, figure in figures.items())
+        if not as_json:
             typer.echo(f"{' + '.join(result.modalities)}, {result.variant}: {means}")
     if as_json:
         typer.echo(json.dumps(rows, indent=1))

@@ -34,7 +34,7 @@ def test_resumed_training_has_no_time(finished: SuiteDir, trials: list[Trial]) -
             with finished.run_dir(trial).stage("diffuse"):
                 pass
     mld = variant_results(finished, trials)[0]
-    seconds = {seed: metrics["training_seconds"] for seed, metrics in mld.metrics.items()}
+    seconds = {seed: trial.metrics["training_seconds"] for seed, trial in mld.trials.items()}
     assert seconds == {0: 12.5, 1: None}
 
 
