@@ -11,7 +11,7 @@ from typing import Any
 
 from scipy.special import stdtrit
 
-from mld.bench.suite import Coordinates, VariantKey
+from mld.bench.suite import Coordinates
 from mld.bench.suite_dir import SuiteDir
 from mld.bench.trials import Trial
 from mld.data.types import subset_key
@@ -65,11 +65,6 @@ class VariantResult:
 
     coordinates: Coordinates
     trials: dict[int, TrialResult]
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """The set of modalities."""
-        return self.coordinates.modalities
 
     @property
     def variant(self) -> str:
@@ -159,18 +154,16 @@ def trial_result(run_dir: RunDir) -> TrialResult:
     """The results of a finished trial, given its run directory."""
     scores = run_dir.read_json(run_dir.metrics)
     conditional = scores["conditional_coherence"]
+    # The subsets share rows: this is the interval if they all err together, the widest.
+    mean_conditional = {
+        end: _mean(score[end] for score in conditional) for end in ("value", "low", "high")
+    }
     joint = [distance for distance in scores["frechet"] if not distance["given"]]
     cross = [distance for distance in scores["frechet"] if distance["given"]]
     columns: dict[str, Any] = {
         "joint_coherence": scores["joint_coherence"],
         "joint_ceiling": scores["joint_ceiling"],
-        # The subsets share rows: this is the interval if they all err together, the widest.
-        "conditional_coherence": {
-            field: _mean(coherence[field] for coherence in conditional)
-            for field in ("value", "low", "high")
-        }
-        if conditional
-        else None,
+        "conditional_coherence": mean_conditional if conditional else None,
         **{f"{_direction(coherence)} coherence": coherence for coherence in conditional},
     }
     for name, modality in scores["modalities"].items():
@@ -207,10 +200,9 @@ def _training_seconds(run_dir: RunDir) -> float | None:
     """
     events = run_dir.read_events()
     cached = any(event["event"] == "store" and event["job"] == "diffuse" for event in events)
-    attempts = sum(
-        event.get("stage") == "diffuse" and event.get("state") == "started" for event in events
-    )
-    return None if cached or attempts > 1 else run_dir.stage_seconds("diffuse")
+    states = [event.get("state") for event in events if event.get("stage") == "diffuse"]
+    resumed = states.count("started") > 1
+    return None if cached or resumed else run_dir.stage_seconds("diffuse")
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -220,7 +212,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 def variant_results(suite_dir: SuiteDir, trials: Iterable[Trial]) -> list[VariantResult]:
     """The results of the finished trials, in the suite's order of variants."""
-    results: dict[VariantKey, VariantResult] = {}
+    results: dict[tuple[tuple[str, ...], str], VariantResult] = {}
     for trial in trials:
         key, seed = trial.coordinates.variant_key, trial.coordinates.seed
         result = results.setdefault(key, VariantResult(trial.coordinates, {}))

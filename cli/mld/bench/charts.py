@@ -78,7 +78,6 @@ class _SeriesBuilder:
         self.facets_of_missing_chart = [Facet(None, *settings) for settings in facets_by_rate]
 
     def name(self, result: VariantResult) -> str:
-        """The name of a result's series, as shown in the legend."""
         sampler = result.coordinates.sampler
         solver = self._solver_of_sampler.get(sampler, "") if self._several_solvers else ""
         return " · ".join(part for part in (result.coordinates.method, solver) if part)
@@ -126,5 +125,5 @@ def group_charts(spec: SuiteSpec, group: Group) -> list[Chart]:
 
 def legend(spec: SuiteSpec, group: Group) -> list[tuple[Markup, str]]:
     """Marker and name of each series."""
-    names = _SeriesBuilder(spec, group).names
-    return [(legend_mark(style), name) for style, name in enumerate(names)]
+    builder = _SeriesBuilder(spec, group)
+    return [(legend_mark(style), name) for style, name in enumerate(builder.names)]

@@ -33,7 +33,7 @@ def compare(first: SuiteDir, second: SuiteDir) -> list[dict[str, Any]]:
 
 def variant_row(result: VariantResult, figures: Mapping[str, Figure | None]) -> dict[str, Any]:
     """A variant and those of some figures, by column, that are not None; for JSON."""
-    row = {"modalities": list(result.modalities), "variant": result.variant}
+    row = {"modalities": list(result.coordinates.modalities), "variant": result.variant}
     return row | {column: asdict(figure) for column, figure in figures.items() if figure}
 
 

@@ -42,9 +42,8 @@ class Forecast:
         key = next(key for key in _similarity_keys(trial) if key in self._seconds)
         return math.fsum(self._seconds[key]) / len(self._seconds[key])
 
-    def total_seconds(self, trials: Iterable[Trial], slots: int) -> float:
+    def total_seconds(self, trials: Sequence[Trial], slots: int) -> float:
         """The estimate for several trials, `slots` at a time."""
-        trials = list(trials)
         if self.measured:
             seconds = math.fsum(map(self.seconds, trials))
         else:

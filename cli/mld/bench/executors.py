@@ -9,6 +9,7 @@ import subprocess
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, TextIO
@@ -69,21 +70,18 @@ class LocalExecutor(Executor):
 
     def start(self, spec: Path, out: Path, log: Path) -> Job:
         """Start a run in a process of its own."""
-        gpu = next(filter(self._is_free, self._gpus), None)
-        if gpu is None:
+        jobs = self._job_on_gpu
+        free = [gpu for gpu in self._gpus if gpu not in jobs or jobs[gpu].poll() is not None]
+        if not free:
             return _LocalJob(_popen(spec, out, log, self._environment))
-        environment = {**self._environment, "CUDA_VISIBLE_DEVICES": gpu}
-        self._job_on_gpu[gpu] = _LocalJob(_popen(spec, out, log, environment))
-        return self._job_on_gpu[gpu]
-
-    def _is_free(self, gpu: str) -> bool:
-        job = self._job_on_gpu.get(gpu)
-        return job is None or job.poll() is not None
+        environment = {**self._environment, "CUDA_VISIBLE_DEVICES": free[0]}
+        jobs[free[0]] = _LocalJob(_popen(spec, out, log, environment))
+        return jobs[free[0]]
 
 
+@dataclass
 class _LocalJob(Job):
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
+    _process: subprocess.Popen[bytes]
 
     def poll(self) -> int | None:
         return self._process.poll()
@@ -133,11 +131,11 @@ class RayExecutor(Executor):
         return _RayJob(self._ray, self._remote_run.remote(*paths, self._environment), log)
 
 
+@dataclass
 class _RayJob(Job):
-    def __init__(self, ray: Any, reference: Any, log: Path) -> None:
-        self._ray = ray
-        self._reference = reference
-        self._log = log
+    _ray: Any
+    _reference: Any
+    _log: Path
 
     def poll(self) -> int | None:
         ready, _ = self._ray.wait([self._reference], timeout=0)
@@ -182,13 +180,11 @@ def visible_gpus(visible_devices: str | None) -> list[str]:
     return [str(index) for index, _ in enumerate(driver.iterdir())] if driver.is_dir() else []
 
 
-def _run_to_completion(spec: Path, out: Path, log: Path, environment: Mapping[str, str]) -> int:
-    return _popen(spec, out, log, environment).wait()
+def _run_to_completion(spec: Path, out: Path, log: Path, env: Mapping[str, str]) -> int:
+    return _popen(spec, out, log, env).wait()
 
 
-def _popen(
-    spec: Path, out: Path, log: Path, environment: Mapping[str, str]
-) -> subprocess.Popen[bytes]:
+def _popen(spec: Path, out: Path, log: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start `mld run SPEC --out OUT` with this Python interpreter; it dies with this process."""
     bootstrap = BOOTSTRAP.format(os.getpid())
     with _open_log(log) as output:
@@ -197,7 +193,7 @@ def _popen(
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **environment},
+            env={**os.environ, **env},
             # Ctrl-C in a terminal then reaches only the suite, which stops its runs itself.
             start_new_session=True,
         )

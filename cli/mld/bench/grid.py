@@ -24,7 +24,7 @@ def grid(suite: Suite) -> Iterator[tuple[Coordinates, Document]]:
         rates: list[float | None] = [None]
         if spec.missing and not overrides_key(overrides, "data.missing"):
             rates = [*spec.missing]
-        sampling = _sampling_axes(suite, base, overrides)
+        sampling = _sampling(suite, base, overrides)
         for seed, missing, (sampler, guidance_index) in product(spec.seeds, rates, sampling):
             trial = base.part()
             _set_value(trial, suite, ("seeds",), "seed", seed)
@@ -40,16 +40,9 @@ def grid(suite: Suite) -> Iterator[tuple[Coordinates, Document]]:
             if guidance_index is not None:
                 guidance = spec.guidance[guidance_index]
                 trial.put("generate.guidance", suite.document.part(("guidance", guidance_index)))
-            _select_modalities(trial, suite, path, names)
-            coordinates = Coordinates(
-                modalities=names,
-                method=method,
-                seed=seed,
-                missing=missing,
-                sampler=sampler,
-                guidance=guidance,
-            )
-            yield coordinates, trial
+            _keep_modalities(trial, suite, path, names)
+            axes: dict[str, Any] = {"missing": missing, "sampler": sampler, "guidance": guidance}
+            yield Coordinates(modalities=names, method=method, seed=seed, **axes), trial
 
 
 def _modality_sets(suite: Suite) -> list[tuple[KeyPath, tuple[str, ...]]]:
@@ -69,9 +62,7 @@ def _modality_sets(suite: Suite) -> list[tuple[KeyPath, tuple[str, ...]]]:
             return [(("modalities", index), tuple(subset)) for index, subset in enumerate(sets)]
 
 
-def _sampling_axes(
-    suite: Suite, base: Document, overrides: Overrides
-) -> list[tuple[str, int | None]]:
+def _sampling(suite: Suite, base: Document, overrides: Overrides) -> list[tuple[str, int | None]]:
     """The pairs of sampler label and index of a guidance strength to be run for a method.
 
     Both concern only mld's own score network.
@@ -94,9 +85,7 @@ def _set_value(trial: Document, suite: Suite, path: KeyPath, name: str, value: A
     trial.put(name, Document(value, {(): suite.document.location(path)}))
 
 
-def _select_modalities(
-    trial: Document, suite: Suite, path: KeyPath, names: tuple[str, ...]
-) -> None:
+def _keep_modalities(trial: Document, suite: Suite, path: KeyPath, names: tuple[str, ...]) -> None:
     """Remove all other modalities, and every mention of them, from a trial's spec.
 
     For each name that the base spec does not have there is an error, located in the suite.

@@ -10,6 +10,7 @@ from mld.bench import tables
 from mld.bench.aggregate import Figure, VariantResult
 from mld.bench.charts import group_charts, legend
 from mld.bench.suite import SuiteSpec
+from mld.bench.suite_dir import Failures
 from mld.bench.tables import FormattedValue, Group, format_figure
 from mld.config.yaml_document import dump_yaml
 from mld.reporting.charts import Dot
@@ -37,8 +38,7 @@ class Track:
 class Panel:
     """One metric of all variants as dots on a line from 0 to `limit`.
 
-    Args:
-        mark: a reference value, or None; `note` says what it is.
+    `mark` is a reference value, or None; `note` says what it is.
     """
 
     title: str
@@ -58,17 +58,12 @@ class HeatMap:
 
 
 def leaderboard_page(
-    spec: SuiteSpec,
-    summary: str,
-    groups: Sequence[Group],
-    failures: Sequence[tuple[str, str]],
-    command: str,
+    spec: SuiteSpec, summary: str, groups: Sequence[Group], failures: Failures, command: str
 ) -> str:
     """The page's HTML.
 
     Args:
         summary: one sentence on how many trials are done.
-        failures: trials and why they failed.
         command: the command line to reproduce the page with.
     """
     metric_tables = (tables.main_table, tables.one_to_one_table)
@@ -104,29 +99,25 @@ def leaderboard_page(
 def _headlines(groups: Sequence[Group]) -> list[tuple[str, str, str]]:
     """Title, number and note of the best results on the first set and of the trials done."""
     headlines = []
-    for column, title in (
-        ("joint_coherence", "Best joint coherence"),
-        ("conditional_coherence", "Best conditional coherence"),
-    ):
+    for column in ("joint_coherence", "conditional_coherence"):
         if figures := _figures(groups[0].results if groups else (), column):
             result, figure = max(figures, key=lambda pair: pair[1].value)
             note = f"{result.variant} on {groups[0].name}; {format_figure(figure, column).note}"
             ceiling = result.figure("joint_ceiling")
             if ceiling and column == "joint_coherence":
                 note += f"; ceiling {ceiling.value:.3f}"
+            title = f"Best {tables.COLUMN_TITLES[column]}"
             headlines.append((title, f"{figure.value:.3f}", note))
     sets = f"{len(groups)} sets of modalities" if len(groups) > 1 else "one set of modalities"
-    headlines.append(("Trials done", format_number(len(_run_dirs(groups))), f"on {sets}"))
+    headlines.append(("Trials done", format_number(len(_distinct_runs(groups))), f"on {sets}"))
     return headlines
 
 
 def _figures(results: Sequence[VariantResult], column: str) -> list[tuple[VariantResult, Figure]]:
-    """The results that have a metric, with it."""
     return [(result, figure) for result in results if (figure := result.figure(column))]
 
 
-def _run_dirs(groups: Sequence[Group]) -> list[RunDir]:
-    """The distinct runs of all finished trials."""
+def _distinct_runs(groups: Sequence[Group]) -> list[RunDir]:
     results = [result for group in groups for result in group.results]
     trials = [trial for result in results for trial in result.trials.values()]
     return list(dict.fromkeys(trial.run_dir for trial in trials))
@@ -153,24 +144,14 @@ def _panel(
     if not figures:
         return None
     best = tables.significant_best(group.results, column)
-    tracks = [
-        Track(
-            result.variant,
-            [Dot(figure.value, figure.low, figure.high)],
-            format_figure(figure, column, result is best),
-        )
-        for result, figure in figures
-    ]
-    tracks += [
-        Track(
-            item.method,
-            [Dot(item.value, hollow=True)],
-            tables.format_published(item),
-            is_reference=True,
-        )
-        for item in group.published
-        if item.metric == column
-    ]
+    tracks = []
+    for result, figure in figures:
+        dot = Dot(figure.value, figure.low, figure.high)
+        tracks.append(Track(result.variant, [dot], format_figure(figure, column, result is best)))
+    for item in group.published:
+        if item.metric == column:
+            dot, value = Dot(item.value, hollow=True), tables.format_published(item)
+            tracks.append(Track(item.method, [dot], value, is_reference=True))
     mark = group.results[0].figure(mark_column)
     note = f"{mark_name} {format_figure(mark, mark_column).text}" if mark else ""
     values = [dot.value for track in tracks for dot in track.dots] + [mark.value if mark else 0.0]
@@ -202,7 +183,7 @@ def _heat_maps(groups: Sequence[Group]) -> list[HeatMap]:
 
 def _facts(groups: Sequence[Group]) -> dict[str, Any]:
     """Provenance of the first finished trial, and the time of all together in seconds."""
-    runs = _run_dirs(groups)
+    runs = _distinct_runs(groups)
     if not runs:
         return {}
     provenance = runs[0].read_json(runs[0].provenance)

@@ -9,10 +9,10 @@ from mld.bench import tables
 from mld.bench.aggregate import variant_results, write_csv
 from mld.bench.html import leaderboard_page
 from mld.bench.suite import SuiteSpec
-from mld.bench.suite_dir import SuiteDir
+from mld.bench.suite_dir import Failures, SuiteDir
 from mld.bench.tables import FormattedValue, Group, Table
 from mld.bench.trials import Trial, unique_runs
-from mld.storage import files
+from mld.storage.run_dir import RunDir
 
 
 def write_leaderboard(
@@ -20,8 +20,7 @@ def write_leaderboard(
 ) -> list[Path]:
     """Write leaderboard.csv, .md and .html into the suite's folder, and return their paths.
 
-    Args:
-        command: the command line that the page shows for reproduction.
+    `command` is the command line that the page shows for reproduction.
     """
     results = variant_results(suite_dir, trials)
     groups = tables.group_results(spec, results)
@@ -33,13 +32,11 @@ def write_leaderboard(
         "leaderboard.html": leaderboard_page(spec, summary, groups, failures, command),
     }
     for name, text in texts.items():
-        with files.atomic_write(suite_dir.path / name) as partial:
-            partial.write_text(text, encoding="utf-8")
+        RunDir(suite_dir.path).write_text(suite_dir.path / name, text)
     return [suite_dir.results, *(suite_dir.path / name for name in texts)]
 
 
 def _summary(suite_dir: SuiteDir, trials: Sequence[Trial]) -> str:
-    """The size of the suite, and how many of its trials are done."""
     states = [suite_dir.state(trial) for trial in unique_runs(trials)]
     coordinates = [trial.coordinates for trial in trials]
     seeds = sorted({position.seed for position in coordinates})
@@ -55,9 +52,7 @@ def _summary(suite_dir: SuiteDir, trials: Sequence[Trial]) -> str:
     return f"{', '.join(parts)}: {progress}"
 
 
-def _markdown(
-    title: str, summary: str, groups: Sequence[Group], failures: Sequence[tuple[str, str]]
-) -> str:
+def _markdown(title: str, summary: str, groups: Sequence[Group], failures: Failures) -> str:
     parts = [f"# {title}", summary]
     if groups:
         parts.append(tables.CAPTION)

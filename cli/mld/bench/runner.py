@@ -137,11 +137,9 @@ def _start_runs(suite_run: SuiteRun, executor: Executor, show: ProgressCallback)
 
 
 def _collect_finished(suite_run: SuiteRun, show: ProgressCallback) -> None:
-    """Remove the runs that have exited, and record whether they succeeded."""
     suite_dir = suite_run.suite_dir
     for key, run in list(suite_run.active.items()):
-        exit_code = run.job.poll()
-        if exit_code is None:
+        if (exit_code := run.job.poll()) is None:
             continue
         del suite_run.active[key]
         trial, seconds = run.trial, run.seconds
@@ -184,9 +182,8 @@ def _summary(suite_run: SuiteRun, slots: int) -> str:
 
 
 def _progress_table(suite_run: SuiteRun, slots: int) -> Table:
-    table = Table(title=_summary(suite_run, slots), box=None, title_justify="left", min_width=60)
-    for header in ("trial", "stage", "time"):
-        table.add_column(header)
+    table = Table("trial", "stage", "time", box=None, title_justify="left", min_width=60)
+    table.title = _summary(suite_run, slots)
     for run in suite_run.active.values():
         stage = suite_run.stage(run.trial)
         table.add_row(str(run.trial.coordinates), stage, format_duration(run.seconds))

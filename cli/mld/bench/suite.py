@@ -23,9 +23,6 @@ from mld_core import SpecError, did_you_mean
 Overrides = dict[str, Any]
 """New values by dotted name of a spec's setting; a mapping replaces a whole section."""
 
-VariantKey = tuple[tuple[str, ...], str]
-"""A set of modalities, and the name of a variant."""
-
 _AXIS_OF_KEY = {"seed": "seeds", "compute.threads": "threads", "modalities": "modalities"}
 """Settings of a spec that a suite always sets, and the suite's field for each."""
 
@@ -93,22 +90,15 @@ class SuiteSpec(Section):
             if overrides_key(overrides, "guidance"):
                 message = "conflicts with the suite's `guidance`; remove one of the two"
                 yield ("samplers", key, "guidance"), message
-        yield from self._axis_conflicts(("set",), self.set)
-        for name, overrides in self.methods.items():
-            yield from self._axis_conflicts(("methods", name), overrides)
-
-    def _axis_conflicts(self, path: KeyPath, overrides: Overrides) -> Iterator[FieldError]:
-        """Overrides of what the suite sets by a field for it."""
-        for key_path in paths(overrides):
-            if field := _AXIS_OF_KEY.get(".".join(key_path)):
-                yield (*path, *key_path), f"conflicts with the suite's `{field}`; set it there"
+        by_path: dict[KeyPath, Overrides] = {("set",): self.set}
+        by_path |= {("methods", name): overrides for name, overrides in self.methods.items()}
+        for path, overrides in by_path.items():
+            for key_path in paths(overrides):
+                if field := _AXIS_OF_KEY.get(".".join(key_path)):
+                    yield (*path, *key_path), f"conflicts with the suite's `{field}`; set it there"
 
     def axis_of(self, name: str) -> str | None:
-        """The field of the suite that sets a spec's setting in every trial, if any does.
-
-        Args:
-            name: the setting's dotted name.
-        """
+        """The suite's field that sets a spec's setting, a dotted name, in every trial, if any."""
         for axis, key in (("missing", "data.missing"), ("guidance", "generate.guidance")):
             if getattr(self, axis) and overrides_key({name: None}, key):
                 return axis
@@ -183,17 +173,13 @@ class Coordinates(Section):
     @property
     def variant(self) -> str:
         """The method and whatever else the suite varies, as shown in tables."""
-        parts = [self.method]
-        if self.missing is not None:
-            parts.append(f"missing {self.missing:g}")
-        if self.sampler:
-            parts.append(self.sampler)
-        if self.guidance is not None:
-            parts.append(f"w {self.guidance_label}")
-        return " · ".join(parts)
+        missing = "" if self.missing is None else f"missing {self.missing:g}"
+        guidance = "" if self.guidance is None else f"w {self.guidance_label}"
+        parts = [part for part in (missing, self.sampler, guidance) if part]
+        return " · ".join([self.method, *parts])
 
     @property
-    def variant_key(self) -> VariantKey:
+    def variant_key(self) -> tuple[tuple[str, ...], str]:
         """The set of modalities and the variant: all but the seed."""
         return self.modalities, self.variant
 
@@ -211,8 +197,7 @@ class Coordinates(Section):
 class Suite:
     """A suite, with the values of its file and of its base spec and where they were written.
 
-    Args:
-        folder: relative paths of the base spec are relative to it.
+    Relative paths of the base spec are relative to `folder`.
     """
 
     spec: SuiteSpec

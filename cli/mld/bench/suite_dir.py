@@ -19,6 +19,8 @@ from mld.storage.run_dir import RunDir
 from mld_core import ExitCode, RunDirError
 
 State = Literal["done", "failed", "open"]
+Failures = Sequence[tuple[str, str]]
+"""A name for one or more failed trials, and why they failed."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,6 @@ class SuiteDir:
     def _failure(self, trial: Trial) -> Path:
         return self.path / "failed" / f"{trial.key}.json"
 
-    @property
-    def _shards(self) -> Path:
-        return self.path / "shards"
-
     def state(self, trial: Trial) -> State:
         """Whether a trial is done, has failed, or is still to be run."""
         if trial.error:
@@ -74,10 +72,11 @@ class SuiteDir:
         Raises:
             RunDirError: if another process holds the folder.
         """
-        folder = self._shards / shard.replace("/", "-of-") if shard else self.path
+        shards = self.path / "shards"
+        folder = shards / shard.replace("/", "-of-") if shard else self.path
         compatible = f"-of-{shard.partition('/')[2]}"
         with locks.locked(folder):
-            others = [path for path in self._shards.glob("*") if not path.name.endswith(compatible)]
+            others = [path for path in shards.glob("*") if not path.name.endswith(compatible)]
             for other in [self.path, *others] if shard else others:
                 # Shards that start together check the same lock, each for a moment.
                 if holder := locks.lock_holder(other, timeout=1):
@@ -131,8 +130,8 @@ class SuiteDir:
         failure = files.load_json(self._failure(trial))
         return f"{failure['reason']} (exit code {failure['exit_code']})"
 
-    def failures(self, trials: Iterable[Trial]) -> list[tuple[str, str]]:
-        """The failed ones of some trials, and why they failed; grouped by reason."""
+    def failures(self, trials: Iterable[Trial]) -> Failures:
+        """The failed ones of some trials, grouped by the reason."""
         by_reason: dict[str, list[Trial]] = {}
         for trial in trials:
             if self.state(trial) == "failed":
@@ -140,8 +139,9 @@ class SuiteDir:
         failures = []
         for reason, (first, *others) in by_reason.items():
             log = self.log(first)
-            has_log = log.is_file() and not first.error
-            hint = f": see {log.relative_to(self.path)}" if has_log else ""
+            hint = (
+                f": see {log.relative_to(self.path)}" if log.is_file() and not first.error else ""
+            )
             failures.append((summarise_trials([first, *others]), f"{reason}{hint}"))
         return failures
 

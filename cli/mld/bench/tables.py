@@ -121,7 +121,7 @@ def group_results(spec: SuiteSpec, results: Sequence[VariantResult]) -> list[Gro
     A published number without a set of modalities belongs to the first group.
     """
     groups: list[Group] = []
-    for names, group in groupby(results, key=lambda result: result.modalities):
+    for names, group in groupby(results, key=lambda result: result.coordinates.modalities):
         published = [
             item
             for item in spec.published
@@ -157,17 +157,11 @@ def one_to_one_table(group: Group) -> Table:
 
 def difference_table(group: Group) -> Table:
     """Each variant minus the one it is compared with."""
-    columns = [
-        column for column in MAIN_COLUMNS if any(result.figure(column) for result in group.results)
-    ]
-    rows = [
-        Row(
-            f"{result.variant} − {other.variant}",
-            [format_difference(result.difference(other, column)) for column in columns],
-        )
-        for result, other in group.comparisons
-        if columns
-    ]
+    columns = [name for name in MAIN_COLUMNS if any(each.figure(name) for each in group.results)]
+    rows = []
+    for result, other in group.comparisons if columns else ():
+        cells = [format_difference(result.difference(other, column)) for column in columns]
+        rows.append(Row(f"{result.variant} − {other.variant}", cells))
     headers = [COLUMN_TITLES[column] for column in columns]
     return Table(f"{group.name}: differences", headers, rows)
 
@@ -188,19 +182,16 @@ def overall_table(groups: Sequence[Group]) -> Table:
 
 
 def _table(group: Group, title: str, columns: Mapping[str, tuple[str, str]]) -> Table:
-    """A table of metrics.
-
-    Args:
-        columns: by metric, the header of its column and the metric of its ceiling ("" if none).
-    """
+    """A table; `columns` has, by metric, its header and the metric of its ceiling ("" if none)."""
     results = group.results
     present = [column for column in columns if any(result.figure(column) for result in results)]
     best = {column: significant_best(results, column) for column in present}
+    ceiling_columns = [columns[column][1] for column in present]
     rows, ceilings = [], []
     for result in results:
-        values = [_format_result(result, name, result is best[name]) for name in present]
-        rows.append(Row(result.variant, values))
-        ceilings.append([_format_result(result, columns[name][1]) for name in present])
+        cells = [format_figure(result.figure(name), name, result is best[name]) for name in present]
+        rows.append(Row(result.variant, cells))
+        ceilings.append([format_figure(result.figure(name), name) for name in ceiling_columns])
     if any(value is not NO_VALUE for value in ceilings[0]):
         all_equal = all(values == ceilings[0] for values in ceilings)
         name = "reconstructions" if all_equal else f"reconstructions, {results[0].variant}"
@@ -234,13 +225,10 @@ def significant_best(results: Sequence[VariantResult], column: str) -> VariantRe
     return best if comparable else None
 
 
-def _format_result(result: VariantResult, column: str, best: bool = False) -> FormattedValue:
-    figure = result.figure(column)
-    return NO_VALUE if figure is None else format_figure(figure, column, best)
-
-
-def format_figure(figure: Figure, column: str, best: bool = False) -> FormattedValue:
+def format_figure(figure: Figure | None, column: str, best: bool = False) -> FormattedValue:
     """A figure with its standard deviation over seeds, or the interval of a single seed."""
+    if figure is None:
+        return NO_VALUE
     text = _format_number(figure.value, column)
     note = tooltip = ""
     if figure.low is not None and figure.high is not None:

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,8 +17,6 @@ from mld.commands.common import AsJson, PluginSelection, command
 from mld_core.errors import ExitCode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from mld.bench.executors import Executor
     from mld.bench.suite_dir import SuiteDir
     from mld.bench.trials import Trial
@@ -181,7 +180,6 @@ def _make_executor(
 
 
 def _print_errors(trials: Sequence[Trial]) -> None:
-    """Print the errors of trials that cannot be run, each error once."""
     from mld.bench.trials import summarise_trials
 
     by_error: dict[str, list[Trial]] = {}
@@ -224,6 +222,6 @@ def _print_results(suite_dir: SuiteDir, trials: Sequence[Trial], as_json: bool) 
         rows.append(variant_row(result, figures))
         means = ", ".join(f"{column} {figure.value:.3f}" for column, figure in figures.items())
         if not as_json:
-            typer.echo(f"{' + '.join(result.modalities)}, {result.variant}: {means}")
+            typer.echo(f"{' + '.join(result.coordinates.modalities)}, {result.variant}: {means}")
     if as_json:
         typer.echo(json.dumps(rows, indent=1))

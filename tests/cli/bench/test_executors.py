@@ -37,7 +37,7 @@ def test_lost_ray_worker_fails_its_trial_alone(
     ray = SimpleNamespace(
         is_initialized=lambda: True,
         cluster_resources=dict,
-        remote=lambda **_: lambda _: SimpleNamespace(remote=lambda args, *_: args[1]),
+        remote=lambda **_: lambda _: SimpleNamespace(remote=lambda spec, *_: str(spec)),
         wait=lambda references, timeout: (references, []),
         get=get,
         exceptions=SimpleNamespace(RayError=WorkerLost),
