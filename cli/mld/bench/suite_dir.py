@@ -139,9 +139,8 @@ class SuiteDir:
         failures = []
         for reason, (first, *others) in by_reason.items():
             log = self.log(first)
-            hint = (
-                f": see {log.relative_to(self.path)}" if log.is_file() and not first.error else ""
-            )
+            has_log = log.is_file() and not first.error
+            hint = f": see {log.relative_to(self.path)}" if has_log else ""
             failures.append((summarise_trials([first, *others]), f"{reason}{hint}"))
         return failures
 
