@@ -28,61 +28,42 @@ if TYPE_CHECKING:
 Content = TypeVar("Content")
 
 
+class _File:
+    """The path of a file with a fixed name, as an attribute of a run directory."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, run_dir: RunDir, owner: type[RunDir]) -> Path:
+        return run_dir.path / self._name
+
+
 @dataclass(frozen=True)
 class RunDir:
     """One run on disk. Creates nothing there until something is written."""
 
     path: Path
 
-    @property
-    def spec(self) -> Path:
-        """The resolved spec."""
-        return self.path / "spec.yaml"
-
-    @property
-    def provenance(self) -> Path:
-        """Code, libraries and machine of this run."""
-        return self.path / "provenance.json"
-
-    @property
-    def events(self) -> Path:
-        """The event log, one JSON object a line; see `log` and `read_events`."""
-        return self.path / "events.jsonl"
-
-    @property
-    def status(self) -> Path:
-        """The stage entered last, and its state."""
-        return self.path / "status.json"
-
-    @property
-    def metrics(self) -> Path:
-        """The scores."""
-        return self.path / "metrics.json"
-
-    @property
-    def information(self) -> Path:
-        """Information measures, once `mld information` has estimated them."""
-        return self.path / "information.json"
-
-    @property
-    def report(self) -> Path:
-        """The report, one self-contained page."""
-        return self.path / "report.html"
-
-    @property
-    def error(self) -> Path:
-        """The traceback of a failed run."""
-        return self.path / "error.txt"
-
-    @property
-    def network(self) -> Path:
-        """The joint model's weights after the last step."""
-        return self.path / "diffusion" / "network.safetensors"
-
-    @property
-    def ema(self) -> Path:
-        """The moving average of the score network's weights."""
-        return self.path / "diffusion" / "ema.safetensors"
+    spec = _File("spec.yaml")
+    """The resolved spec."""
+    provenance = _File("provenance.json")
+    """Code, libraries and machine of this run."""
+    events = _File("events.jsonl")
+    """The event log, one JSON object a line; see `log` and `read_events`."""
+    status = _File("status.json")
+    """The stage entered last, and its state."""
+    metrics = _File("metrics.json")
+    """The scores."""
+    information = _File("information.json")
+    """Information measures, once `mld information` has estimated them."""
+    report = _File("report.html")
+    """The report, one self-contained page."""
+    error = _File("error.txt")
+    """The traceback of a failed run."""
+    network = _File("diffusion/network.safetensors")
+    """The joint model's weights after the last step."""
+    ema = _File("diffusion/ema.safetensors")
+    """The moving average of the score network's weights."""
 
     def modality_facts(self, name: str) -> Path:
         """What a modality's `fit` returned for the training split."""
@@ -101,7 +82,7 @@ class RunDir:
         return self.path / "latents" / f"{split}.safetensors"
 
     def checkpoint(self, job: str) -> Path:
-        """The checkpoint of a training, such as "autoencode/digit"."""
+        """The checkpoint of a training job, such as "autoencode/digit"."""
         return self.path / "checkpoints" / f"{job.replace('/', '.')}.safetensors"
 
     def samples(self, observed: str) -> Path:
