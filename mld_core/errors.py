@@ -1,12 +1,4 @@
-"""Exceptions for errors that the user can correct, and their exit codes.
-
-MLDError
-├── SpecError       3   the spec is invalid, or names a kind that is not installed
-├── PluginError     4   two plugins claim a kind, or one violates its contract
-├── DataError       5   the data do not match the spec
-├── RunDirError     6   a run directory is incomplete, corrupt, locked or of another spec
-└── NumericalError  7   NaN or infinity
-"""
+"""Exceptions for errors that the user can correct, and their exit codes."""
 
 from __future__ import annotations
 

@@ -51,10 +51,7 @@ class JointModel(nn.Module, ABC):
 
     @abstractmethod
     def sample(
-        self,
-        given: Mapping[str, Shaped[Tensor, " batch *item"]],
-        wanted: Sequence[str],
-        n: int,
+        self, given: Mapping[str, Shaped[Tensor, " batch *item"]], wanted: Sequence[str], n: int
     ) -> dict[str, Float[Tensor, "batch latent"]]:
         """Latents of each wanted modality, `latent_dim` wide, for n rows; `given` may be empty."""
 

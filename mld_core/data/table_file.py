@@ -36,7 +36,6 @@ class Table:
     """A table with at least one row.
 
     Args:
-        path: the file.
         columns: the name of every column, in order of first appearance.
         rows: the rows that could be parsed.
         errors: the lines that could not.
@@ -66,13 +65,9 @@ def read_table(path: Path) -> Table:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise DataError(f"{path}:{line}: is not UTF-8 text: {error.reason}") from error
-    rows: list[TableRow] = []
-    errors: list[LineError] = []
-    for row in _csv_rows(text) if path.suffix.lower() == ".csv" else _json_rows(text):
-        if isinstance(row, TableRow):
-            rows.append(row)
-        else:
-            errors.append(row)
+    parsed = list(_csv_rows(text) if path.suffix.lower() == ".csv" else _json_rows(text))
+    rows = [row for row in parsed if isinstance(row, TableRow)]
+    errors = [error for error in parsed if not isinstance(error, TableRow)]
     if not rows:
         raise_line_errors(path, errors)
         raise DataError(f"{path}: has no rows")

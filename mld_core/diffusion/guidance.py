@@ -45,19 +45,8 @@ class Guidance:
             raise ValueError(f"an interval of times must rise within [0, 1], not {self.interval}")
 
 
-@dataclass(frozen=True)
-class _Term:
-    """One ε of the formula, for the rows that need it.
-
-    Args:
-        rows: indices into the batch.
-        roles: the roles to predict with, per row.
-        weight: of this ε in each row's sum.
-    """
-
-    rows: Int64[Tensor, " row"]
-    roles: Int64[Tensor, "row modality"]
-    weight: Float[Tensor, " row"]
+_Term = tuple[Int64[Tensor, " row"], Int64[Tensor, "row modality"], Float[Tensor, " row"]]
+"""One ε of the formula: the rows that need it (indices into the batch), their roles, weights."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +58,6 @@ class GuidedNoise:
 
     Args:
         predict_noise: a network that has marginals.
-        layout: of the joint latent.
-        guidance: the weights.
         absent_fill: the content of absent latents, as in training.
     """
 
@@ -83,18 +70,16 @@ class GuidedNoise:
         """The guided noise; 0 where nothing is generated."""
         first, last = self.guidance.interval
         guided = ((roles == Role.GENERATED) & (times >= first) & (times <= last)).any(1)
-        terms = [term for term in self._terms(roles, guided) if len(term.rows)]
-        rows = torch.cat([term.rows for term in terms])
-        term_roles = torch.cat([term.roles for term in terms])
+        terms = zip(*self._terms(roles, guided), strict=True)
+        rows, term_roles, weight = (torch.cat(parts) for parts in terms)
         absent = term_roles == Role.ABSENT
         eps = self.predict_noise(
             torch.where(self.layout.expand(absent), self.absent_fill[rows], z[rows]),
             torch.where(absent, 1.0, times[rows]),
             term_roles,
         )
-        weight = torch.cat([term.weight for term in terms])[:, None]
         generated = self.layout.expand(term_roles == Role.GENERATED)
-        weighted = torch.where(generated, weight * eps, 0.0)
+        weighted = torch.where(generated, weight[:, None] * eps, 0.0)
         return torch.zeros_like(z).index_add_(0, rows, weighted)
 
     def _terms(self, roles: Roles, guided: Bool[Tensor, " batch"]) -> Iterator[_Term]:
@@ -106,14 +91,14 @@ class GuidedNoise:
 
         all_rows = torch.arange(len(roles), device=roles.device)
         weight = torch.where(conditional, 1 + w_c, torch.where(several, 1 + w_j, 1.0))
-        yield _Term(all_rows, roles, weight)
+        yield all_rows, roles, weight
         if w_c != w_j:
             rows = all_rows[conditional & several]
             unconditional = torch.where(generated, Role.GENERATED, Role.ABSENT)[rows]
-            yield _Term(rows, unconditional, torch.full_like(weight, w_j - w_c)[rows])
+            yield rows, unconditional, torch.full_like(weight, w_j - w_c)[rows]
         for index in range(roles.shape[1]):
             weight = torch.where(several, -w_j, torch.where(conditional, -w_c, 0.0))
             rows = all_rows[generated[:, index] & (weight != 0)]
             single = torch.full_like(roles, int(Role.ABSENT))[rows]
             single[:, index] = Role.GENERATED
-            yield _Term(rows, single, weight[rows])
+            yield rows, single, weight[rows]

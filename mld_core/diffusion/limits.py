@@ -1,7 +1,5 @@
 """Limits of the schedule and of the networks, which a spec is checked for without torch."""
 
-from __future__ import annotations
-
 MAX_BETA_SUM = 160.0
 """Greatest beta_min + beta_max. At t = 1 alpha² is then 1.8e-35, and 1 / alpha² still finite."""
 

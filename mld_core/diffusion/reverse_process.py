@@ -53,8 +53,6 @@ class ReverseProcess:
     Args:
         predict_noise: the network, guided or not.
         roles: of each row.
-        layout: of the joint latent.
-        schedule: of the noise.
     """
 
     predict_noise: PredictNoise
@@ -77,9 +75,8 @@ class ReverseProcess:
         if t == 0:
             return 1.0, 0.0, math.inf
         time = torch.tensor(t, dtype=torch.float64)
-        schedule = self.schedule
-        half_log_snr = schedule.log_snr(time).item() / 2
-        return schedule.alpha(time).item(), schedule.sigma(time).item(), half_log_snr
+        alpha, sigma = self.schedule.alpha(time), self.schedule.sigma(time)
+        return alpha.item(), sigma.item(), self.schedule.log_snr(time).item() / 2
 
 
 Grid = Sequence[float]

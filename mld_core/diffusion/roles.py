@@ -70,9 +70,7 @@ def draw_three_roles(present: Present, generator: Generator) -> Roles:
 
 
 def _draw_by_row_probabilities(
-    present: Present,
-    without_absent: Bool[Tensor, " batch"],
-    generator: Generator,
+    present: Present, without_absent: Bool[Tensor, " batch"], generator: Generator
 ) -> Roles:
     """Roles of present modalities, with role probabilities drawn uniformly for each row.
 
@@ -109,27 +107,20 @@ def draw_paper_roles(present: Present, generator: Generator, p_conditional: floa
     return roles
 
 
-def joint_roles(present: Present) -> Roles:
-    """All present modalities are GENERATED. ValueError if a row is empty.
-
-    This is the scheme joint, where they share one time, and independent, where each has its own.
-    """
-    _check_no_empty_row(present)
-    return torch.where(present, Role.GENERATED, Role.ABSENT)
-
-
 def draw_roles(
-    scheme: RoleScheme,
-    present: Present,
-    generator: Generator,
-    p_conditional: float = 0.5,
+    scheme: RoleScheme, present: Present, generator: Generator, p_conditional: float = 0.5
 ) -> Roles:
-    """Roles of each row under a scheme; only the paper's scheme uses `p_conditional`."""
+    """Roles of each row under a scheme; only the paper's scheme uses `p_conditional`.
+
+    Under joint, where they share one time, and independent, where each has its own, all present
+    modalities are GENERATED. ValueError if a row is empty, or incomplete under the paper's scheme.
+    """
     if scheme == "paper":
         return draw_paper_roles(present, generator, p_conditional)
     if scheme == "three-role":
         return draw_three_roles(present, generator)
-    return joint_roles(present)
+    _check_no_empty_row(present)
+    return torch.where(present, Role.GENERATED, Role.ABSENT)
 
 
 def row_sampling_weights(present: Present) -> Float[Tensor, " batch"]:

@@ -64,47 +64,35 @@ def _ddim_step(process: ReverseProcess, z: Tensor, eps: Tensor, t: float, s: flo
 
 def sample_dpmpp_2m(process: ReverseProcess, z: Tensor, grid: Grid, noise: RowNoise) -> Tensor:
     """DPM-Solver++(2M), second order, one evaluation a step (Lu et al. 2022, algorithm 2)."""
-
-    def step(z: Tensor, data: Tensor, t: float, s: float) -> Tensor:
-        (_, sigma_t, lambda_t), (alpha_s, sigma_s, lambda_s) = map(process.scales, (t, s))
-        return sigma_s / sigma_t * z - alpha_s * math.expm1(lambda_t - lambda_s) * data
-
-    return _multistep(process, z, grid, step)
+    return _dpmpp_2m(process, z, grid, None)
 
 
 def sample_dpmpp_2m_sde(process: ReverseProcess, z: Tensor, grid: Grid, noise: RowNoise) -> Tensor:
     """SDE-DPM-Solver++(2M): DPM-Solver++ with fresh noise at each step (Lu et al. 2022)."""
-
-    def step(z: Tensor, data: Tensor, t: float, s: float) -> Tensor:
-        (_, sigma_t, lambda_t), (alpha_s, sigma_s, lambda_s) = map(process.scales, (t, s))
-        decay = math.exp(lambda_t - lambda_s)
-        variance = -math.expm1(2 * (lambda_t - lambda_s))
-        mean = sigma_s / sigma_t * decay * z + alpha_s * variance * data
-        return mean if s == 0 else mean + sigma_s * math.sqrt(variance) * noise()
-
-    return _multistep(process, z, grid, step)
+    return _dpmpp_2m(process, z, grid, noise)
 
 
-def _multistep(
-    process: ReverseProcess,
-    z: Tensor,
-    grid: Grid,
-    step: Callable[[Tensor, Tensor, float, float], Tensor],
-) -> Tensor:
-    """Two-step method: each `step` uses an extrapolation of the last two clean estimates.
+def _dpmpp_2m(process: ReverseProcess, z: Tensor, grid: Grid, noise: RowNoise | None) -> Tensor:
+    """Each step uses an extrapolation of the last two clean estimates.
 
     The first step and the step to 0 use the current estimate alone.
     """
     previous: Tensor | None = None
     h_previous = 0.0
     for t, s in pairwise(grid):
-        alpha, sigma, half_log_snr = process.scales(t)
-        estimate = (z - sigma * process.noise_at(z, t)) / alpha
-        h = process.scales(s)[2] - half_log_snr
-        data = estimate
+        (alpha_t, sigma_t, lambda_t), (alpha_s, sigma_s, lambda_s) = map(process.scales, (t, s))
+        estimate = data = (z - sigma_t * process.noise_at(z, t)) / alpha_t
+        h = lambda_s - lambda_t
         if previous is not None and s > 0:
             data = estimate + h / h_previous / 2 * (estimate - previous)
-        z = torch.where(process.generated, step(z, data, t, s), z)
+        if noise is None:
+            moved = sigma_s / sigma_t * z - alpha_s * math.expm1(-h) * data
+        else:
+            variance = -math.expm1(-2 * h)
+            moved = sigma_s / sigma_t * math.exp(-h) * z + alpha_s * variance * data
+            if s > 0:
+                moved = moved + sigma_s * math.sqrt(variance) * noise()
+        z = torch.where(process.generated, moved, z)
         previous, h_previous = estimate, h
     return z
 

@@ -26,9 +26,6 @@ class ScoreModel:
 
     Args:
         predict_noise: the network, on standardised latents, in eval mode.
-        layout: of the joint latent.
-        schedule: of the noise.
-        standardiser: between raw and standardised latents.
         scheme: the role scheme of its training.
         device: of the network.
     """
@@ -59,18 +56,6 @@ class LatentSamples:
     nfe: float
 
 
-class _RowCounter:
-    """A predict_noise that counts the rows it is called with."""
-
-    def __init__(self, predict_noise: PredictNoise) -> None:
-        self._predict_noise = predict_noise
-        self.rows = 0
-
-    def __call__(self, z: JointLatent, times: Times, roles: Roles) -> JointLatent:
-        self.rows += len(z)
-        return self._predict_noise(z, times, roles)
-
-
 @torch.no_grad()
 def sample_latents(
     model: ScoreModel,
@@ -87,7 +72,6 @@ def sample_latents(
     ValueError if the model cannot serve the request.
 
     Args:
-        model: the trained network.
         observed: latents by modality, one row per seed; may be empty.
         wanted: modalities to generate, at least one, none of them observed.
         seeds: one per sample.
@@ -111,10 +95,16 @@ def sample_latents(
     z = torch.where(role == Role.OBSERVED, clean, absent_fill)
     z = torch.where(role == Role.GENERATED, start, z)
 
-    counter = _RowCounter(model.predict_noise)
-    predict_noise: PredictNoise = counter
+    evaluations = 0
+
+    def count_and_predict(z: JointLatent, times: Times, roles: Roles) -> JointLatent:
+        nonlocal evaluations
+        evaluations += len(z)
+        return model.predict_noise(z, times, roles)
+
+    predict_noise: PredictNoise = count_and_predict
     if guidance.conditional or guidance.joint:
-        predict_noise = GuidedNoise(counter, layout, guidance, absent_fill)
+        predict_noise = GuidedNoise(predict_noise, layout, guidance, absent_fill)
     process = ReverseProcess(predict_noise, roles, layout, model.schedule)
     solver = SAMPLERS[sampler]
     z = solver.sample(process, z, solver.grid(model.schedule, steps), noise)
@@ -125,7 +115,7 @@ def sample_latents(
         for name in layout.names
         if name in observed or name in wanted
     }
-    return LatentSamples(latents, counter.rows / n)
+    return LatentSamples(latents, evaluations / n)
 
 
 def _check_request(

@@ -28,9 +28,6 @@ def frechet_distance(a: Float[Tensor, "m feature"], b: Float[Tensor, "n feature"
     return max(float(distance), 0.0)
 
 
-def _square_root(
-    covariance: Float[Tensor, "feature feature"],
-) -> Float[Tensor, "feature feature"]:
+def _square_root(covariance: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(covariance)
-    root: Tensor = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    return root
+    return torch.matmul(vectors * values.clamp(min=0).sqrt(), vectors.T)

@@ -23,7 +23,7 @@ marginal, and c and d are fitted by least squares. For an exact score c = 1 and 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +31,7 @@ from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 from torch.nn.functional import one_hot
 
+from mld_core.diffusion.latent_layout import JointLatent
 from mld_core.diffusion.multi_time import multi_time_vector
 from mld_core.diffusion.role_schemes import NO_MARGINALS_MESSAGE
 from mld_core.diffusion.roles import Role, roles_for
@@ -103,13 +104,9 @@ class Surprisal:
         over rows, since poor predictions also have a greater variance.
         """
         variances = [float(self.rows(measure)[0].var(correction=0)) for measure in measures]
-        total = sum(1 / max(variance, EPS) for variance in variances)
-        measure = weighted_sum(
-            *(
-                (1 / max(variance, EPS) / total, measure)
-                for variance, measure in zip(variances, measures, strict=True)
-            )
-        )
+        weights = [1 / max(variance, EPS) for variance in variances]
+        shares = [weight / sum(weights) for weight in weights]
+        measure = weighted_sum(*zip(shares, measures, strict=True))
         levels, base = self._integrand(measure), self._base(measure)
         if len(base) < 2:
             raise ValueError(f"a standard error over rows needs two rows, not {len(base)}")
@@ -148,7 +145,6 @@ def surprisal(
     model was not trained for a density, or a modality has no latents.
 
     Args:
-        model: the trained network.
         latents: raw, by modality; modalities that no measure uses are ignored.
         measures: weighted sums of −log densities.
         seed: of the noise.
@@ -174,20 +170,18 @@ def surprisal(
     ends = model.schedule.log_snr(torch.tensor([1.0, T_MIN], dtype=torch.float64))
     low, high = ends.tolist()
     levels = low + (high - low) * (torch.arange(nodes, dtype=torch.float64) + 0.5) / nodes
-    chunk = max(1, ROWS_PER_CALL // (2 * (len(densities) + roles.shape[1])))
+    predictions = _Predictions(model, roles, marginals=z_held_out is not None)
     errors = torch.empty(nodes, len(densities), len(z), dtype=z.dtype)
     generator = Generator().manual_seed(seed)
     calibration_generator = Generator().manual_seed(seed + 1)
     for node, level in enumerate(model.schedule.time_at_log_snr(levels)):
         t, weights = level.to(z), torch.eye(1, 2).to(z)
         if z_held_out is not None:
-            weights = _calibrate(model, z_held_out, t, roles, chunk, calibration_generator)
+            weights = _calibrate(predictions, z_held_out, t, calibration_generator)
         shape = (1 if shared else len(z), 2, z.shape[1])
         noise = torch.randn(shape, generator=generator).to(z).expand(len(z), -1, -1)
-        for first in range(0, len(z), chunk):
-            rows = slice(first, first + chunk)
-            products = _products(model, z[rows], noise[rows], t, roles, z_held_out is not None)
-            errors[node, :, rows] = _errors(products, weights).cpu()
+        chunks = [_errors(products, weights) for products in predictions.products(z, noise, t)]
+        errors[node] = torch.cat(chunks, dim=1).cpu()
         on_progress(node + 1)
     generated = model.layout.expand(roles == Role.GENERATED).to(z)
     base = generated @ (z.square() + math.log(2 * math.pi)).T / 2
@@ -198,72 +192,67 @@ def surprisal(
     )
 
 
+@dataclass(frozen=True)
+class _Predictions:
+    """A network's predictions for some densities and, with `marginals`, of each modality alone."""
+
+    model: ScoreModel
+    roles: Int64[Tensor, "density modality"]
+    marginals: bool
+
+    def products(
+        self, z: JointLatent, noise: Float[Tensor, "batch 2 joint"], t: Float[Tensor, ""]
+    ) -> Iterator[Float[Tensor, "5 density row modality"]]:
+        """u·p, u·q, p·p, p·q and q·q at one noise level, averaged over ε and −ε, by chunk of rows.
+
+        u = ε − σx, p = e − σx and q = e(i) − σx; q is 0 without `marginals`. Products are 0 where
+        nothing is generated. `noise` holds ε, and the content of absent latents (independent
+        scheme).
+        """
+        chunk = max(1, ROWS_PER_CALL // (2 * sum(self.roles.shape)))
+        for z_chunk, noise_chunk in zip(z.split(chunk), noise.split(chunk), strict=True):
+            yield self._products(z_chunk, noise_chunk, t)
+
+    def _products(self, z: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        layout, schedule = self.model.layout, self.model.schedule
+        num_densities, num_modalities = self.roles.shape
+        patterns = self.roles
+        if self.marginals:
+            single = torch.full((num_modalities, num_modalities), int(Role.ABSENT)).to(patterns)
+            patterns = torch.cat([patterns, single.fill_diagonal_(int(Role.GENERATED))])
+        eps, absent_noise = noise.unbind(1)
+        eps = torch.cat([eps, -eps])
+        noisy = schedule.alpha(t) * z.repeat(2, 1) + schedule.sigma(t) * eps
+        row_roles = patterns.repeat_interleave(len(eps), dim=0)
+        times = multi_time_vector(t.expand(len(row_roles), 1), row_roles)
+        role = layout.expand(row_roles)
+        absent_fill = absent_noise if self.model.scheme == "independent" else torch.zeros_like(z)
+        absent_fill = absent_fill.repeat(2 * len(patterns), 1)
+        x = torch.where(role == Role.ABSENT, absent_fill, noisy.repeat(len(patterns), 1))
+        x = torch.where(role == Role.OBSERVED, z.repeat(2 * len(patterns), 1), x)
+        normal = schedule.sigma(t) * noisy
+        p = self.model.predict_noise(x, times, row_roles) - normal.repeat(len(patterns), 1)
+        p = torch.where(role == Role.GENERATED, p, 0.0).reshape(len(patterns), *eps.shape)
+        q = p[num_densities:].sum(0)
+        p, u = p[:num_densities], eps - normal
+        generated = layout.expand(self.roles == Role.GENERATED)[:, None]
+        coordinates_to_modalities = one_hot(layout.modality_index, num_modalities).to(z)
+        products = (u * p, u * q * generated, p * p, p * q, q * q * generated)
+        sums = torch.stack([product @ coordinates_to_modalities for product in products])
+        return (sums[:, :, : len(z)] + sums[:, :, len(z) :]) / 2
+
+
 def _calibrate(
-    model: ScoreModel,
-    z: Float[Tensor, "row joint"],
-    t: Float[Tensor, ""],
-    roles: Int64[Tensor, "density modality"],
-    chunk: int,
-    generator: Generator,
+    predictions: _Predictions, z: JointLatent, t: Float[Tensor, ""], generator: Generator
 ) -> Float[Tensor, "density 1 modality 2"]:
-    """c and d at one noise level, from at most CALIBRATION_ROWS of the held-out rows z."""
+    """c and d at one noise level, from at most CALIBRATION_ROWS of the held-out rows z.
+
+    By least squares with a ridge penalty towards (1, 0).
+    """
     z = z[torch.randperm(len(z), generator=generator)[:CALIBRATION_ROWS]]
     noise = torch.randn((len(z), 2, z.shape[1]), generator=generator).to(z)
-    sums = [
-        _products(model, z_chunk, noise_chunk, t, roles, True).sum(2)
-        for z_chunk, noise_chunk in zip(z.split(chunk), noise.split(chunk), strict=True)
-    ]
-    return _solve_calibration(torch.stack(sums).sum(0))
-
-
-def _products(
-    model: ScoreModel,
-    z: Float[Tensor, "row joint"],
-    noise: Float[Tensor, "row 2 joint"],
-    t: Float[Tensor, ""],
-    roles: Int64[Tensor, "density modality"],
-    marginals: bool,
-) -> Float[Tensor, "5 density row modality"]:
-    """u·p, u·q, p·p, p·q and q·q at one noise level, averaged over ε and −ε.
-
-    u = ε − σx, p = e − σx and q = e(i) − σx; q is 0 without `marginals`. Products are 0 where
-    nothing is generated. `noise` holds ε, and the content of absent latents (independent scheme).
-    """
-    layout, num_densities, num_modalities = model.layout, len(roles), roles.shape[1]
-    patterns = roles
-    if marginals:
-        single = torch.full((num_modalities, num_modalities), int(Role.ABSENT), device=roles.device)
-        patterns = torch.cat([roles, single.fill_diagonal_(int(Role.GENERATED))])
-    eps, absent_noise = noise.unbind(1)
-    eps = torch.cat([eps, -eps])
-    noisy = model.schedule.alpha(t) * z.repeat(2, 1) + model.schedule.sigma(t) * eps
-    row_roles = patterns.repeat_interleave(len(eps), dim=0)
-    times = multi_time_vector(t.expand(len(row_roles), 1), row_roles)
-    role = layout.expand(row_roles)
-    absent_fill = absent_noise if model.scheme == "independent" else torch.zeros_like(z)
-    x = torch.where(
-        role == Role.ABSENT,
-        absent_fill.repeat(2 * len(patterns), 1),
-        noisy.repeat(len(patterns), 1),
-    )
-    x = torch.where(role == Role.OBSERVED, z.repeat(2 * len(patterns), 1), x)
-    normal = model.schedule.sigma(t) * noisy
-    p = model.predict_noise(x, times, row_roles) - normal.repeat(len(patterns), 1)
-    p = torch.where(role == Role.GENERATED, p, 0.0).reshape(len(patterns), len(eps), -1)
-    q = p[num_densities:].sum(0)
-    p, u = p[:num_densities], eps - normal
-    generated = layout.expand(roles == Role.GENERATED)[:, None]
-    coordinates_to_modalities = one_hot(layout.modality_index, num_modalities).to(z)
-    products = (u * p, u * q * generated, p * p, p * q, q * q * generated)
-    sums = torch.stack([product @ coordinates_to_modalities for product in products])
-    return (sums[:, :, : len(z)] + sums[:, :, len(z) :]) / 2
-
-
-def _solve_calibration(
-    products: Float[Tensor, "5 density modality"],
-) -> Float[Tensor, "density 1 modality 2"]:
-    """c and d by least squares with a ridge penalty towards (1, 0), from sums over rows."""
-    up, uq, pp, pq, qq = products
+    sums = [products.sum(2) for products in predictions.products(z, noise, t)]
+    up, uq, pp, pq, qq = torch.stack(sums).sum(0)
     left = torch.stack([torch.stack([pp, pq], -1), torch.stack([pq, qq], -1)], -2)
     ridge = RIDGE * torch.eye(2).to(left)
     right = torch.stack([up, uq], -1) + ridge[0]
@@ -278,13 +267,10 @@ def _errors(
     c, d = weights.unbind(-1)
     up, uq, pp, pq, qq = products
     by_modality = c * (c * pp - 2 * up) + d * (d * qq - 2 * uq) + 2 * c * d * pq
-    total: Tensor = by_modality.sum(-1)
-    return total
+    return torch.sum(by_modality, -1)
 
 
-def joint_latent(
-    model: ScoreModel, latents: Mapping[str, Float[Tensor, "row _"]]
-) -> Float[Tensor, "row joint"]:
+def joint_latent(model: ScoreModel, latents: Mapping[str, Float[Tensor, "row _"]]) -> JointLatent:
     """The standardised joint latent on the model's device; arbitrary where latents are missing."""
     first = next(iter(latents.values()))
     z = model.layout.concatenate(

@@ -60,8 +60,6 @@ class _Flow:
     """dx/dλ and its divergence, of the generated coordinates x.
 
     Args:
-        model: the trained network.
-        roles: of each row.
         generated: indices of the generated coordinates.
         context: the joint latent, with the observed latents and the content of absent ones.
         probes: random directions of an estimated divergence; None: the divergence is exact.
@@ -83,22 +81,16 @@ class _Flow:
             x = x.detach().requires_grad_()
             z = self.context.index_copy(1, self.generated, x)
             eps = self.model.predict_noise(z, times, self.roles)[:, self.generated]
-            trace = self._trace(x, eps)
+            # Trace of ∂eps/∂x: exact, or Hutchinson's estimate with the same probes at every λ.
+            unit_vectors = torch.eye(x.shape[1]).to(x)[:, None].expand(-1, len(x), -1)
+            products = [
+                (direction * torch.autograd.grad(eps, x, direction, retain_graph=True)[0]).sum(1)
+                for direction in (unit_vectors if self.probes is None else self.probes)
+            ]
+            stacked = torch.stack(products)
+            trace = stacked.sum(0) if self.probes is None else stacked.mean(0)
         divergence = sigma / 2 * (sigma * x.shape[1] - trace)
         return sigma / 2 * (sigma * x - eps).detach(), divergence
-
-    def _trace(
-        self, x: Float[Tensor, "row dimension"], eps: Float[Tensor, "row dimension"]
-    ) -> Float[Tensor, " row"]:
-        """Trace of ∂eps/∂x: exact, or Hutchinson's estimate with the same probes at every λ."""
-        unit_vectors = torch.eye(x.shape[1]).to(x)[:, None].expand(-1, len(x), -1)
-        directions = unit_vectors if self.probes is None else self.probes
-        products = [
-            (direction * torch.autograd.grad(eps, x, direction, retain_graph=True)[0]).sum(1)
-            for direction in directions
-        ]
-        stacked = torch.stack(products)
-        return stacked.sum(0) if self.probes is None else stacked.mean(0)
 
 
 @torch.no_grad()
@@ -115,9 +107,7 @@ def log_density(
     ValueError if the model was not trained for the density.
 
     Args:
-        model: the trained network.
         latents: raw, by modality; at least those of the density.
-        density: of which modalities, given which.
         tolerance: relative and absolute, of the solver.
         max_exact_dim: up to this dimension the divergence is exact.
         seed: of the probes, and of absent latents (independent scheme).

@@ -99,7 +99,11 @@ class Registry:
         selection = Selection(points, allowed, blocked)
         self._points: dict[str, list[EntryPoint]] = {}
         self._entries: dict[str, list[Entry]] = {}
-        for kind, claims in _by_kind(points).items():
+        by_kind: dict[str, dict[str, EntryPoint]] = {}
+        for point in points:  # without duplicates: an environment may list one twice
+            by_kind.setdefault(point.name, {}).setdefault(origin(point), point)
+        for kind, by_origin in by_kind.items():
+            claims = list(by_origin.values())
             if usable := [point for point in claims if not selection.blocked_by(point)]:
                 self._points[kind] = usable
             else:
@@ -170,14 +174,6 @@ class PluginLoadError(Exception):
         self.stage = stage
 
 
-def _by_kind(points: list[EntryPoint]) -> dict[str, list[EntryPoint]]:
-    """Entry points by kind, without duplicates: an environment may list one twice."""
-    by_kind: dict[str, dict[str, EntryPoint]] = {}
-    for point in points:
-        by_kind.setdefault(point.name, {}).setdefault(origin(point), point)
-    return {kind: list(claims.values()) for kind, claims in by_kind.items()}
-
-
 def _release(point: EntryPoint) -> str:
     return " ".join(distribution_of(point)) if point.dist else "?"
 
@@ -223,8 +219,11 @@ def _load_class(point: EntryPoint) -> Contract:
         raise PluginLoadError(
             "contract", f"registers {len(classes)} classes instead of one per entry point{hint}"
         )
+    plugin_class: Contract = classes[0]
     with _plugin_code("contract", "class check"):
-        return _check_class(classes[0], point.name)
+        if problem := _class_problem(plugin_class, point.name):
+            raise PluginLoadError("contract", problem)
+    return plugin_class
 
 
 def _import(point: EntryPoint) -> object:
@@ -275,26 +274,21 @@ def _install_command(point: EntryPoint, library: str) -> str:
     return f"pip install {library}"
 
 
-def _check_class(registered: object, kind: str) -> Contract:
-    """The registered object, if it is a complete plugin class of this kind."""
-    contracts = Modality | Dataset | Method
-    if not (isinstance(registered, type) and issubclass(registered, contracts)):
-        reason = f"registers {registered!r}, which is not a Modality, Dataset or Method class"
-        raise PluginLoadError("contract", reason)
+def _class_problem(registered: object, kind: str) -> str:
+    """Why a registered object is no complete plugin class of a kind; "" if it is one."""
+    if not isinstance(registered, type) or not issubclass(registered, Modality | Dataset | Method):
+        return f"registers {registered!r}, which is not a Modality, Dataset or Method class"
     name = registered.__name__
     for attribute in ("kind", "Config"):
         if not hasattr(registered, attribute):
-            raise PluginLoadError("contract", f"{name} has no class attribute {attribute!r}")
+            return f"{name} has no class attribute {attribute!r}"
     if registered.kind != kind:
-        reason = f"{name}.kind is {registered.kind!r}, but its entry point is named {kind!r}"
-        raise PluginLoadError("contract", reason)
+        return f"{name}.kind is {registered.kind!r}, but its entry point is named {kind!r}"
     _, config_base = _CONTRACTS[_role_of(registered)]
     if not (isinstance(registered.Config, type) and issubclass(registered.Config, config_base)):
-        reason = f"{name}.Config must be a subclass of {config_base.__name__}"
-        raise PluginLoadError("contract", reason)
-    if abstract := sorted(registered.__abstractmethods__):
-        raise PluginLoadError("contract", f"{name} does not implement {', '.join(abstract)}")
-    return registered
+        return f"{name}.Config must be a subclass of {config_base.__name__}"
+    abstract = sorted(registered.__abstractmethods__)
+    return f"{name} does not implement {', '.join(abstract)}" if abstract else ""
 
 
 def _role_of(plugin_class: Contract) -> PluginRole:

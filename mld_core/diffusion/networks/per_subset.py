@@ -22,8 +22,7 @@ class PerSubsetMLPs(nn.Module):
     comparison: avoiding this number is the purpose of a single network. Rows must be complete.
 
     Args:
-        layout: of the joint latent. ValueError for more than MAX_PER_SUBSET_MODALITIES.
-        schedule: of the noise.
+        layout: ValueError for more than MAX_PER_SUBSET_MODALITIES modalities.
         settings: further arguments of each ResidualMLP.
     """
 

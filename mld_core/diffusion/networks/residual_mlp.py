@@ -31,8 +31,7 @@ class AdaLNBlock(nn.Module):
         shift, scale, gate = self.modulation(silu(embedding)).chunk(3, dim=-1)
         h = self.norm(x) * (1 + scale) + shift
         h = self.outer(self.dropout(silu(self.inner(h))))
-        out: Tensor = x + gate * h
-        return out
+        return torch.add(x, gate * h)
 
 
 class Stem(nn.Module):

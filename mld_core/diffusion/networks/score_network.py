@@ -65,10 +65,8 @@ class MultiTimeEmbedding(nn.Module):
     for barely diffused.)
 
     Args:
-        layout: of the joint latent.
-        schedule: whose log-SNR is embedded.
+        layout, schedule, reads_roles: as of ScoreNetwork.
         width: of the embedding.
-        reads_roles: False for independent times, which determine the roles.
     """
 
     frequencies: Tensor
