@@ -118,5 +118,5 @@ def mld(
 ) -> Callable[..., Result]:
     """Runs the command line in an empty folder, with the small modalities installed."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("mld_core.Registry", lambda **_: registry)
+    monkeypatch.setattr("mld_core.plugins.registry.Registry", lambda **_: registry)
     return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
