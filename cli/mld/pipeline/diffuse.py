@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from jaxtyping import Bool
 from pydantic import JsonValue
+from torch import Tensor
 
 from mld.config.sections import MethodSpec
 from mld.config.spec import Spec
@@ -21,7 +23,7 @@ from mld.runtime.context import RunContext
 from mld.storage.stages import DIFFUSE
 from mld.training.cached import train_cached
 from mld.training.job import count_parameters
-from mld_core import Autoencoder, Modality, Registry
+from mld_core import Autoencoder, DataError, Modality, Registry
 
 
 def select_method(
@@ -29,8 +31,16 @@ def select_method(
 ) -> JointMethod:
     """The method that `diffuse.method` selects. SpecError if it does not support the modalities."""
     if isinstance(spec.diffuse, MethodSpec):
-        return PluginMethod.create(spec.diffuse, registry, modalities)
+        return PluginMethod(spec.diffuse, registry, modalities)
     return DiffusionMethod(spec.diffuse, spec.generate, layout_of(modalities))
+
+
+def check_usable_rows(method: JointMethod, present: Bool[Tensor, "row modality"]) -> int:
+    """How many training rows the method leaves out. DataError if none is left."""
+    usable = method.usable(present)
+    if not usable.any():
+        raise DataError(f"{method.title} needs complete rows, and the train split has none")
+    return int((~usable).sum())
 
 
 def train_joint_model(
@@ -43,7 +53,11 @@ def train_joint_model(
     """The trained joint model."""
 
     def compute() -> StageOutput:
-        job, dropped = method.job(data, latents, context)
+        dropped = check_usable_rows(method, latents.train.present)
+        if dropped:
+            message = f"{method.title} needs complete rows: {dropped} incomplete rows are left out"
+            context.run_dir.log("warning", stage=DIFFUSE.name, message=message)
+        job = method.job(data, latents, context)
         files = method.save(train_cached(job, context), latents, context.run_dir)
         parameters: dict[str, JsonValue] = {DIFFUSE.job: count_parameters(job.objective)}
         return StageOutput(files, {"parameters": parameters, "incomplete": dropped})

@@ -21,7 +21,7 @@ from mld.storage.run_dir import RunDir
 from mld.storage.stages import DIFFUSE
 from mld.training.job import Objective, TrainConfig, TrainJob
 from mld.training.train import TrainedWeights
-from mld_core import Autoencoder, DataError
+from mld_core import Autoencoder
 from mld_core.diffusion.guidance import Guidance
 from mld_core.diffusion.latent_layout import LatentLayout
 from mld_core.diffusion.multi_time import diffuse, draw_times, masked_loss, multi_time_vector
@@ -77,23 +77,16 @@ def build_network(spec: DiffuseSpec, layout: LatentLayout, schedule: VPSchedule)
     return NETWORKS[spec.network.kind](layout, schedule, **settings, reads_roles=reads_roles)
 
 
-@dataclass(frozen=True)
 class DiffusionMethod(JointMethod):
-    """Trains and loads a score network.
+    """Trains and loads a score network; `sampling` is how the trained network samples."""
 
-    Args:
-        sampling: how the trained model samples.
-        layout: of the joint latent.
-    """
-
-    spec: DiffuseSpec
-    sampling: GenerateSpec
-    layout: LatentLayout
-
-    @property
-    def schedule(self) -> VPSchedule:
-        """The noise schedule of the spec."""
-        return VPSchedule(self.spec.beta_min, self.spec.beta_max)
+    def __init__(self, spec: DiffuseSpec, sampling: GenerateSpec, layout: LatentLayout) -> None:
+        self.title = f"roles: {spec.roles}"
+        self.needs_complete = spec.roles == "paper"
+        self.spec = spec
+        self.sampling = sampling
+        self.layout = layout
+        self.schedule = VPSchedule(spec.beta_min, spec.beta_max)
 
     def network(self) -> nn.Module:
         """A new score network."""
@@ -112,19 +105,12 @@ class DiffusionMethod(JointMethod):
         generator = DiffusionGenerator(model, {}, self.sampling)
         return generator.sample(Conditioning({}, latents), wanted, [0]).nfe
 
-    def job(self, data: Data, latents: LatentCache, context: RunContext) -> tuple[TrainJob, int]:
-        """The training on standardised latents; roles: paper needs complete rows."""
+    def job(self, data: Data, latents: LatentCache, context: RunContext) -> TrainJob:
+        """On standardised latents."""
         spec = self.spec
         network = context.seeded_init(self.network, DIFFUSE.name)
-        rows, dropped = self._training_rows(latents.train, latents)
-        validation, _ = self._training_rows(latents.validation, latents)
-        if not len(rows["z"]):
-            raise DataError(
-                "stage diffuse: roles: paper trains on complete rows only, and there are none"
-            )
-        if dropped:
-            message = f"roles: paper needs complete rows: {dropped} incomplete rows are left out"
-            context.run_dir.log("warning", stage=DIFFUSE.name, message=message)
+        rows = self._usable_rows(latents.train, latents)
+        validation = self._usable_rows(latents.validation, latents)
         key: dict[str, JsonValue] = {
             "spec": spec.model_dump(mode="json"),
             "dims": dict(self.layout.dims),
@@ -132,17 +118,13 @@ class DiffusionMethod(JointMethod):
         }
         objective = DenoisingObjective(spec, self.layout, self.schedule, network)
         config = TrainConfig(spec.steps, spec.batch_size, spec.learning_rate, spec.ema_decay)
-        return TrainJob(DIFFUSE.name, objective, rows, validation, config, key), dropped
+        return TrainJob(DIFFUSE.name, objective, rows, validation, config, key)
 
-    def _training_rows(
-        self, split: SplitLatents, latents: LatentCache
-    ) -> tuple[dict[str, Tensor], int]:
-        """Standardised rows that the spec's roles can train on, and how many are left out."""
-        present = split.present
-        usable = present.all(1) if self.spec.roles == "paper" else present.any(1)
+    def _usable_rows(self, split: SplitLatents, latents: LatentCache) -> dict[str, Tensor]:
+        usable = self.usable(split.present)
+        present = split.present[usable]
         z = latents.standardiser.standardise(split.z)[usable]
-        z = torch.where(latents.layout.expand(present[usable]), z, 0.0)
-        return {"z": z, "present": present[usable]}, int((~usable).sum())
+        return {"z": torch.where(latents.layout.expand(present), z, 0.0), "present": present}
 
     def save(self, trained: TrainedWeights, latents: LatentCache, run_dir: RunDir) -> list[Path]:
         """The network and its average, each with the standardiser."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from mld.data.loading import Data
@@ -51,7 +51,18 @@ class JointMethod(ABC):
     """How a joint model is built, trained on a run's data, and loaded.
 
     `DiffusionMethod` wraps mld's diffusion, `PluginMethod` a plugin's `Method`.
+
+    Args:
+        title: what trains the model, for messages.
+        needs_complete: whether rows with a missing item are left out of its training.
     """
+
+    title: str
+    needs_complete: bool
+
+    def usable(self, present: Bool[Tensor, "row modality"]) -> Bool[Tensor, " row"]:
+        """Which rows the model can be trained on."""
+        return present.all(1) if self.needs_complete else present.any(1)
 
     @abstractmethod
     def network(self) -> nn.Module:
@@ -62,11 +73,8 @@ class JointMethod(ABC):
         """Network evaluations of one sample given these modalities."""
 
     @abstractmethod
-    def job(self, data: Data, latents: LatentCache, context: RunContext) -> tuple[TrainJob, int]:
-        """The training, and how many incomplete training rows it leaves out.
-
-        DataError if no training row is left.
-        """
+    def job(self, data: Data, latents: LatentCache, context: RunContext) -> TrainJob:
+        """The training job, on usable rows."""
 
     @abstractmethod
     def save(self, trained: TrainedWeights, latents: LatentCache, run_dir: RunDir) -> list[Path]:

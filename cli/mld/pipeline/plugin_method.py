@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,9 +24,7 @@ from mld.training.job import Objective, TrainConfig, TrainJob
 from mld.training.train import TrainedWeights
 from mld_core import (
     Autoencoder,
-    DataError,
     JointModel,
-    Method,
     MethodConfig,
     Modality,
     PluginError,
@@ -63,48 +60,38 @@ class MethodObjective(Objective):
         return loss.float(), {}
 
 
-@dataclass(frozen=True)
 class PluginMethod(JointMethod):
-    """Trains and loads a plugin's joint model."""
+    """Trains and loads a plugin's joint model. SpecError if it does not support the modalities."""
 
-    spec: MethodSpec
-    method: Method
-    modalities: Mapping[str, Modality]
-
-    @classmethod
-    def create(
-        cls, spec: MethodSpec, registry: Registry, modalities: Mapping[str, Modality]
-    ) -> PluginMethod:
-        """The method with its settings. SpecError if it cannot take the modalities."""
+    def __init__(
+        self, spec: MethodSpec, registry: Registry, modalities: Mapping[str, Modality]
+    ) -> None:
+        self.title = f"method {spec.method!r}"
+        self.spec = spec
+        self.modalities = modalities
         method_class = registry.method(spec.method)
         assert isinstance(spec.config, MethodConfig)
         try:
-            method = method_class(spec.config, modalities)
+            self.method = method_class(spec.config, modalities)
         except ValueError as error:
             raise SpecError(f"diffuse.method: {spec.method}: {error}") from error
-        return cls(spec, method, modalities)
+        self.needs_complete = self.method.needs_complete
 
     def network(self) -> JointModel:
         """A new joint model, with autoencoders of its own."""
         autoencoders = {name: each.autoencoder() for name, each in self.modalities.items()}
-        with plugin_call(f"method {self.spec.method!r}: model", passes=()):
+        with plugin_call(f"{self.title}: model", passes=()):
             return self.method.model(autoencoders)
 
     def evaluations_per_sample(self, given: Sequence[str]) -> float:
         """One pass of the model."""
         return 1.0
 
-    def job(self, data: Data, latents: LatentCache, context: RunContext) -> tuple[TrainJob, int]:
-        """The training on items; a method may need complete rows."""
+    def job(self, data: Data, latents: LatentCache, context: RunContext) -> TrainJob:
+        """On items."""
         spec = self.spec
         model = context.seeded_init(self.network, DIFFUSE.name)
-        rows, dropped = self._training_rows(data.train)
-        validation, _ = self._training_rows(data.validation)
-        if not len(rows["present"]):
-            raise DataError(f"method {spec.method!r} needs complete rows, and there are none")
-        if dropped:
-            message = f"method {spec.method} needs complete rows: {dropped} rows are left out"
-            context.run_dir.log("warning", stage=DIFFUSE.name, message=message)
+        rows, validation = self._usable_rows(data.train), self._usable_rows(data.validation)
         plugins = (self.method, *self.modalities.values())
         key: dict[str, JsonValue] = {
             "spec": spec.model_dump(mode="json"),
@@ -118,14 +105,12 @@ class PluginMethod(JointMethod):
         }
         objective = MethodObjective(spec.method, model, self.modalities)
         config = TrainConfig(spec.steps, spec.batch_size, spec.learning_rate)
-        return TrainJob(DIFFUSE.name, objective, rows, validation, config, key), dropped
+        return TrainJob(DIFFUSE.name, objective, rows, validation, config, key)
 
-    def _training_rows(self, split: SplitTensors) -> tuple[dict[str, Tensor], int]:
-        """The rows that the method can train on, and how many are left out."""
-        present = split.present
-        usable = present.all(1) if self.method.needs_complete else present.any(1)
+    def _usable_rows(self, split: SplitTensors) -> dict[str, Tensor]:
+        usable = self.usable(split.present)
         items = {f"item/{name}": x[usable] for name, x in split.items.items()}
-        return {**items, "present": present[usable]}, int((~usable).sum())
+        return {**items, "present": split.present[usable]}
 
     def save(self, trained: TrainedWeights, latents: LatentCache, run_dir: RunDir) -> list[Path]:
         """The model's weights."""

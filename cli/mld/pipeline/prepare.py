@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from mld.config.sections import MethodSpec
 from mld.config.spec import Spec
 from mld.data.loading import Data, fit_modalities, load_modalities, open_dataset
 from mld.pipeline.stage import StageOutput, run_stage
@@ -54,27 +53,19 @@ def prepare(spec: Spec, registry: Registry, context: RunContext) -> PreparedData
             f"dataset {dataset.kind!r}: the test split has no rows, but samples are evaluated on "
             "it: add some"
         )
-    _check_training_rows(spec, data, registry)
+    _check_training_rows(spec, data)
     return PreparedData(modalities, data, fingerprint)
 
 
-def _check_training_rows(spec: Spec, data: Data, registry: Registry) -> None:
-    """DataError if a later stage could not train on these rows."""
-    present = data.train.present
-    for name, items in zip(spec.modalities, present.sum(dim=0).tolist(), strict=True):
+def _check_training_rows(spec: Spec, data: Data) -> None:
+    """DataError if a modality has too few items for its autoencoder."""
+    counts = data.train.present.sum(dim=0).tolist()
+    for name, items in zip(spec.modalities, counts, strict=True):
         if items < MIN_TRAINING_ITEMS:
             raise DataError(
                 f"the train split has {items} item of modality {name!r}, but at least "
                 f"{MIN_TRAINING_ITEMS} are needed"
             )
-    if isinstance(spec.diffuse, MethodSpec):
-        needs_complete = registry.method(spec.diffuse.method).needs_complete
-        subject = f"method {spec.diffuse.method!r}"
-    else:
-        needs_complete = spec.diffuse.roles == "paper"
-        subject = "roles: paper"
-    if needs_complete and not present.all(dim=1).any():
-        raise DataError(f"{subject} needs complete rows, and the train split has none")
 
 
 def record_data_stage(prepared: PreparedData, context: RunContext) -> None:

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from mld.config.spec import Spec, dump_spec
 from mld.data.loading import layout_of
 from mld.pipeline.autoencode import train_autoencoders
-from mld.pipeline.diffuse import select_method, train_joint_model
+from mld.pipeline.diffuse import check_usable_rows, select_method, train_joint_model
 from mld.pipeline.encode import cache_latents
 from mld.pipeline.evaluate import evaluate
 from mld.pipeline.generate import generate
@@ -23,7 +23,7 @@ from mld.reporting.run_report import write_report
 from mld.runtime.compute import resolve, torch_threads
 from mld.runtime.context import RunContext
 from mld.storage.run_dir import RunDir
-from mld.storage.stages import EVALUATE, PIPELINE, REPORT
+from mld.storage.stages import DATA, EVALUATE, PIPELINE, REPORT
 from mld.storage.weight_store import WeightStore
 from mld_core import MLDError, Registry
 
@@ -60,6 +60,8 @@ def run(
         prepared = prepare(spec, registry, context)
         modalities, data = prepared.modalities, prepared.data
         method = select_method(spec, registry, modalities)
+        if not run_dir.is_complete(DATA.name):
+            check_usable_rows(method, data.train.present)
         with run_dir.lock(), _record_crash(run_dir):
             _check_fingerprints(context)
             run_dir.write_text(run_dir.spec, dump_spec(spec))
