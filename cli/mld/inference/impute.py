@@ -78,7 +78,10 @@ class _Imputer:
         """Fill the rows that are not filled yet, and write the new manifest."""
         incomplete = torch.nonzero(~self.rows.present.all(1)).squeeze(1).tolist()
         with locked(self.out), counting("impute", max(len(incomplete), 1)) as show:
-            _check_out_dir(self.out, self.rows)
+            if self.out.resolve() == self.rows.path.parent.resolve():
+                raise DataError(
+                    f"{self.out} is the manifest's own folder: choose another with --out"
+                )
             filled = self._load_progress()
             latents = encode_manifest(self.run, self.rows)
             for batch in self._batches([row for row in incomplete if row not in filled]):
@@ -216,11 +219,6 @@ class _Imputer:
         alternatives = self.out / ALTERNATIVES_FILE
         _write(alternatives, format_table(alternatives, (), filled_cells))
         return manifest
-
-
-def _check_out_dir(out: Path, rows: ManifestRows) -> None:
-    if out.resolve() == rows.path.parent.resolve():
-        raise DataError(f"{out} is the manifest's own folder: choose another with --out")
 
 
 def _rounded(values: Tensor) -> list[float | None]:

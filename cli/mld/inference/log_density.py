@@ -54,8 +54,7 @@ def _log_density(
     check_density(model, density, latents)
     calibration = calibration_latents(run) if by == "errors" else None
     complete = rows.present[:, [model.layout.names.index(name) for name in names]].all(1)
-    standardised = torch.full((len(complete),), math.nan)
-    raw, standard_error = standardised.clone(), standardised.clone()
+    values = torch.full((3, len(complete)), math.nan)
     evaluations = 0
     for batch in torch.nonzero(complete).squeeze(1).split(BATCH_SIZE):
         z = {name: latents[name][batch] for name in names}
@@ -63,8 +62,7 @@ def _log_density(
             result = likelihood.log_density(model, z, density, seed=seed)
         else:
             result = likelihood.log_density_by_errors(model, z, density, seed, calibration)
-        standardised[batch] = result.standardised
-        raw[batch] = result.raw
-        standard_error[batch] = result.standard_error
+        values[:, batch] = torch.stack([result.standardised, result.raw, result.standard_error])
         evaluations = max(evaluations, result.evaluations)
+    standardised, raw, standard_error = values
     return LogDensity(standardised, raw, standard_error, evaluations)

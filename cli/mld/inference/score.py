@@ -22,7 +22,7 @@ from mld.runtime.progress import counting
 from mld.runtime.seeds import derive
 from mld.storage.files import atomic_write
 from mld_core import DataError
-from mld_core.information.estimator import NODES, Surprisal, surprisal
+from mld_core.information.estimator import NODES, surprisal
 from mld_core.information.measures import (
     Measure,
     entropy,
@@ -114,11 +114,11 @@ def score(run: TrainedRun, manifest: Path | str | ManifestRows, *, seed: int = 0
             def on_progress(node: int, position: int = position) -> None:
                 show(round(100 * (position / len(batches) + node / NODES / len(batches))))
 
-            measures = _Measures.of(names)
+            measures = _measures(names)
             result = surprisal(
                 run.score_model,
                 {name: latents[name][batch] for name in names},
-                measures.all(),
+                measures,
                 derive(seed, "score"),
                 shared=True,
                 held_out=calibration,
@@ -129,7 +129,12 @@ def score(run: TrainedRun, manifest: Path | str | ManifestRows, *, seed: int = 0
                     f"{rows.path}: a score is not finite: a latent may be far outside the "
                     "training data"
                 )
-            scores += _row_scores(rows, batch.tolist(), measures, result)
+            columns = []
+            for measure in measures:
+                values, errors = result.rows(measure)
+                columns.append(map(RowEstimate, values.tolist(), errors.tolist()))
+            for index, *estimates in zip(batch.tolist(), *columns, strict=True):
+                scores.append(_row_score(rows, index, names, estimates))
     return sorted(scores, key=_rank)
 
 
@@ -192,32 +197,15 @@ def _notes(row: RowScore) -> list[str]:
     return notes
 
 
-@dataclass(frozen=True)
-class _Measures:
-    """What is estimated for rows that have the same modalities."""
+def _measures(names: Sequence[str]) -> list[Measure]:
+    """What is estimated for rows with these modalities, in the order of `_row_score`.
 
-    total_correlation: Measure | None
-    mean_pairwise_pmi: Measure | None
-    pairwise_pmi: Mapping[tuple[str, str], Measure]
-    entropy: Mapping[str, Measure]
-
-    @classmethod
-    def of(cls, names: Sequence[str]) -> _Measures:
-        """The measures of some modalities; of a single one, only its entropy."""
-        pairs = {(a, b): _symmetrised_mi(a, b) for a, b in combinations(names, 2)}
-        mean_pmi = weighted_sum(*((1 / len(pairs), measure) for measure in pairs.values()))
-        return cls(
-            total_correlation(names) if pairs else None,
-            mean_pmi if pairs else None,
-            pairs,
-            {name: entropy([name]) for name in names},
-        )
-
-    def all(self) -> list[Measure]:
-        """Every measure."""
-        totals = [self.total_correlation, self.mean_pairwise_pmi]
-        present = [measure for measure in totals if measure is not None]
-        return [*present, *self.pairwise_pmi.values(), *self.entropy.values()]
+    Total correlation, mean PMI and the PMI of each pair, if there are any; then the entropies.
+    """
+    pairs = [_symmetrised_mi(a, b) for a, b in combinations(names, 2)]
+    mean_pmi = weighted_sum(*((1 / len(pairs), measure) for measure in pairs))
+    totals = [total_correlation(names), mean_pmi] if pairs else []
+    return [*totals, *pairs, *(entropy([name]) for name in names)]
 
 
 def _symmetrised_mi(a: str, b: str) -> Measure:
@@ -238,34 +226,22 @@ def _by_pattern(
             yield row_names, torch.nonzero((present == pattern).all(1)).squeeze(1)
 
 
-def _row_scores(
-    rows: ManifestRows, batch: Sequence[int], measures: _Measures, result: Surprisal
-) -> list[RowScore]:
-    """The scores of a batch of row indices."""
-
-    def estimate(measure: Measure) -> list[RowEstimate]:
-        values, errors = result.rows(measure)
-        return list(map(RowEstimate, values.tolist(), errors.tolist()))
-
-    total = measures.total_correlation and estimate(measures.total_correlation)
-    mean_pmi = measures.mean_pairwise_pmi and estimate(measures.mean_pairwise_pmi)
-    pairwise = {pair: estimate(measure) for pair, measure in measures.pairwise_pmi.items()}
-    surprisals = {name: estimate(measure) for name, measure in measures.entropy.items()}
-    return [
-        RowScore(
-            id=rows.ids[index],
-            label=rows.labels[index],
-            index=index,
-            pointwise_total_correlation=total[i] if total else None,
-            mean_pairwise_pmi=mean_pmi[i] if mean_pmi else None,
-            pairwise_pmi={pair: estimates[i] for pair, estimates in pairwise.items()},
-            log_density={
-                name: RowEstimate(-estimates[i].value, estimates[i].standard_error)
-                for name, estimates in surprisals.items()
-            },
-        )
-        for i, index in enumerate(batch)
-    ]
+def _row_score(
+    rows: ManifestRows, index: int, names: Sequence[str], estimates: Sequence[RowEstimate]
+) -> RowScore:
+    """The scores of one row from the estimates of `_measures`, in their order."""
+    pairs = list(combinations(names, 2))
+    total, mean_pmi = estimates[:2] if pairs else (None, None)
+    surprisals = zip(names, estimates[-len(names) :], strict=True)
+    return RowScore(
+        id=rows.ids[index],
+        label=rows.labels[index],
+        index=index,
+        pointwise_total_correlation=total,
+        mean_pairwise_pmi=mean_pmi,
+        pairwise_pmi=dict(zip(pairs, estimates[2 : -len(names)], strict=True)),
+        log_density={name: RowEstimate(-value, error) for name, (value, error) in surprisals},
+    )
 
 
 def _rank(score: RowScore) -> float:
