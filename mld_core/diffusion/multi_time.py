@@ -11,6 +11,7 @@ from mld_core.diffusion.roles import Role
 from mld_core.diffusion.schedule import T_MIN, VPSchedule
 
 UNIFORM_FRACTION = 0.1
+"""Fraction of the training times that are uniform; the log-SNR of the others is normal."""
 LOG_SNR_MEAN = -0.5
 LOG_SNR_STD = 2.0
 
@@ -74,7 +75,8 @@ def masked_loss(
 
     The velocity is v = alpha eps − sigma z, so its error is that of the noise divided by alpha
     (Salimans and Ho 2022). The paper minimises the error of the noise, which nearly vanishes at
-    low SNR; but there the class of a sample is decided, and observed modalities must be used.
+    low SNR; yet it is there that the class of a sample is decided, so that the network must learn
+    to use the observed modalities.
 
     The mean is over a row's generated coordinates, then over the rows that have any, so its scale
     does not depend on the batch size or on latent widths. (The official factor D / |A₁| on a sum

@@ -1,9 +1,9 @@
 """The role of each modality of a row, and how roles are drawn in training.
 
-GENERATED modalities are diffused and denoised, OBSERVED ones are given clean, ABSENT ones are
+GENERATED modalities are diffused and denoised, OBSERVED ones enter without noise, ABSENT ones are
 marginalised out. The paper has the first two. With the third, rows with missing modalities are
-trained on as they are, and the network learns every marginal. A generator must be on the device of
-the rows for which it draws.
+trained on as they are, and the network learns every marginal. A torch.Generator must be on the
+device of the rows for which it draws.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class Role(IntEnum):
     ABSENT = 2
 
 
-P_JOINT = 0.4
+JOINT_FRACTION = 0.4
 """Three-role, complete batches: fraction of rows in which all modalities are GENERATED."""
-P_CONDITIONAL = 0.3
+CONDITIONAL_FRACTION = 0.3
 """Three-role, complete batches: fraction of rows with at least one GENERATED, at least one OBSERVED
 and no ABSENT modality. All other rows draw among the three roles. Marginalising an absent modality
 is learnt quickly; conditioning on an observed one needs more training."""
-P_JOINT_INCOMPLETE = 0.3
+JOINT_FRACTION_INCOMPLETE = 0.3
 """Three-role, batches with missing cells: fraction of rows in which all present modalities are
 GENERATED. All other rows draw among the three roles."""
 MAX_OVERSAMPLING = 6.0
@@ -45,20 +45,22 @@ among many with most modalities missing would be memorised."""
 def draw_three_roles(present: Present, generator: Generator) -> Roles:
     """Roles of each row under the three-role scheme.
 
-    A row is joint (all GENERATED), conditional (GENERATED and OBSERVED) or draws among all three
-    roles, with probabilities of its own. Missing modalities are ABSENT. Rows are independent; the
-    official code draws one subset for a whole batch. ValueError if a row is empty.
+    A row is joint (all GENERATED), conditional (GENERATED and OBSERVED), or draws each role among
+    all three, with role probabilities that are drawn once per row. Missing modalities are ABSENT.
+    Rows are independent; the official code draws one subset for a whole batch. ValueError if a row
+    is empty.
     """
     _check_no_empty_row(present)
     roles = torch.where(present, Role.GENERATED, Role.ABSENT)
     if present.shape[1] < 2:
         return roles
-    p_joint, p_conditional = P_JOINT, P_CONDITIONAL
+    p_joint, p_conditional = JOINT_FRACTION, CONDITIONAL_FRACTION
     if not bool(present.all()):
-        p_joint, p_conditional = P_JOINT_INCOMPLETE, 0.0
+        p_joint, p_conditional = JOINT_FRACTION_INCOMPLETE, 0.0
     u = torch.rand(len(present), generator=generator, device=generator.device)
     conditional = (u >= p_joint) & (u < p_joint + p_conditional)
     undecided = torch.nonzero(u >= p_joint).squeeze(1)
+    # Redraw rows that have no GENERATED modality, or lack a required OBSERVED one.
     while len(undecided):
         needs_both = conditional[undecided]
         drawn = _draw_by_row_probabilities(present[undecided], needs_both, generator)
@@ -98,6 +100,7 @@ def draw_paper_roles(present: Present, generator: Generator, p_conditional: floa
         return roles
     u = torch.rand(len(present), generator=generator, device=generator.device)
     undecided = torch.nonzero(u < p_conditional).squeeze(1)
+    # Redraw rows that have no GENERATED modality, or lack a required OBSERVED one.
     while len(undecided):
         shape = (len(undecided), present.shape[1])
         drawn = torch.randint(0, 2, shape, generator=generator, device=generator.device)

@@ -86,6 +86,7 @@ def sample_latents(
     noise = RowNoise(seeds, layout.joint_dim, model.device)
 
     start = noise()
+    # As in training: absent latents are pure noise with independent times, else zeros.
     absent_fill = noise() if model.scheme == "independent" else torch.zeros_like(start)
     observed_or_zero = layout.concatenate(
         {name: observed.get(name, torch.zeros(n, dim)) for name, dim in layout.dims.items()}
@@ -109,7 +110,7 @@ def sample_latents(
     solver = SAMPLERS[sampler]
     z = solver.sample(process, z, solver.grid(model.schedule, steps), noise)
 
-    sampled = layout.split(model.standardiser.restore(z).cpu())
+    sampled = layout.split(model.standardiser.unstandardise(z).cpu())
     latents = {
         name: observed[name] if name in observed else sampled[name]
         for name in layout.names

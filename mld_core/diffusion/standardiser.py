@@ -50,6 +50,6 @@ class Standardiser:
         """Raw latents to standardised ones."""
         return (z - self.mean.to(z.device)) / self.std.to(z.device)
 
-    def restore(self, z: JointLatent) -> JointLatent:
+    def unstandardise(self, z: JointLatent) -> JointLatent:
         """Standardised latents to raw ones."""
         return z * self.std.to(z.device) + self.mean.to(z.device)

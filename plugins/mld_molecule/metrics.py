@@ -14,33 +14,33 @@ from rdkit.Chem import QED, Crippen, Descriptors
 from torch import Tensor
 
 from mld_core import Metric
-from mld_molecule.selfies_rdkit import CACHE_SIZE, parse_smiles, selfies_to_smiles
+from mld_molecule.selfies_rdkit import MOLECULE_CACHE_SIZE, parse_smiles, selfies_to_smiles
 from mld_molecule.selfies_vocabulary import SelfiesVocabulary
 
 Property = Callable[[str], float]
 """A number of the molecule of a SMILES."""
 
 
-@lru_cache(maxsize=CACHE_SIZE)
+@lru_cache(maxsize=MOLECULE_CACHE_SIZE)
 def drug_likeness(smiles: str) -> float:
     """QED, from 0 to 1 (Bickerton et al. 2012)."""
     with rdBase.BlockLogs():
         return float(QED.qed(parse_smiles(smiles)))
 
 
-@lru_cache(maxsize=CACHE_SIZE)
+@lru_cache(maxsize=MOLECULE_CACHE_SIZE)
 def synthetic_accessibility(smiles: str) -> float:
     """SA score, from 1 (easy to make) to 10 (hard) (Ertl and Schuffenhauer 2009)."""
     return float(_sascorer().calculateScore(parse_smiles(smiles)))
 
 
-@lru_cache(maxsize=CACHE_SIZE)
+@lru_cache(maxsize=MOLECULE_CACHE_SIZE)
 def molecular_weight(smiles: str) -> float:
     """Average molecular weight in daltons."""
     return float(Descriptors.MolWt(parse_smiles(smiles)))  # type: ignore[attr-defined]
 
 
-@lru_cache(maxsize=CACHE_SIZE)
+@lru_cache(maxsize=MOLECULE_CACHE_SIZE)
 def log_p(smiles: str) -> float:
     """Estimated octanol-water partition coefficient (Wildman and Crippen 1999)."""
     return float(Crippen.MolLogP(parse_smiles(smiles)))  # type: ignore[attr-defined]

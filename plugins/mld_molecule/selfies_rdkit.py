@@ -8,7 +8,7 @@ import selfies
 from rdkit import Chem, rdBase
 from rdkit.Chem.Draw import rdMolDraw2D
 
-CACHE_SIZE = 2**18
+MOLECULE_CACHE_SIZE = 2**18
 """Molecules whose conversions and properties are cached in memory."""
 
 
@@ -30,7 +30,7 @@ def canonical_smiles(smiles: str) -> str:
     return str(Chem.MolToSmiles(parse_smiles(smiles)))
 
 
-@lru_cache(maxsize=CACHE_SIZE)
+@lru_cache(maxsize=MOLECULE_CACHE_SIZE)
 def smiles_to_selfies(smiles: str) -> tuple[str, ...]:
     """The SELFIES symbols of a molecule; ValueError if SELFIES cannot express it.
 
@@ -55,7 +55,7 @@ def selfies_to_smiles(symbols: tuple[str, ...]) -> str | None:
         return None
 
 
-@lru_cache(maxsize=CACHE_SIZE)
+@lru_cache(maxsize=MOLECULE_CACHE_SIZE)
 def longest_valid_prefix(symbols: tuple[str, ...]) -> str:
     """The canonical SMILES of the longest prefix of SELFIES symbols that rdkit accepts.
 

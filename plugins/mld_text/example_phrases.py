@@ -16,7 +16,7 @@ _PREFIXES = ("", "the number ", "it says ", "i see ", "my ", "just ")
 _SUFFIXES = ("", ".", "!", ", please", " again")
 _CASES: tuple[Callable[[str], str], ...] = (str.lower, str.upper, str.capitalize)
 
-# Of ten residues, eight are training data, and one each is held out.
+# Each phrase has a number modulo 10: 8 is validation, 9 is test, all others are training data.
 _HELD_OUT: dict[int, SplitName] = {8: "validation", 9: "test"}
 
 

@@ -15,7 +15,7 @@ KERNEL_SIZE = 5
 FEATURE_DIM = 64
 """Width of the classifier's features."""
 LATENT_NOISE_STD = 0.3
-"""Standard deviation of the noise on latents in training; their root mean square is 1."""
+"""Standard deviation of the noise on latents in training; latents have root mean square 1."""
 
 Tokens = Int64[Tensor, "batch position"]
 Latents = Float[Tensor, "batch latent"]
@@ -26,8 +26,8 @@ class TextAutoencoder(Autoencoder):
     """Convolutional autoencoder with latents on a sphere; decodes all positions in parallel.
 
     The root mean square of a latent is 1. Gaussian noise is added to latents in training, so that
-    neighbours on the sphere decode to the same text. The end token after `max_bytes` bytes, the
-    length of the longest text, is not left to the networks.
+    neighbours on the sphere decode to the same text. `decode` appends the end token after
+    `max_bytes` bytes, the length of the longest text; it is not predicted.
     """
 
     def __init__(self, latent_dim: int, max_bytes: int) -> None:

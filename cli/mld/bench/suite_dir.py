@@ -51,7 +51,7 @@ class SuiteDir:
         """The metrics of every finished trial, one row each."""
         return self.path / "leaderboard.csv"
 
-    def _failure(self, trial: Trial) -> Path:
+    def _failure_file(self, trial: Trial) -> Path:
         return self.path / "failed" / f"{trial.key}.json"
 
     def state(self, trial: Trial) -> State:
@@ -60,7 +60,7 @@ class SuiteDir:
             return "failed"
         if self.run_dir(trial).is_complete("report"):
             return "done"
-        return "failed" if self._failure(trial).is_file() else "open"
+        return "failed" if self._failure_file(trial).is_file() else "open"
 
     @contextmanager
     def lock(self, shard: str) -> Iterator[None]:
@@ -120,14 +120,14 @@ class SuiteDir:
         log = self.log(trial)
         lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
         reason = _failure_reason(lines, exit_code)
-        failure = self._failure(trial)
+        failure = self._failure_file(trial)
         RunDir(self.path).write_json(failure, {"exit_code": exit_code, "reason": reason})
 
     def failure(self, trial: Trial) -> str:
         """Why a failed trial has failed, in one line."""
         if trial.error:
             return trial.error.partition("\n")[0]
-        failure = files.load_json(self._failure(trial))
+        failure = files.load_json(self._failure_file(trial))
         return f"{failure['reason']} (exit code {failure['exit_code']})"
 
     def failures(self, trials: Iterable[Trial]) -> Failures:
@@ -146,7 +146,7 @@ class SuiteDir:
 
     def clear_failure(self, trial: Trial) -> None:
         """Reset a failed trial, so that it is run again."""
-        self._failure(trial).unlink(missing_ok=True)
+        self._failure_file(trial).unlink(missing_ok=True)
 
 
 def _failure_reason(log: Sequence[str], exit_code: int) -> str:

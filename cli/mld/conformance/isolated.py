@@ -30,7 +30,7 @@ NETWORK_EVENTS = ("socket.connect", "socket.sendto", "socket.getaddrinfo", "sock
 """Python's audit events of a call that reaches for the network."""
 
 
-def use(modality: Modality, raw: list[Any], folder: Path) -> None:
+def call_every_method(modality: Modality, raw: list[Any], folder: Path) -> None:
     """Call everything that a run calls on a fitted modality, on a few items."""
     x = torch.stack([modality.preprocess(datum) for datum in raw])
     modality.augment(x, torch.Generator().manual_seed(0))
@@ -55,7 +55,7 @@ def use_modality(plugin_class: type[Modality], config: Any) -> None:
     raw = plugin_class(config).examples(LABELS, "train", np.random.default_rng(0))
     modality = plugin_class(config, plugin_class.fit(config, iter(raw)))
     with TemporaryDirectory() as folder:
-        use(modality, raw[:NUM_ROWS], Path(folder))
+        call_every_method(modality, raw[:NUM_ROWS], Path(folder))
 
 
 def main() -> None:

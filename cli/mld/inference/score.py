@@ -104,7 +104,7 @@ def score(run: TrainedRun, manifest: Path | str | ManifestRows, *, seed: int = 0
     calibration = calibration_latents(run)
     batches = [
         (names, batch)
-        for names, indices in _by_pattern(run.score_model.layout.names, rows.present)
+        for names, indices in _rows_by_modalities(run.score_model.layout.names, rows.present)
         for batch in indices.split(BATCH_SIZE)
     ]
     scores: list[RowScore] = []
@@ -213,7 +213,7 @@ def _symmetrised_mi(a: str, b: str) -> Measure:
     return weighted_sum((0.5, mutual_information([a], [b])), (0.5, mutual_information([b], [a])))
 
 
-def _by_pattern(
+def _rows_by_modalities(
     names: Sequence[str], present: Bool[Tensor, "row modality"]
 ) -> Iterator[tuple[list[str], Tensor]]:
     """The indices of the rows that have the same modalities, with the names of these.

@@ -164,7 +164,7 @@ class _Axis:
         return self.start + (self.end - self.start) * fraction
 
     def ticks(self) -> list[float]:
-        return (_decades if self.log else _even_steps)(self.low, self.high)
+        return (_log_ticks if self.log else _linear_ticks)(self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ def _proportion_axis(values: Sequence[float], frame: _Frame) -> _Axis:
     return _Axis(low, min(high, max(1.0, *values)), frame.bottom, frame.top)
 
 
-def _even_steps(low: float, high: float) -> list[float]:
+def _linear_ticks(low: float, high: float) -> list[float]:
     """Two to six evenly spaced round numbers between low and high."""
     rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))
@@ -233,7 +233,7 @@ def _even_steps(low: float, high: float) -> list[float]:
     return [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def _decades(low: float, high: float) -> list[float]:
+def _log_ticks(low: float, high: float) -> list[float]:
     """Powers of ten between low and high, with their two- and fivefold where that makes few."""
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     powers = [10.0**exponent for exponent in exponents]

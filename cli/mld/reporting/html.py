@@ -26,7 +26,7 @@ _MEDIA_TYPES: dict[str, tuple[MediaType, str]] = {
     ".ogg": ("sound", "audio/ogg"),
 }
 """How a file is shown and its MIME type, by suffix alone; the core knows no modality."""
-MAX_ENLARGED_SIDE = 112
+MAX_ENLARGED_SIDE_PX = 112
 """Longest side, in CSS pixels, to which a small picture is enlarged."""
 MAX_PIXELATED_SIDE = 64
 """Pictures whose longest side, in pixels, is at most this are enlarged pixel by pixel."""
@@ -87,7 +87,7 @@ def _enlarged_size(data: bytes) -> tuple[int, int] | tuple[None, None]:
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     if max(width, height) > MAX_PIXELATED_SIDE:
         return None, None
-    factor = max(1, MAX_ENLARGED_SIDE // max(width, height))
+    factor = max(1, MAX_ENLARGED_SIDE_PX // max(width, height))
     return factor * width, factor * height
 
 

@@ -29,11 +29,11 @@ def load_json(path: Path) -> Any:
 
 
 def with_checksum(value: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """A value with its own sha256 added, which `load_checked` verifies."""
+    """A value with its own sha256 added, which `load_checksummed_json` verifies."""
     return {**value, "sha256": digest(value)}
 
 
-def load_checked(path: Path) -> dict[str, Any]:
+def load_checksummed_json(path: Path) -> dict[str, Any]:
     """The value in a JSON file with a checksum. RunDirError if it is missing or has changed."""
     value = load_json(path)
     if isinstance(value, dict):

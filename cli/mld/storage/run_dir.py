@@ -244,7 +244,7 @@ class RunDir:
         return self.path / "stages" / f"{stage}.json"
 
     def _read_marker(self, stage: str) -> dict[str, Any]:
-        return self._read(files.load_checked, self._marker(stage))
+        return self._read(files.load_checksummed_json, self._marker(stage))
 
     def _read(self, load: Callable[[Path], Content], path: Path) -> Content:
         """A file's content; an error about it names the stage to recompute."""

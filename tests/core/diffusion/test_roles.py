@@ -7,10 +7,10 @@ import torch
 
 from mld_core.diffusion.role_schemes import RoleScheme
 from mld_core.diffusion.roles import (
+    CONDITIONAL_FRACTION,
+    JOINT_FRACTION,
+    JOINT_FRACTION_INCOMPLETE,
     MAX_OVERSAMPLING,
-    P_CONDITIONAL,
-    P_JOINT,
-    P_JOINT_INCOMPLETE,
     Role,
     conditioning_subsets,
     draw_paper_roles,
@@ -38,10 +38,10 @@ def test_three_roles_of_two_modalities_have_exact_frequencies() -> None:
         for a in Role
         for b in Role
     }
-    drawn = 1 - P_JOINT - P_CONDITIONAL
+    drawn = 1 - JOINT_FRACTION - CONDITIONAL_FRACTION
     expected = {
-        (G, G): P_JOINT + drawn / 3,
-        **dict.fromkeys([(G, O), (O, G)], P_CONDITIONAL / 2 + drawn / 6),
+        (G, G): JOINT_FRACTION + drawn / 3,
+        **dict.fromkeys([(G, O), (O, G)], CONDITIONAL_FRACTION / 2 + drawn / 6),
         **dict.fromkeys([(G, A), (A, G)], drawn / 6),
     }
     for pattern, value in share.items():
@@ -53,12 +53,12 @@ def test_number_of_observed_modalities_is_uniform() -> None:
     # modalities is equally likely; 10 of them generate, 3 observe the rest, 1 generates all.
     roles = draw_three_roles(torch.ones(N, 4).bool(), generator())
     without_absent = (roles != A).all(1)
-    drawn = 1 - P_JOINT - P_CONDITIONAL
+    drawn = 1 - JOINT_FRACTION - CONDITIONAL_FRACTION
     for observed in range(1, 4):
         share = (without_absent & ((roles == O).sum(1) == observed)).float().mean().item()
-        assert share == pytest.approx(P_CONDITIONAL / 3 + drawn / 10, abs=0.012)
+        assert share == pytest.approx(CONDITIONAL_FRACTION / 3 + drawn / 10, abs=0.012)
     joint = (roles == G).all(1).float().mean().item()
-    assert joint == pytest.approx(P_JOINT + drawn / 10, abs=0.012)
+    assert joint == pytest.approx(JOINT_FRACTION + drawn / 10, abs=0.012)
 
 
 def test_frequencies_in_batches_with_missing_cells() -> None:
@@ -66,9 +66,11 @@ def test_frequencies_in_batches_with_missing_cells() -> None:
     present[::2, 2] = False
     roles = draw_three_roles(present, generator())[::2, :2]
     both = (roles == G).all(1).float().mean().item()
-    assert both == pytest.approx(P_JOINT_INCOMPLETE + (1 - P_JOINT_INCOMPLETE) / 3, abs=0.012)
+    assert both == pytest.approx(
+        JOINT_FRACTION_INCOMPLETE + (1 - JOINT_FRACTION_INCOMPLETE) / 3, abs=0.012
+    )
     with_absent = (roles == A).any(1).float().mean().item()
-    assert with_absent == pytest.approx((1 - P_JOINT_INCOMPLETE) / 3, abs=0.012)
+    assert with_absent == pytest.approx((1 - JOINT_FRACTION_INCOMPLETE) / 3, abs=0.012)
 
 
 def test_missing_modalities_are_absent_and_rows_differ() -> None:

@@ -20,7 +20,7 @@ def test_present_rows_get_zero_mean_and_unit_variance() -> None:
         torch.testing.assert_close(
             rows.var(0, correction=0), torch.ones_like(rows[0]), rtol=1e-4, atol=0
         )
-    torch.testing.assert_close(standardiser.restore(standardiser.standardise(z)), z)
+    torch.testing.assert_close(standardiser.unstandardise(standardiser.standardise(z)), z)
 
 
 def test_dead_coordinates_are_not_scaled() -> None:

@@ -157,7 +157,7 @@ def test_measures_do_not_depend_on_the_scale_of_latents(gaussian: Any) -> None:
         return torch.nan_to_num(gaussian.predict_noise(z, times, roles), nan=7.0)
 
     model = replace(gaussian.exact_model(), standardiser=standardiser, predict_noise=predict_noise)
-    z = standardiser.restore(gaussian.layout.concatenate(gaussian.rows(ROWS)))
+    z = standardiser.unstandardise(gaussian.layout.concatenate(gaussian.rows(ROWS)))
     cases = {
         "I": (mutual_information("a", "c", "b"), mutual_nats(gaussian, "a", "c", "b")),
         "h": (entropy("c"), h(gaussian, "c")),

@@ -51,7 +51,7 @@ def test_raw_density_is_that_of_raw_latents(gaussian: Any) -> None:
     standardiser = Standardiser(torch.linspace(5, 10, 6), scale, torch.zeros(6).bool())
     model = replace(gaussian.exact_model(), standardiser=standardiser)
     rows = gaussian.rows(20)
-    raw = gaussian.layout.split(standardiser.restore(gaussian.layout.concatenate(rows)))
+    raw = gaussian.layout.split(standardiser.unstandardise(gaussian.layout.concatenate(rows)))
     exact = gaussian.log_density(rows, ("c",), ("b",))
     density = Density(("c",), ("b",))
     by_flow = log_density(model, raw, density)

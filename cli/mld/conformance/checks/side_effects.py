@@ -80,7 +80,7 @@ def instance_is_not_modified(plugin: ModalityUnderTest) -> None:
     attributes = {key: copy.deepcopy(v) for key, v in vars(modality).items() if _is_plain(v)}
     item_before = modality.preprocess(raw[0])
     bytes_before = _written_bytes(plugin, modality, "before")
-    isolated.use(modality, raw, plugin.folder)
+    isolated.call_every_method(modality, raw, plugin.folder)
     for key, value in attributes.items():
         same = _is_equal(value, vars(modality).get(key))
         require(same, f"the attribute {key!r} changed during use: set all state in the constructor")
