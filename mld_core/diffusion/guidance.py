@@ -5,10 +5,10 @@ For GENERATED modalities G and OBSERVED ones O, where ∅ means that all others 
     ε = ε(G|O) + w_c [ε(G|O) − ε(G|∅)] + w_j [ε(G|∅) − (ε(i|∅))_i∈G].
 
 w_c strengthens the dependence on the observed modalities (classifier-free guidance, Ho and Salimans
-2022), w_j that of the generated modalities on each other. With w_c = w_j, ε(G|∅) cancels and
-is not computed.
-Guidance can be limited to an interval of times (Kynkäänniemi et al. 2024): at high noise it mainly
-reduces diversity, at low noise it has little effect, and outside the interval it costs nothing.
+2022), w_j that of the generated modalities on each other. With w_c = w_j, ε(G|∅) cancels and is
+not computed. Guidance can be limited to an interval of times (Kynkäänniemi et al. 2024): at high
+noise it mainly reduces diversity, at low noise it has little effect, and outside the interval it
+costs nothing.
 """
 
 from __future__ import annotations
