@@ -32,16 +32,9 @@ class Checkpoint:
     def write(self, run_dir: RunDir, job: str) -> None:
         """Replace the job's last checkpoint."""
         groups = {"weights": self.weights, "ema": self.ema or {}, "optimizer": self.optimizer}
-        metadata = {
-            "fingerprint": self.fingerprint,
-            "step": self.step,
-            "scaler": dict(self.scaler),
-        }
-        run_dir.write_tensors(
-            run_dir.checkpoint(job),
-            {f"{group}/{name}": t for group, state in groups.items() for name, t in state.items()},
-            {"checkpoint": json.dumps(metadata)},
-        )
+        metadata = {"fingerprint": self.fingerprint, "step": self.step, "scaler": dict(self.scaler)}
+        path, text = run_dir.checkpoint(job), json.dumps(metadata)
+        run_dir.write_tensors(path, flatten(groups), {"checkpoint": text})
 
 
 def read_checkpoint(run_dir: RunDir, job: str, fingerprint: str) -> Checkpoint | None:
@@ -56,31 +49,38 @@ def read_checkpoint(run_dir: RunDir, job: str, fingerprint: str) -> Checkpoint |
     metadata = json.loads(file_metadata["checkpoint"])
     if metadata["fingerprint"] != fingerprint:
         return None
-    groups: dict[str, dict[str, Tensor]] = {"weights": {}, "ema": {}, "optimizer": {}}
-    for key, tensor in tensors.items():
-        group, _, name = key.partition("/")
-        groups[group][name] = tensor
+    groups = unflatten(tensors)
     return Checkpoint(
         fingerprint=fingerprint,
         step=metadata["step"],
         weights=groups["weights"],
-        ema=groups["ema"] or None,
-        optimizer=groups["optimizer"],
+        ema=groups.get("ema"),
+        optimizer=groups.get("optimizer", {}),
         scaler=metadata["scaler"],
     )
 
 
+def flatten(groups: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Groups of tensors in one mapping, by "group/name"."""
+    return {f"{group}/{name}": x for group, named in groups.items() for name, x in named.items()}
+
+
+def unflatten(flat: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The groups that `flatten` was given; empty ones are missing."""
+    groups: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in flat.items():
+        group, _, name = key.partition("/")
+        groups.setdefault(group, {})[name] = tensor
+    return groups
+
+
 def optimizer_state(optimizer: Optimizer) -> dict[str, Tensor]:
-    """An optimiser's state of each parameter, flattened to "index.slot"."""
-    state = optimizer.state_dict()["state"]
-    return {f"{index}.{slot}": t for index, slots in state.items() for slot, t in slots.items()}
+    """An optimiser's state of each parameter, flattened to "index/slot"."""
+    return flatten(optimizer.state_dict()["state"])
 
 
 def restore_optimizer(optimizer: Optimizer, flat: Mapping[str, Tensor]) -> None:
     """Load what `optimizer_state` returned."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in flat.items():
-        index, _, slot = name.partition(".")
-        state.setdefault(int(index), {})[slot] = tensor
+    state = {int(index): slots for index, slots in unflatten(flat).items()}
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
