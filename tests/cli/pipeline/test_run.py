@@ -240,9 +240,10 @@ def test_a_corrupt_file_is_named(
 def test_a_killed_run_resumes_to_the_same_bits(
     finished: Path, spec_file: Path, tmp_path: Path, job: str, step: int
 ) -> None:
-    out = tmp_path / "small"
-    command = [sys.executable, str(PLUGINS / "small_run.py"), str(spec_file), str(out)]
-    environment = {**os.environ, "MLD_STORE": str(tmp_path / "store"), "PYTHONPATH": str(PLUGINS)}
+    out, store = tmp_path / "small", tmp_path / "store"
+    script = str(PLUGINS / "small_run.py")
+    command = [sys.executable, script, str(spec_file), str(out), str(store)]
+    environment = {**os.environ, "PYTHONPATH": str(PLUGINS)}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
     def reached() -> bool:

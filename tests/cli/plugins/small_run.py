@@ -10,6 +10,7 @@ from typing import Any
 from mld.config.spec import load_spec
 from mld.pipeline.run import run
 from mld.storage.run_dir import RunDir
+from mld.storage.weight_store import WeightStore
 from mld_core import Registry
 
 SPEC = """
@@ -45,6 +46,7 @@ def registry(**selection: Any) -> Registry:
 
 
 if __name__ == "__main__":
-    spec, out, *overrides = sys.argv[1:]
+    spec, out, store, *overrides = sys.argv[1:]
     plugins = registry()
-    print(run(load_spec(Path(spec), plugins, overrides), RunDir(Path(out)), plugins))
+    small = load_spec(Path(spec), plugins, overrides)
+    print(run(small, RunDir(Path(out)), plugins, store=WeightStore(Path(store))))
