@@ -336,6 +336,7 @@ def test_short_training(train_autoencoder, train_classifier) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_reconstructions_keep_the_label(train_autoencoder, train_classifier) -> None:
     raw, labels = examples(4000, "train")
     test_raw, test_labels = examples(1000, "test")
