@@ -114,6 +114,7 @@ def test_memorises_texts_in_any_language(train_autoencoder):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_reconstructs_held_out_phrases(train_autoencoder, train_classifier):
     modality, rng = text(), np.random.default_rng(0)
     labels, test_labels = rng.integers(0, 10, 4000), rng.integers(0, 10, 1000)
