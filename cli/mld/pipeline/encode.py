@@ -25,12 +25,11 @@ def cache_latents(
     run_dir = context.run_dir
 
     def compute() -> StageOutput:
-        for split in SPLITS:
-            latents = _encode(autoencoders, layout, data.split(split))
-            run_dir.write_tensors(
-                run_dir.latents(split), {"z": latents.z, "present": latents.present}
-            )
-        dead = load_latents(layout, run_dir).standardiser.dead
+        latents = {split: _encode(autoencoders, layout, data.split(split)) for split in SPLITS}
+        for split, rows in latents.items():
+            run_dir.write_tensors(run_dir.latents(split), {"z": rows.z, "present": rows.present})
+        train = latents["train"]
+        dead = Standardiser.fit(train.z, train.present, layout).dead
         counts: dict[str, JsonValue] = {
             name: int(dead[layout.modality_index == index].sum())
             for index, name in enumerate(layout.names)
