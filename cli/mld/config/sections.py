@@ -121,13 +121,10 @@ class UNetMLPSpec(Section):
     depth: StrictInt = Field(default=2, gt=0, description="levels on the way down")
 
 
-class PerSubsetSpec(Section):
+class PerSubsetSpec(ResidualMLPSpec):
     """A residual MLP for every observed subset; only with roles: paper."""
 
-    kind: Literal["per-subset"] = "per-subset"
-    width: StrictInt = Field(default=512, gt=0, description="units in a hidden layer")
-    depth: StrictInt = Field(default=4, gt=0, description="residual blocks")
-    dropout: FiniteFloat = Field(default=0.0, ge=0, lt=1, description="share of units dropped")
+    kind: Literal["per-subset"] = "per-subset"  # type: ignore[assignment]
 
 
 NetworkSpec = Annotated[ResidualMLPSpec | UNetMLPSpec | PerSubsetSpec, Field(discriminator="kind")]
@@ -179,7 +176,7 @@ class DiffuseSpec(Section):
             if self.p_conditional is not None:
                 message = f"is only valid with roles: paper (got {self.roles})"
                 yield ("p_conditional",), message
-            if self.network.kind == "per-subset":
+            if isinstance(self.network, PerSubsetSpec):
                 message = (
                     "per-subset trains a network for each pair of observed and generated "
                     f"modalities and is only valid with roles: paper (got {self.roles})"
