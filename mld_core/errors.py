@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
+
+MAX_ERRORS_SHOWN = 10
+"""How many errors of one kind a message lists."""
 
 
 class ExitCode(IntEnum):
@@ -60,9 +63,7 @@ class NumericalError(MLDError):
 
 
 @contextmanager
-def plugin_call(
-    description: str, passes: tuple[type[Exception], ...] = (MLDError,)
-) -> Iterator[None]:
+def plugin_call(description: str, passes: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Guard around a call of a plugin's code: an exception becomes a PluginError.
 
     Args:
@@ -80,6 +81,13 @@ def plugin_call(
 def describe_exception(error: BaseException) -> str:
     """Type and message of an exception: "ValueError: not a number"."""
     return f"{type(error).__name__}: {error}"
+
+
+def first_errors(errors: Sequence[str]) -> list[str]:
+    """The first ten errors, and how many more there are."""
+    hidden = len(errors) - MAX_ERRORS_SHOWN
+    more = [f"... and {hidden} more"] if hidden > 0 else []
+    return [*errors[:MAX_ERRORS_SHOWN], *more]
 
 
 def did_you_mean(word: object, words: Iterable[str]) -> str:

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mld_core.errors import DataError
+from mld_core.errors import DataError, first_errors
 
 TABLE_SUFFIXES = (".csv", ".jsonl")
 RESERVED_COLUMNS = ("id", "label", "split")
 """Columns of a manifest that describe the row; every other column is a modality's."""
-MAX_ERRORS_SHOWN = 10
-"""How many errors of one table a message lists."""
 
 LineError = tuple[int, str]
 """A line number, from 1, and what is wrong there."""
@@ -79,10 +77,8 @@ def read_table(path: Path) -> Table:
 def raise_line_errors(path: Path, errors: Iterable[LineError]) -> None:
     """Raise a DataError that lists the errors by line, the first ten of them, if there are any."""
     lines = [f"{path}:{line}: {message}" for line, message in sorted(errors)]
-    if len(lines) > MAX_ERRORS_SHOWN:
-        lines[MAX_ERRORS_SHOWN:] = [f"... and {len(lines) - MAX_ERRORS_SHOWN} more"]
     if lines:
-        raise DataError("\n".join(lines))
+        raise DataError("\n".join(first_errors(lines)))
 
 
 def _csv_rows(text: str) -> Iterator[TableRow | LineError]:

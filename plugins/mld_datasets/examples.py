@@ -88,7 +88,7 @@ class _Column(Sequence[Any]):
     @cached_property
     def _items(self) -> Sequence[Any]:
         call = f"kind {self.modality.kind!r}: examples for the {self.split} split"
-        with plugin_call(call, passes=()):
+        with plugin_call(call):
             items = self.modality.examples(self.labels, self.split, self.rng)
         if len(items) != len(self.labels):
             raise PluginError(f"{call} returned {len(items)} items for {len(self.labels)} labels")

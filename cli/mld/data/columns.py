@@ -22,9 +22,7 @@ from mld_core import (
     SplitName,
     plugin_call,
 )
-
-MAX_ERRORS_SHOWN = 10
-"""How many invalid items of a split one message lists."""
+from mld_core.errors import first_errors
 
 PROGRESS_MIN_ROWS = 1000
 """The fewest rows of a column for which reading shows its progress."""
@@ -152,10 +150,7 @@ def _contract_violation(split: Split, classes: int, modalities: Iterable[str]) -
 def format_item_errors(source: str, errors: list[str]) -> str:
     """A message that counts the invalid items of a source and lists the first ten."""
     count = "1 item" if len(errors) == 1 else f"{len(errors)} items"
-    lines = [f"{count} of {source} cannot be used:", *errors[:MAX_ERRORS_SHOWN]]
-    if len(errors) > MAX_ERRORS_SHOWN:
-        lines.append(f"... and {len(errors) - MAX_ERRORS_SHOWN} more")
-    return "\n  ".join(lines)
+    return "\n  ".join([f"{count} of {source} cannot be used:", *first_errors(errors)])
 
 
 def _with_progress(rows: int, label: str) -> Iterator[int]:

@@ -16,10 +16,10 @@ def write_item(modality: Modality, x: Tensor, stem: Path) -> tuple[str | None, l
     """
     stem.parent.mkdir(parents=True, exist_ok=True)
     kind = f"kind {modality.kind!r}"
-    with plugin_call(f"{kind}: write of {stem}", passes=()):
+    with plugin_call(f"{kind}: write of {stem}"):
         file = modality.write(x, stem)
-    with plugin_call(f"{kind}: preview of {stem}", passes=()):
+    with plugin_call(f"{kind}: preview of {stem}"):
         previews = modality.preview(x, stem)
-    with plugin_call(f"{kind}: cell of {stem}", passes=()):
+    with plugin_call(f"{kind}: cell of {stem}"):
         cell = modality.cell(x) if modality.inline else None
     return cell, [file, *previews]

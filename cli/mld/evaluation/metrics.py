@@ -141,7 +141,7 @@ class EvaluationTable:
         if x is None or not len(x) or (metric.against != "none" and not len(reference)):
             return None
         kind = self.modalities[name].kind
-        with plugin_call(f"kind {kind!r}: metric {title!r} of {name}", passes=()):
+        with plugin_call(f"kind {kind!r}: metric {title!r} of {name}"):
             value = float(metric.measure(x, reference))
         return value if np.isfinite(value) else None
 

@@ -55,7 +55,7 @@ class MethodObjective(Objective):
                 recorded = present[:, index].reshape(-1, *[1] * (x.ndim - 1))
                 x = torch.where(recorded, modality.augment(x, generator), x)
             items[name] = x
-        with plugin_call(f"method {self.kind!r}: loss", passes=()):
+        with plugin_call(f"method {self.kind!r}: loss"):
             loss = self.model.loss(items, present)
         return loss.float(), {}
 
@@ -80,7 +80,7 @@ class PluginMethod(JointMethod):
     def network(self) -> JointModel:
         """A new joint model, with autoencoders of its own."""
         autoencoders = {name: each.autoencoder() for name, each in self.modalities.items()}
-        with plugin_call(f"{self.title}: model", passes=()):
+        with plugin_call(f"{self.title}: model"):
             return self.method.model(autoencoders)
 
     def evaluations_per_sample(self, given: Sequence[str]) -> float:
@@ -141,7 +141,7 @@ class PluginGenerator(JointGenerator):
         """One pass of the model. PluginError if it breaks its contract."""
         with torch.random.fork_rng():
             torch.manual_seed(derive(0, "draw", *seeds))
-            with plugin_call(f"method {self.kind!r}: sample", passes=()):
+            with plugin_call(f"method {self.kind!r}: sample"):
                 latents = self.model.sample(conditioning.items, wanted, len(seeds))
         for name in wanted:
             if name not in latents or len(latents[name]) != len(seeds):
