@@ -14,6 +14,7 @@ from torch import Tensor
 from mld.config.spec import Spec
 from mld.data.columns import PLUGIN_ERRORS, Column, format_item_errors, open_split
 from mld.data.missingness import DatasetWithMissingCells
+from mld.storage.run_dir import RunDir
 from mld_core import (
     DataError,
     Dataset,
@@ -93,6 +94,12 @@ def load_modalities(
         except (ValueError, OSError) as error:
             raise SpecError(f"modalities.{name}: {error}") from error
     return modalities
+
+
+def load_fitted_modalities(spec: Spec, registry: Registry, run_dir: RunDir) -> dict[str, Modality]:
+    """The spec's modalities as a run has fitted them."""
+    facts = {name: run_dir.read_json(run_dir.modality_facts(name)) for name in spec.modalities}
+    return load_modalities(spec, registry, facts)
 
 
 def layout_of(modalities: Mapping[str, Modality]) -> LatentLayout:

@@ -14,7 +14,7 @@ from mld.config.plugin_versions import version_mismatches
 from mld.config.sections import GuidanceSpec
 from mld.config.spec import load_spec
 from mld.data.encoding import decode, encode
-from mld.data.loading import load_modalities
+from mld.data.loading import load_fitted_modalities
 from mld.inference.samples import Samples
 from mld.pipeline.autoencode import load_autoencoders
 from mld.pipeline.diffuse import select_method
@@ -49,10 +49,7 @@ class TrainedRun:
                 warnings.warn(f"{run_dir.path}: {message}", stacklevel=3)
         compute = resolve(self.spec.compute)
         context = RunContext(run_dir, WeightStore.in_user_cache(), compute, self.spec.seed)
-        facts = {
-            name: run_dir.read_json(run_dir.modality_facts(name)) for name in self.spec.modalities
-        }
-        self.modalities = load_modalities(self.spec, registry, facts)
+        self.modalities = load_fitted_modalities(self.spec, registry, run_dir)
         self.autoencoders = load_autoencoders(self.modalities, context)
         method = select_method(self.spec, registry, self.modalities)
         self.generator = method.load(self.autoencoders, context)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from mld.config.spec import Spec
-from mld.data.loading import Data, fit_modalities, load_modalities, open_dataset
+from mld.data.loading import Data, fit_modalities, load_fitted_modalities, open_dataset
 from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
 from mld.storage.digests import code_digest
@@ -41,8 +41,7 @@ def prepare(spec: Spec, registry: Registry, context: RunContext) -> PreparedData
     }
     run_dir = context.run_dir
     if run_dir.is_current(DATA.name, fingerprint):
-        facts = {name: run_dir.read_json(run_dir.modality_facts(name)) for name in spec.modalities}
-        modalities = load_modalities(spec, registry, facts)
+        modalities = load_fitted_modalities(spec, registry, run_dir)
         return PreparedData(modalities, Data(dataset, modalities), fingerprint)
     modalities = fit_modalities(spec, dataset, registry)
     data = Data(dataset, modalities)
