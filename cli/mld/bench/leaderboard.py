@@ -12,7 +12,7 @@ from mld.bench.suite import SuiteSpec
 from mld.bench.suite_dir import Failures, SuiteDir
 from mld.bench.tables import FormattedValue, Group, Table
 from mld.bench.trials import Trial, unique_runs
-from mld.storage.run_dir import RunDir
+from mld.storage.files import write_text
 
 
 def write_leaderboard(
@@ -32,7 +32,7 @@ def write_leaderboard(
         "leaderboard.html": leaderboard_page(spec, summary, groups, failures, command),
     }
     for name, text in texts.items():
-        RunDir(suite_dir.path).write_text(suite_dir.path / name, text)
+        write_text(suite_dir.path / name, text)
     return [suite_dir.results, *(suite_dir.path / name for name in texts)]
 
 

@@ -97,8 +97,8 @@ class SuiteDir:
             coordinates = trial.coordinates.model_dump(mode="json")
             index.append({"key": trial.key, "error": trial.error, **coordinates})
             if trial.spec and not self.spec(trial).is_file():
-                RunDir(self.path).write_text(self.spec(trial), trial.spec)
-        RunDir(self.path).write_json(self.index, index)
+                files.write_text(self.spec(trial), trial.spec)
+        files.write_json(self.index, index)
 
     def seeds(self) -> list[int]:
         """The seeds of all trials run in this folder so far; empty for a new one."""
@@ -121,7 +121,7 @@ class SuiteDir:
         lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
         reason = _failure_reason(lines, exit_code)
         failure = self._failure_file(trial)
-        RunDir(self.path).write_json(failure, {"exit_code": exit_code, "reason": reason})
+        files.write_json(failure, {"exit_code": exit_code, "reason": reason})
 
     def failure(self, trial: Trial) -> str:
         """Why a failed trial has failed, in one line."""

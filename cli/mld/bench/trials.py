@@ -14,7 +14,6 @@ from pydantic import JsonValue
 
 from mld.bench.grid import grid
 from mld.bench.suite import Coordinates, Suite
-from mld.config.sections import MethodSpec
 from mld.config.spec import Spec, dump_spec, parse_spec
 from mld.data.loading import open_dataset
 from mld.storage.digests import digest
@@ -82,13 +81,10 @@ def make_trials(suite: Suite, registry: Registry) -> list[Trial]:
 
 def _freeze(coordinates: Coordinates, spec: Spec, registry: Registry) -> Trial:
     text = dump_spec(spec)
-    kinds = {spec.data.kind, *(modality.kind for modality in spec.modalities.values())}
-    if isinstance(spec.diffuse, MethodSpec):
-        kinds.add(spec.diffuse.method)
     key: dict[str, JsonValue] = {
         "spec": text,
         "data": open_dataset(spec, registry).fingerprint(),
-        "plugins": {kind: registry.installed()[kind] for kind in sorted(kinds)},
+        "plugins": {**spec.plugin_versions(registry)},
         "mld": version("mld-toolkit"),
     }
     return Trial(coordinates, text, digest(key)[:16])

@@ -25,8 +25,10 @@ from mld.config.sections import (
     ExperimentName,
     GenerateSpec,
     GuidanceSpec,
+    MethodSpec,
     ModalityName,
     ModelSpec,
+    PerSubsetSpec,
     TrainingOverride,
     TrainingSpec,
 )
@@ -74,6 +76,14 @@ class Spec(Section):
             raise ConfigErrors([((), "at least one is needed")])
         return modalities
 
+    def plugin_versions(self, registry: Registry) -> dict[str, str]:
+        """Distribution and version of each plugin in use, by kind in alphabetical order."""
+        kinds = {self.data.kind, *(modality.kind for modality in self.modalities.values())}
+        if isinstance(self.diffuse, MethodSpec):
+            kinds.add(self.diffuse.method)
+        installed = registry.installed()
+        return {kind: installed[kind] for kind in sorted(kinds)}
+
     def _errors(self) -> Iterator[FieldError]:
         yield from self._name_errors()
         if isinstance(self.diffuse, DiffuseSpec):
@@ -104,7 +114,7 @@ class Spec(Section):
     def _diffusion_errors(self, diffuse: DiffuseSpec) -> Iterator[FieldError]:
         """Errors between mld's own score network, the modalities, and what is sampled from it."""
         count = len(self.modalities)
-        if diffuse.network.kind == "per-subset" and count > MAX_PER_SUBSET_MODALITIES:
+        if isinstance(diffuse.network, PerSubsetSpec) and count > MAX_PER_SUBSET_MODALITIES:
             message = (
                 f"per-subset supports at most {MAX_PER_SUBSET_MODALITIES} modalities, not {count}, "
                 f"for which it would train {2**count - 1} networks"

@@ -22,13 +22,12 @@ def provenance(
     spec: Spec, registry: Registry, context: RunContext, command: Sequence[str]
 ) -> dict[str, Any]:
     """What provenance.json holds; `command` is the one that started the run."""
-    installed, compute = registry.installed(), context.compute
-    kinds = {spec.data.kind, spec.diffuse.method, *(m.kind for m in spec.modalities.values())}
+    compute = context.compute
     return {
         "mld": version("mld-toolkit"),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "plugins": {kind: installed[kind] for kind in sorted(kinds) if kind in installed},
+        "plugins": spec.plugin_versions(registry),
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "precision": compute.precision,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mld.data.items import write_item
 from mld.reporting.html import Media, environment, media_of
-from mld.storage.files import atomic_write
+from mld.storage.files import write_text
 from mld_core import Modality
 
 
@@ -55,8 +55,7 @@ class GalleryPage:
 def write_gallery(path: Path, page: GalleryPage) -> None:
     """Write one self-contained HTML page."""
     template = environment().get_template("gallery.html.j2")
-    with atomic_write(path) as partial:
-        partial.write_text(template.render(page=page), encoding="utf-8")
+    write_text(path, template.render(page=page))
 
 
 def item_media(modality: Modality, x: Tensor) -> list[Media]:

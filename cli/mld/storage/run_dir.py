@@ -6,7 +6,6 @@ exists; the marker holds the fingerprint of the stage's inputs and the sha256 of
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -95,12 +94,11 @@ class RunDir:
 
     def write_text(self, path: Path, text: str) -> None:
         """Write a text file."""
-        with files.atomic_write(path) as partial:
-            partial.write_text(text, encoding="utf-8")
+        files.write_text(path, text)
 
     def write_json(self, path: Path, value: JsonValue | Mapping[str, JsonValue]) -> None:
         """Write a value as JSON. ValueError for NaN and infinity, which JSON does not have."""
-        self.write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+        files.write_json(path, value)
 
     def read_json(self, path: Path) -> Any:
         """The value in a JSON file. RunDirError if it is missing or not JSON."""
