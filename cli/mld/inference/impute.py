@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,17 +14,24 @@ from torch import Tensor
 
 from mld.data.encoding import decode
 from mld.data.items import write_item
-from mld.inference.manifest import ManifestRows, encode_manifest, format_table, read_manifest
+from mld.inference.manifest import (
+    ManifestRows,
+    encode_manifest,
+    format_table,
+    read_manifest,
+    rows_by_modalities,
+)
 from mld.inference.trained_run import TrainedRun
 from mld.pipeline.diffusion_method import guidance_of
+from mld.pipeline.joint_method import Conditioning
 from mld.reporting.gallery import GalleryCell, GalleryPage, GalleryRow, item_media, write_gallery
 from mld.runtime.progress import counting
 from mld.runtime.seeds import derive
 from mld.storage.digests import digest, file_digest
-from mld.storage.files import append_line, atomic_write, read_lines
+from mld.storage.files import append_line, atomic_write, read_lines, write_text
 from mld.storage.locks import locked
 from mld_core import DataError, Modality, NumericalError, RunDirError
-from mld_core.diffusion.sampling import ScoreModel, sample_latents
+from mld_core.diffusion.sampling import ScoreModel
 
 BATCH_SIZE = 64
 """Rows filled at once; an interruption loses at most one batch."""
@@ -76,16 +83,16 @@ class _Imputer:
 
     def fill(self) -> Path:
         """Fill the rows that are not filled yet, and write the new manifest."""
-        incomplete = torch.nonzero(~self.rows.present.all(1)).squeeze(1).tolist()
-        with locked(self.out), counting("impute", max(len(incomplete), 1)) as show:
+        incomplete = int((~self.rows.present.all(1)).sum())
+        with locked(self.out), counting("impute", max(incomplete, 1)) as show:
             if self.out.resolve() == self.rows.path.parent.resolve():
                 raise DataError(
                     f"{self.out} is the manifest's own folder: choose another with --out"
                 )
             filled = self._load_progress()
             latents = encode_manifest(self.run, self.rows)
-            for batch in self._batches([row for row in incomplete if row not in filled]):
-                for row, cells in self._fill_batch(batch, latents).items():
+            for batch, given in self._batches(filled):
+                for row, cells in self._fill_batch(batch, given, latents).items():
                     line: dict[str, Any] = {"row": row, "id": self.rows.ids[row], "cells": cells}
                     append_line(self.out / PROGRESS_FILE, line)
                     filled[row] = cells
@@ -120,34 +127,25 @@ class _Imputer:
             )
         return {line["row"]: line["cells"] for line in lines[1:]}
 
-    def _batches(self, rows: Sequence[int]) -> Iterator[list[int]]:
-        """Batches of rows in which the same modalities are present."""
-        by_pattern: dict[tuple[bool, ...], list[int]] = {}
-        for row in rows:
-            by_pattern.setdefault(tuple(self.rows.present[row].tolist()), []).append(row)
-        for group in by_pattern.values():
-            for first in range(0, len(group), BATCH_SIZE):
-                yield group[first : first + BATCH_SIZE]
+    def _batches(self, filled: Container[int]) -> Iterator[tuple[list[int], list[str]]]:
+        """A batch of unfilled rows, and the names of the modalities that are given in them."""
+        names = list(self.run.modalities)
+        for given, indices in rows_by_modalities(self.rows, names):
+            if given == names:
+                continue
+            rows = [row for row in indices.tolist() if row not in filled]
+            for first in range(0, len(rows), BATCH_SIZE):
+                yield rows[first : first + BATCH_SIZE], given
 
     def _fill_batch(
-        self, batch: list[int], latents: Mapping[str, Tensor]
+        self, batch: list[int], given: Sequence[str], latents: Mapping[str, Tensor]
     ) -> dict[int, dict[str, Any]]:
         """The filled cells of each row of a batch, by modality; writes their files."""
-        spec, modalities = self.run.spec.generate, self.run.modalities
-        present = self.rows.present[batch[0]].tolist()
-        given = [name for name, has in zip(modalities, present, strict=True) if has]
-        wanted = [name for name in modalities if name not in given]
+        wanted = [name for name in self.run.modalities if name not in given]
         ids = [self.rows.ids[row] for row in batch]
         seeds = [derive(self.seed, "impute", row_id, k) for row_id in ids for k in range(self.n)]
-        samples = sample_latents(
-            self.model,
-            {name: latents[name][batch].repeat_interleave(self.n, 0) for name in given},
-            wanted,
-            seeds,
-            spec.sampler,
-            spec.steps,
-            guidance_of(spec.guidance),
-        ).latents
+        observed = {name: latents[name][batch].repeat_interleave(self.n, 0) for name in given}
+        samples = self.run.generator.sample(Conditioning({}, observed), wanted, seeds).latents
         cells: dict[int, dict[str, Any]] = {row: {} for row in batch}
         for name in wanted:
             z = samples[name]
@@ -215,19 +213,14 @@ class _Imputer:
                     row[name] = _copy_given_file(self.rows.path.parent, str(row[name]), self.out)
             rows.append(row)
         manifest = self.out / self.rows.path.name
-        _write(manifest, format_table(manifest, [*self.rows.columns, *added], rows))
+        write_text(manifest, format_table(manifest, [*self.rows.columns, *added], rows))
         alternatives = self.out / ALTERNATIVES_FILE
-        _write(alternatives, format_table(alternatives, (), filled_cells))
+        write_text(alternatives, format_table(alternatives, (), filled_cells))
         return manifest
 
 
 def _rounded(values: Tensor) -> list[float | None]:
     return [round(value, 4) for value in values.tolist()]
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_write(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="")
 
 
 def _copy_given_file(folder: Path, cell: str, out: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,15 @@ def read_manifest(run: TrainedRun, manifest: Path | str | ManifestRows) -> Manif
         present,
         tuple(str(row.cells.get("label") or "") for row in table.rows),
     )
+
+
+def rows_by_modalities(
+    rows: ManifestRows, names: Sequence[str]
+) -> Iterator[tuple[list[str], Tensor]]:
+    """The rows in which the same of these modalities are present: their names, and the indices."""
+    for pattern in rows.present.unique(dim=0):
+        row_names = [name for name, has in zip(names, pattern.tolist(), strict=True) if has]
+        yield row_names, torch.nonzero((rows.present == pattern).all(1)).squeeze(1)
 
 
 def encode_manifest(run: TrainedRun, rows: ManifestRows) -> dict[str, Tensor]:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-from jaxtyping import Bool
-from torch import Tensor
-
 from mld.inference.held_out import calibration_latents, check_marginals
-from mld.inference.manifest import ManifestRows, encode_manifest, format_table, read_manifest
+from mld.inference.manifest import (
+    ManifestRows,
+    encode_manifest,
+    format_table,
+    read_manifest,
+    rows_by_modalities,
+)
 from mld.inference.trained_run import TrainedRun
 from mld.reporting.gallery import GalleryCell, GalleryPage, GalleryRow, item_media, write_gallery
 from mld.reporting.number_format import format_fixed
 from mld.runtime.progress import counting
 from mld.runtime.seeds import derive
-from mld.storage.files import atomic_write
+from mld.storage.files import write_text
 from mld_core import DataError
 from mld_core.information.estimator import NODES, surprisal
 from mld_core.information.measures import (
@@ -104,8 +106,9 @@ def score(run: TrainedRun, manifest: Path | str | ManifestRows, *, seed: int = 0
     calibration = calibration_latents(run)
     batches = [
         (names, batch)
-        for names, indices in _rows_by_modalities(run.score_model.layout.names, rows.present)
+        for names, indices in rows_by_modalities(rows, run.score_model.layout.names)
         for batch in indices.split(BATCH_SIZE)
+        if names
     ]
     scores: list[RowScore] = []
     with counting("score", 100) as show:
@@ -146,8 +149,7 @@ def write_scores(path: Path, scores: Sequence[RowScore]) -> None:
     records = [score.record() for score in scores]
     longest_first = sorted(records, key=len, reverse=True)
     columns = list(dict.fromkeys(name for record in longest_first for name in record))
-    with atomic_write(path) as partial:
-        partial.write_text(format_table(path, columns, records), encoding="utf-8")
+    write_text(path, format_table(path, columns, records))
 
 
 def write_page(
@@ -211,19 +213,6 @@ def _measures(names: Sequence[str]) -> list[Measure]:
 def _symmetrised_mi(a: str, b: str) -> Measure:
     """The mean of I(a; b) estimated from p(a | b) and from p(b | a)."""
     return weighted_sum((0.5, mutual_information([a], [b])), (0.5, mutual_information([b], [a])))
-
-
-def _rows_by_modalities(
-    names: Sequence[str], present: Bool[Tensor, "row modality"]
-) -> Iterator[tuple[list[str], Tensor]]:
-    """The indices of the rows that have the same modalities, with the names of these.
-
-    Rows without any are left out.
-    """
-    for pattern in present.unique(dim=0):
-        row_names = [name for name, has in zip(names, pattern.tolist(), strict=True) if has]
-        if row_names:
-            yield row_names, torch.nonzero((present == pattern).all(1)).squeeze(1)
 
 
 def _row_score(
