@@ -19,6 +19,7 @@ import torch
 
 from mld.config.sections import DiffuseSpec, ResidualMLPSpec
 from mld.pipeline.diffusion_method import DenoisingObjective, build_network
+from mld.training.job import count_parameters
 from mld_core.diffusion.guidance import Guidance
 from mld_core.diffusion.latent_layout import LatentLayout
 from mld_core.diffusion.roles import conditioning_subsets
@@ -65,7 +66,7 @@ def measure(modalities: int) -> dict[str, float]:
 
         results[name] = 1000 * _seconds_per_call(sample, 3) / SAMPLES
     results["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    results["parameters"] = sum(p.numel() for p in network.parameters())
+    results["parameters"] = count_parameters(network)
     results["subsets"] = len(conditioning_subsets(layout.names))
     return results
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mld.commands.common import AsJson, PluginSelection, command
+from mld.commands.common import AsJson, PluginSelection, Texts, command, repeatable
 from mld_core.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -47,10 +47,7 @@ def suite(
     context: typer.Context,
     suite: Annotated[Path, typer.Argument(metavar="FILE", help="the suite, a YAML file")],
     set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="A.B=C", help="Override a setting of the base spec; may be repeated."
-        ),
+        Texts, repeatable("A.B=C", "Override a setting of the base spec", "--set")
     ] = None,
     seed: Annotated[
         list[int] | None,

@@ -57,7 +57,8 @@ def sample(
         typer.echo(json.dumps(result))
         return
     for name, paths in files.items():
-        inline = trained_run.modalities[name].inline
-        for row, path in enumerate(paths):
-            typer.echo(f"{path}\t{samples.cells(name)[row]}" if inline else path)
+        if trained_run.modalities[name].inline:
+            cells = samples.cells(name)
+            paths = [f"{path}\t{cell}" for path, cell in zip(paths, cells, strict=True)]
+        typer.echo("\n".join(paths))
     typer.echo(f"{samples.nfe:g} network evaluations a sample, {samples.seconds:.2f} s", err=True)
