@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import struct
+import sys
 import wave
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import yaml
 
 from mld.storage.run_dir import RunDir
 
+PLUGINS = Path(__file__).parent / "plugins"
 KINDS = {"digit": "image", "tone": "audio", "word": "text", "molecule": "molecule"}
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 SEGMENTS = [
@@ -29,6 +32,51 @@ SEGMENTS = [
     "1111011",
 ]
 SUBSETS = [[*given] for size in range(4) for given in combinations(KINDS, size)]
+
+
+@pytest.fixture(scope="session")
+def small_run() -> Iterator[Any]:
+    """The module `small_run`, with the fixture plugins importable."""
+    sys.path.insert(0, str(PLUGINS))
+    import small_run
+
+    yield small_run
+    sys.path.remove(str(PLUGINS))
+
+
+class Page(HTMLParser):
+    """The tags of a page and their attributes; fails on tags that are closed out of order.
+
+    Args:
+        void: tags that are never closed.
+    """
+
+    def __init__(self, text: str, void: tuple[str, ...]) -> None:
+        super().__init__()
+        self.void = void
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def of(self, tag: str) -> list[dict[str, str]]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+@pytest.fixture(scope="session")
+def parse_page() -> Callable[..., Page]:
+    return Page
 
 
 def subset_key(given: list[str]) -> str:

@@ -5,43 +5,23 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from html.parser import HTMLParser
 from typing import Any
 
 from mld.bench.leaderboard import write_leaderboard
 
 COMMAND = "mld bench suite.yaml"
+VOID = ("meta", "br")
 
 
-class Page(HTMLParser):
-    """A page's tags; one that is closed out of turn is an error."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in ("meta", "br"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
-def test_page_is_self_contained_and_lists_failures(finish_suite: Callable[..., Any]) -> None:
+def test_page_is_self_contained_and_lists_failures(
+    finish_suite: Callable[..., Any], parse_page: Callable[..., Any]
+) -> None:
     axes = "modalities: all\nmethods: {one: {}, two: {}, three: {}}\nseeds: [0, 1, 2]\n"
     axes += "published: [{method: MVAE, metric: joint_coherence, value: 0.38, source: recalled}]\n"
     suite = finish_suite(axes)
     write_leaderboard(suite.suite_dir, suite.spec, suite.trials, COMMAND)
     text = (suite.suite_dir.path / "leaderboard.html").read_text()
-    page = Page(text)
+    page = parse_page(text, VOID)
     links = [
         attributes[name]
         for _, attributes in page.tags

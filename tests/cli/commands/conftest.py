@@ -36,3 +36,16 @@ def quick() -> list[str]:
     """Overrides of small.yaml that shorten the training."""
     sections = ("autoencode", "diffuse", "evaluate")
     return [word for section in sections for word in ("--set", f"{section}.steps=20")]
+
+
+@pytest.fixture
+def offline_spec() -> str:
+    """A valid spec over plugins that are included."""
+    return """\
+name: bad
+data: {kind: examples, train: 40, validation: 10, test: 10}
+modalities:
+  word: {kind: text, latent_dim: 4}
+  digit: {kind: image, latent_dim: 4, size: 8, channels: 1}
+generate: {steps: 5}
+"""

@@ -10,15 +10,6 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-SPEC = """\
-name: bad
-data: {kind: examples, train: 40, validation: 10, test: 10}
-modalities:
-  word: {kind: text, latent_dim: 4}
-  digit: {kind: image, latent_dim: 4, size: 8, channels: 1}
-generate: {steps: 5}
-"""
-
 
 @pytest.mark.parametrize(
     ("old", "new", "code", "message"),
@@ -50,10 +41,10 @@ generate: {steps: 5}
     ],
 )
 def test_errors_of_specs(
-    mld: Callable[..., Result], old: str, new: str, code: int, message: str
+    mld: Callable[..., Result], old: str, new: str, code: int, message: str, offline_spec: str
 ) -> None:
-    assert old in SPEC
-    Path("bad.yaml").write_text(SPEC.replace(old, new))
+    assert old in offline_spec
+    Path("bad.yaml").write_text(offline_spec.replace(old, new))
     result = mld("run", "bad.yaml")
     assert result.exit_code == code, result.output
     assert message in result.stderr
@@ -104,14 +95,14 @@ def test_an_unreadable_cell(
 
 
 def test_a_missing_library_names_the_pip_line(
-    mld: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    mld: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, offline_spec: str
 ) -> None:
     for name in [
         module for module in sys.modules if module.partition(".")[0] in ("mld_molecule", "selfies")
     ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "selfies", None)
-    Path("bad.yaml").write_text(SPEC.replace("kind: text", "kind: molecule"))
+    Path("bad.yaml").write_text(offline_spec.replace("kind: text", "kind: molecule"))
     result = mld("run", "bad.yaml")
     assert result.exit_code == 3, result.output
     assert "pip install 'mld-toolkit[molecule]'" in result.stderr

@@ -8,18 +8,9 @@ from pathlib import Path
 
 from typer.testing import Result
 
-SPEC = """\
-name: bad
-data: {kind: examples, train: 40, validation: 10, test: 10}
-modalities:
-  word: {kind: text, latent_dim: 4}
-  digit: {kind: image, latent_dim: 4, size: 8, channels: 1}
-generate: {steps: 5}
-"""
 
-
-def test_scientific_notation(mld: Callable[..., Result]) -> None:
-    Path("bad.yaml").write_text(SPEC + "autoencode: {learning_rate: 1e-3}\n")
+def test_scientific_notation(mld: Callable[..., Result], offline_spec: str) -> None:
+    Path("bad.yaml").write_text(offline_spec + "autoencode: {learning_rate: 1e-3}\n")
     result = mld("spec", "validate", "bad.yaml", "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["autoencode"]["learning_rate"] == 0.001

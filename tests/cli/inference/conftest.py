@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,10 @@ from mld.config.spec import load_spec
 from mld.inference.trained_run import TrainedRun, load
 from mld.pipeline.run import run
 from mld.storage.run_dir import RunDir
+from mld.storage.weight_store import WeightStore
 from mld_core import Registry
 
-PLUGINS = Path(__file__).parent.parent / "plugins"
 NAMES = ("left", "right", "third")
-
-
-@pytest.fixture(scope="session")
-def small_run() -> Iterator[Any]:
-    sys.path.insert(0, str(PLUGINS))
-    import small_run
-
-    yield small_run
-    sys.path.remove(str(PLUGINS))
 
 
 @pytest.fixture(scope="session")
@@ -43,12 +33,10 @@ def train_run(small_run: Any, registry: Registry) -> Callable[..., Path]:
     """Trains a small run into a folder, with overrides of its spec; returns the run directory."""
 
     def train(folder: Path, *overrides: str) -> Path:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("MLD_STORE", str(folder / "store"))
-            path = folder / "small.yaml"
-            path.write_text(small_run.SPEC)
-            spec = load_spec(path, registry, ["generate.num_samples=5", *overrides])
-            run(spec, RunDir(folder / "small"), registry)
+        path = folder / "small.yaml"
+        path.write_text(small_run.SPEC)
+        spec = load_spec(path, registry, ["generate.num_samples=5", *overrides])
+        run(spec, RunDir(folder / "small"), registry, store=WeightStore(folder / "store"))
         return folder / "small"
 
     return train

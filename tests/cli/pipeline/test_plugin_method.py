@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +17,9 @@ from mld.pipeline.run import run
 from mld.storage.run_dir import RunDir
 from mld_core import PluginError, Registry, SpecError
 
-PLUGINS = Path(__file__).parents[1] / "plugins"
 RELAY = "diffuse={method: relay, steps: 300, batch_size: 32, learning_rate: 0.01}"
 SMALL = ["diffuse.steps=60", "autoencode.steps=60", "evaluate.steps=30", "generate.guidance=0"]
 MakeSpec = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[Registry]:
-    sys.path.insert(0, str(PLUGINS))
-    import small_run
-
-    yield small_run.registry()
-    sys.path.remove(str(PLUGINS))
-
-
-@pytest.fixture(scope="module")
-def make_spec(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> MakeSpec:
-    import small_run
-
-    path = tmp_path_factory.mktemp("spec") / "small.yaml"
-    path.write_text(small_run.SPEC)
-    return lambda *overrides: load_spec(path, registry, overrides)
 
 
 @pytest.fixture(scope="module")

@@ -29,32 +29,6 @@ PLUGINS = Path(__file__).parents[1] / "plugins"
 
 
 @pytest.fixture(scope="module")
-def small_run() -> Any:
-    sys.path.insert(0, str(PLUGINS))
-    import small_run
-
-    yield small_run
-    sys.path.remove(str(PLUGINS))
-
-
-@pytest.fixture(scope="module")
-def registry(small_run: Any) -> Registry:
-    return small_run.registry()
-
-
-@pytest.fixture(scope="module")
-def spec_file(small_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("spec") / "small.yaml"
-    path.write_text(small_run.SPEC)
-    return path
-
-
-@pytest.fixture(scope="module")
-def make_spec(spec_file: Path, registry: Registry) -> Callable[..., Spec]:
-    return lambda *overrides: load_spec(spec_file, registry, overrides)
-
-
-@pytest.fixture(scope="module")
 def finished(
     make_spec: Callable[..., Spec], registry: Registry, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
