@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -33,10 +34,14 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 LOG_POINTS = 50
-"""How often a training is validated and logged."""
+"""How often a training is logged."""
+VALIDATION_SHARE = 0.05
+"""Rows validated in a training, as a share of those trained on, which cost three times as much."""
+VALIDATION_POINTS = 10
+"""How often a training is validated, unless that is too many rows or too few."""
+MIN_VALIDATION_ROWS, MAX_VALIDATION_ROWS = 64, 1024
 GPU_SYNC_STEPS = 20
 """Steps between reads of the loss on a GPU."""
-MAX_VALIDATION_ROWS = 1024
 MAX_GRAD_NORM = 1.0
 
 
@@ -54,7 +59,7 @@ def fit(
     """
     trainer = Trainer(job, context, fabric)
     steps, is_first = job.config.steps, fabric.is_global_zero
-    log_every = max(1, steps // LOG_POINTS)
+    log_every = _log_every(steps)
     # Reading a loss synchronises with the GPU; on a CPU there is nothing to wait for.
     sync_every = 1 if fabric.device.type == "cpu" else GPU_SYNC_STEPS
     meter = LossMeter(job.name, job.config.batch_size, trainer.objective)
@@ -109,7 +114,9 @@ class Trainer:
         self.rows = self._to_device(job.rows)
         self.row_count = len(next(iter(self.rows.values())))
         self.row_cdf = self._row_cdf(self.objective.sampling_weights(job.rows))
-        self.validation = self._validation_rows()
+        held_out = len(next(iter(job.validation.values())))
+        self.validation_plan = plan_validation(job.config, held_out)
+        self.validation = self._validation_rows(held_out)
         self.generator = Generator(fabric.device)
 
     def _make_ema(self, checkpoint: Checkpoint | None) -> EMA | None:
@@ -130,14 +137,11 @@ class Trainer:
         dtype = torch.float32 if self.fabric.device.type == "mps" else torch.float64
         return cdf.to(dtype).to(self.fabric.device)
 
-    def _validation_rows(self) -> dict[str, Tensor] | None:
-        """At most 1,024 validation rows, the same ones every time; None if there are none."""
-        count = len(next(iter(self.job.validation.values())))
-        if not count:
-            return None
+    def _validation_rows(self, count: int) -> dict[str, Tensor]:
+        """The planned number of the `count` validation rows, the same ones every time."""
         seed = derive(self.context.seed, self.job.name, "validation rows")
         chosen = torch.randperm(count, generator=Generator().manual_seed(seed))
-        chosen = chosen[:MAX_VALIDATION_ROWS]
+        chosen = chosen[: self.validation_plan.rows]
         return self._to_device({name: x[chosen] for name, x in self.job.validation.items()})
 
     def forward_backward(self, stop: bool) -> tuple[Float[Tensor, " value"], list[str]]:
@@ -191,14 +195,12 @@ class Trainer:
             self.ema.update(self.state, self.step)
 
     @torch.no_grad()
-    def validate(self) -> float | None:
+    def validate(self) -> float:
         """The loss on the validation rows, of the averaged weights if there are any.
 
         The same rows and draws every time, so that a curve shows the weights alone.
         NumericalError if it is not finite.
         """
-        if self.validation is None:
-            return None
         seed = derive(self.context.seed, self.job.name, "validation draws")
         self.generator.manual_seed(seed)
         self._seed_global(seed)
@@ -221,15 +223,17 @@ class Trainer:
         return total / rows
 
     def log(self, loss: float, parts: Mapping[str, float], rows_per_second: float) -> None:
-        """Validate, and add an event to the run's log."""
+        """Add an event to the run's log, with the validation loss at the steps planned for it."""
+        plan, steps = self.validation_plan, self.job.config.steps
+        is_planned = self.step % plan.every == 0 or self.step == steps
         self.context.run_dir.log(
             "train",
             job=self.job.name,
             step=self.step,
-            steps=self.job.config.steps,
+            steps=steps,
             loss=loss,
             parts=dict(parts),
-            validation=self.validate(),
+            validation=self.validate() if plan.rows and is_planned else None,
             rate=round(rows_per_second, 1),
         )
 
@@ -256,6 +260,32 @@ class _DeferredBatch(nn.Module):
         self, batch: Callable[[], Mapping[str, Tensor]], generator: Generator
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         return self.objective(batch(), generator)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class ValidationPlan:
+    """Steps between validations, and the rows of each."""
+
+    every: int
+    rows: int
+
+
+def plan_validation(config: TrainConfig, count: int) -> ValidationPlan:
+    """When to validate, and on how many of `count` rows; at the last step in any case.
+
+    Ten times, on as many rows as `VALIDATION_SHARE` allows. If these are fewer than 64, less often;
+    if there are not so many, or more than 1,024, more often, at most as often as the training logs.
+    """
+    allowed = int(VALIDATION_SHARE * config.steps * config.batch_size)
+    rows = max(allowed // VALIDATION_POINTS, MIN_VALIDATION_ROWS)
+    rows = min(rows, MAX_VALIDATION_ROWS, count)
+    points = max(1, allowed // max(1, rows))
+    log_every = _log_every(config.steps)
+    return ValidationPlan(log_every * math.ceil(config.steps / log_every / points), rows)
+
+
+def _log_every(steps: int) -> int:
+    return max(1, steps // LOG_POINTS)
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:

@@ -23,7 +23,7 @@ from mld.storage.run_dir import RunDir
 from mld.storage.weight_store import WeightStore
 from mld.training import train as loop
 from mld.training.job import Objective, TrainConfig, TrainJob
-from mld.training.loop import learning_rate
+from mld.training.loop import learning_rate, plan_validation
 from mld.training.train import TrainedWeights, train
 from mld_core.diffusion.ema import EMA
 from mld_core.errors import NumericalError, RunDirError, SpecError
@@ -131,6 +131,11 @@ def trained_events(path: Path) -> list[dict]:
     return [event for event in RunDir(path).read_events() if event["event"] == "train"]
 
 
+def validation_curve(path: Path) -> list[float]:
+    losses = [event["validation"] for event in trained_events(path)]
+    return [loss for loss in losses if loss is not None]
+
+
 def test_seeds_depend_on_every_part_and_its_type() -> None:
     uses = [(0,), (1,), (0, "a"), (0, "a", 1), (0, "a", "1"), (0, "a1"), (0, 1, "a")]
     seeds = {derive(*use) for use in uses}
@@ -191,6 +196,7 @@ def test_an_interrupted_training_resumes_to_the_same_bits(
     assert all(tensor.dtype != torch.bfloat16 for tensor in interrupted.weights.values())
     steps = [event["step"] for event in trained_events(tmp_path / "parts")]
     assert steps == list(range(1, 31))
+    assert validation_curve(tmp_path / "parts") == validation_curve(tmp_path / "whole")
 
 
 def test_rows_are_drawn_by_their_sampling_weights(tmp_path: Path) -> None:
@@ -322,7 +328,7 @@ def test_a_non_finite_first_loss(tmp_path: Path) -> None:
 
 def test_a_non_finite_validation_loss_stops_the_training(tmp_path: Path) -> None:
     held_out = {name: torch.full_like(tensor, math.inf) for name, tensor in rows(50).items()}
-    with pytest.raises(NumericalError, match=r"digit, step 1: .* held-out rows \(nan\)"):
+    with pytest.raises(NumericalError, match=r"digit, step 30: .* held-out rows \(nan\)"):
         train(TrainJob(JOB, Regression(), rows(), held_out, CONFIG, {}), context(tmp_path))
 
 
@@ -343,29 +349,49 @@ def test_events_hold_losses_parts_and_validation(
             shift = 0.1 * torch.rand(())
             return loss + shift, {name: part + shift for name, part in interrupted.items()}
 
-    frozen = replace(CONFIG, steps=120, learning_rate=0.0, ema_decay=None)
+    frozen = replace(CONFIG, steps=120, batch_size=100, learning_rate=0.0, ema_decay=None)
     fit(tmp_path / "still", Frozen(), frozen)
     events = trained_events(tmp_path / "still")
     assert [event["step"] for event in events] == list(range(2, 121, 2))
-    assert len({event["validation"] for event in events}) == 1
+    validated = [event for event in events if event["validation"] is not None]
+    assert [event["step"] for event in validated] == list(range(10, 121, 10))
+    assert len({event["validation"] for event in validated}) == 1
     assert len({event["loss"] for event in events}) == len(events)
     for event in events:
         assert (event["job"], event["steps"]) == (JOB, 120)
         assert sum(event["parts"].values()) / 2 == pytest.approx(event["loss"], rel=1e-5)
         assert event["rate"] > 0
-    fit(tmp_path / "learning", config=replace(CONFIG, steps=120))
-    curve = [event["validation"] for event in trained_events(tmp_path / "learning")]
+    fit(tmp_path / "learning", config=replace(CONFIG, steps=120, batch_size=100))
+    curve = validation_curve(tmp_path / "learning")
     assert curve[-1] < 0.5 * curve[0]
+
+
+@pytest.mark.parametrize(
+    ("steps", "batch_size", "count", "expected"),
+    [
+        (1500, 128, 500, (90, 500)),  # all rows, more often than ten times
+        (100_000, 512, 5000, (2000, 1024)),  # the most rows, at every log
+        (2000, 32, 500, (200, 320)),  # ten times
+        (20, 128, 800, (10, 64)),  # the fewest rows, less often
+        (1, 16, 500, (1, 64)),
+        (30, 16, 5, (8, 5)),
+        (30, 16, 0, (2, 0)),
+    ],
+)
+def test_validation_is_a_small_share_of_a_training(
+    steps: int, batch_size: int, count: int, expected: tuple[int, int]
+) -> None:
+    plan = plan_validation(replace(CONFIG, steps=steps, batch_size=batch_size), count)
+    assert (plan.every, plan.rows) == expected
+    allowed = max(0.05 * steps * batch_size, plan.rows)
+    assert steps // plan.every * plan.rows <= allowed
 
 
 def test_validation_is_of_the_averaged_weights(tmp_path: Path) -> None:
     averaged = fit(tmp_path / "averaged", Regression(dropout=0.0))
     plain = fit(tmp_path / "plain", Regression(dropout=0.0), replace(CONFIG, ema_decay=None))
     assert all(torch.equal(averaged.weights[name], plain.weights[name]) for name in plain.weights)
-    curves = [
-        [event["validation"] for event in trained_events(tmp_path / name)]
-        for name in ("averaged", "plain")
-    ]
+    curves = [validation_curve(tmp_path / name) for name in ("averaged", "plain")]
     assert curves[0][-1] != curves[1][-1]
 
 
@@ -458,7 +484,8 @@ def test_two_processes_train_and_stop_together(tmp_path: Path) -> None:
     curves = [trained_events(tmp_path / name) for name in ("one", "whole")]
     for curve in curves:
         assert len(curve) == 50
-        assert curve[-1]["validation"] < 0.3 * curve[0]["validation"]
+        assert curve[-1]["loss"] < 0.3 * curve[0]["loss"]
+        assert curve[-1]["validation"] is not None
 
 
 def killed(path: Path) -> None:
