@@ -10,12 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mld.runtime.progress import Clock, RecentRate
 from mld_core.errors import NumericalError
 
 
 @dataclass(frozen=True)
 class MeanLosses:
-    """Means over the steps since the last reset."""
+    """Means over the steps since the last reset; the rate is that of the last half minute."""
 
     loss: float
     parts: dict[str, float]
@@ -33,20 +34,24 @@ class LossMeter:
         objective: what is trained; an error names its parameters.
     """
 
-    def __init__(self, job: str, batch_size: int, objective: nn.Module) -> None:
+    def __init__(
+        self, job: str, batch_size: int, objective: nn.Module, clock: Clock = time.monotonic
+    ) -> None:
         self._job = job
         self._batch_size = batch_size
         self._objective = objective
         self._pending: list[Float[Tensor, " value"]] = []
         self._names: list[str] = []
         self._last_finite = "none"
+        self._clock = clock
+        self._start = clock()
+        self._recent = RecentRate(clock)
         self.reset()
 
     def reset(self) -> None:
         """Start new means."""
         self._totals: list[float] = []
         self._count = 0
-        self._start = time.monotonic()
 
     def update(self, values: Float[Tensor, " value"], names: list[str]) -> None:
         """Add the values of a step, whose parts have these names."""
@@ -67,13 +72,16 @@ class LossMeter:
             totals = self._totals or [0.0] * len(row)
             self._totals = [total + value for total, value in zip(totals, row, strict=True)]
             self._count += 1
+        self._recent.update(step)
         return any(row[0] for row in rows)
 
     def means(self) -> MeanLosses:
         """The means since the last reset."""
         _, _, loss, *parts = (total / self._count for total in self._totals)
-        rows_per_second = self._count * self._batch_size / (time.monotonic() - self._start)
-        return MeanLosses(loss, dict(zip(self._names, parts, strict=True)), rows_per_second)
+        # The first steps, which are slow, count only until later ones have a rate.
+        rate = self._recent.per_second or self._count / (self._clock() - self._start)
+        parts_by_name = dict(zip(self._names, parts, strict=True))
+        return MeanLosses(loss, parts_by_name, rate * self._batch_size)
 
     def _error(self, step: int, row: list[float]) -> str:
         _, norm, loss, *parts = row
