@@ -1,0 +1,46 @@
+"""What the command line's entry point does to its process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
+def waiting_settings(code: str, **environment: str) -> str:
+    """The settings of waiting after some code ran in a new process."""
+    others = {name: value for name, value in os.environ.items() if name not in WAITING}
+    code = f"import os, sys, contextlib\n{code}\nprint({{n: os.environ.get(n) for n in {WAITING}}})"
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, env={**others, **environment}, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()[-1]
+
+
+def only(**settings: str) -> str:
+    return str({name: settings.get(name) for name in WAITING})
+
+
+MAIN = (
+    "sys.argv = ['mld', '--help']\n"
+    "from mld.app import main\n"
+    "assert 'torch' not in sys.modules\n"
+    "with contextlib.suppress(SystemExit): main()"
+)
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [{}, {"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "9"}, {"KMP_BLOCKTIME": "infinite"}],
+)
+def test_threads_wait_passively_unless_the_user_chose(chosen: dict[str, str]) -> None:
+    assert waiting_settings(MAIN, **chosen) == only(**chosen or {"OMP_WAIT_POLICY": "PASSIVE"})
+
+
+def test_the_library_leaves_the_environment_alone() -> None:
+    code = "import mld, mld.app, mld.pipeline.run, mld.inference.trained_run"
+    assert waiting_settings(code) == only()
