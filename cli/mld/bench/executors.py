@@ -14,6 +14,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, TextIO
 
+from mld.runtime.cores import available_cores
 from mld_core import ExitCode, SpecError
 
 BOOTSTRAP = (
@@ -100,17 +101,19 @@ class _LocalJob(Job):
 class RayExecutor(Executor):
     """Starts runs as tasks of the Ray cluster at RAY_ADDRESS, or else of a local one.
 
-    All machines of the cluster must share the file system of the suite's folder.
+    All machines of the cluster must share the file system of the suite's folder. A local one has
+    as many cores as this process may use.
 
     Args:
-        slots: parallel runs.
+        slots: parallel runs; by default as many as the cluster has cores for. Ray starts no more
+            than that at the same time, and queues the others.
         environment: variables set for each run.
         threads: processors that each run reserves.
         use_gpu: whether each run reserves a GPU, if the cluster has any.
     """
 
     def __init__(
-        self, slots: int, environment: Mapping[str, str], threads: int, use_gpu: bool
+        self, slots: int | None, environment: Mapping[str, str], threads: int, use_gpu: bool
     ) -> None:
         try:
             import ray
@@ -118,8 +121,12 @@ class RayExecutor(Executor):
             raise SpecError("--executor ray needs Ray: pip install 'mld-toolkit[ray]'") from error
         self._ray = ray
         if not ray.is_initialized():
-            ray.init(log_to_driver=False, include_dashboard=False)
-        self.slots = slots
+            quiet = {"log_to_driver": False, "include_dashboard": False}
+            try:
+                ray.init(num_cpus=available_cores(), **quiet)
+            except ValueError:  # there is a cluster, which knows its number of cores
+                ray.init(**quiet)
+        self.slots = slots or max(1, _parallel_tasks(ray, threads))
         self._environment = environment
         num_gpus = 1 if use_gpu and ray.cluster_resources().get("GPU") else 0
         options = {"num_cpus": threads, "num_gpus": num_gpus, "max_retries": 0}
@@ -178,6 +185,12 @@ def visible_gpus(visible_devices: str | None) -> list[str]:
         return list(takewhile(lambda name: name not in ("", "-1"), visible_devices.split(",")))
     driver = Path("/proc/driver/nvidia/gpus")
     return [str(index) for index, _ in enumerate(driver.iterdir())] if driver.is_dir() else []
+
+
+def _parallel_tasks(ray: Any, threads: int) -> int:
+    """How many tasks of so many cores the machines of a Ray cluster can run at the same time."""
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return sum(int(resources.get("CPU", 0)) // threads for resources in machines)
 
 
 def _run_to_completion(spec: Path, out: Path, log: Path, env: Mapping[str, str]) -> int:

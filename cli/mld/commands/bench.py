@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from mld.commands.common import AsJson, PluginSelection, Texts, command, repeatable
-from mld_core.errors import ExitCode
+from mld_core.errors import ExitCode, SpecError
 
 if TYPE_CHECKING:
     from mld.bench.executors import Executor
@@ -58,7 +58,7 @@ def suite(
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Parallel runs (default: CPU cores / threads per run)."),
+        typer.Option(min=1, help="Parallel runs (default and maximum: cores / threads per run)."),
     ] = None,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Run only part I of N.")] = "",
     executor: Annotated[
@@ -167,13 +167,32 @@ def _make_executor(
 
     if name not in ("local", "ray"):
         raise typer.BadParameter(f"--executor must be local or ray, not {name!r}")
-    slots = jobs or max(1, (os.cpu_count() or 1) // threads)
     environment = {"OMP_NUM_THREADS": str(threads), **plugins.environment()}
     use_gpu = needs_gpu(trials)
     if name == "ray":
-        return RayExecutor(slots, environment, threads, use_gpu)
+        return RayExecutor(jobs, environment, threads, use_gpu)
+    slots = _parallel_runs(jobs, threads)
     gpus = visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES")) if use_gpu else []
     return LocalExecutor(slots, environment, gpus)
+
+
+def _parallel_runs(jobs: int | None, threads: int) -> int:
+    """The runs that this machine starts at the same time; never more threads than cores.
+
+    SpecError if not even one run fits, BadParameter if not as many as `jobs` do.
+    """
+    from mld.runtime.cores import available_cores
+
+    cores = available_cores()
+    if threads > cores:
+        raise SpecError(f"threads: {threads}: only {cores} cores are available to this process")
+    maximum = cores // threads
+    if jobs and jobs > maximum:
+        raise typer.BadParameter(
+            f"--jobs {jobs} needs {jobs * threads} cores, {threads} a run, but {cores} are "
+            f"available to this process: use --jobs {maximum} or less"
+        )
+    return jobs or maximum
 
 
 def _print_errors(trials: Sequence[Trial]) -> None:

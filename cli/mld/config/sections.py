@@ -296,4 +296,7 @@ class ComputeSpec(Section):
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
         default="auto", description="of training; auto is bf16-mixed where the processor has it"
     )
-    threads: AutoOrCount = Field(default="auto", description="processor threads")
+    threads: AutoOrCount = Field(
+        default="auto",
+        description="processor threads; auto is OMP_NUM_THREADS, or one for each core",
+    )

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from mld.config.sections import ComputeSpec
+from mld.runtime.cores import available_cores
 from mld_core.errors import SpecError
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -34,7 +35,9 @@ def resolve(spec: ComputeSpec) -> Compute:
         precision = "bf16-mixed" if _has_bfloat16(accelerator) else "32-true"
     if precision == "16-mixed" and accelerator == "cpu":
         raise SpecError("compute.precision: 16-mixed needs a GPU; on a CPU, write bf16-mixed")
-    threads = torch.get_num_threads() if spec.threads == "auto" else spec.threads
+    # torch respects the affinity mask, but not the quota of a container.
+    automatic = min(torch.get_num_threads(), available_cores())
+    threads = automatic if spec.threads == "auto" else spec.threads
     return Compute(accelerator, devices, precision, threads)
 
 

@@ -58,10 +58,39 @@ def test_each_parallel_run_has_a_gpu_of_its_own(
     slots: int,
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr("mld.runtime.cores.available_cores", lambda: 4)
     path = write_suite(more=f"set: {{compute.accelerator: {accelerator}}}")
     args = ["bench", str(path), "--out", str(tmp_path), "--jobs", "4", "--dry-run"]
     result = CliRunner().invoke(app, args)
     assert f", {slots} at once: " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("threads", "jobs", "code", "message"),
+    [
+        (1, [], 0, ", 5 at once: "),
+        (2, [], 0, ", 2 at once: "),
+        (2, ["--jobs", "1"], 0, ", 1 at once: "),
+        (5, ["--jobs", "1"], 0, ", 1 at once: "),
+        (2, ["--jobs", "3"], 2, "needs 6 cores, 2 a run, but 5 are available"),
+        (6, [], 3, "threads: 6: only 5 cores are available"),
+    ],
+)
+def test_runs_have_no_more_threads_than_cores(
+    write_suite: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int,
+    jobs: list[str],
+    code: int,
+    message: str,
+) -> None:
+    monkeypatch.setattr("mld.runtime.cores.available_cores", lambda: 5)
+    path = write_suite(more=f"set: {{compute.accelerator: cpu}}\nthreads: {threads}")
+    args = ["bench", str(path), "--out", str(tmp_path), "--dry-run", *jobs]
+    result = CliRunner().invoke(app, args, env={"COLUMNS": "200"})
+    assert result.exit_code == code, result.output
+    assert message in result.output
 
 
 def test_earlier_seeds_stay_in_the_leaderboard(
@@ -96,7 +125,7 @@ def test_dry_run_counts_shared_runs_once(
 
 def command(path: Path, out: Path) -> list[str]:
     mld = [sys.executable, "-c", "from mld.app import main; main()"]
-    return [*mld, "bench", str(path), "--out", str(out), "--jobs", "2"]
+    return [*mld, "bench", str(path), "--out", str(out)]
 
 
 def environment(tmp_path: Path) -> dict[str, str]:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,34 @@ def test_lost_ray_worker_fails_its_trial_alone(
     reason = "Ray has lost the run: the worker died (exit code 130)"
     lost = [suite_dir.failure(trial) == reason for trial in trials]
     assert lost == [True, False, False, False]
+
+
+@pytest.mark.parametrize("there_is_a_cluster", [False, True])
+def test_ray_runs_as_many_trials_as_it_has_cores_for(
+    monkeypatch: pytest.MonkeyPatch, there_is_a_cluster: bool
+) -> None:
+    nodes: list[dict[str, Any]] = []
+
+    def init(num_cpus: int | None = None, **options: bool) -> None:
+        if there_is_a_cluster and num_cpus is not None:
+            raise ValueError("When connecting to an existing cluster, num_cpus must not be given.")
+        machines = [(5.0, True), (3.0, True), (8.0, False), (0.0, True)]
+        nodes.extend(
+            {"Alive": alive, "Resources": {"CPU": cpus} if cpus else {}}
+            for cpus, alive in ([(num_cpus, True)] if num_cpus else machines)
+        )
+
+    ray = SimpleNamespace(
+        is_initialized=lambda: False,
+        init=init,
+        nodes=lambda: nodes,
+        remote=lambda **options: lambda function: options,
+    )
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr("mld.bench.executors.available_cores", lambda: 4)
+    assert RayExecutor(None, {}, threads=2, use_gpu=False).slots == (3 if there_is_a_cluster else 2)
+    assert RayExecutor(7, {}, threads=2, use_gpu=False).slots == 7
+    assert nodes[0]["Resources"]["CPU"] == (5 if there_is_a_cluster else 4)
 
 
 @pytest.mark.slow

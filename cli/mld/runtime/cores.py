@@ -1,0 +1,36 @@
+"""The number of processor cores that this process may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePosixPath
+
+_MEMBERSHIP = Path("/proc/self/cgroup")
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def available_cores() -> int:
+    """Cores in this process's affinity mask, at most as many as its cgroup has time for."""
+    if hasattr(os, "sched_getaffinity"):  # Linux only
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, min([cores, *_cgroup_quotas()]))
+
+
+def _cgroup_quotas() -> list[int]:
+    """Whole cores whose time this process's cgroup and those around it may use (version 2)."""
+    try:
+        lines = _MEMBERSHIP.read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return []
+    quotas = []
+    for own in (line.removeprefix("0::/") for line in lines if line.startswith("0::/")):
+        for cgroup in (PurePosixPath(own), *PurePosixPath(own).parents):
+            try:
+                quota, period = (_CGROUPS / cgroup / "cpu.max").read_text().split()
+            except OSError:  # the root has none outside containers
+                continue
+            if quota != "max":
+                quotas.append(int(quota) // int(period))
+    return quotas
