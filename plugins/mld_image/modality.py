@@ -14,6 +14,7 @@ from jaxtyping import Float
 from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import Field, PositiveInt
 from torch import Generator, Tensor
+from torch.nn.functional import interpolate
 
 from mld_core import Metric, Modality, ModalityConfig, SplitName
 from mld_image.augment import random_affine
@@ -72,20 +73,16 @@ class ImageModality(Modality):
         Values are multiples of 1/255, so that an item written to a file reads back as the same
         tensor.
         """
-        from torchvision.transforms.v2 import InterpolationMode
-        from torchvision.transforms.v2 import functional as transforms
-
         if not isinstance(raw, Image.Image):
             raise ValueError(f"expected a PIL image, got {type(raw).__name__}")
         if 0 in raw.size:
             raise ValueError("the image has no pixels")
         mode = "L" if self.config.channels == 1 else "RGB"
-        pixels = transforms.pil_to_tensor(_to_rgb(raw).convert(mode))
-        square = transforms.center_crop(pixels, [min(raw.size)] * 2)
-        size = [self.config.size] * 2
-        resized = transforms.resize(square, size, InterpolationMode.BICUBIC, antialias=True)
-        x: Tensor = transforms.to_dtype(resized, torch.float32, scale=True)
-        return x
+        levels = np.array(_centre_square(_to_rgb(raw).convert(mode)))
+        pixels = torch.from_numpy(levels).view(*levels.shape[:2], -1).permute(2, 0, 1)
+        # On 8-bit levels, which it rounds and clamps.
+        resized = interpolate(pixels[None], self.config.size, mode="bicubic", antialias=True)
+        return resized[0].to(torch.float32) * (1 / 255)
 
     def augment(self, x: Images, generator: Generator) -> Images:
         """Small random rotations, stretches and shifts; no mirroring."""
@@ -109,11 +106,10 @@ class ImageModality(Modality):
 
     def write(self, x: Item, stem: Path) -> Path:
         """Write a PNG file with 8 bits a channel."""
-        from torchvision.transforms.v2.functional import to_pil_image
-
         path = stem.with_name(f"{stem.name}.png")
         levels = (x.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
-        to_pil_image(levels.cpu()).save(path)
+        # Without the channel axis if there is one channel.
+        Image.fromarray(levels.cpu().movedim(0, -1).squeeze(-1).numpy()).save(path)
         return path
 
     def examples(
@@ -121,6 +117,12 @@ class ImageModality(Modality):
     ) -> list[Image.Image]:
         """Real handwritten digits, in greyscale, 32 × 32 pixels."""
         return sample_digits(labels, split, rng)
+
+
+def _centre_square(image: Image.Image) -> Image.Image:
+    side = min(image.size)
+    left, top = (round((length - side) / 2) for length in image.size)
+    return image.crop((left, top, left + side, top + side))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageCms
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as transforms
 
 from mld_image import ImageConfig, ImageModality
 
@@ -143,6 +145,18 @@ def test_centre_square_is_cropped(shape: tuple[int, int]):
     values[-25 if shape[0] > 10 else 0 :, -25 if shape[1] > 10 else 0 :] = 255
     assert modality(size=10).preprocess(Image.fromarray(values)).min() == 1
     assert modality(size=10).preprocess(Image.fromarray(255 - values)).max() == 0
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_preprocessing_equals_that_of_torchvision(channels: int):
+    rng = np.random.default_rng(0)
+    for height, width, size in [(9, 30, 16), (41, 20, 8), (16, 17, 16), (300, 201, 64)]:
+        image = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        levels = transforms.pil_to_tensor(image.convert("L" if channels == 1 else "RGB"))
+        square = transforms.center_crop(levels, [min(height, width)] * 2)
+        resized = transforms.resize(square, [size] * 2, InterpolationMode.BICUBIC)
+        expected = transforms.to_dtype(resized, torch.float32, scale=True)
+        assert torch.equal(modality(size, channels).preprocess(image), expected)
 
 
 def test_resize_without_aliasing():
