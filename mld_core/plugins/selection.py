@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from importlib.metadata import EntryPoint
+from functools import lru_cache
+from importlib.metadata import Distribution, EntryPoint
 
 from mld_core.errors import PluginError, did_you_mean
 
@@ -48,8 +49,13 @@ def distribution_of(point: EntryPoint) -> tuple[str, str]:
 
     An interrupted uninstallation can leave an entry point without its distribution's metadata.
     """
-    name, version = (point.dist.name, point.dist.version) if point.dist else ("", "")
-    return name or "?", version or "?"
+    return _name_and_version(point.dist) if point.dist else ("?", "?")
+
+
+@lru_cache(maxsize=1024)
+def _name_and_version(distribution: Distribution) -> tuple[str, str]:
+    # Cached: each of the two parses the whole metadata, which include the README.
+    return distribution.name or "?", distribution.version or "?"
 
 
 def origin(point: EntryPoint) -> str:
