@@ -82,6 +82,14 @@ class Dataset(ABC):
     def split(self, name: SplitName) -> Split:
         """Rows of a split; equal at every call."""
 
+    def peek(self, name: SplitName, rows: int) -> Split:
+        """Rows like those of a split, of which the first `rows` are read for a quick look.
+
+        By default the split itself. A dataset in which reading one item makes all of a split
+        returns that many rows, or all if there are fewer; they may differ from those of the split.
+        """
+        return self.split(name)
+
     def fingerprint(self) -> str:
         """Digest that changes when the rows do, cheap to compute.
 

@@ -56,7 +56,13 @@ class Examples(Dataset):
 
     def split(self, name: SplitName) -> Split:
         """The rows of a split; a column is drawn when first indexed."""
-        rows: int = getattr(self.config, name)
+        return self._draw(name, getattr(self.config, name))
+
+    def peek(self, name: SplitName, rows: int) -> Split:
+        """Other rows than those of the split, since a column is drawn as a whole."""
+        return self._draw(name, min(rows, getattr(self.config, name)))
+
+    def _draw(self, name: SplitName, rows: int) -> Split:
         labels = self._rng(name, "").permutation(np.arange(rows) % CLASSES).tolist()
         return Split(
             ids=[f"{name}-{row}" for row in range(rows)],

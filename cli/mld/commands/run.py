@@ -28,7 +28,10 @@ def run(
         str | None, typer.Option(metavar="STAGE", help="Recompute this stage and those after it.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan without running it.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Print the plan without running it, after a look at a few items."
+        ),
     ] = False,
 ) -> None:
     """Train and evaluate an experiment; re-run the same command to resume."""
@@ -76,7 +79,8 @@ def _print_plan(plan: Plan) -> None:
     typer.echo("rows: " + ", ".join(f"{split} {count:,}" for split, count in plan.rows.items()))
     for job in plan.jobs:
         steps = f"{job.steps:,} steps of {job.batch_size:,} rows"
-        typer.echo(f"{job.name}: {job.parameters:,} parameters, {steps}")
+        about = "" if job.is_exact else "about "
+        typer.echo(f"{job.name}: {about}{job.parameters:,} parameters, {steps}")
     for subset, nfe in plan.nfe.items():
         typer.echo(f"{subset}: {plan.num_samples:,} samples of {nfe:g} evaluations")
     typer.echo(f"disk: about {plan.megabytes:.0f} MB")

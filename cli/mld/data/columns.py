@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Bool
+from jaxtyping import Bool, Shaped
 from torch import Tensor
 
 from mld.runtime.progress import counting
@@ -24,9 +24,6 @@ from mld_core import (
 )
 from mld_core.errors import first_errors
 
-PROGRESS_MIN_ROWS = 1000
-"""The fewest rows of a column for which reading shows its progress."""
-
 PLUGIN_ERRORS = (MLDError, ValueError, OSError)
 """What a plugin may raise about its settings or an item; anything else breaks the contract."""
 
@@ -39,14 +36,19 @@ class Column:
         split: of the dataset.
         name: of the column, which is the modality's name in the spec.
         dataset: the dataset's kind, for error messages.
+        max_items: at most so many items are read; None for all.
     """
 
     split: Split
     name: str
     dataset: str
+    max_items: int | None = None
 
     def __iter__(self) -> Iterator[Any]:
-        for row in range(len(self.split.ids)):
+        return islice(self._raw_items(), self.max_items)
+
+    def _raw_items(self) -> Iterator[Any]:
+        for row in self._rows(f"fit {self.name}"):
             try:
                 raw = self._read(row)
             except (ValueError, OSError) as error:
@@ -60,19 +62,11 @@ class Column:
     ) -> Tensor | None:
         """All items of a fitted modality as one tensor, zeros where missing; None if there is none.
 
-        Sets `present` to True in place for each row with an item. A row that cannot be read or
-        preprocessed is appended to `errors`, and the others are still read. `label` is that of the
-        progress bar.
+        Sets `present` to True in place for each row with an item; `errors` and `label` as for
+        `items`.
         """
         items: Tensor | None = None
-        for row in _with_progress(len(self.split.ids), label):
-            try:
-                x = self._item(modality, row)
-            except (ValueError, OSError) as error:
-                errors.append(f"{self._cell_name(row)}: {error}")
-                continue
-            if x is None:
-                continue
+        for row, x in self.items(modality, errors, label):
             if items is None:
                 items = x.new_zeros((len(self.split.ids), *x.shape))
             if x.shape != items[0].shape or x.dtype != items.dtype:
@@ -84,6 +78,34 @@ class Column:
             items[row] = x
             present[row] = True
         return items
+
+    def items(
+        self, modality: Modality, errors: list[str], label: str
+    ) -> Iterator[tuple[int, Shaped[Tensor, "*item"]]]:
+        """Each row that has an item of a fitted modality, with the item.
+
+        A row that cannot be read or preprocessed is appended to `errors`, and the others are still
+        read. `label` is that of the progress.
+        """
+        read = 0
+        for row in self._rows(label):
+            if read == self.max_items:
+                return
+            try:
+                x = self._item(modality, row)
+            except (ValueError, OSError) as error:
+                errors.append(f"{self._cell_name(row)}: {error}")
+                read += 1
+                continue
+            if x is not None:
+                read += 1
+                yield row, x
+
+    def _rows(self, label: str) -> Iterator[int]:
+        with counting(label, len(self.split.ids)) as show_progress:
+            for row in range(len(self.split.ids)):
+                yield row
+                show_progress(row + 1)
 
     def _item(self, modality: Modality, row: int) -> Tensor | None:
         raw = self._read(row)
@@ -113,12 +135,14 @@ class Column:
         return f"kind {modality.kind!r}: preprocess of {self._cell_name(row)}"
 
 
-def open_split(dataset: Dataset, name: SplitName, modalities: Iterable[str]) -> Split:
-    """A dataset's split, checked against the contract."""
-    call = f"split({name!r})"
+def open_split(
+    dataset: Dataset, name: SplitName, modalities: Iterable[str], peek_rows: int | None = None
+) -> Split:
+    """A dataset's split, or its `peek` at some rows, checked against the contract."""
+    call = f"split({name!r})" if peek_rows is None else f"peek({name!r}, {peek_rows})"
     try:
         with plugin_call(f"kind {dataset.kind!r}: {call}", passes=PLUGIN_ERRORS):
-            split = dataset.split(name)
+            split = dataset.split(name) if peek_rows is None else dataset.peek(name, peek_rows)
     except (ValueError, OSError) as error:
         raise DataError(f"dataset {dataset.kind!r}: {call}: {error}") from error
     violation = _contract_violation(split, len(dataset.classes), modalities)
@@ -151,14 +175,3 @@ def format_item_errors(source: str, errors: list[str]) -> str:
     """A message that counts the invalid items of a source and lists the first ten."""
     count = "1 item" if len(errors) == 1 else f"{len(errors)} items"
     return "\n  ".join([f"{count} of {source} cannot be used:", *first_errors(errors)])
-
-
-def _with_progress(rows: int, label: str) -> Iterator[int]:
-    """The row numbers; if there are many, with a progress bar on a terminal's stderr."""
-    if rows < PROGRESS_MIN_ROWS or not sys.stderr.isatty():
-        yield from range(rows)
-        return
-    with counting(label, rows) as show_progress:
-        for row in range(rows):
-            yield row
-            show_progress(row + 1)

@@ -107,16 +107,21 @@ def layout_of(modalities: Mapping[str, Modality]) -> LatentLayout:
     return LatentLayout({name: modality.config.latent_dim for name, modality in modalities.items()})
 
 
-def fit_modalities(spec: Spec, dataset: Dataset, registry: Registry) -> dict[str, Modality]:
-    """The spec's modalities, each with the facts that it learns from the training split."""
-    split = open_split(dataset, "train", spec.modalities)
+def fit_modalities(
+    spec: Spec, dataset: Dataset, registry: Registry, max_items: int | None = None
+) -> dict[str, Modality]:
+    """The spec's modalities, each with the facts that it learns from the training split.
+
+    With `max_items` only from so many items of each, as the dataset's `peek` gives them.
+    """
+    split = open_split(dataset, "train", spec.modalities, max_items)
     facts = {}
     for name, section in spec.modalities.items():
         plugin_class = registry.modality(section.kind)
         config: Any = section.config
         try:
             with plugin_call(f"kind {section.kind!r}: fit", passes=PLUGIN_ERRORS):
-                fitted = plugin_class.fit(config, Column(split, name, dataset.kind))
+                fitted = plugin_class.fit(config, Column(split, name, dataset.kind, max_items))
         except (ValueError, OSError) as error:
             raise DataError(f"modality {name!r} cannot be fitted: {error}") from error
         try:
@@ -172,7 +177,7 @@ class Data:
         errors: list[str] = []
         for index, (modality_name, modality) in enumerate(self._modalities.items()):
             column = Column(split, modality_name, self._dataset.kind)
-            label = f"{name} {modality_name}"
+            label = f"read {name} {modality_name}"
             items[modality_name] = column.load(modality, present[:, index], errors, label)
         if errors:
             raise DataError(format_item_errors(f"the {name} split", errors))

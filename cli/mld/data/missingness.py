@@ -57,6 +57,10 @@ class DatasetWithMissingCells(Dataset):
         }
         return replace(split, items=items)
 
+    def peek(self, name: SplitName, rows: int) -> Split:
+        """Rows of the wrapped dataset; none of their cells is left out."""
+        return self._dataset.peek(name, rows)
+
     def fingerprint(self) -> str:
         """Includes the setting of missing cells."""
         text = f"{self._dataset.fingerprint()} {self._missing.model_dump_json()}"

@@ -92,7 +92,7 @@ def read_manifest(run: TrainedRun, manifest: Path | str | ManifestRows) -> Manif
                 continue
             split_present = torch.zeros(len(rows), dtype=torch.bool)
             column = Column(split, name, dataset.kind)
-            loaded = column.load(modality, split_present, errors, label=name)
+            loaded = column.load(modality, split_present, errors, label=f"read {name}")
             present[rows, index] = split_present
             if loaded is not None:
                 zeros = loaded.new_zeros((len(table.rows), *loaded.shape[1:]))

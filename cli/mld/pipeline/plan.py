@@ -1,28 +1,42 @@
-"""Plan of a run: networks, steps, evaluations and disk, without running anything."""
+"""Plan of a run: networks, steps, evaluations and disk, from a look at a few items."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from torch import nn
+
+from mld.config.sections import DiffuseSpec, TrainingSpec
 from mld.config.spec import Spec
-from mld.data.loading import Data, fit_modalities, layout_of, open_dataset
+from mld.data.columns import Column, format_item_errors, open_split
+from mld.data.loading import fit_modalities, layout_of, open_dataset
 from mld.data.types import subset_key
 from mld.pipeline.diffuse import select_method
 from mld.pipeline.generate import subsets_of
+from mld.pipeline.plugin_method import PluginMethod
 from mld.runtime.compute import Compute, resolve
 from mld.storage.stages import AUTOENCODE, DIFFUSE, EVALUATE
 from mld.training.job import count_parameters
-from mld_core import SPLITS, Registry
+from mld_core import SPLITS, DataError, Dataset, Modality, Registry
 
 BYTES_PER_NUMBER = 4
+PEEK_ITEMS = 64
+"""Items of each modality that are read, from the training split."""
 
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """One training: its network's parameters, its steps and rows per step."""
+    """One training: its network's parameters, its steps and rows per step.
+
+    Args:
+        is_exact: False if the network depends on facts of the training split, such as a vocabulary:
+            its parameters are then those for the few items that were read.
+    """
 
     name: str
     parameters: int
+    is_exact: bool
     steps: int
     batch_size: int
 
@@ -32,7 +46,7 @@ class Plan:
     """The work ahead.
 
     Args:
-        rows: per split.
+        rows: per split, including those in which every cell turns out to be missing.
         jobs: the trainings in order.
         nfe: network evaluations per sample, by conditioning subset.
         num_samples: of each subset, at most.
@@ -48,37 +62,58 @@ class Plan:
 
 
 def plan(spec: Spec, registry: Registry) -> Plan:
-    """The plan of a spec; reads the data, and writes nothing."""
+    """The plan of a spec; reads a few items of each modality, and writes nothing.
+
+    DataError if one of these cannot be read.
+    """
     dataset = open_dataset(spec, registry)
-    modalities = fit_modalities(spec, dataset, registry)
-    data = Data(dataset, modalities)
+    splits = {name: open_split(dataset, name, spec.modalities) for name in SPLITS}
+    rows: dict[str, int] = {name: len(split.ids) for name, split in splits.items()}
+    modalities = fit_modalities(spec, dataset, registry, PEEK_ITEMS)
+    _check_items(dataset, modalities)
     method, layout = select_method(spec, registry, modalities), layout_of(modalities)
+    saw_all = rows["train"] <= PEEK_ITEMS
+    is_exact = {name: saw_all or not modality.facts for name, modality in modalities.items()}
 
     jobs = []
     for name, modality in modalities.items():
-        training = spec.autoencode.of(name)
-        parameters = count_parameters(modality.autoencoder())
-        jobs.append(
-            PlannedJob(f"{AUTOENCODE.job}/{name}", parameters, training.steps, training.batch_size)
-        )
-    joint_parameters = count_parameters(method.network())
-    diffuse = spec.diffuse
-    jobs.append(PlannedJob(DIFFUSE.job, joint_parameters, diffuse.steps, diffuse.batch_size))
-    for name, modality in modalities.items() if data.classes else ():
-        parameters = count_parameters(modality.classifier(len(data.classes)))
-        evaluate = spec.evaluate
-        jobs.append(
-            PlannedJob(f"{EVALUATE.job}/{name}", parameters, evaluate.steps, evaluate.batch_size)
-        )
+        job, training = f"{AUTOENCODE.job}/{name}", spec.autoencode.of(name)
+        jobs.append(_planned(job, modality.autoencoder(), is_exact[name], training))
+    # mld's own networks depend on the latents alone, those of a plugin's method on all facts.
+    joint, joint_is_exact = method.network(), all(is_exact.values())
+    joint_is_exact |= not isinstance(method, PluginMethod)
+    jobs.append(_planned(DIFFUSE.job, joint, joint_is_exact, spec.diffuse))
+    for name, modality in modalities.items() if dataset.classes else ():
+        job, classifier = f"{EVALUATE.job}/{name}", modality.classifier(len(dataset.classes))
+        jobs.append(_planned(job, classifier, is_exact[name], spec.evaluate))
 
-    rows: dict[str, int] = {split: len(data.split(split).ids) for split in SPLITS}
     nfe = {
         subset_key(given): method.evaluations_per_sample(given)
         for given in subsets_of(spec.generate, layout.names)
     }
     # The joint model's weights are written twice, with and without averaging.
-    numbers = sum(job.parameters for job in jobs) + joint_parameters
+    numbers = sum(job.parameters for job in jobs) + count_parameters(joint)
     numbers += layout.joint_dim * (sum(rows.values()) + spec.generate.num_samples * len(nfe))
     megabytes = BYTES_PER_NUMBER * numbers / 1e6
     num_samples = spec.generate.num_samples
     return Plan(resolve(spec.compute), rows, jobs, nfe, num_samples, megabytes)
+
+
+def _planned(
+    name: str, network: nn.Module, is_exact: bool, training: TrainingSpec | DiffuseSpec
+) -> PlannedJob:
+    parameters = count_parameters(network)
+    return PlannedJob(name, parameters, is_exact, training.steps, training.batch_size)
+
+
+def _check_items(dataset: Dataset, modalities: Mapping[str, Modality]) -> None:
+    """Read and preprocess a few training items. DataError with all that cannot be used."""
+    split = open_split(dataset, "train", modalities, PEEK_ITEMS)
+    errors: list[str] = []
+    for name, modality in modalities.items():
+        column = Column(split, name, dataset.kind, PEEK_ITEMS)
+        items = list(column.items(modality, errors, f"read train {name}"))
+        if not items and not errors:
+            raise DataError(f"the train split has no item of modality {name!r}")
+    if errors:
+        raise DataError(format_item_errors("the train split", errors))

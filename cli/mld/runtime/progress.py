@@ -91,19 +91,18 @@ def training_progress(
 
 @contextmanager
 def counting(
-    job: str, total: int, unit: str = "rows", done: int = 0, clock: Clock = time.monotonic
+    job: str, total: int, unit: str = "rows", clock: Clock = time.monotonic
 ) -> Iterator[Callable[[int], None]]:
     """Progress of work of `total` parts; the yielded function takes the number of finished ones.
 
     Nothing is shown in the first two seconds, so that short work is silent. A bar disappears at the
-    end of the work. `done` parts are finished at its start.
+    end of the work. Time is measured from the first call on, which may be before the first part.
     """
     recent = RecentRate(clock)
-    recent.update(done)
     if sys.stderr.isatty():
-        shown = _bar(job, done, total, clock, after=SHORT_SECONDS, keep=False)
+        shown = _bar(job, 0, total, clock, after=SHORT_SECONDS, keep=False)
     else:
-        shown = _lines(job, unit, done, total, clock, first=0, gap=SHORT_SECONDS)
+        shown = _lines(job, unit, 0, total, clock, first=0, gap=SHORT_SECONDS)
     with shown as show:
 
         def show_count(done: int) -> None:
@@ -132,15 +131,16 @@ def _lines(
     job: str, unit: str, done: int, total: int, clock: Clock, first: float, gap: float
 ) -> Iterator[_Show]:
     """Lines at every tenth, and one `first` seconds after the first call; `gap` seconds apart."""
-    shown_at, tenth = clock(), 10 * done // max(total, 1)
-    first_at: float | None = None
+    tenth = 10 * done // max(total, 1)
+    shown_at = first_at = -math.inf
 
     def show(done: int, detail: Callable[[], str]) -> None:
-        nonlocal shown_at, tenth, first_at
+        nonlocal tenth, shown_at, first_at
         now, reached = clock(), 10 * done // max(total, 1)
-        first_at = now + first if first_at is None else first_at
+        if shown_at == -math.inf:
+            shown_at, first_at = now, now + first
         if (reached > tenth or now >= first_at) and now - shown_at >= gap:
-            shown_at, tenth, first_at = now, reached, math.inf
+            tenth, shown_at, first_at = reached, now, math.inf
             sys.stderr.write(f"{job}: {done:,} of {total:,} {unit}, {detail()}\n")
 
     yield show

@@ -9,7 +9,6 @@ from pydantic import Field
 
 from mld.config.plugin_sections import KindSpec
 from mld.config.spec import Spec
-from mld.data import columns
 from mld.data.loading import Data, fit_modalities, load_modalities, open_dataset
 from mld_core import (
     DataError,
@@ -359,8 +358,7 @@ def test_fit_errors(registry, maximum, train, error, expected):
     assert str(caught.value) == expected
 
 
-def test_no_progress_without_a_terminal(make_data, monkeypatch, capsys):
-    monkeypatch.setattr(columns, "PROGRESS_MIN_ROWS", 1)
+def test_short_reading_shows_no_progress(make_data, capsys):
     assert len(make_data(TRAIN).train.ids) == 3
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "")

@@ -137,6 +137,7 @@ def test_lines_of_counted_work(clock: FakeClock, capsys: pytest.CaptureFixture[s
             show(done)
     assert capsys.readouterr().err == ""
     with counting("encode digit", 100, "items", clock=clock) as show:
+        show(0)
         for done in range(1, 101):
             clock.now += 0.1
             show(done)
@@ -146,10 +147,12 @@ def test_lines_of_counted_work(clock: FakeClock, capsys: pytest.CaptureFixture[s
     ] + ["encode digit: 100 of 100 items, 10 items/s"]
 
 
-def test_counted_work_that_was_begun_before(
+def test_counted_work_is_timed_from_the_first_call(
     clock: FakeClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with counting("impute", 100, done=90, clock=clock) as show:
+    with counting("impute", 100, clock=clock) as show:
+        clock.now += 60
+        show(90)
         clock.now += 4
         show(92)
     line = "impute: 92 of 100 rows, 0.5 rows/s, 0:00:16 left\n"
