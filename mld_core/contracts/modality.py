@@ -78,8 +78,9 @@ class Metric:
     Args:
         measure: (items, reference), each "row *item", to a number. ValueError if `items` is empty,
             or if `reference` is empty unless `against` is "none".
-        against: the reference. "originals": the items that `items` reconstruct, row by row. "test"
-            and "train": items of that split, with unrelated rows. "none": an empty reference.
+        against: the reference. "originals": the items that `items` reconstruct, row by row. "test":
+            items of the split that samples are evaluated against, with unrelated rows. "train": the
+            training items. "none": an empty reference.
         better: whether higher or lower values are better.
         best: the value of a perfect model, if there is one.
         unit: of the value ("dB"); "" for a plain ratio.

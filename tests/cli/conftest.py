@@ -183,6 +183,7 @@ def metrics(labelled: bool) -> dict[str, Any]:
     fields = ("value", "reference", "of", "better", "best", "unit")
     return {
         "schema_version": 1,
+        "split": "test",
         "modalities": {
             name: {
                 "kind": KINDS[name],

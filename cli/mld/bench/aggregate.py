@@ -50,11 +50,13 @@ class TrialResult:
     """The results of one finished trial, by column of leaderboard.csv.
 
     Args:
+        split: whose rows the samples were evaluated against.
         metrics: a column that ends in `coherence` is a proportion.
         intervals: the ends of a 95 % interval, for the columns that have one.
     """
 
     run_dir: RunDir
+    split: str
     metrics: Mapping[str, float | None]
     intervals: Mapping[str, tuple[float, float]]
 
@@ -81,8 +83,16 @@ class VariantResult:
             return replace(mean, low=low, high=high)
         return mean
 
+    @property
+    def split(self) -> str:
+        """The split whose rows the samples were evaluated against."""
+        return next(iter(self.trials.values())).split
+
     def is_comparable(self, other: VariantResult, column: str) -> bool:
-        """False for Frechet distances of unequal numbers of samples: they decrease with these."""
+        """False for results on different splits, and for Frechet distances of unequal numbers of
+        samples: they decrease with these."""
+        if self.split != other.split:
+            return False
         counts = {figure.value for result in (self, other) if (figure := result.figure("samples"))}
         return len(counts) < 2 or not column.endswith("frechet")
 
@@ -184,7 +194,7 @@ def trial_result(run_dir: RunDir) -> TrialResult:
     proportions = {name: score for name, score in columns.items() if isinstance(score, dict)}
     metrics = columns | {name: score["value"] for name, score in proportions.items()}
     intervals = {name: (score["low"], score["high"]) for name, score in proportions.items()}
-    return TrialResult(run_dir, metrics, intervals)
+    return TrialResult(run_dir, scores["split"], metrics, intervals)
 
 
 def _direction(score: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mld.bench import tables
-from mld.bench.aggregate import variant_results, write_csv
+from mld.bench.aggregate import VariantResult, variant_results, write_csv
 from mld.bench.html import leaderboard_page
 from mld.bench.suite import SuiteSpec
 from mld.bench.suite_dir import Failures, SuiteDir
@@ -24,7 +24,7 @@ def write_leaderboard(
     """
     results = variant_results(suite_dir, trials)
     groups = tables.group_results(spec, results)
-    summary = _summary(suite_dir, trials)
+    summary = _summary(suite_dir, trials) + _other_split(results)
     failures = suite_dir.failures(trials)
     write_csv(suite_dir.results, results)
     texts = {
@@ -50,6 +50,16 @@ def _summary(suite_dir: SuiteDir, trials: Sequence[Trial]) -> str:
     failed = f", {states.count('failed')} failed" if "failed" in states else ""
     progress = f"{states.count('done')} of {len(states)} trials are done{failed}."
     return f"{', '.join(parts)}: {progress}"
+
+
+def _other_split(results: Sequence[VariantResult]) -> str:
+    """Which variants were evaluated on validation rows; "" if none was."""
+    variants = dict.fromkeys(each.variant for each in results if each.split == "validation")
+    if not variants:
+        return ""
+    everywhere = all(each.split == "validation" for each in results)
+    of = "" if everywhere else f" of {', '.join(variants)}"
+    return f" Samples{of} are conditioned on and evaluated against validation rows."
 
 
 def _markdown(title: str, summary: str, groups: Sequence[Group], failures: Failures) -> str:

@@ -259,6 +259,9 @@ class GenerateSpec(Section):
         Annotated[Literal["auto"], Tag("word")] | Annotated[list[list[str]], Tag("list")],
         discriminate_by_type("must be auto or a list of lists of modalities", word=str, list=list),
     ] = Field(default="auto", description="observed subsets, [] is none observed; auto chooses")
+    split: Literal["validation", "test"] = Field(
+        default="test", description="rows that samples are conditioned on and evaluated against"
+    )
 
     def _errors(self) -> Iterator[FieldError]:
         seen: list[set[str]] = []

@@ -18,11 +18,12 @@ from mld_core import DataError, Dataset, Split, SplitName
 class DatasetWithMissingCells(Dataset):
     """Wraps a dataset and leaves out some cells of its training and validation rows.
 
-    Test rows stay complete, so that runs with different rates are evaluated on the same rows;
-    classifiers of the evaluation are trained on the remaining cells, too. The cells of a modality
-    are drawn from the seed, the split and the modality's name. With mechanism "by-label", class c
-    of C is missing at the rate 2 c / (C − 1) times `missing.rate`, which is the mean over classes.
-    DataError if that needs labels and the dataset has none.
+    Test rows stay complete, so that runs with different rates are evaluated on the same rows; on
+    validation rows, each is evaluated on the cells that it leaves. Classifiers of the evaluation
+    are trained on the remaining cells, too. The cells of a modality are drawn from the seed, the
+    split and the modality's name. With mechanism "by-label", class c of C is missing at the rate
+    2 c / (C − 1) times `missing.rate`, which is the mean over classes. DataError if that needs
+    labels and the dataset has none.
     """
 
     def __init__(self, dataset: Dataset, missing: MissingSpec) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from mld_core import SplitName
 from mld_core.diffusion.latent_layout import LatentLayout
 from mld_core.diffusion.standardiser import Standardiser
 
@@ -36,15 +37,19 @@ class LatentCache:
     test: SplitLatents
     standardiser: Standardiser
 
+    def split(self, name: SplitName) -> SplitLatents:
+        """The raw latents of a split by its name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
 
 @dataclass(frozen=True)
 class SubsetSamples:
-    """Samples of all other modalities, given one subset of the modalities of test rows.
+    """Samples of all other modalities, given one subset of the modalities of data.
 
     Args:
         given: the observed modalities, in the spec's order; empty for joint generation.
-        rows: index of the test row that each sample is conditioned on; arbitrary rows for joint
-            generation.
+        rows: index, in the evaluated split, of the row that each sample is conditioned on;
+            arbitrary rows for joint generation.
         latents: raw latents of the generated modalities.
         nfe: network evaluations per sample.
         seconds: wall-clock time of sampling, per sample.

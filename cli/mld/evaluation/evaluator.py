@@ -1,4 +1,4 @@
-"""Evaluation of one modality's samples: its classifier, trained here, and its real test items."""
+"""Evaluation of one modality's samples: its classifier, trained here, and its real items."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mld.runtime.context import RunContext
 from mld.storage.digests import tensor_digest
 from mld.storage.stages import EVALUATE
 from mld.training.modality_networks import ModalityObjective, modality_job, train_all
-from mld_core import Autoencoder, Classifier, Modality
+from mld_core import Autoencoder, Classifier, Modality, SplitName
 
 CLASSIFY_BATCH_SIZE = 512
 
@@ -36,13 +36,13 @@ class ClassificationObjective(ModalityObjective):
 
 @dataclass(frozen=True)
 class ModalityEvaluator:
-    """A modality's classifier and features, with its real and reconstructed test items.
+    """A modality's classifier and features, with real items and their reconstructions.
 
     Args:
         classifier: None without labels.
         latent_dim: of the autoencoder.
         extractor: what `features` are, with a hash.
-        test: the recorded test items.
+        originals: the recorded items of the evaluated split.
         labels: of these, −1 where unknown.
         reconstructions: the same items, encoded and decoded.
     """
@@ -51,7 +51,7 @@ class ModalityEvaluator:
     autoencoder: Autoencoder
     latent_dim: int
     extractor: str
-    test: Shaped[Tensor, " row *item"]
+    originals: Shaped[Tensor, " row *item"]
     labels: Int64[Tensor, " row"]
     reconstructions: Shaped[Tensor, " row *item"]
 
@@ -77,12 +77,14 @@ def build_evaluator(
     autoencoder: Autoencoder,
     spec: EvaluateSpec,
     data: Data,
+    split: SplitName,
     context: RunContext,
 ) -> ModalityEvaluator:
-    """The evaluator of one modality, its classifier trained if there are labels."""
-    index = list(data.test.items).index(name)
-    present, labels = data.test.present[:, index], data.test.labels
-    test = data.test.items[name][present]
+    """The evaluator of one modality on a split, its classifier trained if there are labels."""
+    rows = data.split(split)
+    index = list(rows.items).index(name)
+    present, labels = rows.present[:, index], rows.labels
+    originals = rows.items[name][present]
     classifier = None
     if data.classes:
         classifier = _train_classifier(name, index, modality, spec, data, context)
@@ -91,15 +93,17 @@ def build_evaluator(
         extractor = f"latents of {tensor_digest(*autoencoder.state_dict().values())[:12]}"
     latent_dim = modality.config.latent_dim
     reconstructions = (
-        decode(autoencoder, encode(autoencoder, test, latent_dim)) if len(test) else test
+        decode(autoencoder, encode(autoencoder, originals, latent_dim))
+        if len(originals)
+        else originals
     )
     return ModalityEvaluator(
         classifier=classifier,
         autoencoder=autoencoder,
         latent_dim=latent_dim,
         extractor=extractor,
-        test=test,
-        labels=torch.full((len(test),), -1) if labels is None else labels[present],
+        originals=originals,
+        labels=torch.full((len(originals),), -1) if labels is None else labels[present],
         reconstructions=reconstructions,
     )
 

@@ -16,7 +16,7 @@ from mld.data.loading import Data
 from mld.data.types import SubsetSamples, subset_key
 from mld.evaluation.evaluator import ModalityEvaluator
 from mld.runtime.seeds import derive
-from mld_core import Autoencoder, Metric, Modality, plugin_call
+from mld_core import Autoencoder, Metric, Modality, SplitName, plugin_call
 from mld_core.evaluation.frechet import frechet_distance
 
 SCHEMA_VERSION = 1
@@ -31,6 +31,7 @@ class EvaluationTable:
     Args:
         evaluators: by modality.
         decoders: by modality, of the samples.
+        split: whose rows the samples were given and are evaluated against.
         samples: by conditioning subset; empty ones are ignored.
         seed: of the bootstrap intervals.
     """
@@ -41,12 +42,15 @@ class EvaluationTable:
         decoders: Mapping[str, Autoencoder],
         modalities: Mapping[str, Modality],
         data: Data,
+        split: SplitName,
         samples: Sequence[SubsetSamples],
         seed: int,
     ) -> None:
         self.evaluators = evaluators
         self.modalities = modalities
         self.data = data
+        self.split = split
+        self.rows = data.split(split)
         self.samples = [subset for subset in samples if len(subset.rows)]
         self.has_labels = bool(data.classes)
         self.rng = np.random.default_rng(derive(seed, "evaluate", "bootstrap"))
@@ -65,6 +69,7 @@ class EvaluationTable:
         modalities = {name: self._modality_metrics(name) for name in self.evaluators}
         return {
             "schema_version": SCHEMA_VERSION,
+            "split": self.split,
             "modalities": modalities,
             "joint_coherence": self._joint_coherence(),
             "joint_ceiling": self._joint_ceiling(),
@@ -85,7 +90,7 @@ class EvaluationTable:
         labelled = evaluator.labels >= 0
         if self.has_labels and bool(labelled.any()):
             labels = evaluator.labels[labelled]
-            predicted = evaluator.predict(evaluator.test[labelled])
+            predicted = evaluator.predict(evaluator.originals[labelled])
             accuracy = self._proportion_with_ci(predicted == labels)
             predicted = evaluator.predict(evaluator.reconstructions[labelled])
             reconstructed = self._proportion_with_ci(predicted == labels)
@@ -94,8 +99,8 @@ class EvaluationTable:
             "classifier_accuracy": accuracy,
             "reconstruction_accuracy": reconstructed,
             "reconstruction_error": {
-                "value": mean_nll(evaluator.autoencoder, evaluator.test),
-                "n": len(evaluator.test),
+                "value": mean_nll(evaluator.autoencoder, evaluator.originals),
+                "n": len(evaluator.originals),
             },
             "reconstruction_frechet": self._frechet_distance(name, evaluator.reconstructions),
             "metrics": {
@@ -106,17 +111,19 @@ class EvaluationTable:
 
     def _plugin_metric(self, name: str, title: str, metric: Metric) -> dict[str, Any]:
         """A plugin's metric: of reconstructions where it compares rows with their originals, else
-        of joint samples, with its value for real test items."""
+        of joint samples, with its value for real items."""
         evaluator = self.evaluators[name]
         of_reconstructions = metric.against == "originals"
         reference_value = None
         if of_reconstructions:
-            value = self._measure(name, title, metric, evaluator.reconstructions, evaluator.test)
+            value = self._measure(
+                name, title, metric, evaluator.reconstructions, evaluator.originals
+            )
         else:
             reference = self._metric_reference(name, metric)
             joint_samples = self.items.get((), {}).get(name)
             value = self._measure(name, title, metric, joint_samples, reference)
-            reference_value = self._measure(name, title, metric, evaluator.test, reference)
+            reference_value = self._measure(name, title, metric, evaluator.originals, reference)
         return {
             "value": value,
             "reference": reference_value,
@@ -129,7 +136,7 @@ class EvaluationTable:
     def _metric_reference(self, name: str, metric: Metric) -> Tensor:
         """The items that a metric compares with."""
         if metric.against == "test":
-            return self.evaluators[name].test
+            return self.evaluators[name].originals
         train, index = self.data.train, list(self.evaluators).index(name)
         items = train.items[name][train.present[:, index]]
         return items if metric.against == "train" else items[:0]
@@ -153,17 +160,17 @@ class EvaluationTable:
         return self._proportion_with_ci((torch.stack(predictions) == predictions[0]).all(0))
 
     def _joint_ceiling(self) -> dict[str, Any] | None:
-        """Proportion of complete test rows whose reconstructions are all classified correctly."""
-        test = self.data.test
-        if not self.has_labels or test.labels is None:
+        """Proportion of complete rows whose reconstructions are all classified correctly."""
+        labels, present = self.rows.labels, self.rows.present
+        if not self.has_labels or labels is None:
             return None
-        usable = test.present.all(1) & (test.labels >= 0)
+        usable = present.all(1) & (labels >= 0)
         if not bool(usable.any()):
             return None
         correct = torch.ones(int(usable.sum())).bool()
         for index, evaluator in enumerate(self.evaluators.values()):
-            rows = usable[test.present[:, index]]
-            correct &= evaluator.predict(evaluator.reconstructions[rows]) == test.labels[usable]
+            reconstructions = evaluator.reconstructions[usable[present[:, index]]]
+            correct &= evaluator.predict(reconstructions) == labels[usable]
         return self._proportion_with_ci(correct)
 
     def _pairwise_agreement(self) -> list[dict[str, Any]]:
@@ -175,9 +182,9 @@ class EvaluationTable:
         ]
 
     def _conditional_coherence(self) -> list[dict[str, Any]]:
-        """Proportion of samples that show the label of the test row they were given."""
+        """Proportion of samples that show the label of the row they were given."""
         rows: list[dict[str, Any]] = []
-        labels = self.data.test.labels
+        labels = self.rows.labels
         if not self.has_labels or labels is None:
             return rows
         for subset in self.samples:
@@ -204,11 +211,11 @@ class EvaluationTable:
         ]
 
     def _frechet_distance(self, name: str, x: Tensor) -> float | None:
-        """Between items and the real test items; None with fewer than two of either."""
+        """Between items and the real ones; None with fewer than two of either."""
         evaluator = self.evaluators[name]
-        if min(len(x), len(evaluator.test)) < 2:
+        if min(len(x), len(evaluator.originals)) < 2:
             return None
-        return frechet_distance(evaluator.features(x), evaluator.features(evaluator.test))
+        return frechet_distance(evaluator.features(x), evaluator.features(evaluator.originals))
 
     def _proportion_with_ci(self, correct: Bool[Tensor, " row"]) -> dict[str, Any]:
         """A proportion with its 95 % bootstrap interval; a resampled mean is binomial."""

@@ -16,7 +16,7 @@ from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
 from mld.storage.stages import EVALUATE
 from mld.training.job import count_parameters
-from mld_core import Autoencoder, Modality
+from mld_core import Autoencoder, Modality, SplitName
 
 
 def evaluate(
@@ -25,18 +25,26 @@ def evaluate(
     autoencoders: Mapping[str, Autoencoder],
     decoders: Mapping[str, Autoencoder],
     data: Data,
+    split: SplitName,
     samples: Sequence[SubsetSamples],
     context: RunContext,
 ) -> dict[str, Any]:
-    """All scores, as written to metrics.json; `decoders` decode the samples."""
+    """All scores, as written to metrics.json.
+
+    Args:
+        decoders: of the samples.
+        split: whose rows the samples were given and are evaluated against.
+    """
     run_dir = context.run_dir
 
     def compute() -> StageOutput:
         evaluators = {
-            name: build_evaluator(name, modality, autoencoders[name], spec, data, context)
+            name: build_evaluator(name, modality, autoencoders[name], spec, data, split, context)
             for name, modality in modalities.items()
         }
-        table = EvaluationTable(evaluators, decoders, modalities, data, samples, context.seed)
+        table = EvaluationTable(
+            evaluators, decoders, modalities, data, split, samples, context.seed
+        )
         scores = table.as_json()
         for message in scores["warnings"]:
             run_dir.log("warning", stage=EVALUATE.name, message=message)

@@ -14,7 +14,7 @@ from mld.config.sections import GenerateSpec
 from mld.data.encoding import decode
 from mld.data.items import write_item
 from mld.data.loading import Data, SplitTensors
-from mld.data.types import LatentCache, SubsetSamples, subset_key
+from mld.data.types import LatentCache, SplitLatents, SubsetSamples, subset_key
 from mld.pipeline.joint_method import Conditioning, JointGenerator
 from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
@@ -37,15 +37,15 @@ def generate(
     data: Data,
     context: RunContext,
 ) -> list[SubsetSamples]:
-    """Samples of each subset's complement given test rows."""
+    """Samples of each subset's complement given rows of the evaluated split."""
     subsets = subsets_of(spec, list(modalities))
 
     def compute() -> StageOutput:
         files: list[Path] = []
         costs: dict[str, JsonValue] = {}
         for given in subsets:
-            samples = _sample(spec, joint_model, latents, data.test, given, context)
-            files += _write(samples, joint_model, modalities, data.test, spec, context.run_dir)
+            samples = _sample(spec, joint_model, latents, data, given, context)
+            files += _write(samples, joint_model, modalities, data, spec, context.run_dir)
             costs[subset_key(given)] = {"nfe": samples.nfe, "seconds": samples.seconds}
         return StageOutput(files, {"costs": costs})
 
@@ -69,23 +69,24 @@ def _sample(
     spec: GenerateSpec,
     joint_model: JointGenerator,
     latents: LatentCache,
-    test: SplitTensors,
+    data: Data,
     given: tuple[str, ...],
     context: RunContext,
 ) -> SubsetSamples:
     layout, key = latents.layout, subset_key(given)
     wanted = [name for name in layout.names if name not in given]
-    rows = _rows_with(given, latents)[: spec.num_samples]
+    items, cached = data.split(spec.split).items, latents.split(spec.split)
+    rows = _rows_with(given, layout, cached)[: spec.num_samples]
     if not given:
         rows = torch.arange(spec.num_samples)
-    observed = layout.split(latents.test.z)
+    observed = layout.split(cached.z)
     start = time.perf_counter()
     batches: dict[str, list[Tensor]] = {name: [] for name in wanted}
     nfe = 0.0
     for part in rows.split(GENERATE_BATCH_SIZE):
         seeds = [derive(context.seed, "generate", key, int(row)) for row in part]
         conditioning = Conditioning(
-            {name: test.items[name][part] for name in given},
+            {name: items[name][part] for name in given},
             {name: observed[name][part] for name in given},
         )
         samples = joint_model.sample(conditioning, wanted, seeds)
@@ -105,17 +106,17 @@ def _sample(
     return SubsetSamples(given, rows, sampled, nfe, seconds)
 
 
-def _rows_with(given: tuple[str, ...], latents: LatentCache) -> Tensor:
-    """Indices of the test rows in which every given modality is recorded."""
-    columns = [latents.layout.names.index(name) for name in given]
-    return torch.nonzero(latents.test.present[:, columns].all(1)).squeeze(1)
+def _rows_with(given: tuple[str, ...], layout: LatentLayout, cached: SplitLatents) -> Tensor:
+    """Indices of the rows in which every given modality is recorded."""
+    columns = [layout.names.index(name) for name in given]
+    return torch.nonzero(cached.present[:, columns].all(1)).squeeze(1)
 
 
 def _write(
     samples: SubsetSamples,
     joint_model: JointGenerator,
     modalities: Mapping[str, Modality],
-    test: SplitTensors,
+    data: Data,
     spec: GenerateSpec,
     run_dir: RunDir,
 ) -> list[Path]:
@@ -124,12 +125,13 @@ def _write(
     tensors, index = folder / "latents.safetensors", folder / "index.json"
     run_dir.write_tensors(tensors, {**samples.latents, "rows": samples.rows})
     files = [tensors, index]
+    split = data.split(spec.split)
     count = min(spec.num_previews, len(samples.rows))
     cells: list[dict[str, JsonValue]] = [{} for _ in range(count)]
     for name, modality in modalities.items() if count else ():
         given = name in samples.given
         if given:
-            items = test.items[name][samples.rows[:count]]
+            items = split.items[name][samples.rows[:count]]
         else:
             items = decode(joint_model.decoders[name], samples.latents[name][:count])
         for row, x in enumerate(items):
@@ -143,18 +145,18 @@ def _write(
             }
             files += paths
     rows = [
-        {**_source_row(int(samples.rows[row]), bool(samples.given), test), "cells": row_cells}
+        {**_source_row(int(samples.rows[row]), bool(samples.given), split), "cells": row_cells}
         for row, row_cells in enumerate(cells)
     ]
     run_dir.write_json(index, {"given": [*samples.given], "rows": [*rows]})
     return files
 
 
-def _source_row(row: int, is_conditional: bool, test: SplitTensors) -> dict[str, JsonValue]:
-    """Id and label of the test row that a sample was given; None if nothing was given."""
+def _source_row(row: int, is_conditional: bool, split: SplitTensors) -> dict[str, JsonValue]:
+    """Id and label of the row that a sample was given; None if nothing was given."""
     if not is_conditional:
         return {"id": None, "label": None}
-    return {"id": test.ids[row], "label": None if test.labels is None else int(test.labels[row])}
+    return {"id": split.ids[row], "label": None if split.labels is None else int(split.labels[row])}
 
 
 def _load(given: tuple[str, ...], layout: LatentLayout, run_dir: RunDir) -> SubsetSamples:

@@ -41,19 +41,26 @@ def prepare(spec: Spec, registry: Registry, context: RunContext) -> PreparedData
     }
     run_dir = context.run_dir
     if run_dir.is_current(DATA.name, fingerprint):
+        counts = run_dir.stage_metadata(DATA.name)["rows"]
+        _check_evaluated_rows(spec, counts[spec.generate.split])
         modalities = load_fitted_modalities(spec, registry, run_dir)
         return PreparedData(modalities, Data(dataset, modalities), fingerprint)
     modalities = fit_modalities(spec, dataset, registry)
     data = Data(dataset, modalities)
     for split in SPLITS:
         data.split(split)
-    if not data.test.ids:
-        raise DataError(
-            f"dataset {dataset.kind!r}: the test split has no rows, but samples are evaluated on "
-            "it: add some"
-        )
+    _check_evaluated_rows(spec, len(data.split(spec.generate.split).ids))
     _check_training_rows(spec, data)
     return PreparedData(modalities, data, fingerprint)
+
+
+def _check_evaluated_rows(spec: Spec, count: int) -> None:
+    """DataError if the split that samples are evaluated on has no rows."""
+    if not count:
+        raise DataError(
+            f"dataset {spec.data.kind!r}: the {spec.generate.split} split has no rows, but samples "
+            "are evaluated on it: add some"
+        )
 
 
 def _check_training_rows(spec: Spec, data: Data) -> None:

@@ -70,8 +70,16 @@ def run(
             latents = cache_latents(autoencoders, layout_of(modalities), data, context)
             joint_model = train_joint_model(method, autoencoders, data, latents, context)
             samples = generate(spec.generate, joint_model, latents, modalities, data, context)
-            decoders = joint_model.decoders
-            evaluate(spec.evaluate, modalities, autoencoders, decoders, data, samples, context)
+            evaluate(
+                spec.evaluate,
+                modalities,
+                autoencoders,
+                joint_model.decoders,
+                data,
+                spec.generate.split,
+                samples,
+                context,
+            )
             # A finished run keeps the provenance of the command that finished it.
             if not run_dir.is_complete(REPORT.name):
                 record = provenance(spec, registry, context, command)

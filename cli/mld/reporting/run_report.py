@@ -30,7 +30,7 @@ class Cell:
 class Sample:
     """One row of a gallery.
 
-    A joint sample comes from no test row and has neither `row` nor `label`; a row whose label is
+    A joint sample is given no row and has neither `row` nor `label`; a row whose label is
     missing has no label.
     """
 

@@ -35,6 +35,26 @@ def test_leaderboard_has_means_differences_and_rows(
     ]
 
 
+def test_variants_evaluated_on_validation_rows_are_named_and_not_compared(
+    finished: SuiteDir, trials: list[Trial], write_suite: Callable[..., Path]
+) -> None:
+    spec = load_suite(write_suite()).spec
+
+    def leaderboard() -> str:
+        write_leaderboard(finished, spec, trials, COMMAND)
+        return (finished.path / "leaderboard.md").read_text()
+
+    assert "validation rows" not in leaderboard()
+    for method, named in (("paper", " of paper"), ("mld", "")):
+        for trial in (trial for trial in trials if trial.coordinates.method == method):
+            run_dir = finished.run_dir(trial)
+            scores = run_dir.read_json(run_dir.metrics) | {"split": "validation"}
+            run_dir.write_json(run_dir.metrics, scores)
+        text = leaderboard()
+        assert f" Samples{named} are conditioned on and evaluated against validation rows." in text
+        assert ("| paper − mld | –" in text) == (method == "paper")
+
+
 def test_only_a_significant_best_is_bold(
     finished: SuiteDir, trials: list[Trial], write_suite: Callable[..., Path]
 ) -> None:

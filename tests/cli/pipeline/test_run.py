@@ -158,6 +158,29 @@ def test_from_stage_recomputes_that_stage_and_the_later_ones(
     assert json.loads(run_copy.metrics.read_text())["nfe"]["joint"] == 20
 
 
+def test_samples_are_given_and_evaluated_on_the_chosen_split(
+    run_copy: RunDir, make_spec: Callable[..., Spec], registry: Registry
+) -> None:
+    spec = make_spec("generate.split=validation")
+    with pytest.raises(RunDirError, match=r'generate\.split: "test" -> "validation"'):
+        run(spec, run_copy, registry)
+    before = run_copy.read_json(run_copy.metrics)
+    run(spec, run_copy, registry, from_stage="generate", store=WeightStore(run_copy.path / "store"))
+    assert states(run_copy)["diffuse"] == "reused"
+    scores = run_copy.read_json(run_copy.metrics)
+    assert (before["split"], scores["split"]) == ("test", "validation")
+    rows = run_copy.read_json(run_copy.samples("left") / "index.json")["rows"]
+    assert all(row["id"].startswith("validation") for row in rows)
+    # Chance is 0.1, as for samples or reconstructions of one split with the labels of the other.
+    assert min(row["value"] for row in scores["conditional_coherence"]) > 0.6
+    assert scores["joint_ceiling"]["value"] > 0.9
+    for name, modality in scores["modalities"].items():
+        assert modality["classifier_accuracy"]["value"] > 0.9
+        for score in ("reconstruction_error", "reconstruction_frechet", "metrics"):
+            assert modality[score] != before["modalities"][name][score]
+    assert "evaluated them on validation rows" in run_copy.report.read_text()
+
+
 def test_samples_keep_the_order_of_the_modalities(
     spec_file: Path, registry: Registry, tmp_path: Path
 ) -> None:
@@ -441,22 +464,26 @@ def test_nan_in_training_stops_the_run(
     assert not out.is_complete("diffuse")
 
 
-@pytest.mark.parametrize("empty", ["validation", "test"])
-def test_empty_splits(tmp_path: Path, registry: Registry, empty: str) -> None:
-    spec = load_spec(manifest(tmp_path, labelled=True, gaps=False), registry)
+@pytest.mark.parametrize(("empty", "other"), [("test", "validation"), ("validation", "test")])
+def test_an_empty_split_cannot_be_evaluated_on(
+    tmp_path: Path, registry: Registry, empty: str, other: str
+) -> None:
+    path = manifest(tmp_path, labelled=True, gaps=False)
     rows = tmp_path / "rows.csv"
     rows.write_text(rows.read_text().replace(f",{empty},", ",train,"))
+    on_empty, on_other = [
+        load_spec(path, registry, [f"generate.split={split}"]) for split in (empty, other)
+    ]
     out = RunDir(tmp_path / "out")
-    if empty == "test":
-        with pytest.raises(
-            DataError,
-            match="'manifest': the test split has no rows, but samples are evaluated on it",
-        ):
-            run(spec, out, registry)
-        return
-    run(spec, out, registry)
+    message = f"'manifest': the {empty} split has no rows, but samples are evaluated on it"
+    with pytest.raises(DataError, match=message):
+        run(on_empty, out, registry)
+    run(on_other, out, registry)
+    with pytest.raises(DataError, match=message):  # the data are complete, and not read again
+        run(on_empty, out, registry, from_stage="generate")
     messages = [event["message"] for event in out.read_events() if event["event"] == "warning"]
-    assert any(message.startswith("the validation split has no rows") for message in messages)
+    warned = any(message.startswith("the validation split has no rows") for message in messages)
+    assert warned == (empty == "validation")
 
 
 @pytest.mark.parametrize(
