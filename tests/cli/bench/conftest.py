@@ -213,6 +213,7 @@ def make_scores(
 ) -> dict[str, Any]:
     pairs = [(given, target) for given in names for target in names if given != target]
     return {
+        "split": "test",
         "joint_coherence": proportion(coherence, half_width),
         "joint_ceiling": proportion(0.95),
         "conditional_coherence": [
