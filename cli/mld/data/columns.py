@@ -11,7 +11,7 @@ from typing import Any
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
-from mld.runtime.progress import counting
+from mld.runtime.progress import with_progress
 from mld_core import (
     DataError,
     Dataset,
@@ -48,7 +48,7 @@ class Column:
         return islice(self._raw_items(), self.max_items)
 
     def _raw_items(self) -> Iterator[Any]:
-        for row in self._rows(f"fit {self.name}"):
+        for row in with_progress(f"fit {self.name}", range(len(self.split.ids))):
             try:
                 raw = self._read(row)
             except (ValueError, OSError) as error:
@@ -88,7 +88,7 @@ class Column:
         read. `label` is that of the progress.
         """
         read = 0
-        for row in self._rows(label):
+        for row in with_progress(label, range(len(self.split.ids))):
             if read == self.max_items:
                 return
             try:
@@ -100,12 +100,6 @@ class Column:
             if x is not None:
                 read += 1
                 yield row, x
-
-    def _rows(self, label: str) -> Iterator[int]:
-        with counting(label, len(self.split.ids)) as show_progress:
-            for row in range(len(self.split.ids)):
-                yield row
-                show_progress(row + 1)
 
     def _item(self, modality: Modality, row: int) -> Tensor | None:
         raw = self._read(row)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from mld.config.sections import EvaluateSpec
-from mld.data.encoding import decode, encode
+from mld.data.encoding import batches, decode, encode
 from mld.data.loading import Data, SplitTensors
 from mld.runtime.context import RunContext
 from mld.storage.digests import tensor_digest
@@ -59,16 +59,16 @@ class ModalityEvaluator:
     def predict(self, x: Shaped[Tensor, " row *item"]) -> Int64[Tensor, " row"]:
         """The class of each item; only with labels."""
         assert self.classifier is not None
-        batches = x.split(CLASSIFY_BATCH_SIZE)
-        return torch.cat([self.classifier(batch).argmax(1) for batch in batches])
+        parts = batches(x, CLASSIFY_BATCH_SIZE, "classify")
+        return torch.cat([self.classifier(part).argmax(1) for part in parts])
 
     @torch.no_grad()
     def features(self, x: Shaped[Tensor, " row *item"]) -> Float[Tensor, "row feature"]:
         """The classifier's features; without labels, the items' latents."""
         if self.classifier is None:
             return encode(self.autoencoder, x, self.latent_dim)
-        batches = x.split(CLASSIFY_BATCH_SIZE)
-        return torch.cat([self.classifier.features(batch).float() for batch in batches])
+        parts = batches(x, CLASSIFY_BATCH_SIZE, "features")
+        return torch.cat([self.classifier.features(part).float() for part in parts])
 
 
 def build_evaluator(

@@ -15,6 +15,7 @@ from mld.data.encoding import decode, mean_nll
 from mld.data.loading import Data
 from mld.data.types import SubsetSamples, subset_key
 from mld.evaluation.evaluator import ModalityEvaluator
+from mld.runtime.progress import with_progress
 from mld.runtime.seeds import derive
 from mld_core import Autoencoder, Metric, Modality, SplitName, plugin_call
 from mld_core.evaluation.frechet import frechet_distance
@@ -56,17 +57,18 @@ class EvaluationTable:
         self.rng = np.random.default_rng(derive(seed, "evaluate", "bootstrap"))
         self.items = {
             subset.given: {name: decode(decoders[name], z) for name, z in subset.latents.items()}
-            for subset in self.samples
+            for subset in with_progress("decode", self.samples, "subsets")
         }
         self.predictions = {
             given: {name: evaluators[name].predict(x) for name, x in items.items()}
-            for given, items in self.items.items()
+            for given, items in with_progress("classify", list(self.items.items()), "subsets")
             if self.has_labels
         }
 
     def as_json(self) -> dict[str, Any]:
         """All scores, in the shape of metrics.json."""
-        modalities = {name: self._modality_metrics(name) for name in self.evaluators}
+        names = with_progress("metrics", list(self.evaluators), "modalities")
+        modalities = {name: self._modality_metrics(name) for name in names}
         return {
             "schema_version": SCHEMA_VERSION,
             "split": self.split,
@@ -206,7 +208,7 @@ class EvaluationTable:
                 "n": len(x),
                 "extractor": self.evaluators[target].extractor,
             }
-            for subset in self.samples
+            for subset in with_progress("Frechet distances", self.samples, "subsets")
             for target, x in self.items[subset.given].items()
         ]
 

@@ -84,19 +84,25 @@ class _Imputer:
     def fill(self) -> Path:
         """Fill the rows that are not filled yet, and write the new manifest."""
         incomplete = int((~self.rows.present.all(1)).sum())
-        with locked(self.out), counting("impute", max(incomplete, 1)) as show:
+        with locked(self.out):
             if self.out.resolve() == self.rows.path.parent.resolve():
                 raise DataError(
                     f"{self.out} is the manifest's own folder: choose another with --out"
                 )
             filled = self._load_progress()
             latents = encode_manifest(self.run, self.rows)
-            for batch, given in self._batches(filled):
-                for row, cells in self._fill_batch(batch, given, latents).items():
-                    line: dict[str, Any] = {"row": row, "id": self.rows.ids[row], "cells": cells}
-                    append_line(self.out / PROGRESS_FILE, line)
-                    filled[row] = cells
+            with counting("impute", incomplete) as show:
                 show(len(filled))
+                for batch, given in self._batches(filled):
+                    for row, cells in self._fill_batch(batch, given, latents).items():
+                        line: dict[str, Any] = {
+                            "row": row,
+                            "id": self.rows.ids[row],
+                            "cells": cells,
+                        }
+                        append_line(self.out / PROGRESS_FILE, line)
+                        filled[row] = cells
+                    show(len(filled))
             return self._write_outputs(filled)
 
     def _load_progress(self) -> dict[int, dict[str, Any]]:

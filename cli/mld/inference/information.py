@@ -45,7 +45,7 @@ def information(
     names = model.layout.names
     measures = standard_measures(names)
     measures |= dict(parse_measure(query, names) for query in queries)
-    with counting("information", NODES) as show:
+    with counting("information", NODES, "noise levels") as show:
         result = surprisal(
             model,
             model.layout.split(z),

@@ -111,11 +111,13 @@ def score(run: TrainedRun, manifest: Path | str | ManifestRows, *, seed: int = 0
         if names
     ]
     scores: list[RowScore] = []
-    with counting("score", 100) as show:
-        for position, (names, batch) in enumerate(batches):
+    with counting("score", sum(len(batch) for _, batch in batches)) as show:
+        for names, batch in batches:
 
-            def on_progress(node: int, position: int = position) -> None:
-                show(round(100 * (position / len(batches) + node / NODES / len(batches))))
+            def on_progress(
+                node: int, done: int = len(scores), batch_rows: int = len(batch)
+            ) -> None:
+                show(done + batch_rows * node // NODES)
 
             measures = _measures(names)
             result = surprisal(

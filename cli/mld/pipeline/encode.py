@@ -25,7 +25,10 @@ def cache_latents(
     run_dir = context.run_dir
 
     def compute() -> StageOutput:
-        latents = {split: _encode(autoencoders, layout, data.split(split)) for split in SPLITS}
+        latents = {
+            split: _encode(autoencoders, layout, data.split(split), f"encode {split}")
+            for split in SPLITS
+        }
         for split, rows in latents.items():
             run_dir.write_tensors(run_dir.latents(split), {"z": rows.z, "present": rows.present})
         train = latents["train"]
@@ -60,9 +63,9 @@ def load_latents(layout: LatentLayout, run_dir: RunDir) -> LatentCache:
 
 
 def _encode(
-    autoencoders: Mapping[str, Autoencoder], layout: LatentLayout, rows: SplitTensors
+    autoencoders: Mapping[str, Autoencoder], layout: LatentLayout, rows: SplitTensors, label: str
 ) -> SplitLatents:
-    latents = encode_present(autoencoders, layout.dims, rows.items, rows.present)
+    latents = encode_present(autoencoders, layout.dims, rows.items, rows.present, label)
     for name, z in latents.items():
         if not bool(z.isfinite().all()):
             raise NumericalError(

@@ -18,6 +18,7 @@ from mld.data.types import LatentCache, SplitLatents, SubsetSamples, subset_key
 from mld.pipeline.joint_method import Conditioning, JointGenerator
 from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
+from mld.runtime.progress import with_progress
 from mld.runtime.seeds import derive
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import GENERATE
@@ -43,7 +44,7 @@ def generate(
     def compute() -> StageOutput:
         files: list[Path] = []
         costs: dict[str, JsonValue] = {}
-        for given in subsets:
+        for given in with_progress("generate", subsets, "subsets"):
             samples = _sample(spec, joint_model, latents, data, given, context)
             files += _write(samples, joint_model, modalities, data, spec, context.run_dir)
             costs[subset_key(given)] = {"nfe": samples.nfe, "seconds": samples.seconds}

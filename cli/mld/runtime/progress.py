@@ -6,14 +6,16 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+Part = TypeVar("Part")
 
 Clock = Callable[[], float]
 """Seconds since some fixed moment."""
@@ -110,6 +112,15 @@ def counting(
             show(done, lambda: ", ".join([*_rate(recent, unit), *_time_left(recent, total - done)]))
 
         yield show_count
+
+
+def with_progress(job: str, parts: Sequence[Part], unit: str = "rows") -> Iterator[Part]:
+    """The parts of some work, with the progress of the work that is done on each in turn."""
+    with counting(job, len(parts), unit) as show_progress:
+        for done, part in enumerate(parts):
+            show_progress(done)
+            yield part
+        show_progress(len(parts))
 
 
 def _rate(recent: RecentRate, unit: str) -> list[str]:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mld.runtime import progress
-from mld.runtime.progress import RecentRate, counting, training_progress
+from mld.runtime.progress import RecentRate, counting, training_progress, with_progress
 from mld.training.loss_meter import LossMeter
 
 
@@ -212,3 +212,15 @@ def test_a_training_without_steps_shows_nothing(capsys: pytest.CaptureFixture[st
         pass
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "")
+
+
+def test_parts_come_in_order_with_their_progress(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "SHORT_SECONDS", 0)
+    assert list(with_progress("decode", "abc", "subsets")) == ["a", "b", "c"]
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(",")[0] for line in lines] == [
+        f"decode: {done} of 3 subsets" for done in range(4)
+    ]
+    assert list(with_progress("decode", [])) == []
