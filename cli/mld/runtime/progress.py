@@ -115,12 +115,14 @@ def counting(
 
 
 def with_progress(job: str, parts: Sequence[Part], unit: str = "rows") -> Iterator[Part]:
-    """The parts of some work, with the progress of the work that is done on each in turn."""
+    """The parts of some work, with the progress of the work that is done on each in turn.
+
+    The first part is not timed, since it may load libraries or draw all others.
+    """
     with counting(job, len(parts), unit) as show_progress:
-        for done, part in enumerate(parts):
-            show_progress(done)
+        for done, part in enumerate(parts, start=1):
             yield part
-        show_progress(len(parts))
+            show_progress(done)
 
 
 def _rate(recent: RecentRate, unit: str) -> list[str]:
