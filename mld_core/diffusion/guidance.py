@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from mld_core.diffusion.latent_layout import JointLatent, LatentLayout, Roles, Times
+from mld_core.diffusion.latent_layout import LatentLayout
 from mld_core.diffusion.networks import PredictNoise
 from mld_core.diffusion.roles import Role
 
@@ -46,16 +46,12 @@ class Guidance:
             raise ValueError(f"an interval of times must rise within [0, 1], not {self.interval}")
 
 
-_Term = tuple[Int64[Tensor, " row"], Int64[Tensor, "row modality"], Float[Tensor, " row"]]
-"""One ε of the formula: the rows that need it (indices into the batch), their roles, weights."""
-
-
 @dataclass(frozen=True)
 class GuidedNoise:
     """A predict_noise that adds guidance to another; all terms are computed in one network call.
 
-    Rows may have different roles. Equal terms are computed once, so a row costs less if nothing is
-    observed or only one modality is generated.
+    All rows have the same roles and times. Equal terms are computed once, so a row costs less if
+    nothing is observed or only one modality is generated.
 
     Args:
         predict_noise: a network that has marginals.
@@ -65,41 +61,48 @@ class GuidedNoise:
     predict_noise: PredictNoise
     layout: LatentLayout
     guidance: Guidance
-    absent_fill: JointLatent
+    absent_fill: Float[Tensor, "batch joint"]
 
-    def __call__(self, z: JointLatent, times: Times, roles: Roles) -> JointLatent:
+    def __call__(
+        self,
+        z: Float[Tensor, "batch joint"],
+        times: Float[Tensor, "1 modality"],
+        roles: Int64[Tensor, "1 modality"],
+    ) -> Float[Tensor, "batch joint"]:
         """The guided noise; 0 where nothing is generated."""
         first, last = self.guidance.interval
-        guided = ((roles == Role.GENERATED) & (times >= first) & (times <= last)).any(1)
-        terms = zip(*self._terms(roles, guided), strict=True)
-        rows, term_roles, weight = (torch.cat(parts) for parts in terms)
+        guided = bool(((roles == Role.GENERATED) & (times >= first) & (times <= last)).any())
+        terms = list(self._terms(roles[0].tolist(), guided))
+        term_roles = torch.tensor([term for term, _ in terms], device=z.device)[:, None]
+        weights = z.new_tensor([weight for _, weight in terms])[:, None, None]
         absent = term_roles == Role.ABSENT
         eps = self.predict_noise(
-            torch.where(self.layout.expand(absent), self.absent_fill[rows], z[rows]),
-            torch.where(absent, 1.0, times[rows]),
+            torch.where(self.layout.expand(absent), self.absent_fill, z),
+            torch.where(absent, 1.0, times),
             term_roles,
         )
         generated = self.layout.expand(term_roles == Role.GENERATED)
-        weighted = torch.where(generated, weight[:, None] * eps, 0.0)
-        return torch.zeros_like(z).index_add_(0, rows, weighted)
+        return torch.where(generated, weights * eps, 0.0).sum(0)
 
-    def _terms(self, roles: Roles, guided: Bool[Tensor, " batch"]) -> Iterator[_Term]:
-        """The terms with a non-zero weight: ε(G|O), then ε(G|∅), then each ε(i|∅)."""
+    def _terms(self, roles: list[int], guided: bool) -> Iterator[tuple[list[int], float]]:
+        """Roles and weight of each term: ε(G|O), then ε(G|∅), then each ε(i|∅).
+
+        Terms of weight 0 are left out.
+        """
         w_c, w_j = self.guidance.conditional, self.guidance.joint
-        generated = roles == Role.GENERATED
-        conditional = (roles == Role.OBSERVED).any(1) & guided
-        several = (generated.sum(1) > 1) & guided
+        generated = [index for index, role in enumerate(roles) if role == Role.GENERATED]
+        conditional = guided and Role.OBSERVED in roles
+        several = guided and len(generated) > 1
 
-        all_rows = torch.arange(len(roles), device=roles.device)
-        weight = torch.where(conditional, 1 + w_c, torch.where(several, 1 + w_j, 1.0))
-        yield all_rows, roles, weight
-        if w_c != w_j:
-            rows = all_rows[conditional & several]
-            unconditional = torch.where(generated, Role.GENERATED, Role.ABSENT)[rows]
-            yield rows, unconditional, torch.full_like(weight, w_j - w_c)[rows]
-        for index in range(roles.shape[1]):
-            weight = torch.where(several, -w_j, torch.where(conditional, -w_c, 0.0))
-            rows = all_rows[generated[:, index] & (weight != 0)]
-            single = torch.full_like(roles, int(Role.ABSENT))[rows]
-            single[:, index] = Role.GENERATED
-            yield rows, single, weight[rows]
+        def unconditional(*indices: int) -> list[int]:
+            return [
+                int(Role.GENERATED if index in indices else Role.ABSENT)
+                for index in range(len(roles))
+            ]
+
+        yield roles, 1 + (w_c if conditional else w_j if several else 0.0)
+        if conditional and several and w_c != w_j:
+            yield unconditional(*generated), w_j - w_c
+        weight = -w_j if several else -w_c if conditional else 0.0
+        for index in generated if weight else ():
+            yield unconditional(index), weight

@@ -10,11 +10,12 @@ import torch
 from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
-JointLatent = Float[Tensor, "batch joint"]
+JointLatent = Float[Tensor, "*batch joint"]
 """The latents of all modalities, concatenated in the order of the layout."""
-Times = Float[Tensor, "batch modality"]
-Roles = Int64[Tensor, "batch modality"]
-"""Elements of the enumeration Role."""
+Times = Float[Tensor, "*#batch modality"]
+"""Rows that share their times may have them once, as in broadcasting."""
+Roles = Int64[Tensor, "*#batch modality"]
+"""Elements of the enumeration Role; rows may share them."""
 Present = Bool[Tensor, "batch modality"]
 """False where a cell is missing."""
 
@@ -61,10 +62,10 @@ class LatentLayout:
                 raise ValueError(f"{name} is {latents[name].shape[-1]} wide, expected {width}")
         return torch.cat([latents[name] for name in self.dims], dim=-1)
 
-    def split(self, z: JointLatent) -> dict[str, Float[Tensor, "batch _"]]:
+    def split(self, z: JointLatent) -> dict[str, Float[Tensor, "*batch _"]]:
         """The latent of each modality, as views."""
         return dict(zip(self.dims, z.split(list(self.dims.values()), dim=-1), strict=True))
 
-    def expand(self, values: Shaped[Tensor, "batch modality"]) -> Shaped[Tensor, "batch joint"]:
+    def expand(self, values: Shaped[Tensor, "*batch modality"]) -> Shaped[Tensor, "*batch joint"]:
         """One value per modality, repeated over the modality's coordinates."""
-        return values[:, self.modality_index.to(values.device)]
+        return values[..., self.modality_index.to(values.device)]

@@ -34,7 +34,7 @@ def draw_times(batch: int, schedule: VPSchedule, generator: Generator) -> Float[
     return schedule.time_at_log_snr(log_snr).clamp(T_MIN, 1)
 
 
-def multi_time_vector(t: Float[Tensor, " batch #modality"], roles: Roles) -> Times:
+def multi_time_vector(t: Float[Tensor, "*#batch #modality"], roles: Roles) -> Times:
     """One time per modality: t where GENERATED, 0 where OBSERVED, 1 where ABSENT.
 
     t = 0 is clean and t = 1 is noise, so an observed modality enters the network without noise.

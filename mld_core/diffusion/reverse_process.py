@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 from torch import Generator, Tensor
 
-from mld_core.diffusion.latent_layout import JointLatent, LatentLayout, Roles
+from mld_core.diffusion.latent_layout import JointLatent, LatentLayout
 from mld_core.diffusion.multi_time import multi_time_vector
 from mld_core.diffusion.networks import PredictNoise
 from mld_core.diffusion.roles import Role
@@ -52,22 +52,22 @@ class ReverseProcess:
 
     Args:
         predict_noise: the network, guided or not.
-        roles: of each row.
+        roles: of all rows.
     """
 
     predict_noise: PredictNoise
-    roles: Roles
+    roles: Int64[Tensor, "1 modality"]
     layout: LatentLayout
     schedule: VPSchedule
 
     @property
-    def generated(self) -> Bool[Tensor, "batch joint"]:
+    def generated(self) -> Bool[Tensor, "1 joint"]:
         """True at the coordinates that are sampled."""
         return self.layout.expand(self.roles == Role.GENERATED)
 
     def noise_at(self, z: JointLatent, t: float) -> JointLatent:
         """The predicted noise of z at time t."""
-        times = multi_time_vector(torch.full((len(z), 1), t, device=z.device), self.roles)
+        times = multi_time_vector(torch.full((1, 1), t, device=z.device), self.roles)
         return self.predict_noise(z, times, self.roles)
 
     def scales(self, t: float) -> tuple[float, float, float]:

@@ -82,7 +82,7 @@ def sample_latents(
     _check_request(model, observed, wanted, seeds, sampler, guidance)
     layout, n = model.layout, len(seeds)
     roles = roles_for(layout.names, list(observed), wanted, model.scheme)
-    roles = roles.to(model.device).expand(n, -1)
+    roles = roles.to(model.device)[None]
     noise = RowNoise(seeds, layout.joint_dim, model.device)
 
     start = noise()
@@ -100,7 +100,7 @@ def sample_latents(
 
     def count_and_predict(z: JointLatent, times: Times, roles: Roles) -> JointLatent:
         nonlocal evaluations
-        evaluations += len(z)
+        evaluations += z.shape[:-1].numel()
         return model.predict_noise(z, times, roles)
 
     predict_noise: PredictNoise = count_and_predict

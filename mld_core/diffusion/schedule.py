@@ -72,12 +72,12 @@ class VPSchedule:
         root = torch.sqrt(self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * integral)
         return 2 * integral / (self.beta_min + root)
 
-    def score_from_noise(self, eps: JointLatent, t: Float[Tensor, "#batch #joint"]) -> JointLatent:
+    def score_from_noise(self, eps: JointLatent, t: Float[Tensor, "*#batch #joint"]) -> JointLatent:
         """∇ log p_t = −eps / sigma(t)."""
         return -eps / self.sigma(t)
 
     def noise_from_velocity(
-        self, v: JointLatent, z: JointLatent, t: Float[Tensor, "#batch #joint"]
+        self, v: JointLatent, z: JointLatent, t: Float[Tensor, "*#batch #joint"]
     ) -> JointLatent:
         """eps = sigma z_t + alpha v, where v = alpha eps − sigma z_0 (Salimans and Ho 2022)."""
         return self.sigma(t) * z + self.alpha(t) * v

@@ -17,7 +17,7 @@ from mld_core.diffusion.standardiser import Standardiser
 class GaussianLatents:
     """Gaussian latents with known covariance: every multi-time score is exact.
 
-    In float64 on standardised latents of any scale; a row's roles may be anything.
+    In float64 on standardised latents of any scale; a row's roles may be anything, or shared.
     """
 
     layout: LatentLayout
@@ -39,6 +39,9 @@ class GaussianLatents:
         return g, mean, cov
 
     def predict_noise(self, z: Tensor, times: Tensor, roles: Tensor) -> Tensor:
+        shape = z.shape
+        z = z.flatten(0, -2)
+        times, roles = (each.expand(*shape[:-1], -1).flatten(0, -2) for each in (times, roles))
         # The exact score does not read these times, but a network does: they must be correct.
         assert bool((times[roles == Role.OBSERVED] == 0).all())
         assert bool((times[roles == Role.ABSENT] == 1).all())
@@ -54,7 +57,7 @@ class GaussianLatents:
             noisy = alpha**2 * cov + sigma**2 * torch.eye(len(g)).to(cov)
             residual = z[rows][:, g] - alpha * mean
             eps[rows[:, None], g] = sigma * torch.linalg.solve(noisy, residual.T).T
-        return eps
+        return eps.view(shape)
 
     def rows(self, count: int) -> dict[str, Tensor]:
         """Latents whose sample mean and covariance are exactly those of the distribution."""

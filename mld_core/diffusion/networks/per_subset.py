@@ -44,6 +44,7 @@ class PerSubsetMLPs(nn.Module):
 
     def forward(self, z: JointLatent, times: Times, roles: Roles) -> JointLatent:
         """The noise in z, float32; each row is computed by the network of its observed subset."""
+        times, roles = times.expand(len(z), -1), roles.expand(len(z), -1)
         subsets, subset_of_row = (roles == Role.OBSERVED).unique(dim=0, return_inverse=True)
         eps_hat = torch.zeros_like(z, dtype=torch.float32)
         for index, subset in enumerate(subsets.tolist()):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from mld_core.diffusion.latent_layout import JointLatent, LatentLayout
+from mld_core.diffusion.latent_layout import JointLatent, LatentLayout, Roles
 from mld_core.diffusion.networks.score_network import Embedding, ScoreNetwork, init_zero
+from mld_core.diffusion.roles import Role
 from mld_core.diffusion.schedule import VPSchedule
 
-Hidden = Float[Tensor, "batch width"]
+Hidden = Float[Tensor, "*batch width"]
 
 
 class AdaLNBlock(nn.Module):
@@ -49,10 +50,26 @@ class Stem(nn.Module):
             nn.Linear(hidden, width),
         )
 
-    def forward(self, z: Float[Tensor, "batch latent"], embedding: Embedding) -> Hidden:
+    def forward(self, z: Float[Tensor, "*batch latent"], embedding: Embedding) -> Hidden:
         """The modality's contribution to the residual stream."""
-        out: Tensor = self.mlp(torch.cat([z, embedding], dim=1))
+        out: Tensor = self.mlp(torch.cat([z, embedding.expand(*z.shape[:-1], -1)], dim=-1))
         return out
+
+
+def _shared_stem(
+    stem: nn.Module,
+    z: Float[Tensor, "*terms row latent"],
+    embedding: Float[Tensor, "*terms 1 embedding"],
+    absent: Bool[Tensor, "*terms 1"],
+) -> Hidden:
+    """The stem's output for rows that share times and roles.
+
+    An absent latent is the same in all of these rows, so that one of them is computed for all.
+    """
+    computed = ~absent | (torch.arange(z.shape[-2], device=z.device) == 0)
+    out: Tensor = stem(z[computed], embedding.expand(*computed.shape, -1)[computed])
+    last_computed = computed.flatten().cumsum(0) - 1
+    return out[last_computed].view(*computed.shape, -1)
 
 
 class ResidualMLP(ScoreNetwork):
@@ -83,11 +100,16 @@ class ResidualMLP(ScoreNetwork):
         self.norm = nn.LayerNorm(width)
         self.out_proj = init_zero(nn.Linear(width, layout.joint_dim))
 
-    def velocity(self, z: JointLatent, embedding: Embedding) -> JointLatent:
+    def velocity(self, z: JointLatent, embedding: Embedding, roles: Roles) -> JointLatent:
         """The velocity of z."""
         h = self.in_proj(z)
-        for name, latent in self.layout.split(z).items():
-            h = h + self.stems[name](latent, embedding)
+        for index, (name, latent) in enumerate(self.layout.split(z).items()):
+            stem = self.stems[name]
+            if self.embed.reads_roles and roles.shape[-2] == 1:
+                absent = roles[..., index] == Role.ABSENT
+                h = h + _shared_stem(stem, latent, embedding, absent)
+            else:
+                h = h + stem(latent, embedding)
         for block in self.blocks:
             h = block(h, embedding)
         velocity: Tensor = self.out_proj(self.norm(h))

@@ -14,9 +14,14 @@ from mld_core.diffusion.latent_layout import JointLatent, LatentLayout, Roles, T
 from mld_core.diffusion.roles import Role
 from mld_core.diffusion.schedule import T_MIN, VPSchedule
 
-Embedding = Float[Tensor, "batch embedding"]
+Embedding = Float[Tensor, "*#batch embedding"]
+"""Of times and roles; rows that share these share their embedding."""
 PredictNoise = Callable[[JointLatent, Times, Roles], JointLatent]
-"""(z, times, roles) to the noise in z; its coordinates that are not GENERATED are undefined."""
+"""(z, times, roles) to the noise in z; its coordinates that are not GENERATED are undefined.
+
+Rows may share times and roles: "row joint" with "1 modality", or "term row joint" with "term 1
+modality". If roles are read, ABSENT latents must then be equal in these rows, as zeros are.
+"""
 
 
 class ScoreNetwork(nn.Module, ABC):
@@ -48,11 +53,11 @@ class ScoreNetwork(nn.Module, ABC):
 
     def forward(self, z: JointLatent, times: Times, roles: Roles) -> JointLatent:
         """The noise in z, float32."""
-        velocity = self.velocity(z, self.embed(times, roles)).float()
+        velocity = self.velocity(z, self.embed(times, roles), roles).float()
         return self.schedule.noise_from_velocity(velocity, z, self.layout.expand(times))
 
     @abstractmethod
-    def velocity(self, z: JointLatent, embedding: Embedding) -> JointLatent:
+    def velocity(self, z: JointLatent, embedding: Embedding, roles: Roles) -> JointLatent:
         """The velocity alpha eps − sigma z_0 of z."""
 
 
@@ -83,7 +88,7 @@ class MultiTimeEmbedding(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, times: Times, roles: Roles) -> Embedding:
-        """The embedding of each row."""
+        """The embedding of each row of times."""
         if not self.reads_roles:
             roles = torch.zeros_like(roles)
         log_snr = self.schedule.log_snr(times.clamp(min=T_MIN))[..., None]
@@ -91,7 +96,7 @@ class MultiTimeEmbedding(nn.Module):
         waves = torch.cat([log_snr / 10, angles.sin(), angles.cos()], dim=-1)
         waves = torch.where((roles == Role.OBSERVED)[..., None], 0.0, waves)
         features = torch.cat([waves, one_hot(roles, len(Role))], dim=-1)
-        embedding: Tensor = self.mlp(features.flatten(1))
+        embedding: Tensor = self.mlp(features.flatten(-2))
         return embedding
 
 

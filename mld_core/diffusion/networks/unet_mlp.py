@@ -7,10 +7,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from mld_core.diffusion.latent_layout import JointLatent, LatentLayout
+from mld_core.diffusion.latent_layout import JointLatent, LatentLayout, Roles
 from mld_core.diffusion.limits import UNET_GROUPS
 from mld_core.diffusion.networks.score_network import Embedding, ScoreNetwork, init_zero
 from mld_core.diffusion.schedule import VPSchedule
+
+
+class RowGroupNorm(nn.GroupNorm):
+    """Normalises groups of the last dimension, whatever the dimensions before it."""
+
+    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        """The normalised rows."""
+        return super().forward(x.flatten(0, -2)).view_as(x)
 
 
 class ResBlock(nn.Module):
@@ -19,15 +27,15 @@ class ResBlock(nn.Module):
     def __init__(self, width: int, out: int, embedding: int) -> None:
         super().__init__()
         self.first = nn.Sequential(
-            nn.GroupNorm(UNET_GROUPS, width), nn.SiLU(), nn.Linear(width, out)
+            RowGroupNorm(UNET_GROUPS, width), nn.SiLU(), nn.Linear(width, out)
         )
         self.shift = nn.Linear(embedding, out)
-        self.second = nn.Sequential(nn.GroupNorm(UNET_GROUPS, out), nn.SiLU(), nn.Linear(out, out))
+        self.second = nn.Sequential(RowGroupNorm(UNET_GROUPS, out), nn.SiLU(), nn.Linear(out, out))
         self.skip = nn.Identity() if width == out else nn.Linear(width, out)
 
     def forward(
-        self, x: Float[Tensor, "batch width"], embedding: Embedding
-    ) -> Float[Tensor, "batch out"]:
+        self, x: Float[Tensor, "*batch width"], embedding: Embedding
+    ) -> Float[Tensor, "*batch out"]:
         """The block's output."""
         h = self.second(self.first(x) + self.shift(silu(embedding)))
         out: Tensor = h + self.skip(x)
@@ -69,12 +77,12 @@ class UNetMLP(ScoreNetwork):
         self.up_proj = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
         self.out_block = block(2 * width)
         self.out_proj = nn.Sequential(
-            nn.GroupNorm(UNET_GROUPS, width),
+            RowGroupNorm(UNET_GROUPS, width),
             nn.SiLU(),
             init_zero(nn.Linear(width, layout.joint_dim)),
         )
 
-    def velocity(self, z: JointLatent, embedding: Embedding) -> JointLatent:
+    def velocity(self, z: JointLatent, embedding: Embedding, roles: Roles) -> JointLatent:
         """The velocity of z."""
         h = projected = self.in_proj(z)
         skips = []
@@ -85,7 +93,7 @@ class UNetMLP(ScoreNetwork):
         for block in self.middle:
             h = block(h, embedding)
         for block, up_proj in zip(self.up, self.up_proj, strict=True):
-            h = up_proj(block(torch.cat([h, skips.pop()], dim=1), embedding))
-        h = self.out_block(torch.cat([h, projected], dim=1), embedding)
+            h = up_proj(block(torch.cat([h, skips.pop()], dim=-1), embedding))
+        h = self.out_block(torch.cat([h, projected], dim=-1), embedding)
         velocity: Tensor = self.out_proj(h)
         return velocity

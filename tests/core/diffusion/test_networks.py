@@ -50,6 +50,25 @@ def test_output_does_not_depend_on_the_batch(network: nn.Module) -> None:
     torch.testing.assert_close(predict(network, z[5:6], 0.3, [G, O, G]), batch[5:6])
 
 
+@pytest.mark.parametrize("reads_roles", [True, False])
+@pytest.mark.parametrize("kind", MLPS)
+def test_rows_that_share_times_and_roles(kind: str, reads_roles: bool) -> None:
+    """The same as with times and roles for every row, for terms of mixed roles and for one."""
+    network = build(kind, reads_roles)
+    roles = torch.tensor([[G, O, G], [G, A, A], [A, A, G], [O, A, G], [G, G, G]])
+    times = multi_time_vector(torch.linspace(0.1, 0.9, len(roles))[:, None], roles)
+    absent = LAYOUT.expand(roles == A)[:, None]
+    z = torch.randn(len(roles), 7, 6)
+    if reads_roles:  # else absent latents are noise, which differs between rows
+        z = torch.where(absent, 0.0, z)
+    shared = network(z, times[:, None], roles[:, None])
+    for term in range(len(roles)):
+        alone = network(z[term], times[term].expand(7, -1), roles[term].expand(7, -1))
+        torch.testing.assert_close(shared[term], alone)
+        one_term = network(z[term], times[term : term + 1], roles[term : term + 1])
+        torch.testing.assert_close(one_term, alone)
+
+
 def test_output_depends_on_time_and_role(network: nn.Module) -> None:
     z = torch.randn(8, 6)
     base = predict(network, z, 0.3, [G, G, G])

@@ -28,15 +28,15 @@ STEPS = {
 ORDERS = {"ddim": 1, "heun": 2, "dpm-solver++": 2}
 
 
-def make_process(gaussian: Any, roles: list[int], rows: int) -> ReverseProcess:
-    pattern = torch.tensor([roles]).expand(rows, -1)
+def make_process(gaussian: Any, roles: list[int]) -> ReverseProcess:
+    pattern = torch.tensor([roles])
     return ReverseProcess(gaussian.predict_noise, pattern, gaussian.layout, gaussian.schedule)
 
 
 def draw(gaussian: Any, name: str, roles: list[int], given: Tensor, steps: int) -> Tensor:
     """Samples in float64, one seed a row."""
     noise = RowNoise(range(len(given)), gaussian.layout.joint_dim, torch.device("cpu"))
-    process = make_process(gaussian, roles, len(given))
+    process = make_process(gaussian, roles)
     start = torch.where(process.generated, noise().double(), given)
     solver = SAMPLERS[name]
     return solver.sample(process, start, solver.grid(gaussian.schedule, steps), noise)
@@ -78,7 +78,7 @@ def test_step_to_0_recovers_the_clean_latent(gaussian: Any, name: str, t: float)
     time = torch.tensor(t, dtype=torch.float64)
     z = gaussian.schedule.alpha(time) * clean + gaussian.schedule.sigma(time) * eps
     process = ReverseProcess(
-        lambda z, times, roles: eps, torch.full((4, 3), G), gaussian.layout, gaussian.schedule
+        lambda z, times, roles: eps, torch.tensor([[G, G, G]]), gaussian.layout, gaussian.schedule
     )
     noise = RowNoise(range(4), 6, torch.device("cpu"))
     result = SAMPLERS[name].sample(process, z, [t, 0.0], noise)
@@ -91,7 +91,7 @@ def test_solvers_converge_with_their_order(gaussian: Any, name: str) -> None:
     t_end = 0.05
     start = torch.randn(200, 6, dtype=torch.float64)
     exact = _flow(gaussian, start, t_end)
-    process = make_process(gaussian, [G, G, G], len(start))
+    process = make_process(gaussian, [G, G, G])
     noise = RowNoise([0], 6, torch.device("cpu"))
     errors = []
     for steps in (40, 80, 160):
@@ -174,7 +174,7 @@ def test_inpaint_approximates_the_conditional(gaussian: Any) -> None:
         return gaussian.predict_noise(z, times, roles)
 
     given = (gaussian.mean + 2 * gaussian.covariance.diagonal().sqrt()).expand(1000, -1)
-    pattern = torch.tensor([[G, O, G]]).expand(1000, -1)
+    pattern = torch.tensor([[G, O, G]])
     process = ReverseProcess(predict_noise, pattern, gaussian.layout, gaussian.schedule)
     noise = RowNoise(range(1000), gaussian.layout.joint_dim, torch.device("cpu"))
     start = torch.where(process.generated, noise().double(), given)

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from mld_core.diffusion.guidance import Guidance
+from mld_core.diffusion.networks import NETWORKS
+from mld_core.diffusion.role_schemes import RoleScheme
 from mld_core.diffusion.sampling import sample_latents
 from mld_core.diffusion.standardiser import Standardiser
 
@@ -48,6 +51,47 @@ def test_samples_do_not_depend_on_the_batch(gaussian: Any, sampler: str) -> None
         )
     other = sample_latents(model, {"b": b[5:6]}, ["a", "c"], [6], **settings)
     assert not torch.allclose(other.latents["a"], single.latents["a"], atol=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["residual-mlp", "unet-mlp", "per-subset"])
+@pytest.mark.parametrize("scheme", ["three-role", "independent", "paper", "joint"])
+@pytest.mark.parametrize("observed", ["", "b", "bc"])
+def test_sharing_of_times_and_roles_changes_no_sample(
+    gaussian: Any, kind: str, scheme: RoleScheme, observed: str
+) -> None:
+    """Samples are those of a network that is given every row with its own times and roles."""
+    if (scheme == "joint" and observed) or (kind == "per-subset" and scheme != "paper"):
+        pytest.skip("not trained for this")
+    torch.manual_seed(0)
+    settings = {"width": 16, "depth": 2, "reads_roles": scheme != "independent"}
+    network = NETWORKS[kind](gaussian.layout, gaussian.schedule, **settings).eval()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.3)
+
+    def row_by_row(z: Tensor, times: Tensor, roles: Tensor) -> Tensor:
+        each = (x.expand(*z.shape[:-1], -1).flatten(0, -2) for x in (z, times, roles))
+        eps: Tensor = network(*each)
+        return eps.view_as(z)
+
+    given = {name: torch.randn(6, gaussian.layout.dims[name]) for name in observed}
+    wanted = [name for name in "ab" if name not in observed]  # c is absent unless observed
+    shared, separate = (
+        replace(gaussian.model(), predict_noise=predict_noise, scheme=scheme)
+        for predict_noise in (network, row_by_row)
+    )
+    guided = Guidance(2.0, 0.5, (0.0, 0.7))
+    for guidance in (NONE, guided) if shared.has_marginals else (NONE,):
+        samples, expected = (
+            sample_latents(model, given, wanted, range(6), guidance=guidance)
+            for model in (shared, separate)
+        )
+        assert samples.nfe == expected.nfe
+        row = {name: latent[4:5] for name, latent in given.items()}
+        alone = sample_latents(shared, row, wanted, [4], guidance=guidance)
+        for name in wanted:
+            latents = samples.latents[name]
+            torch.testing.assert_close(latents, expected.latents[name], atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(alone.latents[name][0], latents[4], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
