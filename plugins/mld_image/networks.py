@@ -1,11 +1,15 @@
 """The autoencoder and the classifier of images: small convolutional networks.
 
-Strided convolutions halve the side until it is at most four pixels, while the channels grow by a
-factor of four up to 128. A dense hidden layer then connects the last feature map to the output.
+Strided convolutions reduce the side while the channels grow, and a dense hidden layer connects the
+last feature map to the output. In images of more than 32 pixels a side, fine maps would cost most
+of the arithmetic: there the first convolution quarters the side, and more is left to a wider dense
+layer.
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch.nn.functional as F
@@ -21,9 +25,7 @@ FEATURE_DIM = 64
 """Width of the classifier's features."""
 LAPLACE_SCALE = 0.05
 """Scale of the Laplace distribution of a pixel around its reconstruction."""
-_MAX_COARSEST_SIDE = 4
-_HIDDEN_WIDTH = 128
-_MIN_CHANNELS, _MAX_CHANNELS = 16, 128
+_MAX_SMALL_SIZE = 32
 _CHANNELS_PER_GROUP = 16
 
 
@@ -72,51 +74,75 @@ class ImageClassifier(Classifier):
         return logits.float()
 
 
-def _feature_maps(size: int) -> tuple[list[int], list[int]]:
-    """The side of each map from the image down, and the channels of each below the image."""
-    sides = [size]
-    while sides[-1] > _MAX_COARSEST_SIDE:
-        sides.append((sides[-1] + 1) // 2)
-    widths = [min(_MIN_CHANNELS * 4**depth, _MAX_CHANNELS) for depth in range(len(sides) - 1)]
-    return sides, widths
+@dataclass(frozen=True)
+class _FeatureMaps:
+    """The feature maps of an image, from the finest to the coarsest, and the dense layer's width.
+
+    Args:
+        sides: of the image and of each map, in pixels.
+        factors: by which each map's side is smaller than the one above, rounded up.
+        widths: channels of each map.
+        hidden: units of the dense layer, at least.
+    """
+
+    sides: list[int]
+    factors: list[int]
+    widths: list[int]
+    hidden: int
+
+
+def _feature_maps(size: int) -> _FeatureMaps:
+    is_small = size <= _MAX_SMALL_SIZE
+    sides, factors = [size], list[int]()
+    while sides[-1] > (4 if is_small else 8):
+        factors.append(2 if is_small or factors else 4)
+        sides.append(math.ceil(sides[-1] / factors[-1]))
+    depths = range(len(factors))
+    if is_small:
+        return _FeatureMaps(sides, factors, [min(16 * 4**depth, 128) for depth in depths], 128)
+    return _FeatureMaps(sides, factors, [max(64 >> depth, 16) for depth in reversed(depths)], 256)
 
 
 def _build_encoder(size: int, channels: int, out: int) -> nn.Sequential:
-    sides, widths = _feature_maps(size)
-    flat, hidden = widths[-1] * sides[-1] ** 2, max(_HIDDEN_WIDTH, out)
+    maps = _feature_maps(size)
+    flat, hidden = maps.widths[-1] * maps.sides[-1] ** 2, max(maps.hidden, out)
     layers: list[nn.Module] = []
-    for width_in, width_out in pairwise([channels, *widths]):
-        layers += [nn.Conv2d(width_in, width_out, 3, stride=2, padding=1), *_norm_act(width_out)]
+    widths = pairwise([channels, *maps.widths])
+    for stride, (width_in, width_out) in zip(maps.factors, widths, strict=True):
+        convolution = nn.Conv2d(width_in, width_out, stride + 1, stride, padding=stride // 2)
+        layers += [convolution, *_norm_act(width_out)]
     layers += [nn.Flatten(), nn.Linear(flat, hidden), nn.SiLU(), nn.Linear(hidden, out)]
     return nn.Sequential(*layers)
 
 
 def _build_decoder(size: int, channels: int, latent_dim: int) -> nn.Sequential:
-    sides, widths = _feature_maps(size)
-    flat, hidden = widths[-1] * sides[-1] ** 2, max(_HIDDEN_WIDTH, latent_dim)
+    maps = _feature_maps(size)
+    sides, widths = maps.sides, maps.widths
+    flat, hidden = widths[-1] * sides[-1] ** 2, max(maps.hidden, latent_dim)
     layers: list[nn.Module] = [nn.Linear(latent_dim, hidden), nn.SiLU(), nn.Linear(hidden, flat)]
     layers.append(nn.Unflatten(1, (widths[-1], sides[-1], sides[-1])))
     for depth in reversed(range(len(widths))):
         # The dense layer already mixes neighbouring pixels of the coarsest map.
         kernel = 1 if depth == len(widths) - 1 else 3
         out = widths[depth - 1] if depth else channels
-        layers += [*_norm_act(widths[depth]), _Upsample(widths[depth], out, kernel, sides[depth])]
+        upsample = _Upsample(widths[depth], out, kernel, maps.factors[depth], sides[depth])
+        layers += [*_norm_act(widths[depth]), upsample]
     return nn.Sequential(*layers)
 
 
 class _Upsample(nn.Module):
-    """Double the side by sub-pixel convolution, then crop to `side` pixels.
+    """Multiply the side by a factor with a sub-pixel convolution, then crop to `side` pixels.
 
-    Cropping removes the last row and column of an odd side, which the encoder's stride rounded up.
+    Cropping removes the last rows and columns where the encoder's stride rounded the side up.
     """
 
-    def __init__(self, width: int, out: int, kernel: int, side: int) -> None:
+    def __init__(self, width: int, out: int, kernel: int, factor: int, side: int) -> None:
         super().__init__()
-        self.side = side
-        self.convolution = nn.Conv2d(width, 4 * out, kernel, padding=kernel // 2)
+        self.factor, self.side = factor, side
+        self.convolution = nn.Conv2d(width, factor**2 * out, kernel, padding=kernel // 2)
 
     def forward(self, x: Images) -> Float[Tensor, "batch out side side"]:
-        return F.pixel_shuffle(self.convolution(x), 2)[..., : self.side, : self.side]
+        return F.pixel_shuffle(self.convolution(x), self.factor)[..., : self.side, : self.side]
 
 
 def _norm_act(width: int) -> tuple[nn.Module, nn.Module]:
