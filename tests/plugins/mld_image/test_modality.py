@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from mld_core import SPLITS, Registry
 from mld_image import ImageConfig, ImageModality
 
-SIZES = [8, 13, 28, 32, 64]
+SIZES = [8, 13, 28, 32, 33, 50, 64]
 
 
 def modality(latent_dim: int = 16, size: int = 16, channels: int = 1) -> ImageModality:
@@ -76,6 +76,30 @@ def test_augment_is_the_same_under_autocast():
     expected = modality().augment(x, Generator().manual_seed(1))
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(modality().augment(x, Generator().manual_seed(1)), expected)
+
+
+def test_augment_is_a_small_affine_map():
+    # The value of each pixel is its x or its y, so the augmented image shows where it comes from.
+    side, rows, inner = 32, 50, slice(4, -4)
+    centres = (torch.arange(side) + 0.5) * 2 / side - 1
+    y, x = torch.meshgrid(centres, centres, indexing="ij")
+    sources = []
+    for ramp in (x, y):
+        images = (ramp / 2 + 0.5).expand(rows, 1, side, side)
+        augmented = modality().augment(images, Generator().manual_seed(0))
+        sources.append((2 * augmented - 1)[:, 0, inner, inner].flatten(1))
+    source = torch.stack(sources, dim=-1)
+    target = torch.stack([x, y, torch.ones_like(x)], dim=-1)[inner, inner].flatten(0, 1)
+    fit = torch.linalg.lstsq(target.expand(rows, -1, -1), source).solution
+    # Bicubic interpolation of a ramp is off by up to a tenth of a pixel, 0.00625.
+    assert (target @ fit - source).abs().max() < 0.0075
+    matrix, shift = fit[:, :2].mT, fit[:, 2]
+    assert (matrix[..., 0] * matrix[..., 1]).sum(1).abs().max() < 0.01
+    stretch = matrix.norm(dim=1) - 1
+    rotation = torch.atan2(matrix[:, 1, 0], matrix[:, 0, 0])
+    for values, limit in ((stretch, 0.06), (rotation, math.radians(6)), (shift, 2 * 0.04)):
+        assert -1.02 * limit < values.min() < -0.8 * limit
+        assert 0.8 * limit < values.max() < 1.02 * limit
 
 
 def test_augment_draws_for_each_image():
