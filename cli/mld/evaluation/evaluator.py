@@ -1,9 +1,10 @@
-"""Evaluation of one modality's samples: its classifier, trained here, and its real items."""
+"""Evaluation of one modality's samples: its classifier and its real items."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int64, Shaped
@@ -75,19 +76,16 @@ def build_evaluator(
     name: str,
     modality: Modality,
     autoencoder: Autoencoder,
-    spec: EvaluateSpec,
+    classifier: Classifier | None,
     data: Data,
     split: SplitName,
-    context: RunContext,
 ) -> ModalityEvaluator:
-    """The evaluator of one modality on a split, its classifier trained if there are labels."""
+    """The evaluator of one modality on a split."""
     rows = data.split(split)
     index = list(rows.items).index(name)
     present, labels = rows.present[:, index], rows.labels
     originals = rows.items[name][present]
-    classifier = None
-    if data.classes:
-        classifier = _train_classifier(name, index, modality, spec, data, context)
+    if classifier is not None:
         extractor = tensor_digest(*classifier.state_dict().values())[:12]
     else:
         extractor = f"latents of {tensor_digest(*autoencoder.state_dict().values())[:12]}"
@@ -108,22 +106,27 @@ def build_evaluator(
     )
 
 
-def _train_classifier(
-    name: str, index: int, modality: Modality, spec: EvaluateSpec, data: Data, context: RunContext
-) -> Classifier:
-    """The modality's classifier, trained on labelled items and written to the run directory."""
+def train_classifiers(
+    modalities: Mapping[str, Modality], spec: EvaluateSpec, data: Data, context: RunContext
+) -> dict[str, Classifier]:
+    """A classifier of each modality, trained on labelled items; none without labels."""
+    if not data.classes:
+        return {}
+    classifiers, jobs = {}, []
+    for index, (name, modality) in enumerate(modalities.items()):
+        build = partial(modality.classifier, len(data.classes))
+        classifier = context.seeded_init(build, EVALUATE.name, name)
+        objective = ClassificationObjective(name, modality, classifier)
+        rows, validation = (
+            _labelled(split, name, index) for split in (data.train, data.validation)
+        )
+        classifiers[name] = classifier
+        jobs.append(modality_job(EVALUATE.job, objective, rows, validation, spec))
+    train_all(jobs, context)
+    return classifiers
 
-    def labelled(split: SplitTensors) -> dict[str, Tensor]:
-        assert split.labels is not None
-        usable = split.present[:, index] & (split.labels >= 0)
-        return {"x": split.items[name][usable], "label": split.labels[usable]}
 
-    classifier = context.seeded_init(
-        lambda: modality.classifier(len(data.classes)), EVALUATE.name, name
-    )
-    objective = ClassificationObjective(name, modality, classifier)
-    rows, validation = labelled(data.train), labelled(data.validation)
-    train_all([modality_job(EVALUATE.job, objective, rows, validation, spec)], context)
-    run_dir = context.run_dir
-    run_dir.write_tensors(run_dir.classifier(name), classifier.state_dict())
-    return classifier
+def _labelled(split: SplitTensors, name: str, index: int) -> dict[str, Tensor]:
+    assert split.labels is not None
+    usable = split.present[:, index] & (split.labels >= 0)
+    return {"x": split.items[name][usable], "label": split.labels[usable]}

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from mld.config.sections import EvaluateSpec
 from mld.data.loading import Data
 from mld.data.types import SubsetSamples
-from mld.evaluation.evaluator import build_evaluator
+from mld.evaluation.evaluator import build_evaluator, train_classifiers
 from mld.evaluation.metrics import EvaluationTable
 from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
@@ -38,8 +38,11 @@ def evaluate(
     run_dir = context.run_dir
 
     def compute() -> StageOutput:
+        classifiers = train_classifiers(modalities, spec, data, context)
         evaluators = {
-            name: build_evaluator(name, modality, autoencoders[name], spec, data, split, context)
+            name: build_evaluator(
+                name, modality, autoencoders[name], classifiers.get(name), data, split
+            )
             for name, modality in modalities.items()
         }
         table = EvaluationTable(
@@ -51,10 +54,10 @@ def evaluate(
         run_dir.write_json(run_dir.metrics, scores)
         files = [run_dir.metrics]
         parameters: dict[str, JsonValue] = {}
-        for name, evaluator in evaluators.items():
-            if evaluator.classifier is not None:
-                files.append(run_dir.classifier(name))
-                parameters[f"{EVALUATE.job}/{name}"] = count_parameters(evaluator.classifier)
+        for name, classifier in classifiers.items():
+            run_dir.write_tensors(run_dir.classifier(name), classifier.state_dict())
+            files.append(run_dir.classifier(name))
+            parameters[f"{EVALUATE.job}/{name}"] = count_parameters(classifier)
         return StageOutput(files, {"parameters": parameters})
 
     return run_stage(

@@ -7,7 +7,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
@@ -22,6 +22,9 @@ Clock = Callable[[], float]
 
 TrainingProgress = Callable[[int, float, float], None]
 """Called with the number of finished steps, the loss, and the rate in rows per second."""
+
+ShowTraining = Callable[[str, int, int], AbstractContextManager[TrainingProgress]]
+"""(job, first step, steps) to the progress of a training."""
 
 _Show = Callable[[int, Callable[[], str]], None]
 """Shows the number of finished parts and a detail, unless it is too early to show anything."""

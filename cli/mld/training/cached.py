@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mld.runtime.context import RunContext
 from mld.training.checkpoint import flatten, unflatten
 from mld.training.job import TrainJob
 from mld.training.train import TrainedWeights, train
 
+Train = Callable[[TrainJob, RunContext], TrainedWeights]
 
-def train_cached(job: TrainJob, context: RunContext) -> TrainedWeights:
-    """The weights of a job, from the store if another run has trained the same."""
+
+def train_cached(
+    job: TrainJob,
+    context: RunContext,
+    train: Train = train,
+) -> TrainedWeights:
+    """The weights of a job, from the store if another run has trained the same, else by `train`."""
     with context.store.entry(job.cache_key(context)) as entry:
         stored = entry.read()
         if stored is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -94,6 +94,12 @@ class TrainJob:
     def fingerprint(self, context: RunContext) -> str:
         """Digest of the cache key and the name: a checkpoint with another one is not resumed."""
         return digest({**self.cache_key(context), "name": self.name})
+
+    def moved(self, rows: Mapping[str, Tensor], validation: Mapping[str, Tensor]) -> TrainJob:
+        """The same job with equal tensors elsewhere, or none for now; digests are kept."""
+        job = replace(self, rows=rows, validation=validation)
+        job.__dict__["_content"] = self._content
+        return job
 
     @cached_property
     def _content(self) -> dict[str, JsonValue]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from jaxtyping import Float, Shaped
@@ -12,8 +15,10 @@ from torch import Generator, Tensor, nn
 from mld.config.sections import TrainingSpec
 from mld.runtime.context import RunContext
 from mld.storage.digests import code_digest
-from mld.training.cached import is_in_progress, train_cached
+from mld.training.cached import Train, is_in_progress, train_cached
 from mld.training.job import Objective, TrainConfig, TrainJob
+from mld.training.parallel import TrainingPool, parallel_trainings
+from mld.training.train import train
 from mld_core import Modality
 
 if TYPE_CHECKING:
@@ -76,12 +81,35 @@ def modality_job(
     return TrainJob(f"{stage_job}/{objective.name}", objective, rows, validation, config, key)
 
 
-def train_all(jobs: Iterable[TrainJob], context: RunContext) -> None:
-    """Train each job's objective in place, first those that no other run is training now."""
-    pending = list(jobs)
-    while pending:
-        free = (job for job in pending if not is_in_progress(job, context))
-        job = next(free, pending[0])
-        pending.remove(job)
-        job.objective.load_state_dict(train_cached(job, context).weights)
-        job.objective.eval()
+def train_all(jobs: Sequence[TrainJob], context: RunContext) -> None:
+    """Train each job's objective in place, first those that no other run is training now.
+
+    On a processor several are trained at once, on equal shares of its threads.
+    """
+    workers, compute = parallel_trainings(len(jobs), context.compute)
+    context = replace(context, compute=compute)
+    pending, lock = list(jobs), Lock()
+
+    def train_pending(train: Train) -> None:
+        while pending:
+            with lock:
+                free = (job for job in pending if not is_in_progress(job, context))
+                job = next(free, None) or next(iter(pending), None)
+                if job is None:
+                    return
+                pending.remove(job)
+            job.objective.load_state_dict(train_cached(job, context, train).weights)
+            job.objective.eval()
+
+    if workers == 1:
+        train_pending(train)
+        return
+    with TrainingPool(workers) as pool, ThreadPoolExecutor(workers) as threads:
+        trainings = [threads.submit(train_pending, pool.train) for _ in range(workers)]
+        try:
+            for training in as_completed(trainings):
+                training.result()
+        except BaseException:
+            pending.clear()
+            pool.interrupt()
+            raise

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mld.runtime.compute import torch_threads
 from mld.runtime.context import RunContext
+from mld.runtime.progress import ShowTraining, training_progress
 from mld.training.checkpoint import read_checkpoint
 from mld.training.job import TrainJob
 from mld.training.loop import fit
@@ -36,7 +37,13 @@ class TrainedWeights:
     ema: Mapping[str, Tensor] | None
 
 
-def train(job: TrainJob, context: RunContext, checkpoint_seconds: float = 10.0) -> TrainedWeights:
+def train(
+    job: TrainJob,
+    context: RunContext,
+    checkpoint_seconds: float = 10.0,
+    should_stop: Callable[[], bool] = lambda: False,
+    progress: ShowTraining = training_progress,
+) -> TrainedWeights:
     """Train a copy of the job's objective, resuming from its checkpoint if there is one.
 
     A finished training leaves its checkpoint, from which the next call returns at once; delete it
@@ -45,6 +52,8 @@ def train(job: TrainJob, context: RunContext, checkpoint_seconds: float = 10.0) 
 
     Args:
         checkpoint_seconds: time between checkpoints.
+        should_stop: asked at every step whether to do as on SIGINT.
+        progress: shows the progress of a training, as `training_progress` does.
     """
     run_dir, devices = context.run_dir, context.compute.devices
     if job.config.batch_size % devices:
@@ -58,13 +67,25 @@ def train(job: TrainJob, context: RunContext, checkpoint_seconds: float = 10.0) 
         message = f"{job.name} starts anew: its checkpoint belongs to other settings or data"
         run_dir.log("warning", stage=job.name.partition("/")[0], message=message)
     if checkpoint is None or checkpoint.step < job.config.steps:
-        _launch(job, context, checkpoint_seconds)
-        checkpoint = read_checkpoint(run_dir, job.name, fingerprint)
+        _launch(job, context, checkpoint_seconds, should_stop, progress)
+    return finished_weights(job, context)
+
+
+def finished_weights(job: TrainJob, context: RunContext) -> TrainedWeights:
+    """The weights of a finished training, from the checkpoint that it has left."""
+    checkpoint = read_checkpoint(context.run_dir, job.name, job.fingerprint(context))
     assert checkpoint is not None, "a finished training leaves its checkpoint"
+    assert checkpoint.step == job.config.steps
     return TrainedWeights(checkpoint.weights, checkpoint.ema)
 
 
-def _launch(job: TrainJob, context: RunContext, checkpoint_seconds: float) -> None:
+def _launch(
+    job: TrainJob,
+    context: RunContext,
+    checkpoint_seconds: float,
+    should_stop: Callable[[], bool],
+    progress: ShowTraining,
+) -> None:
     """Train on every device, each in its own process if there are several."""
     from lightning_fabric import Fabric
 
@@ -79,7 +100,8 @@ def _launch(job: TrainJob, context: RunContext, checkpoint_seconds: float) -> No
     earlier, port = set(multiprocessing.active_children()), os.environ.get("MASTER_PORT")
     with _on_signal(_interrupt):
         try:
-            stopped = fabric.launch(partial(_train_rank, job, context, checkpoint_seconds))
+            rank = partial(_train_rank, job, context, checkpoint_seconds, should_stop, progress)
+            stopped = fabric.launch(rank)
         except KeyboardInterrupt:
             # Workers save and exit, or are terminated; the caller holds the run's lock until then.
             for child in set(multiprocessing.active_children()) - earlier:
@@ -95,7 +117,12 @@ def _launch(job: TrainJob, context: RunContext, checkpoint_seconds: float) -> No
 
 
 def _train_rank(
-    job: TrainJob, context: RunContext, checkpoint_seconds: float, fabric: Fabric
+    job: TrainJob,
+    context: RunContext,
+    checkpoint_seconds: float,
+    should_stop: Callable[[], bool],
+    progress: ShowTraining,
+    fabric: Fabric,
 ) -> BaseException | None:
     """One process's part of a training; what stopped it is returned, to cross processes."""
     threads = max(1, context.compute.threads // context.compute.devices)
@@ -108,7 +135,8 @@ def _train_rank(
         _on_signal(lambda *_: stop.set()),
     ):
         try:
-            fit(job, context, fabric, stop.is_set, checkpoint_seconds)
+            stops = lambda: stop.is_set() or should_stop()  # noqa: E731
+            fit(job, context, fabric, stops, checkpoint_seconds, progress)
         except (NumericalError, KeyboardInterrupt) as error:
             return error
         finally:

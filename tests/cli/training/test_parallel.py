@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import cloudpickle
+import pytest
+import torch
+from torch import Generator, Tensor, nn
+
+from mld.runtime.compute import Compute
+from mld.runtime.context import RunContext
+from mld.storage.run_dir import RunDir
+from mld.storage.weight_store import WeightStore
+from mld.training.job import Objective, TrainConfig, TrainJob
+from mld.training.modality_networks import train_all
+from mld.training.parallel import TrainingPool, parallel_trainings
+from mld.training.train import train
+from mld_core.errors import NumericalError
+
+# Workers cannot import this file.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+TWO_THREADS = Compute("cpu", 1, "32-true", 2)
+CONFIG = TrainConfig(steps=30, batch_size=8, learning_rate=0.01)
+
+
+class Regression(Objective):
+    def __init__(self, nan: bool = False, seconds: float = 0.0) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.net = nn.Sequential(nn.Linear(3, 8), nn.SiLU(), nn.Dropout(0.2), nn.Linear(8, 1))
+        self.nan, self.seconds = nan, seconds
+
+    def forward(
+        self, batch: Mapping[str, Tensor], generator: Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        time.sleep(self.seconds)
+        error = (self.net(batch["x"]) - batch["label"][:, None]).square().mean()
+        return error * (float("nan") if self.nan else 1.0), {"y": error}
+
+
+def job(name: str, objective: Objective | None = None, steps: int = CONFIG.steps) -> TrainJob:
+    # In a file, "label" comes before "x".
+    x = torch.randn(40, 3, generator=Generator().manual_seed(len(name)))
+    rows = {"x": x, "label": x.sum(1)}
+    objective, config = objective or Regression(), replace(CONFIG, steps=steps)
+    return TrainJob(f"autoencode/{name}", objective, rows, rows, config, {"name": name})
+
+
+def context(path: Path, compute: Compute = TWO_THREADS) -> RunContext:
+    return RunContext(RunDir(path), WeightStore(path / "store"), compute, seed=3)
+
+
+def steps_of(path: Path, name: str) -> list[int]:
+    events = RunDir(path).read_events()
+    return [event["step"] for event in events if event.get("job") == f"autoencode/{name}"]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "compute", "workers", "threads"),
+    [
+        (4, Compute("cpu", 1, "32-true", 2), 2, 1),
+        (4, Compute("cpu", 1, "32-true", 1), 1, 1),
+        (1, Compute("cpu", 1, "32-true", 8), 1, 8),
+        (2, Compute("cpu", 1, "32-true", 8), 2, 4),
+        (3, Compute("cpu", 1, "32-true", 8), 3, 2),
+        (0, Compute("cpu", 1, "32-true", 8), 1, 8),
+        (4, Compute("cpu", 2, "32-true", 8), 1, 8),
+        (4, Compute("cuda", 1, "bf16-mixed", 8), 1, 8),
+    ],
+)
+def test_shares_of_threads(jobs: int, compute: Compute, workers: int, threads: int) -> None:
+    assert parallel_trainings(jobs, compute) == (workers, replace(compute, threads=threads))
+
+
+def test_parallel_trainings_equal_single_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("a", "bb", "ccc")
+    jobs = [job(name) for name in names]
+    train_all(jobs, context(tmp_path / "parallel"))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if "30 of 30 steps" in line and "autoencode/bb" in line]
+    one_thread = context(tmp_path / "single", replace(TWO_THREADS, threads=1))
+    for name, each in zip(names, jobs, strict=True):
+        weights = train(job(name), one_thread).weights
+        state = each.objective.state_dict()
+        assert all(torch.equal(state[key], weights[key]) for key in weights)
+        # Trained once: the weights of the worker are taken, not computed again.
+        assert steps_of(tmp_path / "parallel", name) == [*range(1, CONFIG.steps + 1)]
+
+
+@pytest.mark.slow
+def test_an_error_interrupts_the_other_training_which_resumes(tmp_path: Path) -> None:
+    long = job("long", Regression(seconds=0.05), steps=200)
+    with pytest.raises(NumericalError, match="autoencode/nan, step 1: the loss"):
+        train_all([long, job("nan", Regression(nan=True))], context(tmp_path / "parts"))
+    interrupted_at = len(steps_of(tmp_path / "parts", "long"))
+    assert interrupted_at < 50
+    one_thread = replace(TWO_THREADS, threads=1)
+    weights = train(job("long", steps=200), context(tmp_path / "parts", one_thread)).weights
+    whole = train(job("long", steps=200), context(tmp_path / "whole", one_thread)).weights
+    assert all(torch.equal(weights[name], whole[name]) for name in whole)
+
+
+@pytest.mark.slow
+def test_workers_end_with_their_parent(tmp_path: Path) -> None:
+    command = [sys.executable, __file__, str(tmp_path)]
+    process = subprocess.Popen(command, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not steps_of(tmp_path, "long") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    time.sleep(3)
+    reached = steps_of(tmp_path, "long")
+    time.sleep(3)
+    assert reached
+    assert steps_of(tmp_path, "long") == reached
+
+
+if __name__ == "__main__":
+    with TrainingPool(1) as pool:
+        long_job = job("long", Regression(seconds=0.1), steps=600)
+        pool.train(long_job, context(Path(sys.argv[1])))
