@@ -59,6 +59,49 @@ def test_help_does_not_load_large_libraries() -> None:
     assert python(code).endswith("[]")
 
 
+TEXT_SPEC = """
+name: x
+data: {kind: examples}
+modalities: {a: {kind: text}, b: {kind: text}}
+"""
+LARGE_LIBRARIES = (
+    *("lightning_fabric", "multivae", "networkx", "pandas", "rich", "scipy", "sklearn", "sympy"),
+    *("jinja2", "torch._dynamo", "torchvision", "rdkit.Chem.Draw", "rdkit.Chem.QED"),
+)
+
+
+@pytest.mark.parametrize(
+    ("args", "unwanted"),
+    [
+        (
+            ["spec", "validate", "text.yaml"],
+            ["rdkit", "selfies", "torchaudio", "soundfile", "PIL", "mld_image", "mld.pipeline"],
+        ),
+        (["modalities"], ["mld.pipeline", "mld.training"]),
+    ],
+)
+def test_commands_do_not_load_large_libraries(
+    tmp_path: Path, args: list[str], unwanted: list[str]
+) -> None:
+    (tmp_path / "text.yaml").write_text(TEXT_SPEC)
+    code = (
+        f"import os, sys; os.chdir({str(tmp_path)!r}); sys.argv = ['mld', *{args!r}]\n"
+        "from mld.app import main\n"
+        "try: main()\n"
+        "except SystemExit as exit: assert not exit.code\n"
+        f"print([m for m in {(*LARGE_LIBRARIES, *unwanted)!r} if m in sys.modules])"
+    )
+    assert python(code).splitlines()[-1] == "[]"
+
+
+def test_loading_a_run_does_not_load_large_libraries() -> None:
+    code = (
+        "import sys, mld.inference.trained_run\n"
+        f"print([m for m in {LARGE_LIBRARIES!r} if m in sys.modules])"
+    )
+    assert python(code) == "[]"
+
+
 @pytest.mark.parametrize("package", ["mld_core", "mld"])
 def test_public_names_can_be_imported(package: str) -> None:
     module = import_module(package)

@@ -6,8 +6,6 @@ from collections.abc import Hashable, Sequence
 from itertools import chain
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from mld_core import SPLITS, SplitName
 
@@ -50,6 +48,9 @@ def _groups(rows: int, files: Sequence[tuple[int, Hashable]]) -> list[list[int]]
 
     The groups are the connected components of the bipartite graph of rows and files.
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     nodes = {file: rows + i for i, file in enumerate(dict.fromkeys(file for _, file in files))}
     ends = ([row for row, _ in files], [nodes[file] for _, file in files])
     size = rows + len(nodes)

@@ -10,7 +10,6 @@ from types import ModuleType
 
 import numpy as np
 from rdkit import RDConfig, rdBase
-from rdkit.Chem import QED, Crippen, Descriptors
 from torch import Tensor
 
 from mld_core import Metric
@@ -24,6 +23,8 @@ Property = Callable[[str], float]
 @lru_cache(maxsize=MOLECULE_CACHE_SIZE)
 def drug_likeness(smiles: str) -> float:
     """QED, from 0 to 1 (Bickerton et al. 2012)."""
+    from rdkit.Chem import QED
+
     with rdBase.BlockLogs():
         return float(QED.qed(parse_smiles(smiles)))
 
@@ -37,12 +38,16 @@ def synthetic_accessibility(smiles: str) -> float:
 @lru_cache(maxsize=MOLECULE_CACHE_SIZE)
 def molecular_weight(smiles: str) -> float:
     """Average molecular weight in daltons."""
+    from rdkit.Chem import Descriptors
+
     return float(Descriptors.MolWt(parse_smiles(smiles)))  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=MOLECULE_CACHE_SIZE)
 def log_p(smiles: str) -> float:
     """Estimated octanol-water partition coefficient (Wildman and Crippen 1999)."""
+    from rdkit.Chem import Crippen
+
     return float(Crippen.MolLogP(parse_smiles(smiles)))  # type: ignore[attr-defined]
 
 

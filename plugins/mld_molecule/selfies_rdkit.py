@@ -6,7 +6,6 @@ from functools import lru_cache
 
 import selfies
 from rdkit import Chem, rdBase
-from rdkit.Chem.Draw import rdMolDraw2D
 
 MOLECULE_CACHE_SIZE = 2**18
 """Molecules whose conversions and properties are cached in memory."""
@@ -71,6 +70,8 @@ def longest_valid_prefix(symbols: tuple[str, ...]) -> str:
 
 def draw_svg(smiles: str) -> str:
     """A drawing of a molecule on a white background, as SVG; deterministic."""
+    from rdkit.Chem.Draw import rdMolDraw2D
+
     drawer = rdMolDraw2D.MolDraw2DSVG(280, 210)
     rdMolDraw2D.PrepareAndDrawMolecule(drawer, parse_smiles(smiles))
     drawer.FinishDrawing()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +158,13 @@ def test_preprocessing_equals_that_of_torchvision(channels: int):
         resized = transforms.resize(square, [size] * 2, InterpolationMode.BICUBIC)
         expected = transforms.to_dtype(resized, torch.float32, scale=True)
         assert torch.equal(modality(size, channels).preprocess(image), expected)
+
+
+def test_torchvision_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    monkeypatch.setitem(sys.modules, "torchvision.transforms.v2", None)
+    x = modality().preprocess(Image.new("L", (20, 20)))
+    modality().read(modality().write(x, tmp_path / "x"))
 
 
 def test_resize_without_aliasing():
