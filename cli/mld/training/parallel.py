@@ -25,6 +25,8 @@ from mld.training.train import TrainedWeights, finished_weights, train
 
 REPORT_SECONDS = 0.1
 """The shortest time between two reports of a training's progress."""
+PARENT_SECONDS = 0.5
+"""The time between two looks at whether a worker's parent is alive."""
 
 
 def parallel_trainings(jobs: int, compute: Compute) -> tuple[int, Compute]:
@@ -90,20 +92,23 @@ _state: dict[str, Any] = {}
 
 
 def _start(stop: Any, reports: Any) -> None:
-    """Prepare a worker's process."""
-    _state.update(stop=stop, reports=reports, parent=os.getppid())
+    """Prepare a worker's process, which ends with its parent."""
+    _state.update(stop=stop, reports=reports)
+    Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this process when its parent has died; what it has saved is complete."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_SECONDS)
+    os._exit(1)
 
 
 def _train(job: TrainJob, rows: Path, context: RunContext) -> None:
     """In a worker: train a job whose rows are in a file."""
     groups = unflatten(load_tensors(rows)[0])
     job = job.moved(groups["rows"], groups["validation"])
-    train(job, context, should_stop=_should_stop, progress=_reporting)
-
-
-def _should_stop() -> bool:
-    """Whether the pool is interrupted, or its process has died."""
-    return bool(_state["stop"].is_set()) or os.getppid() != _state["parent"]
+    train(job, context, should_stop=_state["stop"].is_set, progress=_reporting)
 
 
 @contextmanager

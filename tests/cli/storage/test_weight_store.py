@@ -9,6 +9,9 @@ import pytest
 import torch
 
 from mld.commands.common import weight_store
+from mld.runtime.compute import Compute
+from mld.runtime.context import RunContext
+from mld.storage.run_dir import RunDir
 from mld.storage.weight_store import WeightStore
 from mld.training import modality_networks
 from mld.training.train import TrainedWeights
@@ -103,7 +106,7 @@ def test_jobs_that_another_run_trains_come_last(
         def __init__(self, name: str) -> None:
             self.name = name
 
-    def train_cached(job: Job, context: object) -> TrainedWeights:
+    def train_cached(job: Job, context: object, train: object) -> TrainedWeights:
         trained.append(job.name)
         if job.name == "c":
             other_runs.close()
@@ -116,6 +119,8 @@ def test_jobs_that_another_run_trains_come_last(
     other_runs = ExitStack()
     other_runs.enter_context(store.entry({"name": "a"}))
     other_runs.enter_context(store.entry({"name": "b"}))
-    modality_networks.train_all([Job(name) for name in "abcd"], context=None)  # type: ignore[misc, arg-type]
+    compute = Compute("cpu", 1, "32-true", 1)
+    context = RunContext(RunDir(tmp_path), store, compute, seed=0)
+    modality_networks.train_all([Job(name) for name in "abcd"], context)  # type: ignore[misc]
     assert trained == ["c", "a", "b", "d"]
     assert not store.is_locked({"name": "never seen"})
