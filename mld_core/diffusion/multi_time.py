@@ -70,6 +70,7 @@ def masked_loss(
     roles: Roles,
     layout: LatentLayout,
     schedule: VPSchedule,
+    balance: float = 0.0,
 ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
     """Mean squared error of the velocity over GENERATED coordinates, in total and by modality.
 
@@ -82,13 +83,20 @@ def masked_loss(
     does not depend on the batch size or on latent widths. (The official factor D / |A₁| on a sum
     over the generated block A₁ is D times this mean.) The loss of a modality that no row generates
     is 0, and so is the total if no row generates anything.
+
+    Args:
+        balance: b in [0, 1]. A coordinate of a modality of width D_i has the weight D_i^−b in the
+            mean of a row, so 0 weighs all coordinates alike and 1 all modalities alike.
     """
     mask = layout.expand((roles == Role.GENERATED).to(eps.dtype))
     alpha = schedule.alpha(layout.expand(times))
     errors = mask * ((eps_hat - eps) / alpha).square()
-    widths = mask.sum(1)
-    row_losses = errors.sum(1) / widths.clamp(min=1)
-    total = row_losses.sum() / (widths > 0).sum().clamp(min=1)
+    weight = torch.tensor([[dim**-balance for dim in layout.dims.values()]], device=eps.device)
+    weight = layout.expand(weight)
+    # At least 1 where a modality is generated: its weights add up to D_i^(1 − b).
+    row_weights = (mask * weight).sum(1)
+    row_losses = (errors * weight).sum(1) / row_weights.clamp(min=1)
+    total = row_losses.sum() / (row_weights > 0).sum().clamp(min=1)
     sums, counts = layout.split(errors), layout.split(mask)
     by_modality = {
         name: (sums[name].sum() / counts[name].sum().clamp(min=1)).detach() for name in layout.dims

@@ -149,6 +149,12 @@ class DiffuseSpec(Section):
     steps: Steps = 3000
     batch_size: BatchSize = 512
     learning_rate: LearningRate = 1e-3
+    balance: FiniteFloat = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="0 weighs all latent coordinates alike in the loss, 1 all modalities alike",
+    )
     beta_min: FiniteFloat = Field(default=0.1, gt=0, description="noise rate at time 0, clean data")
     beta_max: FiniteFloat = Field(
         default=20.0, gt=0, description="noise rate at time 1, pure noise"

@@ -67,7 +67,9 @@ class DenoisingObjective(Objective):
         absent_fill = eps if independent else torch.zeros_like(z)
         noisy = diffuse(z, eps, times, roles, absent_fill, self.layout, self.schedule)
         eps_hat = self.network(noisy, times, roles)
-        return masked_loss(eps_hat, eps, times, roles, self.layout, self.schedule)
+        return masked_loss(
+            eps_hat, eps, times, roles, self.layout, self.schedule, self.spec.balance
+        )
 
 
 def build_network(spec: DiffuseSpec, layout: LatentLayout, schedule: VPSchedule) -> nn.Module:

@@ -104,6 +104,8 @@ def train_all(jobs: Sequence[TrainJob], context: RunContext) -> None:
     if workers == 1:
         train_pending(train)
         return
+    # The longest first, so that the last ones end at about the same time.
+    pending.sort(key=lambda job: -job.config.steps * job.config.batch_size)
     with TrainingPool(workers) as pool, ThreadPoolExecutor(workers) as threads:
         trainings = [threads.submit(train_pending, pool.train) for _ in range(workers)]
         try:

@@ -63,6 +63,21 @@ def test_masked_loss_is_the_mean_of_row_means() -> None:
     assert parts["c"].item() == pytest.approx((27 + 9) / 6)
 
 
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
+def test_balance_between_coordinates_and_modalities(balance: float) -> None:
+    eps_hat = torch.tensor([[1.0, 1.0, 2.0, 3.0, 3.0, 3.0]] * 2)
+    roles = torch.tensor([[G, G, G], [G, O, G]])
+    clean = multi_time_vector(torch.full((2, 1), T_MIN), roles)
+    total, parts = masked_loss(
+        eps_hat, torch.zeros(2, 6), clean, roles, LAYOUT, VPSchedule(), balance
+    )
+    a, b, c = 2 ** (1 - balance), 1.0, 3 ** (1 - balance)
+    rows = [(a * 1 + b * 4 + c * 9) / (a + b + c), (a * 1 + c * 9) / (a + c)]
+    assert total.item() == pytest.approx(sum(rows) / 2, rel=1e-5)
+    # By modality the loss is a plain mean, whatever the balance.
+    assert [parts[name].item() for name in "abc"] == pytest.approx([1, 4, 9])
+
+
 def test_rows_without_generated_modalities_are_ignored() -> None:
     roles = torch.tensor([[G, O, A], [O, O, A]])
     eps_hat = torch.ones(2, 6, requires_grad=True)
