@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import sys
 from bisect import bisect_left
@@ -53,7 +52,7 @@ from mld.pipeline.run import run as run_pipeline
 from mld.reporting.number_format import format_number
 from mld.runtime.compute import resolve, torch_threads
 from mld.runtime.context import RunContext
-from mld.runtime.cores import available_cores
+from mld.runtime.processor import available_cores, processor_name
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import PIPELINE, stage_of_job
 from mld.storage.weight_store import WeightStore
@@ -119,15 +118,6 @@ def machine_table(contexts: Sequence[RunContext], rates: Rates) -> Table:
 
 def _threads(count: int) -> str:
     return "1 thread" if count == 1 else f"{count} threads"
-
-
-def processor_name() -> str:
-    """The model of the processor, or its architecture where the system does not name it."""
-    file = Path("/proc/cpuinfo")
-    for line in file.read_text().splitlines() if file.is_file() else []:
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def training_table(trainings: Sequence[Training], rates: Rates) -> Table:

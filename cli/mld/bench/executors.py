@@ -14,7 +14,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, TextIO
 
-from mld.runtime.cores import available_cores
+from mld.runtime.processor import available_cores
 from mld_core import ExitCode, SpecError
 
 BOOTSTRAP = (

@@ -21,7 +21,18 @@ from mld.storage.stages import STAGE_NAMES
 
 MAX_DRAWN_VARIANTS = 12
 """With more variants than this there are only tables, without dot tracks and heat maps."""
-_PROVENANCE = ("mld", "python", "torch", "platform", "processor", "device", "precision", "threads")
+_PROVENANCE = (
+    "mld",
+    "python",
+    "torch",
+    "platform",
+    "processor",
+    "vector instructions",
+    "cores",
+    "device",
+    "precision",
+    "threads",
+)
 
 
 @dataclass(frozen=True)

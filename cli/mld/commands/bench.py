@@ -181,7 +181,7 @@ def _parallel_runs(jobs: int | None, threads: int) -> int:
 
     SpecError if not even one run fits, BadParameter if not as many as `jobs` do.
     """
-    from mld.runtime.cores import available_cores
+    from mld.runtime.processor import available_cores
 
     cores = available_cores()
     if threads > cores:

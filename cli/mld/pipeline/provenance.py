@@ -13,6 +13,7 @@ import torch
 
 from mld.config.spec import Spec
 from mld.runtime.context import RunContext
+from mld.runtime.processor import available_cores, processor_name
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import PIPELINE
 from mld_core import Registry
@@ -29,7 +30,9 @@ def provenance(
         "torch": torch.__version__,
         "plugins": spec.plugin_versions(registry),
         "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor_name(),
+        "vector instructions": torch.backends.cpu.get_cpu_capability(),
+        "cores": available_cores(),
         "precision": compute.precision,
         "threads": compute.threads,
         "device": compute.accelerator,

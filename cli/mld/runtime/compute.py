@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from mld.config.sections import ComputeSpec
-from mld.runtime.cores import available_cores
+from mld.runtime.processor import available_cores
 from mld_core.errors import SpecError
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]

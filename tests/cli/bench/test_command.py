@@ -58,7 +58,7 @@ def test_each_parallel_run_has_a_gpu_of_its_own(
     slots: int,
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    monkeypatch.setattr("mld.runtime.cores.available_cores", lambda: 4)
+    monkeypatch.setattr("mld.runtime.processor.available_cores", lambda: 4)
     path = write_suite(more=f"set: {{compute.accelerator: {accelerator}}}")
     args = ["bench", str(path), "--out", str(tmp_path), "--jobs", "4", "--dry-run"]
     result = CliRunner().invoke(app, args)
@@ -85,7 +85,7 @@ def test_runs_have_no_more_threads_than_cores(
     code: int,
     message: str,
 ) -> None:
-    monkeypatch.setattr("mld.runtime.cores.available_cores", lambda: 5)
+    monkeypatch.setattr("mld.runtime.processor.available_cores", lambda: 5)
     path = write_suite(more=f"set: {{compute.accelerator: cpu}}\nthreads: {threads}")
     args = ["bench", str(path), "--out", str(tmp_path), "--dry-run", *jobs]
     result = CliRunner().invoke(app, args, env={"COLUMNS": "200"})

@@ -1,12 +1,22 @@
-"""The number of processor cores that this process may use."""
+"""The processor: its name, and the cores that this process may use."""
 
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path, PurePosixPath
 
 _MEMBERSHIP = Path("/proc/self/cgroup")
 _CGROUPS = Path("/sys/fs/cgroup")
+
+
+def processor_name() -> str:
+    """The model of the processor, or its architecture where the system does not name it."""
+    file = Path("/proc/cpuinfo")
+    for line in file.read_text().splitlines() if file.is_file() else []:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def available_cores() -> int:

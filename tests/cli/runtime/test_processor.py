@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
 import pytest
 
 from mld.config.sections import ComputeSpec
-from mld.runtime import cores
 from mld.runtime.compute import resolve
 
 
@@ -34,14 +34,14 @@ def test_available_cores(
     expected: int,
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {*range(2, 8)}, raising=False)
-    monkeypatch.setattr(cores, "_MEMBERSHIP", tmp_path / "membership")
-    monkeypatch.setattr(cores, "_CGROUPS", tmp_path / "cgroups")
+    monkeypatch.setattr(processor, "_MEMBERSHIP", tmp_path / "membership")
+    monkeypatch.setattr(processor, "_CGROUPS", tmp_path / "cgroups")
     if membership is not None:
         (tmp_path / "membership").write_text(membership)
     for cgroup, quota in quotas.items():
         (tmp_path / "cgroups" / cgroup).mkdir(parents=True, exist_ok=True)
         (tmp_path / "cgroups" / cgroup / "cpu.max").write_text(f"{quota}\n")
-    assert cores.available_cores() == expected
+    assert processor.available_cores() == expected
 
 
 def test_automatic_threads_stay_within_the_available_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,3 +50,9 @@ def test_automatic_threads_stay_within_the_available_cores(monkeypatch: pytest.M
         monkeypatch.setattr("mld.runtime.compute.available_cores", lambda n=available: n)
         assert resolve(ComputeSpec(accelerator="cpu")).threads == threads
     assert resolve(ComputeSpec(accelerator="cpu", threads=9)).threads == 9
+
+
+def test_the_processor_has_a_name() -> None:
+    assert processor.processor_name() not in ("", platform.python_implementation())
+    if Path("/proc/cpuinfo").is_file() and "model name" in Path("/proc/cpuinfo").read_text():
+        assert processor.processor_name() in Path("/proc/cpuinfo").read_text()
