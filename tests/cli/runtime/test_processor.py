@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mld.config.sections import ComputeSpec
+from mld.runtime import processor
 from mld.runtime.compute import resolve
 
 
