@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import ClassVar
 
 # As the command `mld` does; OpenMP reads it when torch is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import torch
 from workload import (

@@ -48,24 +48,27 @@ app.add_typer(bench.app, name="bench")
 
 _SETTINGS_OF_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 """Environment variables that say how OpenMP threads wait for each other."""
+_SPIN_COUNT = "10000"
+"""Turns that a waiting thread spins before it sleeps: about the time between two operations."""
 
 
 def main() -> None:
     """Run the command line; SIGTERM ends a command as Ctrl-C does."""
-    _let_waiting_threads_sleep()
+    _limit_spinning_of_threads()
     signal.signal(signal.SIGTERM, _interrupt)
     app()
 
 
-def _let_waiting_threads_sleep() -> None:
-    """Let OpenMP threads sleep while they wait, unless the user has chosen how they wait.
+def _limit_spinning_of_threads() -> None:
+    """Let OpenMP threads sleep after a short wait, unless the user has chosen how they wait.
 
-    By default they spin. Beside other busy processes, a spinning thread takes its core from the one
-    that it waits for, and two threads train many times slower than one. OpenMP reads the variable
-    when torch is imported; child processes inherit it.
+    By default they spin for long. Beside other busy processes, a spinning thread takes its core
+    from the one that it waits for. Threads that sleep at once (OMP_WAIT_POLICY=PASSIVE) are slower
+    than one thread on an idle machine, where waking up takes longer than most operations. OpenMP
+    reads the variable when torch is imported; child processes inherit it.
     """
     if not any(name in os.environ for name in _SETTINGS_OF_WAITING):
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ["GOMP_SPINCOUNT"] = _SPIN_COUNT
 
 
 def _interrupt(number: int, frame: Any) -> None:

@@ -33,7 +33,7 @@ BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
 def import_script(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Imports a module of benchmarks/ by its name."""
     # speed.py sets it unless it is set.
-    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "10000")
     monkeypatch.syspath_prepend(BENCHMARKS)
     return importlib.import_module
 

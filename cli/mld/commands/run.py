@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -51,7 +52,9 @@ def run(
         _print_plan(plan(experiment, registry))
         return
     from mld.pipeline import run as pipeline
+    from mld.runtime.compute import resolve
 
+    _warn_of_busy_cores(resolve(experiment.compute).threads)
     run_dir = RunDir(out or Path("runs") / experiment.name)
     report = pipeline.run(
         experiment,
@@ -72,6 +75,20 @@ def report(run: RunFolder) -> None:
     from mld.storage.run_dir import RunDir
 
     typer.echo(pipeline.report(RunDir(run)))
+
+
+def _warn_of_busy_cores(threads: int) -> None:
+    """Say so if other processes keep cores busy that a training on several threads would use."""
+    from mld.runtime.processor import available_cores
+
+    cores = available_cores()
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if threads > 1 and load > cores - threads + 0.7:
+        typer.echo(
+            f"warning: {threads} threads on {cores} cores, of which other processes kept {load:.1f} "
+            "busy in the last minute: where they go on, --set compute.threads=1 is faster",
+            err=True,
+        )
 
 
 def _print_plan(plan: Plan) -> None:

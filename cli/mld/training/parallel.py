@@ -32,14 +32,14 @@ PARENT_SECONDS = 0.5
 def parallel_trainings(jobs: int, compute: Compute) -> tuple[int, Compute]:
     """How many of several trainings run at once, and what each of them computes with.
 
-    On a processor as many as it has threads for, with equal shares of them. The share depends on
-    the number of jobs alone and not on which of them are still to be done, because the number of
-    threads affects the last bits of weights.
+    On a processor as many as it has threads for, each in one process with an equal share of them.
+    The share depends on the number of jobs alone and not on which of them are still to be done,
+    because the number of threads affects the last bits of weights.
     """
-    if compute.accelerator != "cpu" or compute.devices > 1:
+    workers = min(jobs, compute.threads)
+    if compute.accelerator != "cpu" or workers < 2:
         return 1, compute
-    workers = max(1, min(jobs, compute.threads))
-    return workers, replace(compute, threads=compute.threads // workers)
+    return workers, replace(compute, devices=1, threads=compute.threads // workers)
 
 
 class TrainingPool:

@@ -41,7 +41,7 @@ def train(
     job: TrainJob,
     context: RunContext,
     checkpoint_seconds: float = 10.0,
-    should_stop: Callable[[], bool] = lambda: False,
+    should_stop: Callable[[], bool] = bool,
     progress: ShowTraining = training_progress,
 ) -> TrainedWeights:
     """Train a copy of the job's objective, resuming from its checkpoint if there is one.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from typer.testing import Result
+
+from mld.commands.run import _warn_of_busy_cores
 
 
 @pytest.mark.parametrize(
@@ -146,3 +149,22 @@ def test_dry_run_prints_the_plan_alone(mld_small: Callable[..., Result]) -> None
     assert "autoencode/left: 58 parameters, 300 steps of 32 rows" in result.stdout
     assert "joint: 60 samples of 40 evaluations" in result.stdout
     assert [path.name for path in Path.cwd().iterdir()] == ["small.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("threads", "load", "warns"),
+    [(2, 1.2, True), (2, 0.3, False), (1, 1.2, False), (1, 3.0, False)],
+)
+def test_busy_cores_are_warned_of(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    threads: int,
+    load: float,
+    warns: bool,
+) -> None:
+    monkeypatch.setattr("mld.runtime.processor.available_cores", lambda: 2)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0), raising=False)
+    _warn_of_busy_cores(threads)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert ("--set compute.threads=1 is faster" in captured.err) == warns

@@ -71,12 +71,18 @@ def steps_of(path: Path, name: str) -> list[int]:
         (2, Compute("cpu", 1, "32-true", 8), 2, 4),
         (3, Compute("cpu", 1, "32-true", 8), 3, 2),
         (0, Compute("cpu", 1, "32-true", 8), 1, 8),
-        (4, Compute("cpu", 2, "32-true", 8), 1, 8),
         (4, Compute("cuda", 1, "bf16-mixed", 8), 1, 8),
     ],
 )
 def test_shares_of_threads(jobs: int, compute: Compute, workers: int, threads: int) -> None:
     assert parallel_trainings(jobs, compute) == (workers, replace(compute, threads=threads))
+
+
+def test_several_trainings_have_a_process_each_and_a_single_one_has_all() -> None:
+    two_processes = replace(TWO_THREADS, devices=2)
+    share = replace(TWO_THREADS, threads=1)
+    assert parallel_trainings(3, two_processes) == (2, share)
+    assert parallel_trainings(1, two_processes) == (1, two_processes)
 
 
 def test_parallel_trainings_equal_single_ones(
