@@ -85,8 +85,8 @@ def _warn_of_busy_cores(threads: int) -> None:
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if threads > 1 and load > cores - threads + 0.7:
         typer.echo(
-            f"warning: {threads} threads on {cores} cores, of which other processes kept {load:.1f} "
-            "busy in the last minute: where they go on, --set compute.threads=1 is faster",
+            f"warning: {threads} threads on {cores} cores, of which other processes kept "
+            f"{load:.1f} busy in the last minute: if they go on, --set compute.threads=1 is faster",
             err=True,
         )
 
