@@ -35,8 +35,8 @@ def _cgroup_quotas() -> list[int]:
     except OSError:  # not Linux
         return []
     quotas = []
-    for own in (line.removeprefix("0::/") for line in lines if line.startswith("0::/")):
-        for cgroup in (PurePosixPath(own), *PurePosixPath(own).parents):
+    for member in (line.removeprefix("0::/") for line in lines if line.startswith("0::/")):
+        for cgroup in (PurePosixPath(member), *PurePosixPath(member).parents):
             try:
                 quota, period = (_CGROUPS / cgroup / "cpu.max").read_text().split()
             except OSError:  # the root has none outside containers

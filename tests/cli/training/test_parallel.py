@@ -111,8 +111,8 @@ def test_an_error_interrupts_the_other_training_which_resumes(tmp_path: Path) ->
     assert interrupted_at < 50
     one_thread = replace(TWO_THREADS, threads=1)
     weights = train(job("long", steps=200), context(tmp_path / "parts", one_thread)).weights
-    whole = train(job("long", steps=200), context(tmp_path / "whole", one_thread)).weights
-    assert all(torch.equal(weights[name], whole[name]) for name in whole)
+    uninterrupted = train(job("long", steps=200), context(tmp_path / "whole", one_thread)).weights
+    assert all(torch.equal(weights[name], uninterrupted[name]) for name in uninterrupted)
 
 
 @pytest.mark.slow
