@@ -129,6 +129,7 @@ def test_all_measures_of_several_modalities(
         assert close(value, exact), (name, value, exact)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["redundant", "synergistic"])
 def test_sign_of_the_o_information(gaussian_latents: Any, kind: str) -> None:
     """Three noisy copies of one number; or a noisy sum beside its two independent summands."""
@@ -202,6 +203,7 @@ def test_with_shared_noise_rows_do_not_depend_on_the_batch(gaussian: Any) -> Non
     torch.testing.assert_close(one[0], batch[7])
 
 
+@pytest.mark.slow
 def test_standard_error_is_the_std_over_repetitions(gaussian_latents: Any) -> None:
     gaussian = pair(gaussian_latents, 2, 1.0)
     measure = mutual_information("x", "y")
@@ -255,6 +257,7 @@ def test_estimates_converge_with_the_noise_levels(gaussian_latents: Any) -> None
     assert abs(estimate.convergence[-1][1] - 3) < 0.06
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gain", [1.0, 1.5])
 def test_calibration_corrects_an_overconfident_network(gaussian_latents: Any, gain: float) -> None:
     """The difference between conditional and marginal predictions is multiplied by `gain`."""

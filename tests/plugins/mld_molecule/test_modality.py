@@ -316,6 +316,7 @@ def test_latents_are_float32_under_autocast(molecule: Molecule, rows: Tensor) ->
         assert molecule.autoencoder().encode(rows).dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_short_training(train_autoencoder, train_classifier) -> None:
     raw, labels = examples(1000, "train")
     molecule = fitted(raw, latent_dim=32)
