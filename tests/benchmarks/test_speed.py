@@ -130,6 +130,7 @@ def test_stages_of_a_run(import_script: Any, context: RunContext) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_tables_are_complete(tmp_path: Path) -> None:
     file = tmp_path / "speed.json"
     command = [sys.executable, str(BENCHMARKS / "speed.py"), "--quick", "--json", str(file)]
