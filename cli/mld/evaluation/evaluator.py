@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from jaxtyping import Float, Int64, Shaped
@@ -70,6 +70,11 @@ class ModalityEvaluator:
             return encode(self.autoencoder, x, self.latent_dim)
         parts = batches(x, CLASSIFY_BATCH_SIZE, "features")
         return torch.cat([self.classifier.features(part).float() for part in parts])
+
+    @cached_property
+    def original_features(self) -> Float[Tensor, "row feature"]:
+        """The features of the originals, which every Frechet distance needs."""
+        return self.features(self.originals)
 
 
 def build_evaluator(

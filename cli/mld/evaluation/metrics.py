@@ -217,7 +217,7 @@ class EvaluationTable:
         evaluator = self.evaluators[name]
         if min(len(x), len(evaluator.originals)) < 2:
             return None
-        return frechet_distance(evaluator.features(x), evaluator.features(evaluator.originals))
+        return frechet_distance(evaluator.features(x), evaluator.original_features)
 
     def _proportion_with_ci(self, correct: Bool[Tensor, " row"]) -> dict[str, Any]:
         """A proportion with its 95 % bootstrap interval; a resampled mean is binomial."""
