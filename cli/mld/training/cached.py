@@ -10,13 +10,10 @@ from mld.training.job import TrainJob
 from mld.training.train import TrainedWeights, train
 
 Train = Callable[[TrainJob, RunContext], TrainedWeights]
+"""As `train`: trains a job, here or in another process."""
 
 
-def train_cached(
-    job: TrainJob,
-    context: RunContext,
-    train: Train = train,
-) -> TrainedWeights:
+def train_cached(job: TrainJob, context: RunContext, train: Train = train) -> TrainedWeights:
     """The weights of a job, from the store if another run has trained the same, else by `train`."""
     with context.store.entry(job.cache_key(context)) as entry:
         stored = entry.read()

@@ -91,12 +91,12 @@ def train_all(jobs: Sequence[TrainJob], context: RunContext) -> None:
     pending, lock = list(jobs), Lock()
 
     def train_pending(train: Train) -> None:
-        while pending:
+        while True:
             with lock:
-                free = (job for job in pending if not is_in_progress(job, context))
-                job = next(free, None) or next(iter(pending), None)
-                if job is None:
+                if not pending:
                     return
+                free = (job for job in pending if not is_in_progress(job, context))
+                job = next(free, pending[0])
                 pending.remove(job)
             job.objective.load_state_dict(train_cached(job, context, train).weights)
             job.objective.eval()

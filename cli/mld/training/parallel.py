@@ -45,8 +45,8 @@ def parallel_trainings(jobs: int, compute: Compute) -> tuple[int, Compute]:
 class TrainingPool:
     """Processes that train jobs; they start with the first job.
 
-    Leaving the block with an exception interrupts the trainings, which save their checkpoints.
-    Modules are imported anew in each process, but not a script that has no main guard.
+    Leaving the block with an exception interrupts the trainings, which save their checkpoints. The
+    processes do not run the user's script again, so that it needs no main guard.
     """
 
     def __init__(self, workers: int) -> None:

@@ -37,11 +37,15 @@ class TrainedWeights:
     ema: Mapping[str, Tensor] | None
 
 
+def _never() -> bool:
+    return False
+
+
 def train(
     job: TrainJob,
     context: RunContext,
     checkpoint_seconds: float = 10.0,
-    should_stop: Callable[[], bool] = bool,
+    should_stop: Callable[[], bool] = _never,
     progress: ShowTraining = training_progress,
 ) -> TrainedWeights:
     """Train a copy of the job's objective, resuming from its checkpoint if there is one.
@@ -135,8 +139,14 @@ def _train_rank(
         _on_signal(lambda *_: stop.set()),
     ):
         try:
-            stops = lambda: stop.is_set() or should_stop()  # noqa: E731
-            fit(job, context, fabric, stops, checkpoint_seconds, progress)
+            fit(
+                job,
+                context,
+                fabric,
+                lambda: stop.is_set() or should_stop(),
+                checkpoint_seconds,
+                progress,
+            )
         except (NumericalError, KeyboardInterrupt) as error:
             return error
         finally:
