@@ -14,25 +14,13 @@ from mld.bench.suite_dir import Failures
 from mld.bench.tables import FormattedValue, Group, format_figure
 from mld.config.yaml_document import dump_yaml
 from mld.reporting.charts import Dot
-from mld.reporting.html import environment
+from mld.reporting.html import MACHINE_FACTS, environment
 from mld.reporting.number_format import format_number
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import STAGE_NAMES
 
 MAX_DRAWN_VARIANTS = 12
 """With more variants than this there are only tables, without dot tracks and heat maps."""
-_PROVENANCE = (
-    "mld",
-    "python",
-    "torch",
-    "platform",
-    "processor",
-    "vector instructions",
-    "cores",
-    "device",
-    "precision",
-    "threads",
-)
 
 
 @dataclass(frozen=True)
@@ -198,7 +186,7 @@ def _facts(groups: Sequence[Group]) -> dict[str, Any]:
     if not runs:
         return {}
     provenance = runs[0].read_json(runs[0].provenance)
-    facts = {name: provenance[name] for name in _PROVENANCE if name in provenance}
+    facts = {name: provenance[name] for name in MACHINE_FACTS if name in provenance}
     facts["seconds"] = sum(
         run.stage_seconds(stage) for run in runs for stage in STAGE_NAMES if run.is_complete(stage)
     )

@@ -26,6 +26,19 @@ _MEDIA_TYPES: dict[str, tuple[MediaType, str]] = {
     ".ogg": ("sound", "audio/ogg"),
 }
 """How a file is shown and its MIME type, by suffix alone; the core knows no modality."""
+MACHINE_FACTS = (
+    "mld",
+    "python",
+    "torch",
+    "platform",
+    "processor",
+    "vector instructions",
+    "cores",
+    "device",
+    "precision",
+    "threads",
+)
+"""Entries of a run's provenance that pages show: versions, and what computed it."""
 MAX_ENLARGED_SIDE_PX = 112
 """Longest side, in CSS pixels, to which a small picture is enlarged."""
 MAX_PIXELATED_SIDE = 64
@@ -106,5 +119,5 @@ def environment(*packages: str) -> Environment:
         interval=number_format.format_interval,
         duration=number_format.format_duration,
     )
-    jinja.globals.update(Dot=Dot, dot_track=dot_track)
+    jinja.globals.update(Dot=Dot, dot_track=dot_track, machine_facts=MACHINE_FACTS)
     return jinja
