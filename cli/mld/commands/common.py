@@ -75,13 +75,17 @@ def weight_store() -> WeightStore:
 def command(function: Function) -> Function:
     """Map a command's exceptions to the documented exit codes.
 
-    An MLDError is printed without a traceback, any other exception with one.
+    An MLDError is printed without a traceback, any other exception with one. A UserWarning is
+    printed as one line.
     """
 
     @wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
-            function(*args, **kwargs)
+            with warnings.catch_warnings():
+                warnings.simplefilter("default", UserWarning)
+                warnings.showwarning = _print_warning
+                function(*args, **kwargs)
         except MLDError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(error.exit_code) from error
@@ -99,6 +103,11 @@ def command(function: Function) -> Function:
             _report_bug()
 
     return wrapped  # type: ignore[return-value]
+
+
+def _print_warning(message: Warning | str, *where: Any) -> None:
+    """In place of `warnings.showwarning`: the message alone, without the line of code."""
+    typer.echo(f"warning: {message}", err=True)
 
 
 def _report_bug() -> NoReturn:
@@ -122,15 +131,10 @@ def parse_pairs(texts: Iterable[str] | None, option: str, form: str) -> dict[str
 
 
 def open_run(folder: Path, registry: Registry) -> TrainedRun:
-    """Load a finished run; its warnings are printed to stderr."""
+    """Load a finished run."""
     from mld.inference import trained_run
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        run = trained_run.load(folder, registry)
-    for warning in caught:
-        typer.echo(f"warning: {warning.message}", err=True)
-    return run
+    return trained_run.load(folder, registry)
 
 
 def _listed(variable: str) -> list[str]:

@@ -56,7 +56,7 @@ def train_joint_model(
         dropped = check_usable_rows(method, latents.train.present)
         if dropped:
             message = f"{method.title} needs complete rows: {dropped} incomplete rows are left out"
-            context.run_dir.log("warning", stage=DIFFUSE.name, message=message)
+            context.run_dir.warn(DIFFUSE.name, message)
         job = method.job(data, latents, context)
         files = method.save(train_cached(job, context), latents, context.run_dir)
         parameters: dict[str, JsonValue] = {DIFFUSE.job: count_parameters(job.objective)}

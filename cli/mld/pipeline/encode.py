@@ -40,7 +40,7 @@ def cache_latents(
         for name, count in counts.items():
             if count:
                 message = f"{name}: {count} of {layout.dims[name]} latent dimensions never vary"
-                run_dir.log("warning", stage=ENCODE.name, message=message)
+                run_dir.warn(ENCODE.name, message)
         return StageOutput([run_dir.latents(split) for split in SPLITS], {"dead": counts})
 
     return run_stage(

@@ -87,10 +87,10 @@ def record_data_stage(prepared: PreparedData, context: RunContext) -> None:
         empty: dict[str, JsonValue] = {split: data.split(split).dropped for split in SPLITS}
         if any(empty.values()):
             message = f"rows without any recorded item are left out: {empty}"
-            run_dir.log("warning", stage=DATA.name, message=message)
+            run_dir.warn(DATA.name, message)
         if not rows["validation"]:
             message = "the validation split has no rows: overfitting will not show in the curves"
-            run_dir.log("warning", stage=DATA.name, message=message)
+            run_dir.warn(DATA.name, message)
         return StageOutput(files, {"rows": rows, "dropped": empty, "classes": [*data.classes]})
 
     run_stage(run_dir, DATA, prepared.fingerprint, compute, lambda: None)

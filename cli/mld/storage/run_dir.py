@@ -7,6 +7,7 @@ exists; the marker holds the fingerprint of the stage's inputs and the sha256 of
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -121,6 +122,11 @@ class RunDir:
     def log(self, event: str, **fields: JsonValue) -> None:
         """Append an event to events.jsonl."""
         files.append_line(self.events, {"time": _now(), "event": event, **fields})
+
+    def warn(self, stage: str, message: str) -> None:
+        """Log a warning of a stage, which the report shows, and issue it as a UserWarning."""
+        self.log("warning", stage=stage, message=message)
+        warnings.warn(message, stacklevel=2)
 
     def read_events(self) -> list[dict[str, Any]]:
         """All events in order, without lines that a killed process left unfinished.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,20 @@ def test_errors_of_commands(
     assert result.exit_code == code, result.output
     assert message in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_warnings_are_lines_without_code(
+    mld_small: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warn(*args: Any) -> list[str]:
+        warnings.warn("rows are alike", stacklevel=1)
+        return []
+
+    monkeypatch.setattr("mld.config.spec.load_spec", warn)
+    for _ in range(2):  # also where the same process has told it before
+        result = mld_small("spec", "validate", "small.yaml")
+        assert "warning: rows are alike\n" in result.stderr
+        assert "UserWarning" not in result.stderr
 
 
 def test_internal_errors_show_a_traceback(

@@ -397,6 +397,7 @@ def manifest(folder: Path, labelled: bool, gaps: bool) -> Path:
     return folder / "manifest.yaml"
 
 
+@pytest.mark.filterwarnings("ignore:.*needs complete rows")
 @pytest.mark.parametrize("roles", ["three-role", "paper", "independent"])
 def test_rows_with_missing_cells(tmp_path: Path, registry: Registry, roles: str) -> None:
     overrides = [f"diffuse.roles={roles}", "generate.guidance=0"]

@@ -48,6 +48,14 @@ def test_nothing_is_created_before_the_first_write(run_dir: RunDir) -> None:
     assert not run_dir.path.exists()
 
 
+def test_warnings_are_logged_and_issued(run_dir: RunDir) -> None:
+    with pytest.warns(UserWarning, match="^two rows are alike$"):
+        run_dir.warn("data", "two rows are alike")
+    (event,) = run_dir.read_events()
+    assert (event["event"], event["stage"]) == ("warning", "data")
+    assert event["message"] == "two rows are alike"
+
+
 def test_importing_storage_loads_neither_torch_nor_fabric() -> None:
     code = (
         "import sys, mld.storage.run_dir, mld.storage.weight_store; "
