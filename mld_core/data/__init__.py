@@ -1,1 +1,1 @@
-"""Files of rows: tables on disk."""
+"""Files of rows: tables on disk, and regular files alone."""

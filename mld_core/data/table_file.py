@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mld_core.data.regular_file import read_regular_file
 from mld_core.errors import DataError, first_errors
 
 TABLE_SUFFIXES = (".csv", ".jsonl")
@@ -55,7 +56,7 @@ def read_table(path: Path) -> Table:
     if path.suffix.lower() not in TABLE_SUFFIXES:
         raise DataError(f"{path}: must be a file named *.csv or *.jsonl")
     try:
-        content = path.read_bytes()
+        content = read_regular_file(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     try:
@@ -111,6 +112,8 @@ def _json_rows(text: str) -> Iterator[TableRow | LineError]:
             yield number, f"is not JSON: {error.msg} at column {error.colno}"
         except ValueError as error:
             yield number, str(error)
+        except RecursionError:
+            yield number, "is nested too deeply"
         else:
             is_object = isinstance(cells, dict)
             yield TableRow(number, cells) if is_object else (number, "is not a JSON object")

@@ -27,6 +27,7 @@ from mld_core import (
     hookimpl,
     raise_line_errors,
     read_table,
+    stat_regular_file,
 )
 from mld_datasets.item_source import LazyItems, read_item
 from mld_datasets.random_split import draw_splits
@@ -190,7 +191,7 @@ class _ManifestReader:
 
     def _stat_file(self, index: int, column: str, file: Path) -> None:
         try:
-            stat = file.stat()
+            stat = stat_regular_file(file)
         except OSError as error:
             message = f"column {column!r}: {file} cannot be read: {error.strerror}"
             self._add_error(self.table.rows[index], message)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mld.storage.digests import digest, tensor_bytes
+from mld_core.data.regular_file import read_regular_file
 from mld_core.errors import RunDirError
 
 if TYPE_CHECKING:
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
 def load_json(path: Path) -> Any:
     """The value in a JSON file. RunDirError if it is missing or not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_regular_file(path))
     except FileNotFoundError:
         raise RunDirError(f"{path} is missing") from None
-    except ValueError as error:
+    except OSError as error:
+        raise RunDirError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise RunDirError(f"{path} is corrupt: {error}") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,15 @@ def test_line_errors_are_sorted_and_limited() -> None:
     lines = str(caught.value).splitlines()
     assert lines[0] == "a.csv:1: is wrong"
     assert lines[9:] == ["a.csv:10: is wrong", "... and 2 more"]
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows.csv")
+    with pytest.raises(DataError, match=r"rows\.csv: cannot be read: it is a named pipe"):
+        read_table(tmp_path / "rows.csv")
+
+
+def test_deep_json_is_an_error_of_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n{"a": ' + "[" * 10**5 + "]" * 10**5 + "}\n")
+    assert read_table(path).errors == ((2, "is nested too deeply"),)

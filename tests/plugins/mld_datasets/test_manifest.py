@@ -294,3 +294,15 @@ def test_read_error_names_the_source(make_manifest, tmp_path):
     with pytest.raises(PluginError) as caught:
         _ = items["word"][1]
     assert str(caught.value) == "kind 'word': read of 'bug' failed: KeyError: 'lost'"
+
+
+def test_an_item_must_be_a_regular_file(make_manifest, tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "zero.txt").symlink_to("/dev/zero")
+    with pytest.raises(DataError) as caught:
+        make_manifest("word,page\nx,a.txt\nx,pipe.txt\nx,zero.txt\nx,.\n")
+    assert [line.partition(" cannot be read: ")[2] for line in str(caught.value).splitlines()] == [
+        "it is a named pipe, not a regular file",
+        "it is a device, not a regular file",
+        "Is a directory",
+    ]
