@@ -6,6 +6,7 @@ suite, so that an error about a trial names the line to correct.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import combinations, product
 from typing import Any
@@ -14,10 +15,17 @@ from mld.bench.suite import Coordinates, Overrides, Suite, apply_overrides, over
 from mld.config.yaml_document import Document, KeyPath
 from mld_core import did_you_mean
 
+MAX_TRIALS = 10_000
+"""Largest product of a suite's axes; a trial takes minutes."""
+
 
 def grid(suite: Suite) -> Iterator[tuple[Coordinates, Document]]:
-    """Every trial of a suite. A setting that a method overrides is not varied for that method."""
+    """Every trial of a suite. A setting that a method overrides is not varied for that method.
+
+    SpecError if the axes multiply to too many trials.
+    """
     spec = suite.spec
+    _check_size(suite)
     for (path, names), (method, overrides) in product(_modality_sets(suite), spec.methods.items()):
         base = suite.base.part()
         apply_overrides(base, suite.document, ("methods", method), overrides)
@@ -43,6 +51,16 @@ def grid(suite: Suite) -> Iterator[tuple[Coordinates, Document]]:
             _keep_modalities(trial, suite, path, names)
             axes: dict[str, Any] = {"missing": missing, "sampler": sampler, "guidance": guidance}
             yield Coordinates(modalities=names, method=method, seed=seed, **axes), trial
+
+
+def _check_size(suite: Suite) -> None:
+    spec, count = suite.spec, len(_section(suite.base, "modalities"))
+    sets = 2**count if spec.modalities == "all" else len(spec.modalities)
+    axes = (spec.methods, spec.seeds, spec.missing, spec.samplers, spec.guidance)
+    trials = math.prod([sets, *(max(1, len(axis)) for axis in axes)])
+    if trials > MAX_TRIALS:
+        suite.document.add_error((), f"its axes multiply to more than {MAX_TRIALS:,} trials")
+        suite.document.raise_if_errors()
 
 
 def _modality_sets(suite: Suite) -> list[tuple[KeyPath, tuple[str, ...]]]:

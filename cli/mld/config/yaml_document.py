@@ -1,7 +1,8 @@
 """YAML whose values know their location, so that an error can name file and line.
 
 Scalars follow YAML 1.2: `1e-3` is a number, `no` and `on` are text, `010` is ten. Names are always
-text. A name that is given twice is an error, not a silent choice.
+text. A name that is given twice is an error, not a silent choice. The size of a file, its nesting
+and what its aliases repeat are bounded, so that any file is read or refused within seconds.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import yaml
 
+from mld_core.data.regular_file import read_regular_file
 from mld_core.errors import SpecError
 
 KeyPath = tuple[str | int, ...]
@@ -22,8 +24,14 @@ KeyPath = tuple[str | int, ...]
 
 _Nodes = tuple[yaml.Node, ...]
 
+MAX_BYTES = 2**20
+"""Largest file."""
 MAX_DEPTH = 50
 """How deeply values may be nested."""
+MAX_VALUES = 10_000
+"""Most values of a document, each as often as aliases repeat it."""
+MERGE_KEY = "<<"
+"""What YAML 1.1 merges a mapping with; YAML 1.2 has no such key."""
 
 _TAG_PREFIX = "tag:yaml.org,2002:"
 _NULLS = {"": None, "~": None, "null": None}
@@ -90,12 +98,13 @@ class Document:
     value: Any = None
     locations: dict[KeyPath, SourceLocation] = field(default_factory=dict)
     errors: list[Diagnostic] = field(default_factory=list)
+    _values: int = 0
 
     @classmethod
     def read(cls, path: Path, overrides: Iterable[str] = ()) -> Document:
         """A file's values after overrides `a.b=c`. SpecError if it is not YAML."""
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_regular_file(path, MAX_BYTES).decode()
         except OSError as error:
             raise SpecError(f"{path}: cannot be read: {error.strerror}") from error
         except UnicodeDecodeError as error:
@@ -135,7 +144,15 @@ class Document:
     def raise_if_errors(self) -> None:
         """SpecError with all errors so far, sorted by location, if there are any."""
         if self.errors:
-            raise SpecError("\n".join(map(str, sorted(self.errors))))
+            raise SpecError(self._format_errors())
+
+    def _refuse(self, path: KeyPath, message: str) -> NoReturn:
+        """SpecError with an error that leaves no value to go on with, and all errors before it."""
+        self.add_error(path, message)
+        raise SpecError(self._format_errors())
+
+    def _format_errors(self) -> str:
+        return "\n".join(map(str, sorted(self.errors)))
 
     def apply_overrides(self, overrides: Iterable[str]) -> None:
         """Set values from overrides `a.b=c`, where c is YAML; a bad one is added to the errors."""
@@ -214,6 +231,9 @@ class Document:
     ) -> Any:
         """The plain value of a node inside others; records its location, and adds its errors."""
         self.locations.setdefault(path, source.at(node.start_mark))
+        self._values += 1
+        if self._values > MAX_VALUES:
+            self._refuse(path, f"more than {MAX_VALUES:,} values, counting what aliases repeat")
         if node in around:
             self.add_error(path, "an alias that contains itself")
             return None
@@ -244,6 +264,9 @@ class Document:
                 self.add_error(path, "a name must be a word, not a list or a mapping")
                 continue
             inner_path, location = (*path, key.value), source.at(key.start_mark)
+            if key.value == MERGE_KEY:
+                self.locations[inner_path] = location
+                self._refuse(inner_path, "mappings cannot be merged here: write the settings out")
             if key.value in mapping:
                 message = f"given twice; the first is at {self.locations[inner_path].text}"
                 self.errors.append(Diagnostic(location, format_key_path(inner_path), message))

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from mld.bench.grid import grid
 from mld.bench.suite import load_suite
+from mld_core import SpecError
+
+RATES = [step / 1000 for step in range(101)]
 
 
 def test_grid_is_the_product_of_its_axes(write_suite: Callable[..., Path]) -> None:
@@ -97,3 +102,19 @@ def test_baseline_settings_of_absent_modalities_go(write_suite: Callable[..., Pa
     (document,) = [document for _, document in grid(load_suite(path))]
     assert document.value["diffuse"]["rescale"] == {"a": 1}
     assert document.value["diffuse"]["shape"] == {"a": 1, "wide": 2}
+
+
+@pytest.mark.parametrize(
+    ("replaced", "more"),
+    [
+        (("[[a, b]]", "all"), f"missing: {RATES}\nguidance: {RATES}"),
+        (("seeds: [0, 1]", f"seeds: {[*range(101)]}"), f"missing: {RATES}"),
+        (("seeds: [0, 1]", f"seeds: {[*range(5001)]}"), ""),
+    ],
+)
+def test_the_number_of_trials_is_bounded(
+    write_suite: Callable[..., Path], replaced: tuple[str, str], more: str
+) -> None:
+    path = write_suite(replaced, more=more)
+    with pytest.raises(SpecError, match=r"suite\.yaml:\d: its axes multiply to more than 10,000"):
+        next(grid(load_suite(path)))

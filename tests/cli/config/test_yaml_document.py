@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -108,3 +110,38 @@ def test_overrides_alone():
     assert Document.parse_overrides(["a.b=1", "a.c=[x, 2]"]) == {"a": {"b": 1, "c": ["x", 2]}}
     with pytest.raises(SpecError, match=r"^--set a: an override is written path=value"):
         Document.parse_overrides(["a"])
+
+
+def test_aliases_expand_to_a_bounded_number_of_values(text_errors, load_text):
+    names = "abcdefghi"
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [
+        f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]" for before, name in pairwise(names)
+    ]
+    (error,) = text_errors("\n".join(lines))
+    assert error.endswith("more than 10,000 values, counting what aliases repeat")
+    (error,) = text_errors("a: [" + "x, " * 10_000 + "]")
+    assert error.startswith("digits.yaml:1: a[")
+    used = load_text("name: x\ndata: {kind: table}\nmodalities:\n  a: &a {kind: dots, "
+                     "latent_dim: 8}\n  b: *a")  # fmt: skip
+    assert used.modalities["a"] == used.modalities["b"]
+
+
+@pytest.mark.parametrize("merged", ["*b", "[*b, *b]", "{kind: dots}"])
+def test_a_merge_key_is_refused(text_errors, merged):
+    text = f"modalities:\n  a: &b {{kind: dots}}\n  c: {{<<: {merged}, latent_dim: 8}}"
+    message = "modalities.c.<<: mappings cannot be merged here: write the settings out"
+    assert text_errors(text) == [f"digits.yaml:3: {message}"]
+
+
+def test_files_that_are_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "large.yaml").write_text("a: " + "x" * 2**20)
+    for name, message in (
+        ("pipe", "cannot be read: it is a named pipe, not a regular file"),
+        ("large", "cannot be read: it has 1,048,579 bytes, and at most 1,048,576 are read"),
+    ):
+        path = tmp_path / f"{name}.yaml"
+        with pytest.raises(SpecError) as caught:
+            Document.read(path)
+        assert str(caught.value) == f"{path}: {message}"
