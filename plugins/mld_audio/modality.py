@@ -14,13 +14,13 @@ from numpy.random import Generator
 from PIL import Image
 from pydantic import JsonValue
 from torch.nn.functional import pad
-from torchaudio.functional import resample
 
 from mld_audio.augment import augment_spectrogram
 from mld_audio.config import AudioConfig
 from mld_audio.example_tones import sample_tones
 from mld_audio.metrics import log_spectral_distance
 from mld_audio.networks import AudioAutoencoder, AudioClassifier
+from mld_audio.resampling import resample
 from mld_audio.spectrum import LogMel, Spectrogram, Spectrograms
 from mld_core import Metric, Modality, SplitName
 
@@ -57,28 +57,38 @@ class Audio(Modality):
         self._log_mel = LogMel(config)
 
     def read(self, source: Path | str) -> Sound:
-        """The sound of any file that libsndfile reads (WAV, FLAC, OGG, MP3), mixed to mono."""
+        """The sound of any file that libsndfile reads (WAV, FLAC, OGG, MP3), mixed to mono.
+
+        Of a longer file no more than an item's length is read.
+        """
         with open(source, "rb") as file:
             _check_not_truncated(file)
             try:
-                channels, sample_rate = soundfile.read(file, dtype="float32", always_2d=True)
+                with soundfile.SoundFile(file) as sound:
+                    max_samples = self._max_samples(sound.frames, sound.samplerate)
+                    channels = sound.read(max_samples, dtype="float32", always_2d=True)
             except soundfile.LibsndfileError as error:
                 raise ValueError(f"not a readable sound file: {error.error_string}") from error
-        return channels.mean(axis=1), sample_rate
+        return channels.mean(axis=1), sound.samplerate
 
     def preprocess(self, raw: Sound) -> Spectrogram:
         """The log-mel spectrogram of a sound, at the config's rate and length."""
         waveform, sample_rate = raw
         waveform = _validate_waveform(waveform)
-        max_samples = round(self.config.seconds * sample_rate)
-        if len(waveform) > max_samples and self.config.too_long == "error":
-            raise ValueError(
-                f"the sound lasts {len(waveform) / sample_rate:.3f} s, longer than "
-                f"seconds = {self.config.seconds:g}: raise seconds, or set too_long: truncate"
-            )
-        limited = torch.from_numpy(waveform[:max_samples])
+        limited = torch.from_numpy(waveform[: self._max_samples(len(waveform), sample_rate)])
         resampled = resample(limited, sample_rate, self.config.sample_rate)[: self.config.samples]
         return self._log_mel.spectrogram(pad(resampled, (0, self.config.samples - len(resampled))))
+
+    def _max_samples(self, samples: int, sample_rate: int) -> int:
+        """The samples of an item at a sound's rate. ValueError if it has more and may not."""
+        max_samples = max(1, round(self.config.seconds * sample_rate))
+        if samples > max_samples and self.config.too_long == "error":
+            raise ValueError(
+                f"the sound lasts {samples / sample_rate:.3f} s, longer than "
+                f"seconds = {self.config.seconds:g}: raise seconds, at the cost of every item, or "
+                "set too_long: truncate"
+            )
+        return max_samples
 
     def augment(self, x: Spectrograms, generator: torch.Generator) -> Spectrograms:
         """Small random shifts in time, changes of loudness, noise, and a gap; not of pitch."""

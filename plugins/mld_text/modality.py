@@ -69,7 +69,7 @@ class Text(Modality):
         if length > max_bytes and self.config.too_long == "error":
             raise ValueError(
                 f"the text has {length} bytes, more than max_bytes = {max_bytes}: raise max_bytes "
-                f"(up to {MAX_BYTES}), or set too_long: truncate"
+                f"(up to {MAX_BYTES}), at the cost of every item, or set too_long: truncate"
             )
         return to_tokens(truncate(raw, max_bytes), max_bytes)
 
