@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jaxtyping import Int
 from numpy.random import Generator
 from pydantic import Field, JsonValue, PositiveInt
@@ -18,6 +19,11 @@ from mld_molecule.metrics import molecule_metrics
 from mld_molecule.networks import MoleculeAutoencoder, MoleculeClassifier
 from mld_molecule.selfies_rdkit import canonical_smiles, draw_svg, smiles_to_selfies
 from mld_molecule.selfies_vocabulary import BASE_SYMBOLS, SelfiesVocabulary
+
+MAX_OUTLIER_RATIO = 4
+"""How many times as long as 99 % of the molecules the longest may be without a word."""
+MIN_OUTLIER_LENGTH = 100
+"""SELFIES symbols from which on a molecule can be an outlier; the networks of fewer are small."""
 
 
 class MoleculeConfig(ModalityConfig):
@@ -50,6 +56,9 @@ class Molecule(Modality):
         molecules = [smiles_to_selfies(smiles) for smiles in raw]
         if not molecules:
             raise ValueError("there are no molecules to build the SELFIES vocabulary from")
+        assert isinstance(config, MoleculeConfig)
+        if config.max_symbols is None:
+            _check_longest(molecules)
         symbols = sorted({*BASE_SYMBOLS}.union(*molecules))
         return {"symbols": [*symbols], "longest": max(map(len, molecules))}
 
@@ -103,3 +112,16 @@ class Molecule(Modality):
         if length is None:
             length = facts["longest"] + max(4, facts["longest"] // 10)
         return SelfiesVocabulary(tuple(facts["symbols"]), length)
+
+
+def _check_longest(molecules: list[tuple[str, ...]]) -> None:
+    """ValueError if one molecule in a hundred makes the networks many times as large."""
+    lengths = [*map(len, molecules)]
+    longest, typical = max(lengths), int(np.percentile(lengths, 99, method="lower"))
+    if longest > max(MIN_OUTLIER_LENGTH, MAX_OUTLIER_RATIO * typical):
+        raise ValueError(
+            f"the longest molecule has {longest:,} SELFIES symbols "
+            f"({''.join(max(molecules, key=len)[:8])}...), but 99 % have at most {typical:,}, and "
+            "the networks grow with the longest: leave it out, or accept the cost with "
+            f"max_symbols: {longest}"
+        )

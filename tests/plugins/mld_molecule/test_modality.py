@@ -493,3 +493,14 @@ def test_real_molecules_round_trip(
     proportion = sum(same) / len(same)
     record_property("proportion_that_round_trips", proportion)
     assert proportion >= 0.999
+
+
+def test_one_long_molecule_among_short_ones_is_an_error() -> None:
+    short, long = ["CCO"] * 9, "C" * 300
+    expected = r"300 SELFIES symbols \(\[C\].*\), but 99 % have at most 3.* max_symbols: 300"
+    with pytest.raises(ValueError, match=expected):
+        fitted([*short, long])
+    assert fitted([*short, long], max_symbols=300).preprocess(long).shape == (300,)
+    assert fitted([*short, "C" * 100]).preprocess("CCO").shape == (110,)
+    assert fitted([*["C" * 75] * 99, long]).preprocess("CCO").shape == (330,)
+    assert fitted([long]).preprocess("CCO").shape == (330,)
