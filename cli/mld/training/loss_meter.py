@@ -95,14 +95,19 @@ class LossMeter:
         elif not math.isfinite(loss):
             what = f"the loss ({loss})"
         else:
-            what = f"the gradient of {self._bad_parameters()} ({norm})"
+            what = self._bad_gradients(norm)
         return (
             f"{self._job}, step {step}: {what} is not finite (last finite loss: "
             f"{self._last_finite}). The last checkpoint is kept. Check the data, lower the "
             "learning rate, or set compute.precision to 32-true"
         )
 
-    def _bad_parameters(self) -> str:
+    def _bad_gradients(self, norm: float) -> str:
+        """Which gradients are not finite or, where only their norm is not, which is the largest."""
         grads = {n: p.grad for n, p in self._objective.named_parameters() if p.grad is not None}
         bad = [name for name, grad in grads.items() if not grad.isfinite().all()]
-        return "every parameter" if len(bad) == len(grads) else ", ".join(bad)
+        if bad:
+            names = "every parameter" if len(bad) == len(grads) else ", ".join(bad)
+            return f"the gradient of {names} ({norm})"
+        largest, name = max((float(grad.abs().max()), name) for name, grad in grads.items())
+        return f"the norm of the gradients ({norm}; that of {name} reaches {largest:.3g})"

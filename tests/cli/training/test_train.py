@@ -290,6 +290,8 @@ class Failing(Regression):
         loss, interrupted = super().forward(batch, generator)
         if self.calls < self.call:
             return loss, interrupted
+        if self.what == "large gradient":
+            return loss + 1e30 * self.head.bias.sum(), interrupted
         if self.what == "gradient":
             return loss + (0 * self.head.bias).sum().sqrt(), interrupted
         if self.what == "loss":
@@ -303,6 +305,7 @@ class Failing(Regression):
         ("right", "the loss of right (nan)"),
         ("loss", "the loss (inf)"),
         ("gradient", "the gradient of head.bias (nan)"),
+        ("large gradient", "the norm of the gradients (inf; that of head.bias reaches 1e+30)"),
     ],
 )
 def test_a_non_finite_value_stops_the_training(tmp_path: Path, what: str, message: str) -> None:
