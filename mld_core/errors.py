@@ -68,14 +68,26 @@ def plugin_call(description: str, passes: tuple[type[Exception], ...] = ()) -> I
 
     Args:
         description: what was called, as in "kind 'tide': write"; the message begins with it.
-        passes: exceptions that the plugin may raise, which are left as they are.
+        passes: exceptions that the plugin may raise, which are left as they are, as are those that
+            say that there is not enough memory.
     """
     try:
         yield
     except passes:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise PluginError(f"{description} failed: {describe_exception(error)}") from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception of Python, numpy or torch says that there is not enough memory."""
+    # torch has a class for that of GPUs alone, and importing it would take seconds.
+    names = [each.__name__ for each in type(error).__mro__]
+    return bool({"MemoryError", "OutOfMemoryError"} & {*names}) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
 
 
 def describe_exception(error: BaseException) -> str:

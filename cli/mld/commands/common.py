@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
-from mld_core.errors import ExitCode, MLDError
+from mld_core.errors import ExitCode, MLDError, is_out_of_memory
 
 if TYPE_CHECKING:
     from mld.inference.trained_run import TrainedRun
@@ -99,8 +99,16 @@ def command(function: Function) -> Function:
                 _report_bug()
             typer.echo(f"error: {error.filename or 'the disk'}: {error.strerror}", err=True)
             raise typer.Exit(ExitCode.RUN_DIR) from error
-        except Exception:
-            _report_bug()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                _report_bug()
+            reason = str(error).rpartition("can't allocate memory: ")[2].partition("\n")[0]
+            typer.echo(
+                f"error: not enough memory ({reason or type(error).__name__}): choose smaller "
+                "items, networks, batch_size or num_samples",
+                err=True,
+            )
+            raise typer.Exit(ExitCode.DATA) from error
 
     return wrapped  # type: ignore[return-value]
 

@@ -100,6 +100,7 @@ def _print_plan(plan: Plan) -> None:
         typer.echo(f"{job.name}: {about}{job.parameters:,} parameters, {steps}")
     for subset, nfe in plan.nfe.items():
         typer.echo(f"{subset}: {plan.num_samples:,} samples of {nfe:g} evaluations")
+    typer.echo(f"memory: about {plan.item_bytes / 1e6:,.0f} MB for the items")
     typer.echo(f"disk: about {plan.megabytes:.0f} MB")
 
 

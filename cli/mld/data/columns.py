@@ -24,6 +24,9 @@ from mld_core import (
 )
 from mld_core.errors import first_errors
 
+PEEK_ITEMS = 64
+"""Items of each modality that a look at the training split reads."""
+
 PLUGIN_ERRORS = (MLDError, ValueError, OSError)
 """What a plugin may raise about its settings or an item; anything else breaks the contract."""
 

@@ -9,7 +9,8 @@ from torch import nn
 
 from mld.config.sections import DiffuseSpec, TrainingSpec
 from mld.config.spec import Spec
-from mld.data.columns import Column, format_item_errors, open_split
+from mld.data.columns import PEEK_ITEMS, Column, format_item_errors, open_split
+from mld.data.item_memory import check_item_memory
 from mld.data.loading import fit_modalities, layout_of, open_dataset
 from mld.data.types import subset_key
 from mld.pipeline.diffuse import select_method
@@ -21,8 +22,6 @@ from mld.training.job import count_parameters
 from mld_core import SPLITS, DataError, Dataset, Modality, Registry
 
 BYTES_PER_NUMBER = 4
-PEEK_ITEMS = 64
-"""Items of each modality that are read, from the training split."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,7 @@ class Plan:
         jobs: the trainings in order.
         nfe: network evaluations per sample, by conditioning subset.
         num_samples: of each subset, at most.
+        item_bytes: memory that the items of all splits take.
         megabytes: approximate size of the run directory.
     """
 
@@ -58,6 +58,7 @@ class Plan:
     jobs: list[PlannedJob]
     nfe: dict[str, float]
     num_samples: int
+    item_bytes: int
     megabytes: float
 
 
@@ -71,6 +72,7 @@ def plan(spec: Spec, registry: Registry) -> Plan:
     rows: dict[str, int] = {name: len(split.ids) for name, split in splits.items()}
     modalities = fit_modalities(spec, dataset, registry, PEEK_ITEMS)
     _check_items(dataset, modalities)
+    item_bytes = check_item_memory(dataset, modalities, sum(rows.values()))
     method, layout = select_method(spec, registry, modalities), layout_of(modalities)
     saw_all = rows["train"] <= PEEK_ITEMS
     is_exact = {name: saw_all or not modality.facts for name, modality in modalities.items()}
@@ -96,7 +98,7 @@ def plan(spec: Spec, registry: Registry) -> Plan:
     numbers += layout.joint_dim * (sum(rows.values()) + spec.generate.num_samples * len(nfe))
     megabytes = BYTES_PER_NUMBER * numbers / 1e6
     num_samples = spec.generate.num_samples
-    return Plan(resolve(spec.compute), rows, jobs, nfe, num_samples, megabytes)
+    return Plan(resolve(spec.compute), rows, jobs, nfe, num_samples, item_bytes, megabytes)
 
 
 def _planned(

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from mld.config.spec import Spec
+from mld.data.columns import open_split
+from mld.data.item_memory import check_item_memory
 from mld.data.loading import Data, fit_modalities, load_fitted_modalities, open_dataset
 from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
@@ -46,6 +48,8 @@ def prepare(spec: Spec, registry: Registry, context: RunContext) -> PreparedData
         modalities = load_fitted_modalities(spec, registry, run_dir)
         return PreparedData(modalities, Data(dataset, modalities), fingerprint)
     modalities = fit_modalities(spec, dataset, registry)
+    rows = sum(len(open_split(dataset, split, modalities).ids) for split in SPLITS)
+    check_item_memory(dataset, modalities, rows)
     data = Data(dataset, modalities)
     for split in SPLITS:
         data.split(split)

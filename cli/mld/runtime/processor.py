@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 _MEMBERSHIP = Path("/proc/self/cgroup")
@@ -28,19 +29,23 @@ def available_cores() -> int:
     return max(1, min([cores, *_cgroup_quotas()]))
 
 
-def _cgroup_quotas() -> list[int]:
-    """Whole cores whose time this process's cgroup and those around it may use (version 2)."""
+def _cgroup_quotas() -> Iterator[int]:
+    """Whole cores whose time this process's cgroup and those around it may use."""
+    for content in cgroup_files("cpu.max"):
+        quota, period = content[0].split()
+        if quota != "max":
+            yield int(quota) // int(period)
+
+
+def cgroup_files(*names: str) -> Iterator[list[str]]:
+    """The contents of these files, of this process's cgroup and those around it (version 2)."""
     try:
         lines = _MEMBERSHIP.read_text(encoding="utf-8").splitlines()
     except OSError:  # not Linux
-        return []
-    quotas = []
+        return
     for member in (line.removeprefix("0::/") for line in lines if line.startswith("0::/")):
         for cgroup in (PurePosixPath(member), *PurePosixPath(member).parents):
             try:
-                quota, period = (_CGROUPS / cgroup / "cpu.max").read_text().split()
+                yield [(_CGROUPS / cgroup / name).read_text().strip() for name in names]
             except OSError:  # the root has none outside containers
                 continue
-            if quota != "max":
-                quotas.append(int(quota) // int(period))
-    return quotas

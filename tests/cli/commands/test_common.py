@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import Result
 
 from mld.commands.common import PluginSelection
+from mld_core import plugin_call
 
 
 @pytest.mark.parametrize(
@@ -71,6 +73,29 @@ def test_internal_errors_show_a_traceback(
     assert "KeyError: 'ours'" in result.stderr
     assert "please report it" in result.stderr
     assert "KeyError: 'ours'" in Path("runs/small/error.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), "MemoryError"),
+        (RuntimeError("[x.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to "
+                      "allocate 9 bytes.\nC++ frames"), "you tried to allocate 9 bytes."),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB."),
+         "CUDA out of memory. Tried to allocate 9 GiB."),
+    ],
+)  # fmt: skip
+def test_too_little_memory(
+    mld_small: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    def large(*args: Any) -> None:
+        with plugin_call("kind 'points': the constructor"):
+            raise error
+
+    monkeypatch.setattr("mld.config.spec.load_spec", large)
+    result = mld_small("run", "small.yaml")
+    assert result.exit_code == 5
+    assert result.stderr.startswith(f"error: not enough memory ({reason}): choose smaller items")
 
 
 def test_broken_pipe(mld_small: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 
 from mld.config.spec import Spec, load_spec
+from mld.data.loading import load_modalities
 from mld.pipeline.plan import PEEK_ITEMS, plan
+from mld.pipeline.run import run
+from mld.storage.run_dir import RunDir
 from mld_core import DataError, Dataset, DatasetConfig, Registry, Split, SplitName, hookimpl
 
 ROWS = {"train": 1000, "validation": 200, "test": 200}
@@ -103,6 +106,37 @@ def test_a_plan_reports_the_items_that_it_cannot_read(
     with pytest.raises(DataError, match=r"(?s)\d+ items? of the train split.*a\.txt is not there"):
         plan(counted_spec(", invalid: 1000"), counted_registry)
     assert {row for _, _, row in Counted.reads} <= set(range(PEEK_ITEMS))
+
+
+def test_items_that_do_not_fit_into_memory(
+    counted_spec: Callable[..., Spec],
+    counted_registry: Registry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The plan and the run refuse them before they read them."""
+    spec = counted_spec("")
+    needed = plan(spec, counted_registry).item_bytes
+    assert needed == sum(ROWS.values()) * sum(
+        modality.preprocess(modality.examples([0], "train", np.random.default_rng(0))[0]).nbytes
+        for modality in load_modalities(spec, counted_registry, {}).values()
+    )
+
+    def available(memory: int) -> None:
+        monkeypatch.setattr("mld.data.item_memory.available_memory", lambda: memory)
+
+    available(2 * needed)
+    assert plan(spec, counted_registry).item_bytes == needed
+    available(needed)
+    with pytest.warns(UserWarning, match="the items need .* more than half"):
+        plan(spec, counted_registry)
+    available(needed - 1)
+    message = "the items of 1,400 rows need .* of memory, those of modality"
+    with pytest.raises(DataError, match=message):
+        plan(spec, counted_registry)
+    with pytest.raises(DataError, match=message):
+        run(spec, RunDir(tmp_path / "run"), counted_registry)
+    assert not (tmp_path / "run").exists()
 
 
 def test_example_data_are_drawn_for_a_few_rows_alone(

@@ -1,0 +1,46 @@
+"""The memory that this process may still ask for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mld.runtime.processor import cgroup_files
+
+_MEMORY = Path("/proc/meminfo")
+_PROCESS = Path("/proc/self/statm")
+
+
+def available_memory() -> int | None:
+    """Bytes free in the machine, in this process's cgroups and below its limit; None if unknown."""
+    return min([*_machine(), *_cgroups(), *_process_limit()], default=None)
+
+
+def _machine() -> Iterator[int]:
+    if _MEMORY.is_file():  # Linux
+        fields = dict(line.split(":") for line in _MEMORY.read_text().splitlines())
+        if "MemAvailable" in fields:
+            yield int(fields["MemAvailable"].split()[0]) * 1024
+    elif hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _cgroups() -> Iterator[int]:
+    for limit, used, statistics in cgroup_files("memory.max", "memory.current", "memory.stat"):
+        if limit != "max":
+            # Cached files count as used, but give way.
+            cached = next(line for line in statistics.splitlines() if line.startswith("file "))
+            yield max(0, int(limit) - int(used) + int(cached.split()[1]))
+
+
+def _process_limit() -> Iterator[int]:
+    """What `ulimit -v` leaves of the address space."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and _PROCESS.is_file():
+        pages = int(_PROCESS.read_text().split()[0])
+        yield max(0, limit - pages * resource.getpagesize())
