@@ -24,6 +24,7 @@ from .errors import DataError as DataError
 from .errors import ExitCode as ExitCode
 from .errors import MLDError as MLDError
 from .errors import NumericalError as NumericalError
+from .errors import OutputError as OutputError
 from .errors import PluginError as PluginError
 from .errors import RunDirError as RunDirError
 from .errors import SpecError as SpecError

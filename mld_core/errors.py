@@ -56,6 +56,12 @@ class RunDirError(MLDError):
     exit_code = ExitCode.RUN_DIR
 
 
+class OutputError(MLDError):
+    """An output cannot be written, or something of the user's lies in its place."""
+
+    exit_code = ExitCode.RUN_DIR
+
+
 class NumericalError(MLDError):
     """A loss, a latent or a sample is NaN or infinite."""
 

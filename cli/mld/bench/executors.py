@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from mld.runtime.processor import available_cores
+from mld.storage.files import writing
 from mld_core import ExitCode, SpecError
 
 BOOTSTRAP = (
@@ -213,5 +214,6 @@ def _popen(spec: Path, out: Path, log: Path, env: Mapping[str, str]) -> subproce
 
 
 def _open_log(log: Path) -> TextIO:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    return log.open("a", encoding="utf-8")
+    with writing(log):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return log.open("a", encoding="utf-8")

@@ -14,11 +14,13 @@ from pydantic import JsonValue
 
 from mld.bench.suite import Coordinates
 from mld.bench.trials import Trial, summarise_trials
-from mld.storage import files, locks
+from mld.storage import files, locks, outputs
 from mld.storage.run_dir import RunDir
 from mld_core import ExitCode, RunDirError
 
 State = Literal["done", "failed", "open"]
+CONTENT = "a suite"
+"""What the mark of a suite's folder says that it holds."""
 Failures = Sequence[tuple[str, str]]
 """A name for one or more failed trials, and why they failed."""
 
@@ -86,9 +88,27 @@ class SuiteDir:
                     )
             yield
 
-    def write_lock(self) -> FileLock:
-        """Keeps other shards from writing the files that all of them write."""
-        return FileLock(self.path / ".writing.lock")
+    def check(self) -> None:
+        """OutputError unless a suite can be written here, and nothing but a suite is here."""
+        has_suite = self.index.is_file() and (self.path / "specs").is_dir()
+        outputs.check_folder(self.path, CONTENT, has_suite)
+
+    @contextmanager
+    def claim(self, shard: str) -> Iterator[None]:
+        """`check` the folder, `lock` it and mark it as a suite's."""
+        self.check()
+        with self.lock(shard):
+            with self.write_lock():
+                outputs.mark(self.path, CONTENT)
+            yield
+
+    @contextmanager
+    def write_lock(self) -> Iterator[None]:
+        """Keep other shards from writing the files that all of them write."""
+        with files.writing(self.path):
+            lock = FileLock(self.path / ".writing.lock").acquire()
+        with lock:
+            yield
 
     def freeze(self, trials: Iterable[Trial]) -> None:
         """Write the specs, and the index of all trials."""
@@ -146,7 +166,9 @@ class SuiteDir:
 
     def clear_failure(self, trial: Trial) -> None:
         """Reset a failed trial, so that it is run again."""
-        self._failure_file(trial).unlink(missing_ok=True)
+        failure = self._failure_file(trial)
+        with files.writing(failure):
+            failure.unlink(missing_ok=True)
 
 
 def _failure_reason(log: Sequence[str], exit_code: int) -> str:

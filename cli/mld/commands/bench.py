@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mld.commands.common import AsJson, PluginSelection, Texts, command, repeatable
+from mld.commands.common import AsJson, PluginSelection, Texts, command, repeatable, resumable
 from mld_core.errors import ExitCode, SpecError
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def suite(
     plugins: PluginSelection = context.obj
     loaded = load_suite(suite, set_ or [], seed or [])
     suite_dir = SuiteDir(out or Path("runs") / "bench" / loaded.spec.name)
+    suite_dir.check()
     shard = _normalise_shard(shard)
     # The leaderboard covers the trials of earlier seeds in the folder, too.
     all_trials = make_trials(loaded.with_seeds(suite_dir.seeds()), plugins.registry())
@@ -95,7 +96,7 @@ def suite(
     if dry_run:
         _print_trials(suite_dir, trials, started_by.slots)
         return
-    with suite_dir.lock(shard):
+    with suite_dir.claim(shard), resumable():
         with suite_dir.write_lock():
             suite_dir.freeze(all_trials)
         if retry_failed:

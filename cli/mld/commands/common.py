@@ -6,7 +6,8 @@ import errno
 import os
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -22,7 +23,20 @@ if TYPE_CHECKING:
     from mld_core import Registry
 
 Function = TypeVar("Function", bound=Callable[..., None])
-_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC)
+_UNWRITABLE = (
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.EMFILE,
+    errno.ENAMETOOLONG,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+)
 """Errors of the operating system that are the user's to fix, whatever wanted to write."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -90,7 +104,7 @@ def command(function: Function) -> Function:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt:
-            typer.echo("interrupted; re-run the same command to resume", err=True)
+            typer.echo("interrupted", err=True)
             raise typer.Exit(ExitCode.INTERRUPTED) from None
         except (typer.Exit, typer.BadParameter, BrokenPipeError):
             raise
@@ -116,6 +130,16 @@ def command(function: Function) -> Function:
 def _print_warning(message: Warning | str, *where: Any) -> None:
     """In place of `warnings.showwarning`: the message alone, without the line of code."""
     typer.echo(f"warning: {message}", err=True)
+
+
+@contextmanager
+def resumable(advice: str = "re-run the same command to resume") -> Iterator[None]:
+    """Around work that an interruption does not lose: Ctrl-C then prints how to resume."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted; {advice}", err=True)
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
 def _report_bug() -> NoReturn:

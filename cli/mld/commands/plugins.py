@@ -50,10 +50,6 @@ def new_modality(
         folder = write_distribution(name, into, context.obj.registry())
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    except FileExistsError as error:
-        raise typer.BadParameter(f"{error.filename} exists and is not overwritten") from None
-    except OSError as error:
-        raise typer.BadParameter(f"{error.filename}: {error.strerror}") from None
     typer.echo(folder)
     typer.echo(f"next: pip install --editable '{folder}[dev]', then mld check {name}", err=True)
 

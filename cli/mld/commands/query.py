@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from mld.commands.common import AsJson, RunFolder, Seed, Texts, command, open_run, repeatable
+from mld.commands.common import (
+    AsJson,
+    RunFolder,
+    Seed,
+    Texts,
+    command,
+    open_run,
+    repeatable,
+    resumable,
+)
 
 MAX_ROWS_PRINTED = 10
 
@@ -39,15 +48,18 @@ def score(
     out = out or Path(f"{manifest.stem}.scores.csv")
     if out.suffix.lower() not in (".csv", ".jsonl"):
         raise typer.BadParameter(f"--out must be named *.csv or *.jsonl, not {out}")
+    page = out.with_suffix(".html")
     from mld.inference.manifest import read_manifest
+    from mld.inference.score import MAIN_COLUMNS, PAGE_TITLE, write_page, write_scores
     from mld.inference.score import score as score_rows
-    from mld.inference.score import write_page, write_scores
+    from mld.storage.outputs import check_file
 
+    check_file(out, [manifest], recognise=MAIN_COLUMNS)
+    check_file(page, [manifest], recognise=[PAGE_TITLE])
     trained_run = open_run(run, context.obj.registry())
     rows = read_manifest(trained_run, manifest)
     scores = score_rows(trained_run, rows, seed=seed)
     write_scores(out, scores)
-    page = out.with_suffix(".html")
     write_page(page, trained_run, scores, rows, gallery)
     if as_json:
         typer.echo(json.dumps([row.record() for row in scores]))
@@ -66,17 +78,15 @@ def impute(
     context: typer.Context,
     run: RunFolder,
     manifest: ManifestFile,
-    out: Annotated[
-        Path, typer.Option(file_okay=False, help="The folder for the new manifest and its files.")
-    ],
+    out: Annotated[Path, typer.Option(help="The folder for the new manifest and its files.")],
     n: Annotated[int, typer.Option("-n", min=1, help="Samples for each empty cell.")] = 1,
     gallery: Gallery = 30,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """Fill a manifest's empty cells, conditioned on the others of each row; re-run to resume."""
+    from mld.inference.impute import PAGE_FILE, read_filled, write_page
     from mld.inference.impute import impute as impute_rows
-    from mld.inference.impute import read_filled, write_page
     from mld.inference.manifest import read_manifest
 
     trained_run = open_run(run, context.obj.registry())
@@ -86,9 +96,10 @@ def impute(
         reason = f"{run}: a model trained with roles: {model.scheme} has no marginals"
         advice = "so cells are filled without guidance; train with roles: three-role for guidance"
         typer.echo(f"{reason}, {advice}", err=True)
-    filled_manifest = impute_rows(trained_run, rows, out, n, seed=seed)
+    with resumable():
+        filled_manifest = impute_rows(trained_run, rows, out, n, seed=seed)
     filled = read_filled(out)
-    write_page(out / "report.html", trained_run, filled, rows, gallery)
+    write_page(out / PAGE_FILE, trained_run, filled, rows, gallery)
     if as_json:
         typer.echo(json.dumps({"manifest": str(filled_manifest), "cells": filled}))
         return
@@ -114,6 +125,7 @@ def information(
 
     trained_run = open_run(run, context.obj.registry())
     run_dir = trained_run.run_dir
+    run_dir.check()
     estimates = estimate_information(trained_run, of or (), rows=rows, seed=seed)
     result = write_information(trained_run, estimates)
     written = report(run_dir) if run_dir.is_complete("evaluate") else run_dir.information

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from mld.commands.common import (
     open_run,
     parse_pairs,
     repeatable,
+    resumable,
 )
 
 
@@ -31,9 +33,7 @@ def sample(
         str, typer.Option(help="Modalities to generate, comma-separated (default: all not given).")
     ] = "",
     n: Annotated[int, typer.Option("-n", min=1, help="Number of samples.")] = 1,
-    out: Annotated[Path, typer.Option(file_okay=False, help="The folder for the files.")] = Path(
-        "samples"
-    ),
+    out: Annotated[Path, typer.Option(help="The folder for the files.")] = Path("samples"),
     guidance: Annotated[
         float | None, typer.Option(min=0, help="Guidance weight (default: the run's).")
     ] = None,
@@ -44,21 +44,26 @@ def sample(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Generate modalities with a finished run, conditioned on data of others."""
+    """Generate modalities with a finished run, conditioned on data of others.
+
+    Re-run to resume, or with a larger -n for more samples.
+    """
     conditioning = parse_pairs(given, "--given", "NAME=DATUM")
     wanted = [name.strip() for name in want.split(",") if name.strip()] or None
     trained_run = open_run(run, context.obj.registry())
-    samples = trained_run.sample(
-        conditioning, wanted, n, seed=seed, sampler=sampler, steps=steps, guidance=guidance
+    request = trained_run.sample_request(
+        conditioning, wanted, seed=seed, sampler=sampler, steps=steps, guidance=guidance
     )
-    files = {name: [str(path) for path in paths] for name, paths in samples.write(out).items()}
+    start = time.perf_counter()
+    with resumable():
+        rows = request.write(out, n)
+    seconds = time.perf_counter() - start
     if as_json:
-        result = {"files": files, "nfe": samples.nfe, "seconds": samples.seconds}
-        typer.echo(json.dumps(result))
+        files = {name: [str(out / row["files"][name]) for row in rows] for name in request.wanted}
+        typer.echo(json.dumps({"files": files, "nfe": rows[0]["nfe"], "seconds": seconds}))
         return
-    for name, paths in files.items():
-        if trained_run.modalities[name].inline:
-            cells = samples.cells(name)
-            paths = [f"{path}\t{cell}" for path, cell in zip(paths, cells, strict=True)]
-        typer.echo("\n".join(paths))
-    typer.echo(f"{samples.nfe:g} network evaluations a sample, {samples.seconds:.2f} s", err=True)
+    for name in request.wanted:
+        for row in rows:
+            cell = f"\t{row['cells'][name]}" if name in row["cells"] else ""
+            typer.echo(f"{out / row['files'][name]}{cell}")
+    typer.echo(f"{rows[0]['nfe']:g} network evaluations a sample, {seconds:.2f} s", err=True)

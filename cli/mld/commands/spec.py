@@ -43,13 +43,10 @@ def init(
 ) -> None:
     """Write <name>.yaml: a first spec with every setting, its default and its meaning."""
     from mld.config.starter import starter_spec
+    from mld.storage.outputs import create_text
 
     modalities = parse_pairs(modality, "-m/--modality", "NAME=KIND")
     text = starter_spec(name, modalities, context.obj.registry())
     path = Path(f"{name}.yaml")
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise typer.BadParameter(f"{path} exists and is not overwritten") from None
+    create_text(path, text)
     typer.echo(path)

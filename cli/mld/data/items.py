@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import Tensor
 
-from mld_core import Modality, plugin_call
+from mld.storage.files import writing
+from mld.storage.outputs import probe
+from mld_core import Modality, PluginError, plugin_call
 
 
 def write_item(modality: Modality, x: Tensor, stem: Path) -> tuple[str | None, list[Path]]:
     """Write one item: its manifest cell if it is inline, and the file with its previews.
 
-    PluginError names the plugin and the method if one of them fails.
+    PluginError names the plugin and the method if one of them fails, OutputError the files if the
+    disk is the reason.
     """
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    with writing(stem):
+        stem.parent.mkdir(parents=True, exist_ok=True)
     kind = f"kind {modality.kind!r}"
-    with plugin_call(f"{kind}: write of {stem}"):
+    with _writing_by_plugin(f"{kind}: write of {stem}", stem):
         file = modality.write(x, stem)
-    with plugin_call(f"{kind}: preview of {stem}"):
+    with _writing_by_plugin(f"{kind}: preview of {stem}", stem):
         previews = modality.preview(x, stem)
     with plugin_call(f"{kind}: cell of {stem}"):
         cell = modality.cell(x) if modality.inline else None
     return cell, [file, *previews]
+
+
+@contextmanager
+def _writing_by_plugin(description: str, stem: Path) -> Iterator[None]:
+    try:
+        with plugin_call(description):
+            yield
+    except PluginError as error:
+        cause = error.__cause__
+        with writing(stem):
+            # A file that is not found is one that the plugin reads.
+            if isinstance(cause, OSError) and cause.errno != errno.ENOENT:
+                raise cause from None
+            # The libraries that plugins write with have errors of their own for a full disk.
+            probe(stem.parent)
+        raise

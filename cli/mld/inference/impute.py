@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
+from functools import cached_property
+from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -28,19 +29,23 @@ from mld.reporting.gallery import GalleryCell, GalleryPage, GalleryRow, item_med
 from mld.runtime.progress import counting
 from mld.runtime.seeds import derive
 from mld.storage.digests import digest, file_digest
-from mld.storage.files import append_line, atomic_write, read_lines, write_text
-from mld.storage.locks import locked
-from mld_core import DataError, Modality, NumericalError, RunDirError
+from mld.storage.files import append_line, read_lines, write_text
+from mld.storage.outputs import HIDDEN_FILES, claimed, copy_file, is_occupied
+from mld_core import DataError, Modality, NumericalError, OutputError
 from mld_core.diffusion.sampling import ScoreModel
 
 BATCH_SIZE = 64
 """Rows filled at once; an interruption loses at most one batch."""
 
+CONTENT = "an imputation"
+"""What the mark of an imputation's folder says that it holds."""
 PROGRESS_FILE = "imputed.jsonl"
 """The fingerprint of the request, then the filled cells of each row."""
 ALTERNATIVES_FILE = "alternatives.jsonl"
 """The alternatives of each filled cell, in the manifest's order."""
+PAGE_FILE = "report.html"
 GENERATED_FOLDER = "generated"
+"""The folder of the samples' files, with a number if a given file is in one of that name."""
 
 
 def impute(
@@ -55,7 +60,7 @@ def impute(
 
     Each cell gets `n` alternatives; the first fills it, and all are listed in alternatives.jsonl.
     Call it again with the same arguments to resume. DataError if the manifest does not fit the
-    run, RunDirError if `out` holds anything else, SpecError if the run has no score network.
+    run, OutputError if `out` holds anything else, SpecError if the run has no score network.
     """
     rows = read_manifest(run, manifest)
     return _Imputer(run, run.score_model, rows, Path(out), n, seed).fill()
@@ -83,18 +88,20 @@ class _Imputer:
 
     def fill(self) -> Path:
         """Fill the rows that are not filled yet, and write the new manifest."""
+        if self.out.resolve() == self.rows.path.parent.resolve():
+            raise OutputError(f"{self.out} is the manifest's own folder: choose another with --out")
         incomplete = int((~self.rows.present.all(1)).sum())
-        with locked(self.out):
-            if self.out.resolve() == self.rows.path.parent.resolve():
-                raise DataError(
-                    f"{self.out} is the manifest's own folder: choose another with --out"
-                )
+        with claimed(self.out, CONTENT):
             filled = self._load_progress()
+            self._copy_given_files()
             latents = encode_manifest(self.run, self.rows)
             with counting("impute", incomplete) as show:
                 show(len(filled))
-                for batch, given in self._batches(filled):
-                    for row, cells in self._fill_batch(batch, given, latents).items():
+                for batch, given in self._batches():
+                    unfilled = [row for row in batch if row not in filled]
+                    if not unfilled:
+                        continue
+                    for row, cells in self._fill_batch(batch, given, latents, unfilled).items():
                         line: dict[str, Any] = {
                             "row": row,
                             "id": self.rows.ids[row],
@@ -108,7 +115,7 @@ class _Imputer:
     def _load_progress(self) -> dict[int, dict[str, Any]]:
         """The cells filled by earlier calls, by row; starts the progress file of a new request.
 
-        RunDirError if the folder holds anything but an earlier call of the same request.
+        OutputError if the folder holds anything but an earlier call of the same request.
         """
         spec = self.run.spec.generate
         fingerprint = digest(
@@ -121,58 +128,72 @@ class _Imputer:
             }
         )
         path = self.out / PROGRESS_FILE
-        if not path.exists():
-            if any(not child.name.startswith(".") for child in self.out.iterdir()):
-                raise RunDirError(f"{self.out} is not empty: choose another folder with --out")
+        if not path.exists() and not is_occupied(self.out):
             append_line(path, {"fingerprint": fingerprint})
         lines = read_lines(path)
         if not lines or lines[0].get("fingerprint") != fingerprint:
-            raise RunDirError(
+            raise OutputError(
                 f"{self.out} holds results of another manifest, run or setting: choose another "
                 "folder with --out"
             )
         return {line["row"]: line["cells"] for line in lines[1:]}
 
-    def _batches(self, filled: Container[int]) -> Iterator[tuple[list[int], list[str]]]:
-        """A batch of unfilled rows, and the names of the modalities that are given in them."""
+    def _batches(self) -> Iterator[tuple[list[int], list[str]]]:
+        """A batch of incomplete rows, and the names of the modalities that are given in them."""
         names = list(self.run.modalities)
         for given, indices in rows_by_modalities(self.rows, names):
-            if given == names:
-                continue
-            rows = [row for row in indices.tolist() if row not in filled]
-            for first in range(0, len(rows), BATCH_SIZE):
-                yield rows[first : first + BATCH_SIZE], given
+            for batch in indices.split(BATCH_SIZE) if given != names else ():
+                yield batch.tolist(), given
 
     def _fill_batch(
-        self, batch: list[int], given: Sequence[str], latents: Mapping[str, Tensor]
+        self,
+        batch: list[int],
+        given: Sequence[str],
+        latents: Mapping[str, Tensor],
+        unfilled: Sequence[int],
     ) -> dict[int, dict[str, Any]]:
-        """The filled cells of each row of a batch, by modality; writes their files."""
+        """The filled cells of the unfilled rows of a batch, by modality; writes their files.
+
+        The last bits of a sample depend on the size of its batch: so the first alternatives of all
+        rows are drawn together, then the second ones. They are the same however many there are, and
+        whichever rows are filled.
+        """
         wanted = [name for name in self.run.modalities if name not in given]
-        ids = [self.rows.ids[row] for row in batch]
-        seeds = [derive(self.seed, "impute", row_id, k) for row_id in ids for k in range(self.n)]
-        observed = {name: latents[name][batch].repeat_interleave(self.n, 0) for name in given}
-        samples = self.run.generator.sample(Conditioning({}, observed), wanted, seeds).latents
-        cells: dict[int, dict[str, Any]] = {row: {} for row in batch}
+        observed = Conditioning({}, {name: latents[name][batch] for name in given})
+        draws = [self._draw(batch, observed, wanted, k) for k in range(self.n)]
+        cells: dict[int, dict[str, Any]] = {row: {} for row in unfilled}
         for name in wanted:
-            z = samples[name]
-            finite = z.isfinite().all(1).tolist()
-            if not all(finite):
-                row_id = ids[finite.index(False) // self.n]
-                raise NumericalError(f"row {row_id!r}: a sample of {name!r} is not finite")
-            items = decode(self.run.autoencoders[name], z)
+            # "row * alternative", the alternatives of a row one after the other
+            z = torch.stack([draw[name] for draw in draws], 1).flatten(0, 1)
+            items = [decode(self.run.autoencoders[name], draw[name]) for draw in draws]
             latent_agreement = self._latent_agreement(name, z)
-            class_agreement = self._class_agreement(name, items)
+            class_agreement = self._class_agreement(name, torch.stack(items, 1).flatten(0, 1))
             for i, row in enumerate(batch):
-                cells[row][name] = {
-                    "alternatives": [
-                        self._write_alternative(name, items[i * self.n + k], row, k)
-                        for k in range(self.n)
-                    ],
-                    "joint": not given,
-                    "latent_agreement": latent_agreement[i],
-                    "class_agreement": class_agreement[i],
-                }
+                if row in cells:
+                    cells[row][name] = {
+                        "alternatives": [
+                            self._write_alternative(name, items[k][i], row, k)
+                            for k in range(self.n)
+                        ],
+                        "joint": not given,
+                        "latent_agreement": latent_agreement[i],
+                        "class_agreement": class_agreement[i],
+                    }
         return cells
+
+    def _draw(
+        self, batch: Sequence[int], observed: Conditioning, wanted: Sequence[str], k: int
+    ) -> Mapping[str, Tensor]:
+        """The latents of alternative `k` of each row of a batch, by modality."""
+        ids = [self.rows.ids[row] for row in batch]
+        seeds = [derive(self.seed, "impute", row_id, k) for row_id in ids]
+        samples = self.run.generator.sample(observed, wanted, seeds).latents
+        for name in wanted:
+            finite = samples[name].isfinite().all(1).tolist()
+            if not all(finite):
+                row_id = ids[finite.index(False)]
+                raise NumericalError(f"row {row_id!r}: a sample of {name!r} is not finite")
+        return samples
 
     def _latent_agreement(self, name: str, z: Tensor) -> Sequence[float | None]:
         """1 less the variance of a cell's alternatives over that of the data, at least 0.
@@ -201,12 +222,12 @@ class _Imputer:
 
     def _write_alternative(self, name: str, x: Tensor, row: int, k: int) -> str:
         """Write an alternative's files; returns its cell of the manifest."""
-        stem = self.out / GENERATED_FOLDER / name / f"{row:05d}-{k}"
+        stem = self.out / self.generated_folder / name / f"{row:05d}-{k}"
         cell, files = write_item(self.run.modalities[name], x, stem)
         return files[0].relative_to(self.out).as_posix() if cell is None else cell
 
     def _write_outputs(self, filled: Mapping[int, Mapping[str, Any]]) -> Path:
-        """Write the new manifest and the table of filled cells; copy the given files."""
+        """Write the new manifest and the table of filled cells."""
         added = [name for name in self.run.modalities if name not in self.rows.columns]
         rows, filled_cells = [], []
         for index, cells in enumerate(self.rows.cells):
@@ -216,7 +237,7 @@ class _Imputer:
                     row[name] = entry["alternatives"][0]
                     filled_cells.append({"id": self.rows.ids[index], "modality": name, **entry})
                 elif not modality.inline and row.get(name):
-                    row[name] = _copy_given_file(self.rows.path.parent, str(row[name]), self.out)
+                    row[name] = self._cell_of_copy(str(row[name]))
             rows.append(row)
         manifest = self.out / self.rows.path.name
         write_text(manifest, format_table(manifest, [*self.rows.columns, *added], rows))
@@ -224,28 +245,57 @@ class _Imputer:
         write_text(alternatives, format_table(alternatives, (), filled_cells))
         return manifest
 
+    @cached_property
+    def given_files(self) -> set[PurePosixPath]:
+        """The given files in the manifest's folder, relative to it."""
+        cells = (
+            str(cells[name])
+            for name, modality in self.run.modalities.items()
+            for cells in self.rows.cells
+            if not modality.inline and cells.get(name)
+        )
+        return {PurePosixPath(cell) for cell in cells if self._is_in_folder(cell)}
+
+    @cached_property
+    def generated_folder(self) -> str:
+        """The name of the folder of the samples' files, which holds no given file."""
+        taken = {path.parts[0].casefold() for path in self.given_files}
+        names = (f"{GENERATED_FOLDER}-{number}" for number in count(2))
+        return next(name for name in chain([GENERATED_FOLDER], names) if name not in taken)
+
+    def _copy_given_files(self) -> None:
+        """Copy the given files, byte for byte, to the same relative paths.
+
+        OutputError if one has the name of a file that is written beside them, or has changed.
+        """
+        taken = (self.rows.path.name, ALTERNATIVES_FILE, PROGRESS_FILE, PAGE_FILE, *HIDDEN_FILES)
+        names = {name.casefold() for name in taken}
+        for path in sorted(self.given_files):
+            if path.parts[0].casefold() in names:
+                raise OutputError(
+                    f"{self.rows.path}: the given file {str(path)!r} has a name that is needed in "
+                    f"{self.out}: rename it"
+                )
+            source = self.rows.path.parent / path
+            try:
+                copy_file(source, self.out / path)
+            except OSError as error:
+                raise DataError(f"{source}: {error.strerror}") from error
+
+    def _cell_of_copy(self, cell: str) -> str:
+        """The new manifest's cell for a given file: the same, or absolute if it is not copied."""
+        if PurePosixPath(cell).is_absolute() or self._is_in_folder(cell):
+            return cell
+        return os.path.abspath(self.rows.path.parent / cell)
+
+    def _is_in_folder(self, cell: str) -> bool:
+        """Whether a cell's path does not lead out of the manifest's folder."""
+        path = PurePosixPath(cell)
+        return not path.is_absolute() and ".." not in path.parts
+
 
 def _rounded(values: Tensor) -> list[float | None]:
     return [round(value, 4) for value in values.tolist()]
-
-
-def _copy_given_file(folder: Path, cell: str, out: Path) -> str:
-    """Copy a file named by a cell of the manifest in `folder`; returns its cell of the new one.
-
-    That is the same relative path, or an absolute one without a copy if the path leads out of the
-    manifest's folder.
-    """
-    path = PurePosixPath(cell)
-    if path.is_absolute():
-        return cell
-    if ".." in path.parts:
-        return os.path.abspath(folder / cell)
-    target = out / cell
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(target) as partial:
-            shutil.copyfile(folder / cell, partial)
-    return cell
 
 
 def write_page(

@@ -35,6 +35,9 @@ from mld_core.information.measures import (
 
 BATCH_SIZE = 2000
 """Rows scored at once."""
+MAIN_COLUMNS = ("total_correlation", "mean_pairwise_pmi")
+"""Columns of every table of scores."""
+PAGE_TITLE = "Suspicious rows"
 
 
 class RowEstimate(NamedTuple):
@@ -83,8 +86,8 @@ class RowScore:
             record[name + of] = None if value is None else round(value, 4)
             record[f"{name}_se{of}"] = None if error is None else round(error, 4)
 
-        add("total_correlation", self.pointwise_total_correlation)
-        add("mean_pairwise_pmi", self.mean_pairwise_pmi)
+        add(MAIN_COLUMNS[0], self.pointwise_total_correlation)
+        add(MAIN_COLUMNS[1], self.mean_pairwise_pmi)
         for (a, b), estimate in self.pairwise_pmi.items():
             add("pmi", estimate, f":{a}+{b}")
         for name, estimate in self.log_density.items():
@@ -169,7 +172,7 @@ def write_page(
         }
         gallery_rows.append(GalleryRow(row.id, _notes(row), cells))
     page = GalleryPage(
-        title="Suspicious rows",
+        title=PAGE_TITLE,
         lede=(
             f"{len(scores):,} rows of {rows.path.name}, ranked by the mean pointwise mutual "
             "information (PMI) of their pairs of modalities, in nats, lowest first."

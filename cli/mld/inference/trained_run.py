@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -13,16 +12,16 @@ from torch import Tensor
 from mld.config.plugin_versions import version_mismatches
 from mld.config.sections import GuidanceSpec
 from mld.config.spec import load_spec
-from mld.data.encoding import decode, encode
+from mld.data.encoding import encode
 from mld.data.loading import load_fitted_modalities
-from mld.inference.samples import Samples
+from mld.inference.samples import SampleRequest, Samples
 from mld.pipeline.autoencode import load_autoencoders
 from mld.pipeline.diffuse import select_method
 from mld.pipeline.diffusion_method import DiffusionGenerator
-from mld.pipeline.joint_method import Conditioning, JointGenerator
+from mld.pipeline.joint_method import JointGenerator
 from mld.runtime.compute import resolve
 from mld.runtime.context import RunContext
-from mld.runtime.seeds import derive
+from mld.storage.digests import file_digest
 from mld.storage.run_dir import RunDir
 from mld.storage.weight_store import WeightStore
 from mld_core import Classifier, DataError, Registry, RunDirError, SpecError
@@ -100,30 +99,35 @@ class TrainedRun:
         """`n` samples of the wanted modalities, conditioned on one datum of each given modality.
 
         `want` defaults to all modalities that are not given; sampler, steps and guidance default
-        to the run's spec. The same seed gives the same samples. SpecError if the request does not
-        fit the run, DataError if a given datum cannot be read.
+        to the run's spec. The same seed gives the same samples, whatever `n` is. SpecError if the
+        request does not fit the run, DataError if a given datum cannot be read.
         """
-        given = dict(given or {})
-        want = [name for name in self.modalities if name not in given] if want is None else want
-        generator = self._with_sampling_overrides(sampler, steps, guidance)
-        items = {name: self._item(name, datum) for name, datum in given.items()}
-        repeated = {name: x.expand(n, *x.shape) for name, x in items.items()}
-        latents = {name: self._latent(name, x).expand(n, -1) for name, x in items.items()}
-        seeds = [derive(seed, "sample", row) for row in range(n)]
-        start = time.perf_counter()
-        try:
-            samples = generator.sample(Conditioning(repeated, latents), want, seeds)
-        except ValueError as error:
-            raise SpecError(f"{self.run_dir.path}: {error}") from error
-        decoders = generator.decoders
-        decoded = {name: decode(decoders[name], samples.latents[name]) for name in want}
-        return Samples(
+        return self.sample_request(
+            given, want, seed=seed, sampler=sampler, steps=steps, guidance=guidance
+        ).draw(n)
+
+    def sample_request(
+        self,
+        given: Mapping[str, Path | str | Tensor] | None = None,
+        want: Sequence[str] | None = None,
+        *,
+        seed: int = 0,
+        sampler: str | None = None,
+        steps: int | None = None,
+        guidance: float | GuidanceSpec | None = None,
+    ) -> SampleRequest:
+        """A request for samples, which draws or writes any number of them; see `sample`."""
+        items = {name: self._item(name, datum) for name, datum in (given or {}).items()}
+        if want is None:
+            want = [name for name in self.modalities if name not in items]
+        return SampleRequest(
             modalities=self.modalities,
-            items={**repeated, **decoded},
-            latents=samples.latents,
-            given=tuple(given),
-            nfe=samples.nfe,
-            seconds=time.perf_counter() - start,
+            generator=self._with_sampling_overrides(sampler, steps, guidance),
+            items=items,
+            latents={name: self._latent(name, x)[0] for name, x in items.items()},
+            wanted=want,
+            seed=seed,
+            network=file_digest(self.run_dir.network),
         )
 
     def _with_sampling_overrides(

@@ -29,10 +29,13 @@ class PreparedData:
     fingerprint: dict[str, JsonValue]
 
 
-def prepare(spec: Spec, registry: Registry, context: RunContext) -> PreparedData:
+def prepare(
+    spec: Spec, registry: Registry, context: RunContext, recompute: bool = False
+) -> PreparedData:
     """Read and check all data; nothing is written yet, so bad data leave no trace.
 
-    A run that has completed this stage loads its modalities, and reads rows when they are used.
+    A run that has completed this stage loads its modalities, and reads rows when they are used;
+    with `recompute` it begins anew.
     """
     dataset = open_dataset(spec, registry)
     kinds = sorted({modality.kind for modality in spec.modalities.values()})
@@ -42,7 +45,7 @@ def prepare(spec: Spec, registry: Registry, context: RunContext) -> PreparedData
         "code": {kind: code_digest(registry.modality(kind).__module__) for kind in kinds},
     }
     run_dir = context.run_dir
-    if run_dir.is_current(DATA.name, fingerprint):
+    if not recompute and run_dir.is_current(DATA.name, fingerprint):
         counts = run_dir.stage_metadata(DATA.name)["rows"]
         _check_evaluated_rows(spec, counts[spec.generate.split])
         modalities = load_fitted_modalities(spec, registry, run_dir)

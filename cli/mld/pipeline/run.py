@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -25,7 +25,7 @@ from mld.runtime.context import RunContext
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import DATA, EVALUATE, PIPELINE, REPORT
 from mld.storage.weight_store import WeightStore
-from mld_core import MLDError, Registry
+from mld_core import MLDError, OutputError, Registry
 
 
 def run(
@@ -53,16 +53,16 @@ def run(
         spec.seed,
         spec.model_dump(mode="json"),
     )
-    if from_stage and run_dir.path.is_dir():
-        with run_dir.lock():
-            run_dir.invalidate_from(from_stage)
+    run_dir.check()
     with torch_threads(context.compute):
-        prepared = prepare(spec, registry, context)
+        prepared = prepare(spec, registry, context, recompute=from_stage == DATA.name)
         modalities, data = prepared.modalities, prepared.data
         method = select_method(spec, registry, modalities)
-        if not run_dir.is_complete(DATA.name):
+        if from_stage == DATA.name or not run_dir.is_complete(DATA.name):
             check_usable_rows(method, data.train.present)
-        with run_dir.lock(), _record_crash(run_dir):
+        with run_dir.claim(), _record_crash(run_dir):
+            if from_stage:
+                run_dir.invalidate_from(from_stage)
             _check_fingerprints(context)
             run_dir.write_text(run_dir.spec, dump_spec(spec))
             record_data_stage(prepared, context)
@@ -123,6 +123,7 @@ def _record_crash(run_dir: RunDir) -> Iterator[None]:
     except MLDError:
         raise
     except Exception:
-        run_dir.write_text(run_dir.error, traceback.format_exc())
+        with suppress(OutputError):  # the disk may be what has failed
+            run_dir.write_text(run_dir.error, traceback.format_exc())
         raise
     run_dir.error.unlink(missing_ok=True)

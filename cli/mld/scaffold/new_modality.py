@@ -13,6 +13,7 @@ from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 
+from mld.storage.outputs import create_folder
 from mld_core import Registry
 
 TEMPLATE = Path(__file__).parent / "template"
@@ -21,13 +22,19 @@ TEMPLATE = Path(__file__).parent / "template"
 def write_distribution(kind: str, into: Path, registry: Registry) -> Path:
     """Write the distribution of a new kind to a new folder in `into`, and return its path.
 
-    ValueError if the name of the kind is invalid or taken, FileExistsError if the folder exists.
+    ValueError if the name of the kind is invalid or taken, OutputError if the folder exists or
+    cannot be written.
     """
     if error := _name_error(kind, registry):
         raise ValueError(error)
     names = _names(kind)
     folder = into / names["mld-newkind"]
-    folder.mkdir(parents=True, exist_ok=False)
+    with create_folder(folder) as partial:
+        _write_template(partial, names)
+    return folder
+
+
+def _write_template(folder: Path, names: dict[str, str]) -> None:
     for source in sorted(TEMPLATE.rglob("*")):
         if source.is_dir() or "__pycache__" in source.parts:
             continue
@@ -35,7 +42,6 @@ def write_distribution(kind: str, into: Path, registry: Registry) -> Path:
         path = folder / _replace(template_path, names)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(_replace(source.read_text(encoding="utf-8"), names), encoding="utf-8")
-    return folder
 
 
 def _names(kind: str) -> dict[str, str]:

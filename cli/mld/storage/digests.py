@@ -80,11 +80,24 @@ def code_digest(module: str) -> str:
     )
 
 
-def differences(old: Mapping[str, JsonValue], new: Mapping[str, JsonValue]) -> list[str]:
-    """One line for each dotted key whose value differs: "  key: old -> new"."""
+def differences(
+    old: Mapping[str, JsonValue],
+    new: Mapping[str, JsonValue],
+    advice: Mapping[str, str] | None = None,
+) -> list[str]:
+    """One line for each dotted key whose value differs: "  key: old -> new".
+
+    Args:
+        advice: by key, what is added to its line, with "{}" for the old value.
+    """
     before, after = _flatten(json.loads(json.dumps(old))), _flatten(json.loads(json.dumps(new)))
-    keys = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
-    return [f"  {key}: {before.get(key, 'nothing')} -> {after.get(key, 'nothing')}" for key in keys]
+    lines = []
+    for key in sorted({*before, *after}):
+        was, now = before.get(key, "nothing"), after.get(key, "nothing")
+        added = f": {advice[key].format(json.loads(was))}" if advice and key in advice else ""
+        if was != now:
+            lines.append(f"  {key}: {was} -> {now}{added}")
+    return lines
 
 
 def _flatten(value: JsonValue, prefix: str = "") -> dict[str, str]:

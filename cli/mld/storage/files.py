@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mld.storage.digests import digest, tensor_bytes
 from mld_core.data.regular_file import read_regular_file
-from mld_core.errors import RunDirError
+from mld_core.errors import OutputError, RunDirError
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -47,23 +47,48 @@ def load_checksummed_json(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
+def writing(path: Path, advice: str = "") -> Iterator[None]:
+    """Turn an OSError of the block, which writes `path`, into an OutputError.
+
+    Args:
+        path: a file or folder, which the message names.
+        advice: end of the message: what the user can do.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # not the system's, but that of a library
+            raise
+        in_the_way = isinstance(error, FileExistsError)
+        reason = f"{error.filename} is not a folder" if in_the_way else error.strerror
+        raise OutputError(f"{path} cannot be written: {reason}{advice}") from error
+
+
+def partial_path(path: Path) -> Path:
+    """Where a file is written before it gets its name."""
+    return path.with_name(f".{path.name}.partial")
+
+
+@contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path to write to; renamed to `path` if the block succeeds, else deleted.
 
     Whenever the process is killed, `path` is either the old file or the new one. Only one process
-    may write a given path at a time: hold the folder's lock.
+    may write a given path at a time: hold the folder's lock. OutputError if it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        yield partial
-        _sync(partial)
-        partial.replace(path)
-        # A rename is durable only once the folder is synced; some systems cannot open a folder.
-        with suppress(PermissionError):
-            _sync(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
+    partial = partial_path(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            _sync(partial)
+            partial.replace(path)
+            # A rename is durable only once the folder is synced; some systems cannot open a folder.
+            with suppress(PermissionError):
+                _sync(path.parent)
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -86,9 +111,14 @@ def _sync(path: Path) -> None:
 
 
 def append_line(path: Path, value: Mapping[str, JsonValue]) -> None:
-    """Append one line of JSON to a file."""
+    """Append one line of JSON to a file. OutputError if it cannot be written."""
     line = json.dumps(value, allow_nan=False).encode() + b"\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _append(path, line)
+
+
+def _append(path: Path, line: bytes) -> None:
     with path.open("ab+") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
@@ -112,8 +142,12 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file that holds the sha256 of its own contents."""
+    """Write a safetensors file that holds the sha256 of its own contents.
+
+    OutputError if it cannot be written.
+    """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     # Cloned because safetensors refuses names that share memory, such as tied weights.
@@ -122,7 +156,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         for name, tensor in tensors.items()
     }
     with atomic_write(path) as partial:
-        save_file(copies, partial, {**metadata, "sha256": _content_digest(copies, metadata)})
+        try:
+            save_file(copies, partial, {**metadata, "sha256": _content_digest(copies, metadata)})
+        except SafetensorError as error:
+            raise OutputError(f"{path} cannot be written: {error}") from error
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -6,32 +6,39 @@ import json
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from mld.storage.files import writing
 from mld_core.errors import RunDirError
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Lock a folder against other processes. RunDirError with the holder if it is locked."""
+    """Lock a folder against other processes; it is created if there is none.
+
+    RunDirError with the holder if it is locked, OutputError if it cannot be written.
+    """
     from filelock import FileLock, Timeout
 
-    folder.mkdir(parents=True, exist_ok=True)
     holder = folder / ".lock.json"
     try:
-        lock = FileLock(folder / ".lock").acquire(blocking=False)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / ".lock").acquire(blocking=False)
     except Timeout:
         raise RunDirError(
             f"{folder} is in use by {_describe_holder(holder)}: wait until it ends, or choose "
             "another folder with --out"
         ) from None
     with lock:
-        holder.write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}))
+        with writing(folder):
+            holder.write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}))
         try:
             yield
         finally:
-            holder.unlink(missing_ok=True)
+            with suppress(OSError):
+                holder.unlink(missing_ok=True)
 
 
 def lock_holder(folder: Path, timeout: float = 0) -> str:

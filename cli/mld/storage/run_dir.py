@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,14 +18,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mld.storage import files
 from mld.storage.digests import differences, digest, file_digest
 from mld.storage.locks import locked
-from mld.storage.stages import PIPELINE, STAGE_NAMES, Stage, stage_of_job
-from mld_core.errors import RunDirError
+from mld.storage.outputs import check_folder, claimed
+from mld.storage.stages import DATA, PIPELINE, STAGE_NAMES, Stage, stage_of_job
+from mld_core.errors import OutputError, RunDirError
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
     from torch import Tensor
 
 Content = TypeVar("Content")
+
+CONTENT = "a run"
+"""What the mark of a run directory says that it holds."""
+MACHINE_SETTINGS = {
+    "precision": "go on with --set compute.precision={}",
+    "threads": "go on with --set compute.threads={}",
+}
+"""Keys of a fingerprint whose value "auto" depends on the machine, and how to keep the old one."""
 
 
 class _File:
@@ -89,6 +98,14 @@ class RunDir:
         """The folder of samples given `observed`: "joint", or names joined by "+"."""
         return self.path / "samples" / observed
 
+    def check(self) -> None:
+        """OutputError unless a run can be written here, and nothing but a run is here."""
+        check_folder(self.path, CONTENT, self.is_complete(DATA.name))
+
+    def claim(self) -> AbstractContextManager[None]:
+        """Check the directory, keep every other process out of it, and mark it as a run's."""
+        return claimed(self.path, CONTENT, self.is_complete(DATA.name))
+
     def lock(self) -> AbstractContextManager[None]:
         """Keep every other process out of this run. RunDirError if another one holds the lock."""
         return locked(self.path)
@@ -148,7 +165,8 @@ class RunDir:
             yield seconds
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt)
-            self._record_state(name, "interrupted" if interrupted else "failed", seconds())
+            with suppress(OutputError):  # the disk may be what has failed
+                self._record_state(name, "interrupted" if interrupted else "failed", seconds())
             raise
         self._record_state(name, "finished", seconds())
 
@@ -176,14 +194,20 @@ class RunDir:
     def check_fingerprint(self, stage: str, fingerprint: Mapping[str, JsonValue]) -> None:
         """RunDirError with the differences unless a complete stage has just this fingerprint."""
         marker = self._read_marker(stage)
-        if marker["digest"] != digest(fingerprint):
-            changes = "\n".join(differences(marker["fingerprint"], fingerprint))
-            raise RunDirError(
-                f"{self.path}: stage {stage} is out of date, because its inputs have changed:\n"
-                f"{changes}\n"
+        if marker["digest"] == digest(fingerprint):
+            return
+        before = marker["fingerprint"]
+        lines = [
+            f"{self.path}: stage {stage} is out of date, because its inputs have changed:",
+            *differences(before, fingerprint, MACHINE_SETTINGS),
+        ]
+        same = [key for key in fingerprint if before.get(key) == fingerprint[key]]
+        if {*before, *fingerprint} - {*same, *MACHINE_SETTINGS}:
+            lines.append(
                 "recompute it and the stages after it with "
                 f"`mld run SPEC --from-stage {stage}`, or choose another folder with --out"
             )
+        raise RunDirError("\n".join(lines))
 
     def is_current(self, stage: str, fingerprint: Mapping[str, JsonValue]) -> bool:
         """Whether a stage is complete. RunDirError if it is, but out of date or not intact."""
@@ -235,14 +259,17 @@ class RunDir:
         stages = PIPELINE[STAGE_NAMES.index(stage) :]
         # From the last to the first: if this is cut short, no stage outlives one before it.
         for each in reversed(stages):
-            self._marker(each.name).unlink(missing_ok=True)
+            marker = self._marker(each.name)
+            with files.writing(marker):
+                marker.unlink(missing_ok=True)
             self.delete_checkpoints(each)
 
     def delete_checkpoints(self, stage: Stage) -> None:
         """Delete the checkpoints of a stage's trainings."""
         for path in (self.path / "checkpoints").glob("*.safetensors"):
             if stage.job and _job_of(path).partition("/")[0] == stage.job:
-                path.unlink()
+                with files.writing(path):
+                    path.unlink()
 
     def _marker(self, stage: str) -> Path:
         return self.path / "stages" / f"{stage}.json"

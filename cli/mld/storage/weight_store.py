@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mld.storage.digests import digest
 from mld.storage.files import load_tensors, save_tensors
-from mld_core.errors import RunDirError
+from mld_core.errors import OutputError, RunDirError
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -89,5 +89,11 @@ class StoreEntry:
             return None
 
     def write(self, tensors: Mapping[str, Tensor]) -> None:
-        """Store weights, and the key beside them to be read by people."""
-        save_tensors(self.path, tensors, {"key": json.dumps(self.key)})
+        """Store weights, and the key beside them to be read by people.
+
+        If that fails there is a warning: the run that has trained them does not need the store.
+        """
+        try:
+            save_tensors(self.path, tensors, {"key": json.dumps(self.key)})
+        except OutputError as error:
+            warnings.warn(f"{error}; the weights are not stored for other runs", stacklevel=2)

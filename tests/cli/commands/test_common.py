@@ -34,7 +34,7 @@ from mld_core import plugin_call
         ),
         (["spec", "init", "my x", "-m", "a=marks"], 3, "name: must be a folder name"),
         (["run", "small.yaml", "--set", "diffuse.steps=-1"], 3, "--set diffuse.steps"),
-        (["run", "small.yaml", "--out", "small.yaml"], 2, "'small.yaml' is a file"),
+        (["run", "small.yaml", "--out", "small.yaml"], 6, "small.yaml is not a folder"),
         (["fly"], 2, "fly"),
     ],
 )
@@ -118,6 +118,8 @@ def test_ctrl_c_says_how_to_resume(
     result = mld_small("run", "small.yaml", *quick)
     assert result.exit_code == 130
     assert "interrupted; re-run the same command to resume" in result.stderr
+    result = mld_small("run", "small.yaml", *quick, "--from-stage", "encode")
+    assert "re-run the same command without --from-stage to resume" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -136,7 +138,7 @@ def test_a_disk_that_cannot_be_written(
     def unwritable(*args: Any, **kwargs: Any) -> None:
         raise error
 
-    monkeypatch.setattr(Path, "open", unwritable)
+    monkeypatch.setattr("mld.config.starter.starter_spec", unwritable)
     result = mld_small("spec", "init", "mine", "-m", "a=points")
     assert result.exit_code == 6
     assert result.stderr == f"error: {message}\n"

@@ -140,6 +140,27 @@ def test_run_sample_and_report(mld_small: Callable[..., Result], quick: list[str
     result = mld_small("run", "small.yaml", *quick, "--set", "evaluate.steps=21")
     assert result.exit_code == 6
     assert "evaluate.steps: 20 -> 21" in result.stderr
+    result = mld_small("run", "small.yaml", *quick, "--set", "compute.threads=2")
+    assert result.exit_code == 6
+    assert "threads: 1 -> 2: go on with --set compute.threads=1" in result.stderr
+    assert "--from-stage" not in result.stderr
+    resolved = Path("runs/small/spec.yaml")
+    resolved.write_text(f"# my note\n{resolved.read_text()}")
+    result = mld_small("run", str(resolved), "--out", "runs/small")
+    assert result.exit_code == 6
+    assert "belongs to the run and would be overwritten" in result.stderr
+    assert resolved.read_text().startswith("# my note")
+
+
+def test_a_run_does_not_overwrite_files_of_the_user(
+    mld_small: Callable[..., Result], quick: list[str]
+) -> None:
+    Path("report.html").write_text("my own page")
+    before = {path.name: path.read_bytes() for path in Path().iterdir()}
+    result = mld_small("run", "small.yaml", "--out", ".", *quick)
+    assert result.exit_code == 6
+    assert result.stderr.startswith("error: . is not empty and not made by this command")
+    assert {path.name: path.read_bytes() for path in Path().iterdir()} == before
 
 
 def test_dry_run_prints_the_plan_alone(mld_small: Callable[..., Result]) -> None:

@@ -23,7 +23,9 @@ def test_init_writes_a_valid_spec_and_overwrites_nothing(
     result = mld_small("spec", "validate", "mine.yaml")
     assert result.exit_code == 0, result.output
     assert "kind: marks" in result.stdout
-    assert mld_small("spec", "init", "mine", "-m", "a=points").exit_code == 2
+    result = mld_small("spec", "init", "mine", "-m", "a=points")
+    assert result.exit_code == 6
+    assert result.stderr == "error: mine.yaml exists and is not overwritten\n"
 
 
 def test_schema_includes_the_installed_kinds(mld_small: Callable[..., Result]) -> None:

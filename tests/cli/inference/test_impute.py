@@ -12,7 +12,8 @@ from typer.testing import Result
 from mld.inference.impute import _Imputer, impute, read_filled
 from mld.inference.manifest import read_manifest
 from mld.inference.trained_run import TrainedRun
-from mld_core import DataError, RunDirError
+from mld.storage.files import append_line
+from mld_core import OutputError
 
 WriteManifest = Callable[..., Path]
 
@@ -73,12 +74,87 @@ def test_an_interrupted_imputation_resumes(
     batches.clear()
     impute(trained_run, path, tmp_path / "out", 2)
     assert not batches
-    with pytest.raises(RunDirError, match="another manifest, run or setting"):
+    with pytest.raises(OutputError, match="another manifest, run or setting"):
         impute(trained_run, path, tmp_path / "out", 3)
-    with pytest.raises(RunDirError, match="not empty"):
+    with pytest.raises(OutputError, match="not empty"):
         impute(trained_run, path, tmp_path / "m" / "deep")
-    with pytest.raises(DataError, match="own folder"):
+    with pytest.raises(OutputError, match="own folder"):
         impute(trained_run, path, tmp_path / "m")
+
+
+def test_alternatives_do_not_depend_on_their_number_or_on_an_interruption(
+    trained_run: TrainedRun,
+    write_manifest: WriteManifest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = write_manifest(tmp_path / "m", missing=True)
+    impute(trained_run, path, tmp_path / "three", 3)
+    monkeypatch.setattr("mld.inference.impute.append_line", _stop_after(append_line, 5))
+    with pytest.raises(KeyboardInterrupt):
+        impute(trained_run, path, tmp_path / "two", 2)
+    monkeypatch.undo()
+    impute(trained_run, path, tmp_path / "two", 2)
+    three = {(cell["id"], cell["modality"]): cell for cell in read_filled(tmp_path / "three")}
+    for cell in read_filled(tmp_path / "two"):
+        longer = three[cell["id"], cell["modality"]]["alternatives"]
+        assert cell["alternatives"] == longer[:2]
+        if cell["modality"] != "right":
+            for name in cell["alternatives"]:
+                assert (tmp_path / "two" / name).read_bytes() == (
+                    tmp_path / "three" / name
+                ).read_bytes()
+
+
+def _stop_after(function: Callable[..., None], calls: int) -> Callable[..., None]:
+    """The function, which is interrupted at a later call."""
+    left = iter(range(calls))
+
+    def stopping(*args: Any) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        function(*args)
+
+    return stopping
+
+
+def test_given_files_keep_their_names_and_bytes(
+    trained_run: TrainedRun, write_manifest: WriteManifest, tmp_path: Path
+) -> None:
+    """Also those that an earlier imputation has generated, and in a resumed one."""
+    path = write_manifest(tmp_path / "m")
+    generated = path.parent / "Generated" / "left" / "00001-0.txt"
+    generated.parent.mkdir(parents=True)
+    generated.write_text("4 0 4 0 5 0\r\n")
+    path.write_text("left,third\n./Generated/left/00001-0.txt,\n,3.txt\n")
+    out = tmp_path / "out"
+    for _ in range(2):
+        filled = impute(trained_run, path, out)
+        copy = out / "Generated" / "left" / "00001-0.txt"
+        assert copy.read_bytes() == generated.read_bytes()
+        first, second = read_manifest(trained_run, filled).cells
+        assert first["left"] == "./Generated/left/00001-0.txt"
+        assert second["left"] == "generated-2/left/00001-0.txt"
+    generated.write_text("4 0 4 0 5 1")
+    with pytest.raises(OutputError, match="is no copy of"):
+        impute(trained_run, path, out)
+
+
+@pytest.mark.parametrize("name", ["report.html", "ROWS.csv", "imputed.jsonl", ".mld.json"])
+def test_given_files_with_names_of_outputs_are_an_error(
+    trained_run: TrainedRun, write_manifest: WriteManifest, tmp_path: Path, name: str
+) -> None:
+    path = write_manifest(tmp_path / "m").with_name("rows.csv")
+    text = (path.parent / "1.txt").read_text()
+    path.write_text(f"left,third\n{name}/3,\n")
+    if name != "ROWS.csv":
+        (path.parent / name).mkdir()
+        (path.parent / name / "3").write_text(text)
+    else:
+        (path.parent / name).write_text(text)
+        path.write_text(f"left,third\n{name},\n")
+    with pytest.raises(OutputError, match=f"the given file '{name}.*rename it"):
+        impute(trained_run, path, tmp_path / "out")
 
 
 def test_impute_command_writes_a_manifest_and_a_page(

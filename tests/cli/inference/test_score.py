@@ -115,3 +115,58 @@ def test_a_run_without_marginals_cannot_score(
     assert "without guidance" in filled.stderr
     with pytest.raises(SpecError, match="no marginals"):
         score(load(folder, registry), path)
+
+
+def test_scores_replace_nothing_but_scores(
+    mld: Callable[..., Result], finished_run: Path, write_manifest: WriteManifest, tmp_path: Path
+) -> None:
+    path = write_manifest(tmp_path / "m")
+    before = path.read_bytes()
+    page, notes = tmp_path / "notes.html", tmp_path / "mine.csv"
+    page.write_text("my own page")
+    notes.write_text("id,notes")
+    (tmp_path / "folder.csv").mkdir()
+    for out, message in [
+        (path, "is what the command reads"),
+        (notes, "mine.csv exists and is not overwritten"),
+        ("notes.csv", "notes.html exists and is not overwritten"),
+        ("mine.csv/scores.csv", "cannot be written: mine.csv is not a folder"),
+        ("folder.csv", "Is a directory"),
+    ]:
+        result = mld("score", finished_run, path, "--out", out)
+        assert result.exit_code == 6, result.output
+        assert message in result.stderr
+        assert "Traceback" not in result.output
+    assert path.read_bytes() == before
+    assert (page.read_text(), notes.read_text()) == ("my own page", "id,notes")
+    for name in ("scores.csv", "scores.jsonl"):
+        for seed in (0, 1):
+            result = mld("score", finished_run, path, "--out", name, "--seed", seed)
+            assert result.exit_code == 0, result.output
+
+
+def test_only_work_that_is_kept_says_how_to_resume(
+    mld: Callable[..., Result],
+    finished_run: Path,
+    write_manifest: WriteManifest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = write_manifest(tmp_path / "m", missing=True)
+
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    for command, work, message in [
+        (("score", finished_run, path), "score.surprisal", "interrupted"),
+        (("information", finished_run), "information.surprisal", "interrupted"),
+        (
+            ("impute", finished_run, path, "--out", "out"),
+            "impute._Imputer._fill_batch",
+            "interrupted; re-run the same command to resume",
+        ),
+    ]:
+        monkeypatch.setattr(f"mld.inference.{work}", interrupted)
+        result = mld(*command)
+        assert result.exit_code == 130
+        assert result.stderr.splitlines()[-1] == message

@@ -129,13 +129,14 @@ def test_existing_folder_is_not_overwritten(new: Callable[..., Result]) -> None:
     Path("mld-spectrum").mkdir()
     Path("mld-spectrum/pyproject.toml").write_text("mine")
     result = new("spectrum")
-    assert result.exit_code == 2
+    assert result.exit_code == 6
     assert "mld-spectrum exists and is not overwritten" in result.stderr
     assert [path.name for path in Path("mld-spectrum").iterdir()] == ["pyproject.toml"]
     assert Path("mld-spectrum/pyproject.toml").read_text() == "mine"
     Path("file").write_text("mine")
     result = new("spectrum", "--into", "file")
-    assert result.exit_code == 2, result.output
+    assert result.exit_code == 6, result.output
+    assert "cannot be written: Not a directory" in result.stderr
     assert Path("file").read_text() == "mine"
 
 

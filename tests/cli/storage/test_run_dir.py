@@ -96,6 +96,21 @@ def test_a_changed_fingerprint_is_listed_key_by_key(complete_run: RunDir) -> Non
     )
 
 
+def test_settings_of_the_machine_can_be_kept(run_dir: RunDir) -> None:
+    before = {"diffuse": {"steps": 1}, "threads": 1, "precision": "32-true"}
+    run_dir.mark_complete("diffuse", before, [], 0.0)
+    line = "  threads: 1 -> 2: go on with --set compute.threads=1"
+    with pytest.raises(RunDirError) as error:
+        run_dir.check_fingerprint("diffuse", {**before, "threads": 2})
+    assert str(error.value).splitlines()[1:] == [line]
+    with pytest.raises(RunDirError) as error:
+        run_dir.check_fingerprint("diffuse", {"diffuse": {"steps": 2}, "threads": 2})
+    changes = str(error.value).splitlines()[1:]
+    assert changes[1].endswith(": go on with --set compute.precision=32-true")
+    assert changes[2] == line
+    assert "--from-stage diffuse" in changes[3]
+
+
 @pytest.mark.parametrize("name", ["diffusion/network.safetensors", "metrics.json"])
 def test_a_corrupted_byte_of_a_file_is_an_error(complete_run: RunDir, name: str) -> None:
     path = complete_run.path / name
