@@ -68,4 +68,10 @@ class LatentLayout:
 
     def expand(self, values: Shaped[Tensor, "*batch modality"]) -> Shaped[Tensor, "*batch joint"]:
         """One value per modality, repeated over the modality's coordinates."""
-        return values[..., self.modality_index.to(values.device)]
+        # Indexing by [..., index] is five times slower on a CPU.
+        return values.index_select(-1, self.modality_index.to(values.device))
+
+    def mean_square(self, errors: JointLatent) -> Float[Tensor, "*batch modality"]:
+        """The mean square of the coordinates of each modality."""
+        squares = errors.square().split(list(self.dims.values()), dim=-1)
+        return torch.stack([block.mean(-1) for block in squares], dim=-1)

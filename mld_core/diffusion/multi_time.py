@@ -53,14 +53,12 @@ def diffuse(
     layout: LatentLayout,
     schedule: VPSchedule,
 ) -> JointLatent:
-    """The network's input: alpha z + sigma eps, z or `absent_fill`.
+    """The network's input: alpha z + sigma eps, or `absent_fill` where ABSENT.
 
-    In this order for GENERATED, OBSERVED and ABSENT modalities.
+    An OBSERVED modality has time 0, where this is z.
     """
-    t, role = layout.expand(times), layout.expand(roles)
-    noisy = schedule.alpha(t) * z + schedule.sigma(t) * eps
-    observed_or_absent = torch.where(role == Role.OBSERVED, z, absent_fill)
-    return torch.where(role == Role.GENERATED, noisy, observed_or_absent)
+    alpha, sigma = layout.expand(schedule.alpha(times)), layout.expand(schedule.sigma(times))
+    return torch.where(layout.expand(roles == Role.ABSENT), absent_fill, alpha * z + sigma * eps)
 
 
 def masked_loss(
@@ -88,17 +86,13 @@ def masked_loss(
         balance: b in [0, 1]. A coordinate of a modality of width D_i has the weight D_i^−b in the
             mean of a row, so 0 weighs all coordinates alike and 1 all modalities alike.
     """
-    mask = layout.expand((roles == Role.GENERATED).to(eps.dtype))
-    alpha = schedule.alpha(layout.expand(times))
-    errors = mask * ((eps_hat - eps) / alpha).square()
-    weight = torch.tensor([[dim**-balance for dim in layout.dims.values()]], device=eps.device)
-    weight = layout.expand(weight)
-    # At least 1 where a modality is generated: its weights add up to D_i^(1 − b).
-    row_weights = (mask * weight).sum(1)
-    row_losses = (errors * weight).sum(1) / row_weights.clamp(min=1)
+    generated = (roles == Role.GENERATED).to(eps.dtype)
+    errors = generated * layout.mean_square((eps_hat - eps) / layout.expand(schedule.alpha(times)))
+    dims = torch.tensor([*layout.dims.values()], dtype=eps.dtype, device=eps.device)
+    weights = generated * dims ** (1 - balance)
+    # At least 1 where anything is generated.
+    row_weights = weights.sum(1)
+    row_losses = (errors * weights).sum(1) / row_weights.clamp(min=1)
     total = row_losses.sum() / (row_weights > 0).sum().clamp(min=1)
-    sums, counts = layout.split(errors), layout.split(mask)
-    by_modality = {
-        name: (sums[name].sum() / counts[name].sum().clamp(min=1)).detach() for name in layout.dims
-    }
-    return total, by_modality
+    by_modality = errors.detach().sum(0) / generated.sum(0).clamp(min=1)
+    return total, dict(zip(layout.dims, by_modality, strict=True))

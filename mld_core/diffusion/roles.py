@@ -37,6 +37,8 @@ is learnt quickly; conditioning on an observed one needs more training."""
 JOINT_FRACTION_INCOMPLETE = 0.3
 """Three-role, batches with missing cells: fraction of rows in which all present modalities are
 GENERATED. All other rows draw among the three roles."""
+ATTEMPTS = 8
+"""Draws of a row's roles at once, of which the first valid one is taken; at least a third is."""
 MAX_OVERSAMPLING = 6.0
 """Greatest sampling weight of a row relative to the mean. Without this limit, few complete rows
 among many with most modalities missing would be memorised."""
@@ -64,25 +66,30 @@ def draw_three_roles(present: Present, generator: Generator) -> Roles:
     while len(undecided):
         needs_both = conditional[undecided]
         drawn = _draw_by_row_probabilities(present[undecided], needs_both, generator)
-        generates, observes = ((drawn == role).any(1) for role in (Role.GENERATED, Role.OBSERVED))
+        generates, observes = ((drawn == role).any(2) for role in (Role.GENERATED, Role.OBSERVED))
         valid = generates & (observes | ~needs_both)
-        roles[undecided[valid]] = drawn[valid]
-        undecided = undecided[~valid]
+        first_valid = drawn[
+            valid.int().argmax(0), torch.arange(len(undecided), device=drawn.device)
+        ]
+        decided = valid.any(0)
+        roles[undecided[decided]] = first_valid[decided]
+        undecided = undecided[~decided]
     return roles
 
 
 def _draw_by_row_probabilities(
     present: Present, without_absent: Bool[Tensor, " batch"], generator: Generator
-) -> Roles:
-    """Roles of present modalities, with role probabilities drawn uniformly for each row.
+) -> Int64[Tensor, "attempt batch modality"]:
+    """Several draws of the roles of present modalities, from uniformly drawn role probabilities.
 
     Among GENERATED and OBSERVED where `without_absent`, else among all three roles.
     """
-    cuts = torch.rand(len(present), 2, generator=generator, device=generator.device)
-    first = torch.where(without_absent, cuts[:, 0], cuts.amin(1))
-    second = torch.where(without_absent, 1.0, cuts.amax(1))
-    u = torch.rand(present.shape, generator=generator, device=generator.device)
-    drawn = (u >= first[:, None]).long() + (u >= second[:, None]).long()
+    device, shape = generator.device, (ATTEMPTS, *present.shape)
+    cuts = torch.rand(ATTEMPTS, len(present), 2, generator=generator, device=device)
+    first = torch.where(without_absent, cuts[..., 0], cuts.amin(2))
+    second = torch.where(without_absent, 1.0, cuts.amax(2))
+    u = torch.rand(shape, generator=generator, device=device)
+    drawn = (u >= first[..., None]).long() + (u >= second[..., None]).long()
     return torch.where(present, drawn, Role.ABSENT)
 
 

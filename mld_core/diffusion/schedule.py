@@ -75,9 +75,3 @@ class VPSchedule:
     def score_from_noise(self, eps: JointLatent, t: Float[Tensor, "*#batch #joint"]) -> JointLatent:
         """∇ log p_t = −eps / sigma(t)."""
         return -eps / self.sigma(t)
-
-    def noise_from_velocity(
-        self, v: JointLatent, z: JointLatent, t: Float[Tensor, "*#batch #joint"]
-    ) -> JointLatent:
-        """eps = sigma z_t + alpha v, where v = alpha eps − sigma z_0 (Salimans and Ho 2022)."""
-        return self.sigma(t) * z + self.alpha(t) * v

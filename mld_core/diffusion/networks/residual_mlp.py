@@ -16,7 +16,10 @@ Hidden = Float[Tensor, "*batch width"]
 
 
 class AdaLNBlock(nn.Module):
-    """x + gate · MLP(scale · norm(x) + shift), all three set by the embedding; 0 at first."""
+    """x + gate · MLP((1 + scale) · norm(x) + shift), all three set by the activated embedding.
+
+    All three are 0 at first.
+    """
 
     def __init__(self, width: int, embedding: int, dropout: float) -> None:
         super().__init__()
@@ -29,10 +32,10 @@ class AdaLNBlock(nn.Module):
 
     def forward(self, x: Hidden, embedding: Embedding) -> Hidden:
         """The block's output."""
-        shift, scale, gate = self.modulation(silu(embedding)).chunk(3, dim=-1)
-        h = self.norm(x) * (1 + scale) + shift
+        shift, scale, gate = self.modulation(embedding).chunk(3, dim=-1)
+        h = torch.addcmul(shift, self.norm(x), 1 + scale)
         h = self.outer(self.dropout(silu(self.inner(h))))
-        return torch.add(x, gate * h)
+        return torch.addcmul(x, gate, h)
 
 
 class Stem(nn.Module):
@@ -110,7 +113,8 @@ class ResidualMLP(ScoreNetwork):
                 h = h + _shared_stem(stem, latent, embedding, absent)
             else:
                 h = h + stem(latent, embedding)
+        activated = silu(embedding)
         for block in self.blocks:
-            h = block(h, embedding)
+            h = block(h, activated)
         velocity: Tensor = self.out_proj(self.norm(h))
         return velocity

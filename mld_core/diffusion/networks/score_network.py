@@ -27,7 +27,8 @@ modality". If roles are read, ABSENT latents must then be equal in these rows, a
 class ScoreNetwork(nn.Module, ABC):
     """A network that predicts a velocity, and from it the noise.
 
-    At high noise the noise is almost z itself; the velocity spares the network from copying it.
+    At high noise the noise is almost z itself; the velocity v = alpha eps − sigma z_0 spares the
+    network from copying it.
 
     Args:
         layout: of the joint latent.
@@ -52,13 +53,14 @@ class ScoreNetwork(nn.Module, ABC):
         self.in_proj = nn.Linear(layout.joint_dim, width)
 
     def forward(self, z: JointLatent, times: Times, roles: Roles) -> JointLatent:
-        """The noise in z, float32."""
+        """The noise in z, float32: sigma z + alpha v (Salimans and Ho 2022)."""
         velocity = self.velocity(z, self.embed(times, roles), roles).float()
-        return self.schedule.noise_from_velocity(velocity, z, self.layout.expand(times))
+        sigma, alpha = self.schedule.sigma(times), self.schedule.alpha(times)
+        return self.layout.expand(sigma) * z + self.layout.expand(alpha) * velocity
 
     @abstractmethod
     def velocity(self, z: JointLatent, embedding: Embedding, roles: Roles) -> JointLatent:
-        """The velocity alpha eps − sigma z_0 of z."""
+        """The velocity of z."""
 
 
 class MultiTimeEmbedding(nn.Module):

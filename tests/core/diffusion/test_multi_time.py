@@ -107,4 +107,3 @@ def test_loss_is_the_velocity_error() -> None:
     )
     total, _ = masked_loss(eps_hat, eps, times, roles, LAYOUT, schedule)
     assert total.item() == pytest.approx((v_hat - v).square().mean().item(), rel=1e-4)
-    torch.testing.assert_close(schedule.noise_from_velocity(v, noisy, t), eps)
