@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
@@ -38,14 +40,24 @@ def sample_digits(labels: Sequence[int], split: SplitName, rng: Generator) -> li
 @cache
 def load_scans(digit: int, split: SplitName) -> UInt8[np.ndarray, "scan 8 8"]:
     """All scans of a digit that belong to a split."""
-    # Imported here because it takes a second, and only the examples need it.
-    from sklearn.datasets import load_digits
-
-    bundle = load_digits()
-    scans = bundle.images[bundle.target == digit]
+    rows = _read_bundle()
+    scans = rows[rows[:, -1] == digit, :-1].reshape(-1, 8, 8)
     in_split = np.isin(np.arange(len(scans)) % 20, _SCANS_OF_SPLIT[split])
     levels: np.ndarray = (scans[in_split] * (255 / 16)).round()
     return levels.astype(np.uint8)
+
+
+@cache
+def _read_bundle() -> UInt8[np.ndarray, "scan 65"]:
+    """The 64 grey levels of each scan, 0 to 16, and its digit, from scikit-learn's file.
+
+    `sklearn.datasets.load_digits` reads the same file, but importing it takes two seconds.
+    """
+    package = find_spec("sklearn")
+    assert package is not None
+    assert package.origin is not None
+    path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    return np.loadtxt(path, delimiter=",", dtype=np.uint8)
 
 
 def _enlarge_and_jitter(scan: UInt8[np.ndarray, "8 8"], rng: Generator) -> Image.Image:

@@ -103,7 +103,8 @@ def molecules(label: int) -> tuple[str, ...]:
     halomethanes = substituted("C", 4, HALOGENS)
     special = {0: without_carbon(), 1: chain(ONE_CARBON.split(), halomethanes)}
     accepted: dict[str, None] = {}
-    for candidate in special.get(label) or chains(label):
+    # Many chains, above all the short ones, are drawn more than once.
+    for candidate in dict.fromkeys(special.get(label) or chains(label)):
         try:
             molecule = parse_smiles(candidate)
         except ValueError:

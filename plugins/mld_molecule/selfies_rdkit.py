@@ -46,6 +46,7 @@ def smiles_to_selfies(smiles: str) -> tuple[str, ...]:
     return tuple(selfies.split_selfies(text))
 
 
+@lru_cache(maxsize=MOLECULE_CACHE_SIZE)
 def selfies_to_smiles(symbols: tuple[str, ...]) -> str | None:
     """The canonical SMILES of SELFIES symbols; None if they have no atoms or rdkit rejects them."""
     try:
@@ -54,7 +55,6 @@ def selfies_to_smiles(symbols: tuple[str, ...]) -> str | None:
         return None
 
 
-@lru_cache(maxsize=MOLECULE_CACHE_SIZE)
 def longest_valid_prefix(symbols: tuple[str, ...]) -> str:
     """The canonical SMILES of the longest prefix of SELFIES symbols that rdkit accepts.
 

@@ -45,6 +45,13 @@ class SelfiesVocabulary:
 
     def encode(self, smiles: str) -> Int[Tensor, " length"]:
         """The row of a molecule; ValueError if it is too long or a symbol is not in here."""
+        symbols = self._symbols_of(smiles)
+        row = torch.full((self.length,), END)
+        row[: len(symbols)] = torch.tensor([self._token_of[symbol] for symbol in symbols])
+        return row
+
+    def _symbols_of(self, smiles: str) -> tuple[str, ...]:
+        """The symbols of a molecule that a row can hold; ValueError otherwise."""
         symbols = smiles_to_selfies(smiles)
         unknown = sorted(set(symbols) - set(self._token_of))
         if unknown:
@@ -57,9 +64,7 @@ class SelfiesVocabulary:
                 f"{smiles!r} has {len(symbols)} SELFIES symbols, more than the {self.length} that"
                 f" fit: set max_symbols to {len(symbols)} or more"
             )
-        row = torch.full((self.length,), END)
-        row[: len(symbols)] = torch.tensor([self._token_of[symbol] for symbol in symbols])
-        return row
+        return symbols
 
     def symbols_in(self, row: Int[Tensor, " length"]) -> tuple[str, ...]:
         """The symbols of a row before its first end token."""
@@ -78,7 +83,7 @@ class SelfiesVocabulary:
             smiles = selfies_to_smiles(symbols[:length])
             if smiles is not None:
                 with suppress(ValueError):
-                    self.encode(smiles)
+                    self._symbols_of(smiles)
                     return smiles
         return longest_valid_prefix(symbols)
 
