@@ -18,6 +18,7 @@ from mld.runtime.context import RunContext
 from mld.storage.digests import tensor_digest
 from mld.storage.stages import EVALUATE
 from mld.training.modality_networks import ModalityObjective, modality_job, train_all
+from mld.training.parallel import TrainingPool
 from mld_core import Autoencoder, Classifier, Modality, SplitName
 
 CLASSIFY_BATCH_SIZE = 512
@@ -112,7 +113,11 @@ def build_evaluator(
 
 
 def train_classifiers(
-    modalities: Mapping[str, Modality], spec: EvaluateSpec, data: Data, context: RunContext
+    modalities: Mapping[str, Modality],
+    spec: EvaluateSpec,
+    data: Data,
+    context: RunContext,
+    pool: TrainingPool | None,
 ) -> dict[str, Classifier]:
     """A classifier of each modality, trained on labelled items; none without labels."""
     if not data.classes:
@@ -127,7 +132,7 @@ def train_classifiers(
         )
         classifiers[name] = classifier
         jobs.append(modality_job(EVALUATE.job, objective, rows, validation, spec))
-    train_all(jobs, context)
+    train_all(jobs, context, pool)
     return classifiers
 
 

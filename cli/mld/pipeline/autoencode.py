@@ -17,6 +17,7 @@ from mld.runtime.context import RunContext
 from mld.storage.stages import AUTOENCODE
 from mld.training.job import count_parameters
 from mld.training.modality_networks import ModalityObjective, modality_job, train_all
+from mld.training.parallel import TrainingPool
 from mld_core import Autoencoder, Modality, PluginError
 
 AUDIT_ROWS = 512
@@ -36,7 +37,11 @@ class ReconstructionObjective(ModalityObjective):
 
 
 def train_autoencoders(
-    spec: AutoencodeSpec, modalities: Mapping[str, Modality], data: Data, context: RunContext
+    spec: AutoencodeSpec,
+    modalities: Mapping[str, Modality],
+    data: Data,
+    context: RunContext,
+    pool: TrainingPool | None,
 ) -> dict[str, Autoencoder]:
     """A trained autoencoder for each modality, in eval mode; parameter-free ones are not trained.
 
@@ -58,7 +63,7 @@ def train_autoencoders(
                 jobs.append(
                     modality_job(AUTOENCODE.job, objective, rows, validation, spec.of(name))
                 )
-        train_all(jobs, context)
+        train_all(jobs, context, pool)
         audit: dict[str, JsonValue] = {}
         parameters: dict[str, JsonValue] = {}
         for name, autoencoder in autoencoders.items():

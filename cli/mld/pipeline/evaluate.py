@@ -16,6 +16,7 @@ from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
 from mld.storage.stages import EVALUATE
 from mld.training.job import count_parameters
+from mld.training.parallel import TrainingPool
 from mld_core import Autoencoder, Modality, SplitName
 
 
@@ -28,6 +29,7 @@ def evaluate(
     split: SplitName,
     samples: Sequence[SubsetSamples],
     context: RunContext,
+    pool: TrainingPool | None,
 ) -> dict[str, Any]:
     """All scores, as written to metrics.json.
 
@@ -38,7 +40,7 @@ def evaluate(
     run_dir = context.run_dir
 
     def compute() -> StageOutput:
-        classifiers = train_classifiers(modalities, spec, data, context)
+        classifiers = train_classifiers(modalities, spec, data, context, pool)
         evaluators = {
             name: build_evaluator(
                 name, modality, autoencoders[name], classifiers.get(name), data, split

@@ -23,8 +23,9 @@ from mld.reporting.run_report import write_report
 from mld.runtime.compute import resolve, torch_threads
 from mld.runtime.context import RunContext
 from mld.storage.run_dir import RunDir
-from mld.storage.stages import DATA, EVALUATE, PIPELINE, REPORT
+from mld.storage.stages import AUTOENCODE, DATA, EVALUATE, PIPELINE, REPORT
 from mld.storage.weight_store import WeightStore
+from mld.training.parallel import training_pool
 from mld_core import MLDError, OutputError, Registry
 
 
@@ -54,7 +55,12 @@ def run(
         spec.model_dump(mode="json"),
     )
     run_dir.check()
-    with torch_threads(context.compute):
+    with (
+        training_pool(len(spec.modalities), context.compute) as pool,
+        torch_threads(context.compute),
+    ):
+        if pool and not run_dir.is_complete(AUTOENCODE.name):
+            pool.start()
         prepared = prepare(spec, registry, context, recompute=from_stage == DATA.name)
         modalities, data = prepared.modalities, prepared.data
         method = select_method(spec, registry, modalities)
@@ -66,7 +72,7 @@ def run(
             _check_fingerprints(context)
             run_dir.write_text(run_dir.spec, dump_spec(spec))
             record_data_stage(prepared, context)
-            autoencoders = train_autoencoders(spec.autoencode, modalities, data, context)
+            autoencoders = train_autoencoders(spec.autoencode, modalities, data, context, pool)
             latents = cache_latents(autoencoders, layout_of(modalities), data, context)
             joint_model = train_joint_model(method, autoencoders, data, latents, context)
             samples = generate(spec.generate, joint_model, latents, modalities, data, context)
@@ -79,6 +85,7 @@ def run(
                 spec.generate.split,
                 samples,
                 context,
+                pool,
             )
             # A finished run keeps the provenance of the command that finished it.
             if not run_dir.is_complete(REPORT.name):

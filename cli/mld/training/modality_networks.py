@@ -81,10 +81,10 @@ def modality_job(
     return TrainJob(f"{stage_job}/{objective.name}", objective, rows, validation, config, key)
 
 
-def train_all(jobs: Sequence[TrainJob], context: RunContext) -> None:
+def train_all(jobs: Sequence[TrainJob], context: RunContext, pool: TrainingPool | None) -> None:
     """Train each job's objective in place, first those that no other run is training now.
 
-    On a processor several are trained at once, on equal shares of its threads.
+    Several are trained at once, on equal shares of the threads, by a pool for at least so many.
     """
     workers, compute = parallel_trainings(len(jobs), context.compute)
     context = replace(context, compute=compute)
@@ -101,12 +101,12 @@ def train_all(jobs: Sequence[TrainJob], context: RunContext) -> None:
             job.objective.load_state_dict(train_cached(job, context, train).weights)
             job.objective.eval()
 
-    if workers == 1:
+    if workers == 1 or pool is None:
         train_pending(train)
         return
     # The longest first, so that the last ones end at about the same time.
     pending.sort(key=lambda job: -job.config.steps * job.config.batch_size)
-    with TrainingPool(workers) as pool, ThreadPoolExecutor(workers) as threads:
+    with ThreadPoolExecutor(workers) as threads:
         trainings = [threads.submit(train_pending, pool.train) for _ in range(workers)]
         try:
             for training in as_completed(trainings):

@@ -6,13 +6,15 @@ Two small networks on one thread each train faster than one after the other on t
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from pickle import PicklingError
 from tempfile import TemporaryDirectory
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 from mld.runtime.compute import Compute
@@ -42,17 +44,29 @@ def parallel_trainings(jobs: int, compute: Compute) -> tuple[int, Compute]:
     return workers, replace(compute, devices=1, threads=compute.threads // workers)
 
 
-class TrainingPool:
-    """Processes that train jobs; they start with the first job.
+@contextmanager
+def training_pool(jobs: int, compute: Compute) -> Iterator[TrainingPool | None]:
+    """The processes for up to so many trainings at once; None if they run one after the other."""
+    workers, _ = parallel_trainings(jobs, compute)
+    if workers == 1:
+        yield None
+        return
+    with TrainingPool(workers) as pool:
+        yield pool
 
-    Leaving the block with an exception interrupts the trainings, which save their checkpoints. The
-    processes do not run the user's script again, so that it needs no main guard.
+
+class TrainingPool:
+    """Processes that train jobs; they start with `start` or with the first job.
+
+    When the block ends, so do they, whatever they do. They do not run the user's script again, so
+    that it needs no main guard.
     """
 
     def __init__(self, workers: int) -> None:
         from loky import ProcessPoolExecutor
         from loky.backend import get_context
 
+        self.workers = workers
         context = get_context("loky")
         self._stop = context.Event()
         self._reports = context.SimpleQueue()
@@ -60,30 +74,42 @@ class TrainingPool:
             workers, context=context, initializer=_start, initargs=(self._stop, self._reports)
         )
         self._printer = Thread(target=_show_reports, args=(self._reports,), daemon=True)
+        self._this_process = Lock()
 
     def __enter__(self) -> TrainingPool:
         self._printer.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self.interrupt()
-        self._executor.shutdown()
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown(kill_workers=True)
         self._reports.put(None)
         self._printer.join()
+
+    def start(self) -> None:
+        """Start the processes without waiting for them; they import libraries for seconds."""
+        for _ in range(self.workers):
+            self._executor.submit(_load_libraries)
 
     def interrupt(self) -> None:
         """Have all trainings save their checkpoints and raise KeyboardInterrupt."""
         self._stop.set()
 
     def train(self, job: TrainJob, context: RunContext) -> TrainedWeights:
-        """As `train`, in one of the processes; may be called from several threads."""
+        """As `train`, in one of the processes; may be called from several threads.
+
+        A job that cannot be sent to another process is trained in this one.
+        """
         with TemporaryDirectory(prefix="mld-") as folder:
             path = Path(folder) / "rows.safetensors"
             rows = flatten({"rows": job.rows, "validation": job.validation})
             save_tensors(path, {name: x.contiguous() for name, x in rows.items()}, {})
             without_rows = job.moved({}, {})
-            self._executor.submit(_train, without_rows, path, context).result()
+            try:
+                self._executor.submit(_train, without_rows, path, context).result()
+            except PicklingError:
+                # One at a time, since trainings in one process share torch's random generator.
+                with self._this_process:
+                    return train(job, context, should_stop=self._stop.is_set)
         return finished_weights(job, context)
 
 
@@ -94,7 +120,14 @@ _state: dict[str, Any] = {}
 def _start(stop: Any, reports: Any) -> None:
     """Prepare a worker's process, which ends with its parent."""
     _state.update(stop=stop, reports=reports)
+    # Ctrl-C reaches all processes of a terminal; a training handles it, and an idle worker waits.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _load_libraries() -> None:
+    """In a worker: what every training imports, beyond this module's imports."""
+    import lightning_fabric  # noqa: F401
 
 
 def _end_with_parent(parent: int) -> None:
@@ -128,10 +161,15 @@ def _reporting(job: str, step: int, steps: int) -> Iterator[TrainingProgress]:
 
 def _show_reports(reports: Any) -> None:
     """Show the progress of all workers until a None comes."""
-    shows: dict[str, TrainingProgress] = {}
-    with ExitStack() as stack:
+    shows: dict[str, tuple[TrainingProgress, ExitStack]] = {}
+    with ExitStack() as unfinished:
         while (report := reports.get()) is not None:
             job, first, steps, step, loss, rate = report
             if job not in shows:
-                shows[job] = stack.enter_context(training_progress(job, first, steps))
-            shows[job](step, loss, rate)
+                stack = unfinished.enter_context(ExitStack())
+                shows[job] = stack.enter_context(training_progress(job, first, steps)), stack
+            show, stack = shows[job]
+            show(step, loss, rate)
+            if step == steps:
+                stack.close()
+                del shows[job]

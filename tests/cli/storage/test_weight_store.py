@@ -121,6 +121,6 @@ def test_jobs_that_another_run_trains_come_last(
     other_runs.enter_context(store.entry({"name": "b"}))
     compute = Compute("cpu", 1, "32-true", 1)
     context = RunContext(RunDir(tmp_path), store, compute, seed=0)
-    modality_networks.train_all([Job(name) for name in "abcd"], context)  # type: ignore[misc]
+    modality_networks.train_all([Job(name) for name in "abcd"], context, None)  # type: ignore[misc]
     assert trained == ["c", "a", "b", "d"]
     assert not store.is_locked({"name": "never seen"})

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 
 import cloudpickle
 import pytest
@@ -90,11 +91,13 @@ def test_parallel_trainings_equal_single_ones(
 ) -> None:
     names = ("a", "bb", "ccc")
     jobs = [job(name) for name in names]
-    train_all(jobs, context(tmp_path / "parallel"))
+    with TrainingPool(2) as pool:
+        train_all(jobs[:1], context(tmp_path / "parallel"), pool)
+        train_all(jobs[1:], context(tmp_path / "parallel"), pool)
     lines = capsys.readouterr().err.splitlines()
     assert [line for line in lines if "30 of 30 steps" in line and "autoencode/bb" in line]
     one_thread = context(tmp_path / "single", replace(TWO_THREADS, threads=1))
-    for name, each in zip(names, jobs, strict=True):
+    for name, each in zip(names[1:], jobs[1:], strict=True):
         weights = train(job(name), one_thread).weights
         state = each.objective.state_dict()
         assert all(torch.equal(state[key], weights[key]) for key in weights)
@@ -102,11 +105,23 @@ def test_parallel_trainings_equal_single_ones(
         assert steps_of(tmp_path / "parallel", name) == [*range(1, CONFIG.steps + 1)]
 
 
+def test_a_job_that_cannot_be_pickled_is_trained_in_this_process(tmp_path: Path) -> None:
+    unpicklable = Regression()
+    unpicklable.lock = Lock()  # type: ignore[assignment]
+    unpicklable.__dict__["__deepcopy__"] = lambda _: Regression()
+    with TrainingPool(1) as pool:
+        weights = pool.train(job("a", unpicklable), context(tmp_path / "pool")).weights
+    expected = train(job("a"), context(tmp_path / "single")).weights
+    assert all(torch.equal(expected[key], weights[key]) for key in expected)
+
+
 @pytest.mark.slow
 def test_an_error_interrupts_the_other_training_which_resumes(tmp_path: Path) -> None:
     long = job("long", Regression(seconds=0.05), steps=200)
-    with pytest.raises(NumericalError, match="autoencode/nan, step 1: the loss"):
-        train_all([long, job("nan", Regression(nan=True))], context(tmp_path / "parts"))
+    jobs = [long, job("nan", Regression(nan=True))]
+    with TrainingPool(2) as pool:
+        with pytest.raises(NumericalError, match="autoencode/nan, step 1: the loss"):
+            train_all(jobs, context(tmp_path / "parts"), pool)
     interrupted_at = len(steps_of(tmp_path / "parts", "long"))
     assert interrupted_at < 50
     one_thread = replace(TWO_THREADS, threads=1)
