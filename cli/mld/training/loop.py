@@ -25,6 +25,7 @@ from mld.runtime.context import RunContext
 from mld.runtime.progress import ShowTraining
 from mld.runtime.seeds import derive
 from mld.training.checkpoint import Checkpoint, optimizer_state, read_checkpoint, restore_optimizer
+from mld.training.flat_parameters import flatten_parameters
 from mld.training.job import Objective, TrainConfig, TrainJob
 from mld.training.loss_meter import LossMeter
 from mld_core.diffusion.ema import EMA
@@ -100,12 +101,14 @@ class Trainer:
         if checkpoint:
             self.step = checkpoint.step
             self.objective.load_state_dict(checkpoint.weights)
-        self.parameters = [p for p in self.objective.parameters() if p.requires_grad]
+        self.module = fabric.setup_module(_DeferredBatch(self.objective))
+        trained = (p for p in self.objective.parameters() if p.requires_grad)
+        self.parameters = flatten_parameters(trained)
         self.scales_gradients = context.compute.precision == "16-mixed"
         # With 16-mixed, gradients are unscaled before clipping; fused Adam would do it after.
         fused = not self.scales_gradients
         self.adam = torch.optim.Adam(self.parameters, job.config.learning_rate, fused=fused)
-        self.module, self.optimizer = fabric.setup(_DeferredBatch(self.objective), self.adam)
+        self.optimizer: Any = fabric.setup_optimizers(self.adam)
         self.precision: Any = fabric.strategy.precision
         if checkpoint:
             restore_optimizer(self.adam, checkpoint.optimizer)
@@ -153,11 +156,11 @@ class Trainer:
         chosen = self._draw_rows(self.job.config.batch_size // self.fabric.world_size)
         batch = {name: tensor.index_select(0, chosen) for name, tensor in self.rows.items()}
         loss, parts = self.module(lambda: batch, self.generator)
-        self.adam.zero_grad()
+        # In place, because the gradients are views.
+        self.adam.zero_grad(set_to_none=False)
         self.fabric.backward(loss)
         self.precision.unscale_gradients(self.adam)
-        grads = [p.grad for p in self.parameters if p.grad is not None]
-        self.grad_norm = nn.utils.get_total_norm(grads)
+        self.grad_norm = nn.utils.get_total_norm([p.grad for p in self.parameters])
         # With 16-mixed an overflow is normal (the scaler skips the step), so it is not checked.
         norm = torch.zeros_like(loss) if self.scales_gradients else self.grad_norm
         # The request to stop travels with the losses, so that all ranks stop at the same step.

@@ -119,9 +119,9 @@ def test_a_job_that_cannot_be_pickled_is_trained_in_this_process(tmp_path: Path)
 def test_an_error_interrupts_the_other_training_which_resumes(tmp_path: Path) -> None:
     long = job("long", Regression(seconds=0.05), steps=200)
     jobs = [long, job("nan", Regression(nan=True))]
-    with TrainingPool(2) as pool:
-        with pytest.raises(NumericalError, match="autoencode/nan, step 1: the loss"):
-            train_all(jobs, context(tmp_path / "parts"), pool)
+    message = "autoencode/nan, step 1: the loss"
+    with TrainingPool(2) as pool, pytest.raises(NumericalError, match=message):
+        train_all(jobs, context(tmp_path / "parts"), pool)
     interrupted_at = len(steps_of(tmp_path / "parts", "long"))
     assert interrupted_at < 50
     one_thread = replace(TWO_THREADS, threads=1)
