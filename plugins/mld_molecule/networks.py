@@ -76,12 +76,14 @@ class MoleculeAutoencoder(Autoencoder):
         """Greedy decoding: the most likely allowed symbol at each position in turn."""
         z = _project_to_sphere(z)
         missing: Tensor = self.to_composition(z).float().round()
+        from_latent = self.from_latent(z)
         rows = torch.full((len(z), CONTEXT + self.length), END, device=z.device)
         index_left = torch.zeros_like(rows[:, 0])
         ended = torch.zeros_like(rows[:, 0]).bool()
         for position in range(self.length):
-            before = rows[:, None, position : position + CONTEXT]
-            logits = self._logits(z, torch.tensor([position]), missing[:, None], before)[:, 0]
+            before = rows[:, position : position + CONTEXT]
+            place = torch.full_like(ended, position, dtype=torch.int64)
+            logits = self._logits(from_latent, place, missing, before)
             # A symbol fits if it adds no surplus atom; the end token, if no atom is missing.
             complete = missing < 0.5
             fits = complete.float() @ self.atoms.T == 0
@@ -98,16 +100,25 @@ class MoleculeAutoencoder(Autoencoder):
         return rows[:, CONTEXT:]
 
     def loss(self, z: Latents, x: Rows) -> Float[Tensor, " batch"]:
-        """−log p(x | z): a categorical per symbol, a Gaussian per element's number of atoms."""
+        """−log p(x | z): a categorical per symbol, a Gaussian per element's number of atoms.
+
+        The symbols up to and including the first end token; later ones are certain.
+        """
         z = _project_to_sphere(z)
         composition: Tensor = self.to_composition(z).float()
         atoms = self.atoms_before(x)
         count_error = (composition - atoms[:, -1]) / COUNT_STD
-        before = functional.pad(x, (CONTEXT, 0), value=END).unfold(1, CONTEXT, 1)[:, :-1]
-        positions = torch.arange(self.length, device=x.device)
-        logits = self._logits(z, positions, composition[:, None] - atoms[:, :-1], before)
-        nats = functional.cross_entropy(logits.mT, x, reduction="none")
-        return nats.sum(dim=1) + count_error.square().sum(dim=1) / 2
+        is_end = x == END
+        predicted = is_end.cumsum(dim=1) - is_end.long() == 0
+        row, place = predicted.nonzero(as_tuple=True)
+        before = functional.pad(x, (CONTEXT, 0), value=END).unfold(1, CONTEXT, 1)[row, place]
+        # As embeddings, whose gradient is several times as fast as that of indexing.
+        missing = functional.embedding(row, composition) - atoms[row, place]
+        from_latent = functional.embedding(row, self.from_latent(z))
+        logits = self._logits(from_latent, place, missing, before)
+        nats = functional.cross_entropy(logits, x[row, place], reduction="none")
+        per_molecule = nats.new_zeros(x.shape).masked_scatter(predicted, nats).sum(dim=1)
+        return per_molecule + count_error.square().sum(dim=1) / 2
 
     def atoms_before(self, x: Rows) -> Float[Tensor, "batch length+1 element"]:
         """Atoms of each element before each position of a row, and last those of the whole row."""
@@ -131,14 +142,15 @@ class MoleculeAutoencoder(Autoencoder):
 
     def _logits(
         self,
-        z: Latents,
-        positions: Int[Tensor, " position"],
-        missing: Float[Tensor, "batch position element"],
-        before: Int[Tensor, "batch position symbol"],
-    ) -> Float[Tensor, "batch position token"]:
-        per_position = self.from_latent(z)[:, None] + self.from_place(positions.to(z.device))
-        per_prefix = self.from_missing(missing) + self.from_before(self.embed(before).flatten(2))
-        logits: Tensor = self.to_logits(per_position + per_prefix)
+        from_latent: Float[Tensor, "symbol width"],
+        place: Int[Tensor, " symbol"],
+        missing: Float[Tensor, "symbol element"],
+        before: Int[Tensor, "symbol context"],
+    ) -> Float[Tensor, "symbol token"]:
+        """Of several symbols, each from its molecule's latent, its place and what precedes it."""
+        context = self.from_before(self.embed(before).flatten(1))
+        hidden = from_latent + self.from_place(place) + self.from_missing(missing) + context
+        logits: Tensor = self.to_logits(hidden)
         return logits.float()
 
 
