@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -93,14 +92,12 @@ def _check_own_spec(spec: Path, run_dir: RunDir, resolved: str) -> None:
 
 def _warn_of_busy_cores(threads: int) -> None:
     """Say so if other processes keep cores busy that a training on several threads would use."""
-    from mld.runtime.processor import available_cores
+    from mld.runtime.processor import idle_cores
 
-    cores = available_cores()
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    if threads > 1 and load > cores - threads + 0.7:
+    if threads > 1 and (idle := idle_cores()) < threads - 0.7:
         typer.echo(
-            f"warning: {threads} threads on {cores} cores, of which other processes kept "
-            f"{load:.1f} busy in the last minute: if they go on, --set compute.threads=1 is faster",
+            f"warning: {threads} threads, but other processes leave only {max(idle, 0):.1f} cores "
+            "idle: if they go on, --set compute.threads=1 is faster",
             err=True,
         )
 

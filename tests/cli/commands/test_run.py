@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -173,18 +172,17 @@ def test_dry_run_prints_the_plan_alone(mld_small: Callable[..., Result]) -> None
 
 
 @pytest.mark.parametrize(
-    ("threads", "load", "warns"),
-    [(2, 1.2, True), (2, 0.3, False), (1, 1.2, False), (1, 3.0, False)],
+    ("threads", "idle", "warns"),
+    [(2, 0.9, True), (2, 1.8, False), (2, 5.0, False), (1, 0.1, False)],
 )
 def test_busy_cores_are_warned_of(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     threads: int,
-    load: float,
+    idle: float,
     warns: bool,
 ) -> None:
-    monkeypatch.setattr("mld.runtime.processor.available_cores", lambda: 2)
-    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0), raising=False)
+    monkeypatch.setattr("mld.runtime.processor.idle_cores", lambda: idle)
     _warn_of_busy_cores(threads)
     captured = capsys.readouterr()
     assert captured.out == ""
