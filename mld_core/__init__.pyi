@@ -12,8 +12,9 @@ from .contracts.modality import Metric as Metric
 from .contracts.modality import Modality as Modality
 from .contracts.modality import ModalityConfig as ModalityConfig
 from .contracts.modality import SplitName as SplitName
+from .data.manifest_columns import RESERVED_COLUMNS as RESERVED_COLUMNS
+from .data.manifest_columns import unused_columns as unused_columns
 from .data.regular_file import stat_regular_file as stat_regular_file
-from .data.table_file import RESERVED_COLUMNS as RESERVED_COLUMNS
 from .data.table_file import TABLE_SUFFIXES as TABLE_SUFFIXES
 from .data.table_file import LineError as LineError
 from .data.table_file import Table as Table

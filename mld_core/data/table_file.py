@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import io
 import json
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +17,23 @@ from mld_core.data.regular_file import read_regular_file
 from mld_core.errors import DataError, first_errors
 
 TABLE_SUFFIXES = (".csv", ".jsonl")
-RESERVED_COLUMNS = ("id", "label", "split")
-"""Columns of a manifest that describe the row; every other column is a modality's."""
 
 LineError = tuple[int, str]
 """A line number, from 1, and what is wrong there."""
+
+_FIRST_BYTES = {
+    codecs.BOM_UTF32_LE: "UTF-32 text: save it as UTF-8",
+    codecs.BOM_UTF32_BE: "UTF-32 text: save it as UTF-8",
+    codecs.BOM_UTF16_LE: "UTF-16 text: save it as UTF-8",
+    codecs.BOM_UTF16_BE: "UTF-16 text: save it as UTF-8",
+    b"PK\x03\x04": "a spreadsheet or a zip archive: export it as CSV",
+    b"\x1f\x8b": "compressed: decompress it first",
+    b"PAR1": "a Parquet file: export it as CSV",
+}
+"""First bytes of files that are no UTF-8 text, and what these are."""
+
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+"""Separators of other tables than CSV, and their names."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +43,23 @@ class TableRow:
     line: int
     cells: Mapping[str, Any]
 
+    @property
+    def label(self) -> str:
+        """The cell of the column `label`, without white space around it and in Unicode's form NFC.
+
+        "" without a label.
+        """
+        cell = self.cells.get("label")
+        return "" if cell is None else unicodedata.normalize("NFC", str(cell)).strip()
+
 
 @dataclass(frozen=True)
 class Table:
     """A table with at least one row.
 
     Args:
-        columns: the name of every column, in order of first appearance.
+        columns: the name of every column, in order of first appearance, without white space around
+            it.
         rows: the rows that could be parsed.
         errors: the lines that could not.
         sha256: hex digest of the file's bytes.
@@ -46,6 +70,13 @@ class Table:
     rows: tuple[TableRow, ...]
     errors: tuple[LineError, ...]
     sha256: str
+
+    def row_id(self, row: TableRow) -> str:
+        """The cell of the column `id` as text, "" if it is empty; "file name:line" without one."""
+        if "id" not in self.columns:
+            return f"{self.path.name}:{row.line}"
+        cell = row.cells.get("id")
+        return "" if cell is None else str(cell)
 
 
 def read_table(path: Path) -> Table:
@@ -59,11 +90,7 @@ def read_table(path: Path) -> Table:
         content = read_regular_file(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}:{line}: is not UTF-8 text: {error.reason}") from error
+    text = _decode(path, content)
     parsed = list(_csv_rows(text) if path.suffix.lower() == ".csv" else _json_rows(text))
     rows = [row for row in parsed if isinstance(row, TableRow)]
     errors = [error for error in parsed if not isinstance(error, TableRow)]
@@ -82,17 +109,36 @@ def raise_line_errors(path: Path, errors: Iterable[LineError]) -> None:
         raise DataError("\n".join(first_errors(lines)))
 
 
+def _decode(path: Path, content: bytes) -> str:
+    for first_bytes, description in _FIRST_BYTES.items():
+        if content.startswith(first_bytes):
+            raise DataError(f"{path}: is {description}")
+    if b"\0" in content[:2]:  # an ASCII character in UTF-16 without a byte order mark
+        raise DataError(f"{path}: is UTF-16 text: save it as UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        start = content.rfind(b"\n", 0, error.start) + 1
+        word = content[max(start, error.start - 20) : error.start + 1].decode("cp1252", "replace")
+        raise DataError(
+            f"{path}:{line}: is not UTF-8 text, but perhaps Latin-1 or Windows-1252, in which it "
+            f"reads {word!r}: save it as UTF-8"
+        ) from error
+
+
 def _csv_rows(text: str) -> Iterator[TableRow | LineError]:
+    """The rows, or the errors of the header alone."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] = []
     line = 1
     try:
         for cells in reader:
             if not header:
-                header = cells
-                for column in dict.fromkeys(header):
-                    if header.count(column) > 1:
-                        yield 1, f"the header names {column!r} {header.count(column)} times"
+                header = [column.strip() for column in cells]
+                if errors := list(_header_errors(header)):
+                    yield from ((line, error) for error in errors)
+                    return
             elif cells and len(cells) != len(header):
                 yield line, f"has {len(cells)} cells, but the header has {len(header)}"
             elif cells:
@@ -102,21 +148,43 @@ def _csv_rows(text: str) -> Iterator[TableRow | LineError]:
         yield line, f"is not CSV: {error}"
 
 
+def _header_errors(header: list[str]) -> Iterator[str]:
+    first_line = ",".join(header)
+    if header and first_line.lower().startswith("sep="):
+        yield f"{first_line!r} is an instruction to Excel, not the header: remove this line"
+        return
+    for separator, name in _SEPARATORS.items():
+        if first_line.count(separator) > first_line.count(","):
+            yield f"the header is separated by {name}, not by commas: save the table with commas"
+            return
+    for column in dict.fromkeys(header):
+        if header.count(column) > 1:
+            yield f"the header names {column!r} {header.count(column)} times"
+
+
 def _json_rows(text: str) -> Iterator[TableRow | LineError]:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
             cells = json.loads(line, object_pairs_hook=_unique_keys)
+            if not isinstance(cells, dict):
+                raise ValueError("is not a JSON object")
+            cells = _unique_keys([(column.strip(), cell) for column, cell in cells.items()])
+            if "\\u" in line:
+                json.dumps(cells, ensure_ascii=False).encode()
         except json.JSONDecodeError as error:
             yield number, f"is not JSON: {error.msg} at column {error.colno}"
+        except RecursionError:
+            yield number, "is nested too deeply"
+        except UnicodeEncodeError as error:
+            yield number, f"holds half a character, {error.object[error.start]!r}"
         except ValueError as error:
             yield number, str(error)
         except RecursionError:
             yield number, "is nested too deeply"
         else:
-            is_object = isinstance(cells, dict)
-            yield TableRow(number, cells) if is_object else (number, "is not a JSON object")
+            yield TableRow(number, cells)
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

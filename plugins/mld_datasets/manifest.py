@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -28,9 +30,14 @@ from mld_core import (
     raise_line_errors,
     read_table,
     stat_regular_file,
+    unused_columns,
 )
+from mld_datasets.file_name import other_spelling
 from mld_datasets.item_source import LazyItems, read_item
 from mld_datasets.random_split import draw_splits
+
+MAX_COLUMNS_NAMED = 10
+"""How many unused columns a warning names."""
 
 
 class ManifestConfig(DatasetConfig):
@@ -119,25 +126,31 @@ class _ManifestReader:
         self._files: list[tuple[int, tuple[int, int]]] = []
         """The row of each file and its (device, inode), which is the same under every name."""
 
-    def check_columns(self, modalities: Iterable[str]) -> None:
-        """DataError if a modality has no column."""
-        columns = [column for column in self.table.columns if column not in RESERVED_COLUMNS]
-        missing = [name for name in modalities if name not in columns]
+    def check_columns(self, modalities: Collection[str]) -> None:
+        """Warn of unused columns. DataError if a modality has no column."""
+        unused = unused_columns(self.table, modalities)
+        missing = [name for name in modalities if name not in self.table.columns]
         if missing:
             raise DataError(
                 f"{self.table.path}: no column for {', '.join(missing)} (columns here, besides "
-                f"{', '.join(RESERVED_COLUMNS)}: {', '.join(columns) or 'none'}); name the "
-                "modalities like the columns"
+                f"{', '.join(RESERVED_COLUMNS)}: {', '.join(map(repr, unused)) or 'none'}); name "
+                "the modalities like the columns"
+            )
+        if unused:
+            columns = ", ".join(map(repr, unused[:MAX_COLUMNS_NAMED]))
+            more = f" and {hidden} more" if (hidden := len(unused) - MAX_COLUMNS_NAMED) > 0 else ""
+            warnings.warn(
+                f"{self.table.path}: unused column{'s' * (len(unused) > 1)} {columns}{more}",
+                stacklevel=2,
             )
 
     def ids(self) -> list[str]:
         """The id of each row."""
-        if "id" not in self.table.columns:
-            return [f"{self.table.path.name}:{row.line}" for row in self.table.rows]
         lines: dict[str, int] = {}
         ids = []
         for row in self.table.rows:
-            row_id = self._text_cell(row, "id")
+            self._check_text(row, "id")
+            row_id = self.table.row_id(row)
             if not row_id:
                 self._add_error(row, "has no id")
             elif row_id in lines:
@@ -152,7 +165,7 @@ class _ManifestReader:
             return draw_splits(len(self.table.rows), self._files, seed)
         splits = []
         for row in self.table.rows:
-            split = self._text_cell(row, "split")
+            split = str(row.cells.get("split") or "").strip()
             if split not in SPLITS:
                 self._add_error(row, f"the split must be one of {', '.join(SPLITS)}, not {split!r}")
             splits.append(split)
@@ -160,9 +173,11 @@ class _ManifestReader:
 
     def labels(self) -> tuple[list[int], list[str]]:
         """The class index of each row, −1 without a label, and the names of the classes."""
-        labels = [self._text_cell(row, "label") for row in self.table.rows]
+        for row in self.table.rows:
+            self._check_text(row, "label")
+        labels = [row.label for row in self.table.rows]
         classes = sorted(set(labels) - {""})
-        if all(re.fullmatch(r"-?[0-9]+", name) for name in classes):
+        if all(re.fullmatch(r"-?[0-9]{1,300}", name) for name in classes):
             classes.sort(key=int)
         class_index = {name: index for index, name in enumerate(classes)}
         return [class_index.get(label, -1) for label in labels], classes
@@ -177,8 +192,7 @@ class _ManifestReader:
             elif cell is not None and not isinstance(cell, str):
                 self._add_error(row, f"the cell of column {column!r} must be text, not {cell!r}")
             elif cell is not None and not inline:
-                cell = self.table.path.parent / cell
-                self._stat_file(index, column, cell)
+                cell = self._stat_file(index, column, cell)
             sources.append(cell)
         return sources
 
@@ -189,24 +203,27 @@ class _ManifestReader:
     def _add_error(self, row: TableRow, message: str) -> None:
         self._errors.append((row.line, message))
 
-    def _stat_file(self, index: int, column: str, file: Path) -> None:
+    def _stat_file(self, index: int, column: str, name: str) -> Path:
+        folder, row = self.table.path.parent, self.table.rows[index]
+        file = folder / name
+        if "\0" in name:
+            self._add_error(row, f"column {column!r}: {name!r} contains the character NUL")
+            return file
         try:
             stat = stat_regular_file(file)
         except OSError as error:
-            message = f"column {column!r}: {file} cannot be read: {error.strerror}"
-            self._add_error(self.table.rows[index], message)
+            hint = other_spelling(folder, name) if error.errno == errno.ENOENT else ""
+            message = f"column {column!r}: {file} cannot be read: {error.strerror}{hint}"
+            self._add_error(row, message)
         else:
             self.file_stats.append(f"{stat.st_size} {stat.st_mtime_ns}")
             self._files.append((index, (stat.st_dev, stat.st_ino)))
+        return file
 
-    def _text_cell(self, row: TableRow, column: str) -> str:
-        """The cell of a reserved column as text; "" where there is none."""
+    def _check_text(self, row: TableRow, column: str) -> None:
         cell = row.cells.get(column)
-        if cell is None:
-            return ""
-        if isinstance(cell, bool) or not isinstance(cell, str | int):
+        if isinstance(cell, bool) or not isinstance(cell, str | int | None):
             self._add_error(row, f"the {column} must be text or a whole number, not {cell!r}")
-        return str(cell)
 
 
 @hookimpl

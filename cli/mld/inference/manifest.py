@@ -19,16 +19,15 @@ from mld.data.encoding import encode_present
 from mld.data.loading import layout_of
 from mld.inference.trained_run import TrainedRun
 from mld_core import (
-    RESERVED_COLUMNS,
     SPLITS,
     DataError,
     Dataset,
     Modality,
     Registry,
-    did_you_mean,
     plugin_call,
     raise_line_errors,
     read_table,
+    unused_columns,
 )
 
 
@@ -59,28 +58,19 @@ class ManifestRows:
 def read_manifest(run: TrainedRun, manifest: Path | str | ManifestRows) -> ManifestRows:
     """Read a manifest with columns for some of a run's modalities; rows already read pass through.
 
-    DataError if a column is unknown, none is a modality, or the file or an item cannot be read.
+    DataError if a column is misspelt, none is a modality, or the file or an item cannot be read.
     """
     if isinstance(manifest, ManifestRows):
         return manifest
     path, modalities = Path(manifest), run.modalities
     table = read_table(path)
     raise_line_errors(path, table.errors)
-    modality_columns = [name for name in table.columns if name not in RESERVED_COLUMNS]
-    unknown = [name for name in modality_columns if name not in modalities]
-    if unknown:
-        names = "; ".join(f"{name!r}{did_you_mean(name, modalities)}" for name in unknown)
-        available = ", ".join([*modalities, *RESERVED_COLUMNS])
-        raise DataError(f"{path}: unknown column {names} (the run has {available})")
-    used = {name: modality for name, modality in modalities.items() if name in modality_columns}
+    unused_columns(table, modalities)
+    used = {name: modality for name, modality in modalities.items() if name in table.columns}
     if not used:
         raise DataError(f"{path}: no column is a modality of the run ({', '.join(modalities)})")
     dataset = _open(path, used, run.registry)
-    has_ids = "id" in table.columns
-    row_of = {
-        str(row.cells["id"]) if has_ids else f"{path.name}:{row.line}": index
-        for index, row in enumerate(table.rows)
-    }
+    row_of = {table.row_id(row): index for index, row in enumerate(table.rows)}
     present = torch.zeros(len(table.rows), len(modalities), dtype=torch.bool)
     items: dict[str, Tensor] = {}
     errors: list[str] = []
@@ -106,7 +96,7 @@ def read_manifest(run: TrainedRun, manifest: Path | str | ManifestRows) -> Manif
         tuple(row_of),
         items,
         present,
-        tuple(str(row.cells.get("label") or "") for row in table.rows),
+        tuple(row.label for row in table.rows),
     )
 
 

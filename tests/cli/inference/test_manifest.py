@@ -33,6 +33,7 @@ def test_json_lines_preserve_every_cell(tmp_path: Path, cell: str) -> None:
     ("text", "message"),
     [
         ("lft,right\na,b\n", "unknown column 'lft'; did you mean 'left'"),
+        (" Label ,right\na,1 2 3 4 5 6\n", "unknown column 'Label'; did you mean 'label'"),
         ("id,label\na,b\n", "no column is a modality of the run"),
         ("left\nabsent.txt\n", "rows.csv:2: column 'left'.*absent.txt cannot be read"),
         ("right\n1 2 3\n", "row 'rows.csv:2', modality 'right': 3 numbers, expected 6"),
@@ -51,3 +52,17 @@ def test_errors_of_manifests(
     assert re.search(message, result.stderr), result.stderr
     assert "Traceback" not in result.output
     assert [path.name for path in Path.cwd().iterdir()] == ["rows.csv"]
+
+
+@pytest.mark.parametrize("command", ["score", "impute"])
+def test_unused_columns_are_told_once(
+    mld: Callable[..., Result], finished_run: Path, command: str
+) -> None:
+    Path("rows.csv").write_text(',right, remark, label\n0,1 2 3 4 5 6,"a, b", x \n')
+    result = mld(command, finished_run, "rows.csv", "--out", "out.csv")
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("warning: rows.csv: unused columns '', 'remark'\n") == 1
+    if command == "impute":
+        header, row = Path("out.csv/rows.csv").read_text().splitlines()
+        assert header.startswith(",right,remark,label,")
+        assert row.startswith('0,1 2 3 4 5 6,"a, b", x ,')

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mld_core import DataError, Table, TableRow, raise_line_errors, read_table
 
@@ -60,6 +63,75 @@ def test_errors_are_collected_with_their_lines(table) -> None:
 def test_files_without_rows(table, name: str, text: str, expected: str) -> None:
     with pytest.raises(DataError, match=expected):
         table(text, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("rows.csv", "a;b\n1;2\n", ":1: the header is separated by semicolons, not by commas"),
+        ("rows.csv", "a\tb, c\td\n1\t2\n", ":1: the header is separated by tabs, not by commas"),
+        ("rows.csv", "a|b\n1|2\n", ":1: the header is separated by vertical bars"),
+        ("rows.csv", "sep=,\na,b\n1,2\n", ":1: 'sep=,' is an instruction to Excel"),
+        ("rows.csv", "sep=;\na;b\n1;2\n", ":1: 'sep=;' is an instruction to Excel"),
+        ("rows.csv", "a, a\n1,2\n", ":1: the header names 'a' 2 times"),
+        ("rows.csv", "a,,\n1,,\n", ":1: the header names '' 2 times"),
+        ("rows.csv", "a,b\n1,2\n".encode("utf-16"), ": is UTF-16 text: save it as UTF-8"),
+        ("rows.csv", "a,b\n1,2\n".encode("utf-16-le"), ": is UTF-16 text: save it as UTF-8"),
+        ("rows.csv", "a,b\n1,2\n".encode("utf-16-be"), ": is UTF-16 text: save it as UTF-8"),
+        ("rows.csv", "a,b\n1,2\n".encode("utf-32"), ": is UTF-32 text: save it as UTF-8"),
+        ("rows.csv", "a,b\ncaf\xe9,2\n".encode("latin-1"), ":2: .* reads 'café': save it as UTF-8"),
+        ("rows.csv", b"PK\x03\x04\x14", ": is a spreadsheet or a zip archive"),
+        ("rows.jsonl", b"\x1f\x8b\x08", ": is compressed"),
+        ("rows.jsonl", "[" * 100_000, ":1: is nested too deeply"),
+        ("rows.jsonl", '{"a": "\\ud800"}', ":1: holds half a character, '.ud800'"),
+        ("rows.jsonl", '{"a": 1, " a": 2}', ":1: names 'a' twice"),
+        ("rows.jsonl", '{"a": ' + "1" * 5000 + "}", ":1: Exceeds the limit"),
+    ],
+)
+def test_files_that_are_no_tables(
+    tmp_path: Path, name: str, content: str | bytes, expected: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(DataError, match=expected) as caught:
+        read_table(path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("rows.csv", " a ,\u00a0label\n x , e\u0301 \n"),
+        ("rows.jsonl", '{" a ": " x ", "label\u00a0": " e\u0301 "}\n'),
+    ],
+)
+def test_names_and_labels_are_stripped_and_composed(table, name: str, text: str) -> None:
+    parsed = table(text, name)
+    assert parsed.columns == ("a", "label")
+    assert parsed.rows[0].cells["a"] == " x "
+    assert parsed.rows[0].label == "\u00e9"
+
+
+@given(st.binary(max_size=200), st.sampled_from(["rows.csv", "rows.jsonl"]))
+def test_any_bytes_are_a_table_or_an_error(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, name: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / name
+    path.write_bytes(content)
+    with suppress(DataError):
+        assert read_table(path).rows
+
+
+def test_ids_of_rows(table) -> None:
+    parsed = table('{"id": 0}\n{"id": null}\n{"a": 1}\n', "rows.jsonl")
+    assert [parsed.row_id(row) for row in parsed.rows] == ["0", "", ""]
+    parsed = table("a\nx\n")
+    assert parsed.row_id(parsed.rows[0]) == "rows.csv:2"
+
+
+@pytest.mark.parametrize(("cell", "label"), [("0", "0"), ("null", ""), ('""', ""), ('"a"', "a")])
+def test_labels(table, cell: str, label: str) -> None:
+    assert table(f'{{"label": {cell}}}', "rows.jsonl").rows[0].label == label
 
 
 def test_line_errors_are_sorted_and_limited() -> None:

@@ -93,7 +93,8 @@ JSONL = """\
 @pytest.mark.parametrize(("name", "text"), [("rows.csv", CSV), ("rows.jsonl", JSONL)])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_rows_are_read(make_manifest, name, text, mark):
-    dataset = make_manifest(mark + text, name)
+    with pytest.warns(UserWarning, match=rf"/{name}: unused column 'remark'$"):
+        dataset = make_manifest(mark + text, name)
     assert dataset.columns == {"word": "word", "page": "page"}
     assert dataset.classes == ["9", "10"]
     train = dataset.split("train")
@@ -105,9 +106,50 @@ def test_rows_are_read(make_manifest, name, text, mark):
     assert dataset.split("validation").ids == []
 
 
-def test_unused_columns_are_ignored(make_manifest):
-    dataset = make_manifest("word,page\nseven,nowhere.txt\n", word=WORD)
+def test_unused_columns_are_told_and_ignored(make_manifest):
+    others = ",".join(f"c{i}" for i in range(11))
+    with pytest.warns(UserWarning, match="unused columns '', 'page', 'c0', .*'c7' and 3 more$"):
+        dataset = make_manifest(f",word,page,{others}\n0,seven,nowhere.txt{',' * 11}\n", word=WORD)
     assert list(dataset.split("train").items) == ["word"]
+
+
+@pytest.mark.parametrize("label", [" cat", "cat\u00a0", "cat\t"])
+def test_white_space_around_labels_and_splits(make_manifest, label):
+    dataset = make_manifest(f"word, label , split\na,cat, train\nb,{label},train \n", word=WORD)
+    assert dataset.classes == ["cat"]
+    assert dataset.split("train").labels == [0, 0]
+
+
+def test_forms_of_unicode_are_one_class(make_manifest):
+    dataset = make_manifest("word,label\na,caf\u00e9\nb,cafe\u0301\n", word=WORD)
+    assert dataset.classes == ["caf\u00e9"]
+
+
+def test_long_numbers_as_labels(make_manifest):
+    dataset = make_manifest(f"word,label\na,{'9' * 5000}\nb,10\n", word=WORD)
+    assert dataset.classes == ["10", "9" * 5000]
+
+
+@pytest.mark.parametrize(
+    ("cell", "file", "hint"),
+    [
+        (" p.txt", "p.txt", "'p.txt' exists, without white space around its name"),
+        ("sub\\p.txt", "sub/p.txt", "'sub/p.txt' exists, with / in place of \\ in its path"),
+        ("\u00e9.txt", "e\u0301.txt", "exists, with decomposed letters (Unicode NFD)"),
+        ("e\u0301.txt", "\u00e9.txt", "exists, with composed letters (Unicode NFC)"),
+        ("P.TXT", "p.txt", "'p.txt' exists, in other capitals"),
+        ("sub/P.txt", "sub/p.txt", "'p.txt' exists, in other capitals"),
+        ("q.txt", "p.txt", "No such file or directory"),
+        ("x" * 300, "p.txt", "File name too long"),
+        ("a\0.txt", "p.txt", r"'a\x00.txt' contains the character NUL"),
+    ],
+)
+def test_files_of_other_spelling(error_lines, tmp_path, cell, file, hint):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / file).write_text("")
+    (line,) = error_lines(f"page\n{cell}\n", page=PAGE)
+    assert line.startswith("rows.csv:2: column 'page': ")
+    assert line.endswith(hint)
 
 
 def test_files_are_read_when_indexed(make_manifest, tmp_path):
@@ -187,6 +229,7 @@ def test_line_numbers_with_line_breaks_in_cells(make_manifest):
     assert dataset.split("train").ids == ["rows.csv:2", "rows.csv:5"]
 
 
+@pytest.mark.filterwarnings("ignore:.*unused column")
 def test_fingerprint_covers_manifest_and_files(make_manifest, tmp_path):
     first = make_manifest(CSV).fingerprint()
     assert make_manifest(CSV).fingerprint() == first
@@ -224,8 +267,12 @@ def test_fingerprint_covers_manifest_and_files(make_manifest, tmp_path):
             "rows.csv:4: column 'page': sub/none.txt cannot be read: No such file or directory",
         ]),
         ("id,label,words,pages\nx,1,a,b\n", [
-            "rows.csv: no column for word, page (columns here, besides id, label, split: words, "
-            "pages); name the modalities like the columns"
+            "rows.csv: unknown column 'words'; did you mean 'word'? Rename or remove it",
+            "rows.csv: unknown column 'pages'; did you mean 'page'? Rename or remove it",
+        ]),
+        ("id,label,text,\nx,1,a,b\n", [
+            "rows.csv: no column for word, page (columns here, besides id, label, split: 'text', "
+            "''); name the modalities like the columns"
         ]),
         ("id,label\nx,1\n", [
             "rows.csv: no column for word, page (columns here, besides id, label, split: none); "
@@ -234,7 +281,8 @@ def test_fingerprint_covers_manifest_and_files(make_manifest, tmp_path):
         ("", ["rows.csv: has no rows"]),
         ("word,page\n", ["rows.csv: has no rows"]),
         (b"word,page\na,a.txt\n\xe9,b.txt\n", [
-            "rows.csv:3: is not UTF-8 text: invalid continuation byte"
+            "rows.csv:3: is not UTF-8 text, but perhaps Latin-1 or Windows-1252, in which it "
+            "reads 'é': save it as UTF-8"
         ]),
     ],
 )  # fmt: skip
