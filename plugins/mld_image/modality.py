@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -11,22 +9,20 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from pydantic import Field, PositiveInt
 from torch import Generator, Tensor
 from torch.nn.functional import interpolate
 
 from mld_core import Metric, Modality, ModalityConfig, SplitName
 from mld_image.augment import random_affine
+from mld_image.colours import to_rgb
 from mld_image.example_digits import sample_digits
+from mld_image.image_file import read_image
 from mld_image.metrics import BEST_PSNR, psnr, ssim
 from mld_image.networks import ImageAutoencoder, ImageClassifier, Images
 
 Item = Float[Tensor, "channel row column"]
-
-_OPEN_ERRORS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
-_DECODE_ERRORS = (OSError, SyntaxError, EOFError, ValueError, struct.error, zlib.error)
-_SIXTEEN_BIT_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
 class ImageConfig(ModalityConfig):
@@ -40,9 +36,10 @@ class ImageConfig(ModalityConfig):
 class ImageModality(Modality):
     """Square images, in greyscale or colour.
 
-    `raw` is a PIL image of any size and mode; its centre square is resized, and transparent parts
-    become white. An item is a float32 tensor of shape (channels, size, size) with values in [0, 1].
-    The latent is the unconstrained output of a convolutional encoder, of shape (latent_dim,).
+    `raw` is a PIL image of any size, mode and colour profile; its centre square is resized, and
+    transparent parts become white. An item is a float32 tensor of shape (channels, size, size) with
+    values in [0, 1]. The latent is the unconstrained output of a convolutional encoder, of shape
+    (latent_dim,).
     """
 
     kind = "image"
@@ -54,21 +51,10 @@ class ImageModality(Modality):
 
         An animation's first frame. ValueError with the reason if the file cannot be read.
         """
-        try:
-            with Image.open(source) as image:
-                image.load()
-                return ImageOps.exif_transpose(image)
-        except _OPEN_ERRORS as error:
-            raise ValueError(f"the file cannot be opened: {error.strerror}") from error
-        except UnidentifiedImageError as error:
-            raise ValueError("the file is not an image in a format that Pillow can read") from error
-        except Image.DecompressionBombError as error:
-            raise ValueError(f"the image is too large to be read safely: {error}") from error
-        except _DECODE_ERRORS as error:
-            raise ValueError(f"the image is truncated or corrupt: {error}") from error
+        return read_image(source)
 
     def preprocess(self, raw: Any) -> Item:
-        """The image as a tensor in [0, 1].
+        """The image as a tensor in [0, 1], in the colours of sRGB.
 
         Values are multiples of 1/255, so that an item written to a file reads back as the same
         tensor.
@@ -78,7 +64,7 @@ class ImageModality(Modality):
         if 0 in raw.size:
             raise ValueError("the image has no pixels")
         mode = "L" if self.config.channels == 1 else "RGB"
-        levels = np.array(_centre_square(_to_rgb(raw).convert(mode)))
+        levels = np.array(to_rgb(_centre_square(raw)).convert(mode))
         pixels = torch.from_numpy(levels).view(*levels.shape[:2], -1).permute(2, 0, 1)
         # On 8-bit levels, which it rounds and clamps.
         resized = interpolate(pixels[None], self.config.size, mode="bicubic", antialias=True)
@@ -123,19 +109,3 @@ def _centre_square(image: Image.Image) -> Image.Image:
     side = min(image.size)
     left, top = (round((length - side) / 2) for length in image.size)
     return image.crop((left, top, left + side, top + side))
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """The image in RGB, 8 bits a channel, over a white background."""
-    if image.mode == "F":
-        raise ValueError("the image holds floating-point values: save it with 8 or 16 bits")
-    if image.mode in _SIXTEEN_BIT_MODES:
-        # Pillow's own conversion clips at 255.
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError("the image holds values outside 0..65535: save it with 8 or 16 bits")
-        return Image.fromarray((values / 257).round().astype(np.uint8)).convert("RGB")
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    layer = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
