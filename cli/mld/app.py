@@ -79,10 +79,10 @@ def _interrupt(number: int, frame: Any) -> None:
 def _print_versions(requested: bool) -> None:
     if not requested:
         return
-    from importlib.metadata import version
+    from mld_core.plugins.discovery import installed_version
 
-    typer.echo(f"mld-toolkit {version('mld-toolkit')}")
-    typer.echo(f"torch {version('torch')}")
+    typer.echo(f"mld-toolkit {installed_version('mld-toolkit')}")
+    typer.echo(f"torch {installed_version('torch')}")
     for kind, distribution in PluginSelection.from_environment().registry().installed().items():
         typer.echo(f"plugin {kind}: {distribution}")
     raise typer.Exit

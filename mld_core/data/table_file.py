@@ -181,8 +181,6 @@ def _json_rows(text: str) -> Iterator[TableRow | LineError]:
             yield number, f"holds half a character, {error.object[error.start]!r}"
         except ValueError as error:
             yield number, str(error)
-        except RecursionError:
-            yield number, "is nested too deeply"
         else:
             yield TableRow(number, cells)
 

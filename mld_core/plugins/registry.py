@@ -13,7 +13,7 @@ import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Any, Literal
 
 import pluggy
@@ -24,9 +24,9 @@ from mld_core.contracts.method import Method, MethodConfig
 from mld_core.contracts.modality import Modality, ModalityConfig
 from mld_core.errors import SpecError, describe_exception, did_you_mean
 from mld_core.plugins import hookspecs
+from mld_core.plugins.discovery import damaged_distributions, installed_points
 from mld_core.plugins.selection import Selection, distribution_of, origin
 
-GROUP = "mld"
 Contract = type[Modality] | type[Dataset] | type[Method]
 PluginRole = Literal["modality", "dataset", "method"]
 LoadStage = Literal["claim", "import", "hooks", "contract"]
@@ -94,8 +94,9 @@ class Registry:
         allowed: Collection[str] = (),
         blocked: Collection[str] = (),
     ) -> None:
+        self._discovers = points is None
         if points is None:
-            points = list(entry_points(group=GROUP))
+            points = installed_points()
         selection = Selection(points, allowed, blocked)
         self._points: dict[str, list[EntryPoint]] = {}
         self._entries: dict[str, list[Entry]] = {}
@@ -120,6 +121,10 @@ class Registry:
     def installed(self) -> dict[str, str]:
         """Distribution and version of each kind; nothing is imported."""
         return {kind: " and ".join(map(_release, self._points[kind])) for kind in self.kinds}
+
+    def damaged(self) -> list[str]:
+        """A sentence for each distribution whose metadata are damaged; its plugins are unknown."""
+        return damaged_distributions() if self._discovers else []
 
     def entry(self, kind: str) -> Entry:
         """The plugin of a kind, loaded if it was not yet. KeyError if none is installed."""
@@ -153,10 +158,9 @@ class Registry:
     def _require(self, kind: str, role: PluginRole) -> Any:
         if kind not in self._points and kind not in self._entries:
             installed = ", ".join(self.kinds) or "none"
-            raise SpecError(
-                f"no plugin of kind {kind!r} is installed (installed: {installed})"
-                f"{did_you_mean(kind, self.kinds)}"
-            )
+            message = f"no plugin of kind {kind!r} is installed (installed: {installed})"
+            hint = did_you_mean(kind, self.kinds)
+            raise SpecError("\n".join([message + hint, *self.damaged()]))
         entry = self.entry(kind)
         if entry.plugin_class is None:
             release = f"{entry.distribution} {entry.version}"

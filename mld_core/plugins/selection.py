@@ -55,7 +55,10 @@ def distribution_of(point: EntryPoint) -> tuple[str, str]:
 @lru_cache(maxsize=1024)
 def _name_and_version(distribution: Distribution) -> tuple[str, str]:
     # Cached: each of the two parses the whole metadata, which include the README.
-    return distribution.name or "?", distribution.version or "?"
+    try:
+        return distribution.name or "?", distribution.version or "?"
+    except UnicodeDecodeError:
+        return "?", "?"
 
 
 def origin(point: EntryPoint) -> str:

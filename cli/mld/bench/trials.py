@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from typing import Any
 
 import yaml
@@ -18,6 +17,7 @@ from mld.config.spec import Spec, dump_spec, parse_spec
 from mld.data.loading import open_dataset
 from mld.storage.digests import digest
 from mld_core import MLDError, Registry
+from mld_core.plugins.discovery import installed_version
 
 _NOT_FOR_TRAINING = ("name", "generate", "evaluate")
 """Sections of a spec on which training does not depend."""
@@ -85,7 +85,7 @@ def _freeze(coordinates: Coordinates, spec: Spec, registry: Registry) -> Trial:
         "spec": text,
         "data": open_dataset(spec, registry).fingerprint(),
         "plugins": {**spec.plugin_versions(registry)},
-        "mld": version("mld-toolkit"),
+        "mld": installed_version("mld-toolkit"),
     }
     return Trial(coordinates, text, digest(key)[:16])
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, TypeVar
 
 import typer
 
@@ -114,6 +114,7 @@ def command(function: Function) -> Function:
             typer.echo(f"error: {error.filename or 'the disk'}: {error.strerror}", err=True)
             raise typer.Exit(ExitCode.RUN_DIR) from error
         except Exception as error:
+            _report_damaged_metadata(error)
             if not is_out_of_memory(error):
                 _report_bug()
             reason = str(error).rpartition("can't allocate memory: ")[2].partition("\n")[0]
@@ -127,7 +128,14 @@ def command(function: Function) -> Function:
     return wrapped  # type: ignore[return-value]
 
 
-def _print_warning(message: Warning | str, *where: Any) -> None:
+def _print_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     """In place of `warnings.showwarning`: the message alone, without the line of code."""
     typer.echo(f"warning: {message}", err=True)
 
@@ -140,6 +148,17 @@ def resumable(advice: str = "re-run the same command to resume") -> Iterator[Non
     except KeyboardInterrupt:
         typer.echo(f"interrupted; {advice}", err=True)
         raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+
+def _report_damaged_metadata(error: Exception) -> None:
+    """Exit if metadata of installed distributions, which also libraries read, caused an error."""
+    from mld_core.plugins.discovery import damaged_distributions
+
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    modules = {frame.f_globals.get("__name__", "") for frame in frames}
+    if "importlib.metadata" in modules and (damaged := damaged_distributions()):
+        typer.echo("error: " + "\n".join(damaged), err=True)
+        raise typer.Exit(ExitCode.PLUGIN) from error
 
 
 def _report_bug() -> NoReturn:

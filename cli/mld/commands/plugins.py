@@ -64,6 +64,8 @@ def _list(registry: Registry, role: str, as_json: bool, strict: bool) -> None:
         for entry in entries:
             distribution = f"{entry.distribution} {entry.version}"
             typer.echo(f"{entry.kind:{width}}  {entry.role:8}  {distribution}  {entry.summary}")
+    for message in registry.damaged():
+        typer.echo(f"warning: {message}", err=True)
     broken = [entry.kind for entry in entries if entry.role == "broken"]
     if strict and broken:
         typer.echo(f"error: broken: {', '.join(broken)}", err=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
 from typing import TYPE_CHECKING
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from mld.config.validation_errors import FieldError, raise_config_errors
+from mld_core.plugins.discovery import installed_version
 
 if TYPE_CHECKING:
     from mld_core import Registry
@@ -29,7 +30,7 @@ def _requirement_errors(requires: Mapping[str, str]) -> Iterator[FieldError]:
             continue
         remedy = f"pip install '{name}{specifiers}'"
         try:
-            installed = version(name)
+            installed = installed_version(name)
         except (PackageNotFoundError, ValueError):
             yield (name,), f"is not installed: {remedy}"
             continue

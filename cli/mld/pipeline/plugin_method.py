@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -33,6 +32,7 @@ from mld_core import (
     plugin_call,
 )
 from mld_core.diffusion.sampling import LatentSamples
+from mld_core.plugins.discovery import installed_version
 
 
 class MethodObjective(Objective):
@@ -101,7 +101,7 @@ class PluginMethod(JointMethod):
                 for name, modality in self.modalities.items()
             },
             "core": code_digest("mld_core"),
-            "libraries": {name: version(name) for name in self.method.libraries},
+            "libraries": {name: installed_version(name) for name in self.method.libraries},
         }
         objective = MethodObjective(spec.method, model, self.modalities)
         config = TrainConfig(spec.steps, spec.batch_size, spec.learning_rate)

@@ -6,7 +6,6 @@ import platform
 import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from mld.runtime.processor import available_cores, processor_name
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import PIPELINE
 from mld_core import Registry
+from mld_core.plugins.discovery import installed_version
 
 
 def provenance(
@@ -25,7 +25,7 @@ def provenance(
     """What provenance.json holds; `command` is the one that started the run."""
     compute = context.compute
     return {
-        "mld": version("mld-toolkit"),
+        "mld": installed_version("mld-toolkit"),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "plugins": spec.plugin_versions(registry),
