@@ -100,7 +100,8 @@ class Modality(ABC):
     for this kind. All state is passed to the constructor and never changes.
 
     A method that cannot process an item (unreadable, too long, an unknown symbol) raises ValueError
-    with the reason and the setting that would help; the caller adds row and file.
+    with the reason and the setting that would help; the caller adds row and file. One that can, but
+    suspects that the item is not what was meant, warns with `warnings.warn`.
 
     Args:
         config: an instance of this class's `Config`.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
+from mld.data.messages import recorded_messages
 from mld.runtime.progress import with_progress
 from mld_core import (
     DataError,
@@ -48,17 +50,35 @@ class Column:
     max_items: int | None = None
 
     def __iter__(self) -> Iterator[Any]:
-        return islice(self._raw_items(), self.max_items)
+        """The raw data. DataError after the last row with all rows that cannot be read."""
+        errors: list[str] = []
+        for _, raw in self._rows(f"fit {self.name}", self._read, errors, {}):
+            yield raw
+        if errors:
+            raise DataError(format_item_errors("the train split", errors))
 
-    def _raw_items(self) -> Iterator[Any]:
-        for row in with_progress(f"fit {self.name}", range(len(self.split.ids))):
-            try:
-                raw = self._read(row)
-            except (ValueError, OSError) as error:
-                message = f"{self._cell_name(row)}: {error}"
-                raise DataError(format_item_errors("the train split", [message])) from error
+    def fit_errors(self, fit: Callable[[Iterable[Any]], object]) -> list[str]:
+        """Rows that cannot be read, or to which alone `fit` raises a ValueError or OSError.
+
+        Empty if it raises the same error for every row, which is then no fault of the row.
+        """
+
+        def read_and_fit(row: int) -> Any:
+            raw = self._read(row)
             if raw is not None:
-                yield raw
+                try:
+                    fit([raw])
+                except MLDError:
+                    return raw
+                except (ValueError, OSError) as error:
+                    reasons.append(str(error))
+                    raise
+            return raw
+
+        reasons: list[str] = []
+        errors: list[str] = []
+        usable = sum(1 for _ in self._rows(f"fit {self.name}", read_and_fit, errors, {}))
+        return errors if usable or len({*reasons}) > 1 or len(reasons) < len(errors) else []
 
     def load(
         self, modality: Modality, present: Bool[Tensor, " row"], errors: list[str], label: str
@@ -88,21 +108,45 @@ class Column:
         """Each row that has an item of a fitted modality, with the item.
 
         A row that cannot be read or preprocessed is appended to `errors`, and the others are still
-        read. `label` is that of the progress.
+        read. Warnings are issued after the last row, each once with its first row. `label` is that
+        of the progress.
         """
-        read = 0
+        warned: dict[str, list[int]] = {}
+        yield from self._rows(label, partial(self._item, modality), errors, warned)
+        messages = [
+            f"{self._cell_name(rows[0])}{_and_more(len(rows) - 1)}: {message}"
+            for message, rows in warned.items()
+        ]
+        if messages:
+            warnings.warn("\n  ".join(first_errors(messages)), stacklevel=2)
+
+    def _rows(
+        self,
+        label: str,
+        read: Callable[[int], Any],
+        errors: list[str],
+        warned: dict[str, list[int]],
+    ) -> Iterator[tuple[int, Any]]:
+        """Each row for which `read` returns anything but None, with what it returns.
+
+        Rows that cannot be read are appended to `errors`, and the rows of each warning to `warned`.
+        """
+        count = 0
         for row in with_progress(label, range(len(self.split.ids))):
-            if read == self.max_items:
+            if count == self.max_items:
                 return
             try:
-                x = self._item(modality, row)
+                with recorded_messages() as messages:
+                    value = read(row)
             except (ValueError, OSError) as error:
                 errors.append(f"{self._cell_name(row)}: {error}")
-                read += 1
+                count += 1
                 continue
-            if x is not None:
-                read += 1
-                yield row, x
+            for message in messages:
+                warned.setdefault(message, []).append(row)
+            if value is not None:
+                count += 1
+                yield row, value
 
     def _item(self, modality: Modality, row: int) -> Tensor | None:
         raw = self._read(row)
@@ -166,6 +210,10 @@ def _contract_violation(split: Split, classes: int, modalities: Iterable[str]) -
         if not -1 <= label < classes:
             return f"has the label {label}, but there are {classes} classes"
     return ""
+
+
+def _and_more(rows: int) -> str:
+    return f" and {rows:,} more row{'s' * (rows > 1)}" if rows else ""
 
 
 def format_item_errors(source: str, errors: list[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,11 +119,8 @@ def fit_modalities(
     for name, section in spec.modalities.items():
         plugin_class = registry.modality(section.kind)
         config: Any = section.config
-        try:
-            with plugin_call(f"kind {section.kind!r}: fit", passes=PLUGIN_ERRORS):
-                fitted = plugin_class.fit(config, Column(split, name, dataset.kind, max_items))
-        except (ValueError, OSError) as error:
-            raise DataError(f"modality {name!r} cannot be fitted: {error}") from error
+        column = Column(split, name, dataset.kind, max_items)
+        fitted = _fit(plugin_class, config, column)
         try:
             facts[name] = json.loads(json.dumps(fitted, allow_nan=False))
         except (TypeError, ValueError) as error:
@@ -131,6 +128,23 @@ def fit_modalities(
                 f"kind {section.kind!r}: fit returned a value that is not JSON: {error}"
             ) from error
     return load_modalities(spec, registry, facts)
+
+
+def _fit(plugin_class: type[Modality], config: Any, column: Column) -> Any:
+    """What a modality learns from a column. DataError with all rows that cannot be used."""
+
+    def fit(raw: Iterable[Any]) -> Any:
+        with plugin_call(f"kind {plugin_class.kind!r}: fit", passes=PLUGIN_ERRORS):
+            return plugin_class.fit(config, raw)
+
+    try:
+        return fit(column)
+    except (ValueError, OSError, DataError) as error:
+        if errors := column.fit_errors(fit):
+            raise DataError(format_item_errors("the train split", errors)) from error
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"modality {column.name!r} cannot be fitted: {error}") from error
 
 
 class Data:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import warnings
 from importlib.metadata import EntryPoint
 from types import ModuleType, SimpleNamespace
 
@@ -58,6 +60,10 @@ class Numbers(Modality):
             raise RuntimeError("unlucky")
         if raw[0] == 14:
             return raw
+        if raw[0] == 15:
+            warnings.warn("is pale", stacklevel=1)
+        if raw[0] == 16:
+            os.write(2, b"codec: lost\nin time\n")
         return torch.tensor(raw, dtype=torch.float32)
 
 
@@ -236,6 +242,19 @@ def test_invalid_items_are_reported_together(make_data):
     )
 
 
+def test_warnings_name_rows(make_data, capfd):
+    train = [([15.0], [1.0]), ([16.0], [15.0]), ([15.0], [1.0]), ([15.0], None)]
+    with pytest.warns(UserWarning, match="is pale") as caught:
+        rows = make_data(train).train
+    assert rows.items["left"].flatten().tolist() == [15, 16, 15, 15]
+    assert [str(warning.message) for warning in caught] == [
+        "row 'train-0', modality 'left' and 2 more rows: is pale\n"
+        "  row 'train-1', modality 'left': codec: lost; in time",
+        "row 'train-1', modality 'right': is pale",
+    ]
+    assert capfd.readouterr().err == ""
+
+
 def test_ten_invalid_items_are_shown(make_data):
     with pytest.raises(DataError) as caught:
         _ = make_data([([1.0], [1.0])], test=[("text", None)] * 12).test
@@ -333,7 +352,28 @@ def test_dataset_constructor_error(registry):
 @pytest.mark.parametrize(
     ("maximum", "train", "error", "expected"),
     [
-        (4, TRAIN, DataError, "modality 'left' cannot be fitted: 5.0 is above maximum: 4"),
+        (
+            4,
+            TRAIN,
+            DataError,
+            "1 item of the train split cannot be used:\n"
+            "  row 'train-1', modality 'left': 5.0 is above maximum: 4",
+        ),
+        (
+            4,
+            [("absent", [1.0]), ([5.0], [1.0]), (None, [1.0]), ([1.0], [1.0]), ([6.0], [1.0])],
+            DataError,
+            "3 items of the train split cannot be used:\n"
+            "  row 'train-0', modality 'left': a/b.txt is not there\n"
+            "  row 'train-1', modality 'left': 5.0 is above maximum: 4\n"
+            "  row 'train-4', modality 'left': 6.0 is above maximum: 4",
+        ),
+        (
+            4,
+            [([7.0], [1.0]), ([7.0], [1.0])],
+            DataError,
+            "modality 'left' cannot be fitted: 7.0 is above maximum: 4",
+        ),
         (99, TRAIN, PluginError, "kind 'numbers': fit failed: KeyError: 'vocabulary'"),
         (
             98,
@@ -344,10 +384,11 @@ def test_dataset_constructor_error(registry):
         ),
         (
             50,
-            [([1.0], [1.0]), ("absent", [2.0])],
+            [([1.0], [1.0]), ("absent", [2.0]), ("absent", [2.0])],
             DataError,
-            "1 item of the train split cannot be used:\n"
-            "  row 'train-1', modality 'left': a/b.txt is not there",
+            "2 items of the train split cannot be used:\n"
+            "  row 'train-1', modality 'left': a/b.txt is not there\n"
+            "  row 'train-2', modality 'left': a/b.txt is not there",
         ),
     ],
 )
