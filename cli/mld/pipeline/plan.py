@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from mld.config.spec import Spec
 from mld.data.columns import PEEK_ITEMS, Column, format_item_errors, open_split
 from mld.data.item_memory import check_item_memory
 from mld.data.loading import fit_modalities, layout_of, open_dataset
+from mld.data.quality import label_warnings
 from mld.data.types import subset_key
 from mld.pipeline.diffuse import select_method
 from mld.pipeline.generate import subsets_of
@@ -70,6 +72,9 @@ def plan(spec: Spec, registry: Registry) -> Plan:
     dataset = open_dataset(spec, registry)
     splits = {name: open_split(dataset, name, spec.modalities) for name in SPLITS}
     rows: dict[str, int] = {name: len(split.ids) for name, split in splits.items()}
+    labels = {name: split.labels for name, split in splits.items()}
+    for message in label_warnings(dataset.classes, labels):
+        warnings.warn(message, stacklevel=2)
     modalities = fit_modalities(spec, dataset, registry, PEEK_ITEMS)
     _check_items(dataset, modalities)
     item_bytes = check_item_memory(dataset, modalities, sum(rows.values()))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import chain
 
 from pydantic import JsonValue
 
@@ -10,6 +14,7 @@ from mld.config.spec import Spec
 from mld.data.columns import open_split
 from mld.data.item_memory import check_item_memory
 from mld.data.loading import Data, fit_modalities, load_fitted_modalities, open_dataset
+from mld.data.quality import label_warnings, repeated_row_warnings
 from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
 from mld.storage.digests import code_digest
@@ -22,11 +27,12 @@ MIN_TRAINING_ITEMS = 2
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Fitted modalities, the rows, and the fingerprint of both."""
+    """Fitted modalities, the rows, the fingerprint of both, and warnings about the rows."""
 
     modalities: dict[str, Modality]
     data: Data
     fingerprint: dict[str, JsonValue]
+    warnings: Sequence[str] = ()
 
 
 def prepare(
@@ -37,6 +43,12 @@ def prepare(
     A run that has completed this stage loads its modalities, and reads rows when they are used;
     with `recompute` it begins anew.
     """
+    with recorded_warnings() as messages:
+        prepared = _prepare(spec, registry, context)
+    return replace(prepared, warnings=messages)
+
+
+def _prepare(spec: Spec, registry: Registry, context: RunContext) -> PreparedData:
     dataset = open_dataset(spec, registry)
     kinds = sorted({modality.kind for modality in spec.modalities.values()})
     fingerprint: dict[str, JsonValue] = {
@@ -58,7 +70,30 @@ def prepare(
         data.split(split)
     _check_evaluated_rows(spec, len(data.split(spec.generate.split).ids))
     _check_training_rows(spec, data)
+    warn_about_rows(data)
     return PreparedData(modalities, data, fingerprint)
+
+
+@contextmanager
+def recorded_warnings() -> Iterator[list[str]]:
+    """A list that in the end holds the messages of all warnings within, which are issued then."""
+    messages: list[str] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            yield messages
+    finally:
+        messages.extend(dict.fromkeys(str(warning.message) for warning in caught))
+        for message in messages:
+            warnings.warn(message, stacklevel=3)
+
+
+def warn_about_rows(data: Data) -> None:
+    """Warn of labels and rows that make the scores mislead."""
+    splits = {name: data.split(name).labels for name in SPLITS}
+    labels = {name: None if rows is None else rows.tolist() for name, rows in splits.items()}
+    for message in chain(label_warnings(data.classes, labels), repeated_row_warnings(data)):
+        warnings.warn(message, stacklevel=2)
 
 
 def _check_evaluated_rows(spec: Spec, count: int) -> None:
@@ -90,6 +125,8 @@ def record_data_stage(prepared: PreparedData, context: RunContext) -> None:
         for name, modality in prepared.modalities.items():
             run_dir.write_json(run_dir.modality_facts(name), dict(modality.facts))
             files.append(run_dir.modality_facts(name))
+        for message in prepared.warnings:
+            run_dir.log("warning", stage=DATA.name, message=message)
         rows: dict[str, JsonValue] = {split: len(data.split(split).ids) for split in SPLITS}
         empty: dict[str, JsonValue] = {split: data.split(split).dropped for split in SPLITS}
         if any(empty.values()):

@@ -1,0 +1,86 @@
+"""Warnings of labels and rows that make scores mislead."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mld.data.loading import SplitTensors
+from mld.data.quality import label_warnings, repeated_row_warnings
+
+
+def sentences(classes: list[str], train: list[int], test: list[int] | None = None) -> list[str]:
+    labels = {"train": train, "validation": None, "test": test}
+    return list(label_warnings(classes, labels))
+
+
+def test_good_labels_are_not_suspicious() -> None:
+    assert sentences([], [], []) == []
+    assert sentences(["a", "b"], [0, 1, -1], [1, 0]) == []
+    assert sentences(["C", "C++", "C#"], [0, 1, 2]) == []
+    assert sentences(["-1", "1", "nano"], [0, 1, 2]) == []
+    # A class of which no row is in use, as of a dataset with fixed classes.
+    assert sentences(["a", "b", "c"], [0, 1], [0]) == []
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "None", "null", "N/A", "<NA>"])
+def test_words_for_no_label(word: str) -> None:
+    (sentence,) = sentences(["a", "b", word], [0, 1, 2], [2])
+    assert sentence.startswith(f"the label {word!r} (rows: 2) is a class like any other")
+
+
+@pytest.mark.parametrize(
+    "alike",
+    [("Cat", "cat"), ("cat", "cat\u200b"), ("1", "1.0", "01"), ("a b", "a  b"), ("ﬁsh", "fish")],
+)
+def test_classes_that_look_alike(alike: tuple[str, ...]) -> None:
+    (sentence,) = sentences([*alike, "other"], list(range(len(alike) + 1)))
+    names = " and ".join(map(repr, alike))
+    assert sentence == f"the classes {names} look alike, but are different classes"
+
+
+def test_a_single_class() -> None:
+    (sentence,) = sentences(["a", "b"], [0, -1], [0])
+    assert sentence.startswith("all labels are 'a'")
+
+
+def test_classes_without_training_rows() -> None:
+    (sentence,) = sentences(["a", "b", "c", "d"], [0, 1, 0], [2, 2, 3, 1])
+    assert sentence == (
+        "no training row has the label 'c', 'd', which samples cannot show: the validation and "
+        "test rows that have it (3) lower coherence"
+    )
+    names = [str(i) for i in range(14)]
+    (sentence,) = sentences(names, [0, 1], list(range(14)))
+    assert "'11' and 2 more, which" in sentence
+
+
+class Rows:
+    """The three splits of some rows; a row is a pair of numbers, of which each may be None."""
+
+    def __init__(self, **splits: list[tuple[float | None, float | None]]) -> None:
+        self._splits = splits
+        self.train = self.split("train")
+
+    def split(self, name: str) -> SplitTensors:
+        rows = self._splits.get(name, [])
+        cells = [[float(value or 0) for value in row] for row in rows]
+        items = torch.tensor(cells).reshape(-1, 2)
+        return SplitTensors(
+            ids=tuple(f"{name}-{row}" for row in range(len(rows))),
+            items={"left": items[:, :1], "right": items[:, 1:]},
+            present=torch.tensor([[v is not None for v in row] for row in rows]).reshape(-1, 2),
+            labels=None,
+        )
+
+
+def test_rows_that_are_in_training_and_in_another_split() -> None:
+    rows = Rows(train=[(1, 2), (1, 0), (3, None)], validation=[(1, 3), (3, 0)])
+    assert list(repeated_row_warnings(rows)) == []
+    rows = Rows(train=[(1, 2), (3, None)], validation=[(3, None)], test=[(2, 1), (1, 2), (1, 2)])
+    validation, test = repeated_row_warnings(rows)
+    assert validation.startswith(
+        "1 of 1 validation rows equal a training row in every cell, such as 'validation-0' and "
+        "'train-1'"
+    )
+    assert test.startswith("2 of 3 test rows equal a training row in every cell, such as 'test-1'")
