@@ -19,7 +19,7 @@ def unused_columns(table: Table, modalities: Collection[str]) -> list[str]:
     """Columns of a manifest that are neither reserved nor modalities.
 
     DataError if the name of one is close to that of a modality or reserved column that is absent:
-    equal but for case and punctuation, or misspelt by one letter.
+    equal but for case and punctuation, misspelt by one letter, or with one of another alphabet.
     """
     used = (*modalities, *RESERVED_COLUMNS)
     unused = [column for column in table.columns if column not in used]
@@ -45,6 +45,9 @@ def _is_close(a: str, b: str) -> bool:
         return True
     if max(len(a), len(b)) < MIN_MISSPELT_LENGTH:
         return False
+    differing = [{x, y} for x, y in zip(a, b, strict=False) if x != y]
+    if len(a) == len(b) and len(differing) == 1:
+        return len(list(filter(str.isascii, differing[0]))) == 1
     return b in _misspellings(a) or a in _misspellings(b)
 
 

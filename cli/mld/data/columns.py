@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from mld_core import (
     SplitName,
     plugin_call,
 )
-from mld_core.errors import first_errors
+from mld_core.errors import MAX_ERRORS_SHOWN, first_errors
 
 PEEK_ITEMS = 64
 """Items of each modality that a look at the training split reads."""
@@ -113,12 +114,10 @@ class Column:
         """
         warned: dict[str, list[int]] = {}
         yield from self._rows(label, partial(self._item, modality), errors, warned)
-        messages = [
-            f"{self._cell_name(rows[0])}{_and_more(len(rows) - 1)}: {message}"
-            for message, rows in warned.items()
-        ]
-        if messages:
-            warnings.warn("\n  ".join(first_errors(messages)), stacklevel=2)
+        for message, (row, *more) in islice(warned.items(), MAX_ERRORS_SHOWN):
+            warnings.warn(f"{self._cell_name(row)}{_and_more(len(more))}: {message}", stacklevel=2)
+        if (hidden := len(warned) - MAX_ERRORS_SHOWN) > 0:
+            warnings.warn(f"modality {self.name!r}: {hidden} more warnings", stacklevel=2)
 
     def _rows(
         self,

@@ -62,6 +62,8 @@ class Numbers(Modality):
             return raw
         if raw[0] == 15:
             warnings.warn("is pale", stacklevel=1)
+        if raw[0] > 1000:
+            warnings.warn(f"is {raw[0]}", stacklevel=1)
         if raw[0] == 16:
             os.write(2, b"codec: lost\nin time\n")
         return torch.tensor(raw, dtype=torch.float32)
@@ -244,15 +246,22 @@ def test_invalid_items_are_reported_together(make_data):
 
 def test_warnings_name_rows(make_data, capfd):
     train = [([15.0], [1.0]), ([16.0], [15.0]), ([15.0], [1.0]), ([15.0], None)]
-    with pytest.warns(UserWarning, match="is pale") as caught:
+    with pytest.warns(UserWarning, match="^row") as caught:
         rows = make_data(train).train
     assert rows.items["left"].flatten().tolist() == [15, 16, 15, 15]
     assert [str(warning.message) for warning in caught] == [
-        "row 'train-0', modality 'left' and 2 more rows: is pale\n"
-        "  row 'train-1', modality 'left': codec: lost; in time",
+        "row 'train-0', modality 'left' and 2 more rows: is pale",
+        "row 'train-1', modality 'left': codec: lost; in time",
         "row 'train-1', modality 'right': is pale",
     ]
     assert capfd.readouterr().err == ""
+
+
+def test_ten_warnings_are_shown(make_data):
+    with pytest.warns(UserWarning, match="is 1|more warnings") as caught:
+        _ = make_data([([1001.0 + row], [1.0]) for row in range(12)]).train
+    assert len(caught) == 11
+    assert str(caught[10].message) == "modality 'left': 2 more warnings"
 
 
 def test_ten_invalid_items_are_shown(make_data):

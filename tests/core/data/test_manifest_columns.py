@@ -26,7 +26,7 @@ def unused(tmp_path: Path):
     [
         ("photo, split , label,id", []),
         ("photo,source,,year", ["source", "", "year"]),
-        ("photo,grid,idx,kid,note", ["grid", "idx", "kid", "note"]),
+        ("photo,grid,idx,kid,note,lapel", ["grid", "idx", "kid", "note", "lapel"]),
         ("photo,label,Label,labels,split,Split", ["Label", "labels", "Split"]),
         ("photo,photo2", ["photo2"]),
         ("photo,#,?", ["#", "?"]),
@@ -47,6 +47,7 @@ def test_unused_columns(unused, header: str, expected: list[str]) -> None:
         ("labels", "label"),
         ("lable", "label"),
         ("lab\u200bel", "label"),
+        ("l\u0430bel", "label"),  # a Cyrillic a
         ("\ufeffid", "id"),
         ("ID", "id"),
         ("i d", "id"),

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mld_core import SPLITS, DataError, Modality, ModalityConfig, PluginError, Registry
@@ -319,6 +322,25 @@ def test_ten_errors_are_shown(error_lines):
         lines[9] == "rows.csv:11: column 'page': none.txt cannot be read: No such file or directory"
     )
     assert lines[10:] == ["... and 3 more"]
+
+
+CELLS = st.sampled_from(
+    ["", "a.txt", " a.txt", "7", "nan", "train", "\0", "x;y", '"', "\ud7ff", "é"]
+)
+ROWS = st.lists(st.lists(CELLS, min_size=1, max_size=6), min_size=1, max_size=6)
+HEADERS = st.sampled_from([["word"], ["word", "label"], ["id", "word", "split"], ["word", "page"]])
+
+
+@pytest.mark.filterwarnings("ignore:.*unused column")
+@given(HEADERS, ROWS, st.sampled_from(",;\t"), st.sampled_from(["utf-8", "utf-16", "cp1252"]))
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_table_is_a_dataset_or_an_error(make_manifest, header, rows, separator, encoding):
+    lines = "\n".join(separator.join(row) for row in (header, *rows))
+    with suppress(DataError):
+        dataset = make_manifest(lines.encode(encoding, "replace"))
+        for name in SPLITS:
+            for items in dataset.split(name).items.values():
+                assert len(list(items)) == len(dataset.split(name).ids)
 
 
 def test_unreadable_manifest_and_wrong_suffix(tmp_path):
