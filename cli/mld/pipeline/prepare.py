@@ -44,11 +44,11 @@ def prepare(
     with `recompute` it begins anew.
     """
     with recorded_warnings() as messages:
-        prepared = _prepare(spec, registry, context)
+        prepared = _prepare(spec, registry, context, recompute)
     return replace(prepared, warnings=messages)
 
 
-def _prepare(spec: Spec, registry: Registry, context: RunContext) -> PreparedData:
+def _prepare(spec: Spec, registry: Registry, context: RunContext, recompute: bool) -> PreparedData:
     dataset = open_dataset(spec, registry)
     kinds = sorted({modality.kind for modality in spec.modalities.values()})
     fingerprint: dict[str, JsonValue] = {
