@@ -102,7 +102,7 @@ def test_errors_of_a_plugin_method(
     assert RunDir(tmp_path / "run").is_complete("autoencode") is (error is PluginError)
 
 
-@pytest.mark.filterwarnings("ignore:rows without any recorded item")
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_incomplete_rows_are_used_or_counted(
     make_spec: MakeSpec, registry: Registry, tmp_path: Path
 ) -> None:
@@ -141,7 +141,7 @@ def test_a_score_network_is_reused_from_the_store(
     assert "diffuse" in stored
 
 
-@pytest.mark.filterwarnings("ignore:rows without any recorded item")
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize(
     "missing",
     [

@@ -414,7 +414,7 @@ def test_rows_with_missing_cells(tmp_path: Path, registry: Registry, roles: str)
     assert (message in messages) == (roles == "paper")
 
 
-@pytest.mark.filterwarnings("ignore:.*rows equal a training row")
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_run_without_labels(tmp_path: Path, registry: Registry) -> None:
     spec = load_spec(manifest(tmp_path, labelled=False, gaps=False), registry)
     out = RunDir(tmp_path / "out")
@@ -466,7 +466,7 @@ def test_nan_in_training_stops_the_run(
     assert not out.is_complete("diffuse")
 
 
-@pytest.mark.filterwarnings("ignore:.*rows equal a training row")
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize(("empty", "other"), [("test", "validation"), ("validation", "test")])
 def test_an_empty_split_cannot_be_evaluated_on(
     tmp_path: Path, registry: Registry, empty: str, other: str
@@ -489,7 +489,7 @@ def test_an_empty_split_cannot_be_evaluated_on(
     assert warned == (empty == "validation")
 
 
-@pytest.mark.filterwarnings("ignore:no training row has the label")
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
