@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -61,7 +63,7 @@ class Audio(Modality):
 
         Of a longer file no more than an item's length is read.
         """
-        with open(source, "rb") as file:
+        with _SoundBytes(source) as file:
             _check_not_truncated(file)
             try:
                 with soundfile.SoundFile(file) as sound:
@@ -135,7 +137,20 @@ class Audio(Modality):
         return sample_tones(labels, split, self.config.seconds, rng)
 
 
-def _check_not_truncated(file: BinaryIO) -> None:
+class _SoundBytes(io.FileIO):
+    """A file that stays where it is when asked for a position that it cannot have.
+
+    Damaged headers make libsndfile ask for some, in a callback that must not raise.
+    """
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """The position after the attempt."""
+        with suppress(OSError):
+            return super().seek(offset, whence)
+        return self.tell()
+
+
+def _check_not_truncated(file: io.FileIO) -> None:
     """Raise ValueError if a WAV file is shorter than its header says; libsndfile accepts it."""
     header = file.read(8)
     size = file.seek(0, os.SEEK_END)
