@@ -87,7 +87,7 @@ def _load_media(path: Path) -> Media:
         remedy = "recompute it with `mld run SPEC --from-stage generate`"
         raise RunDirError(f"{path} is missing: {remedy}") from None
     if path.suffix == ".txt":
-        return Media("text", data.decode(), path.name)
+        return Media("text", data.decode(errors="replace"), path.name)
     media_type, mime_type = _MEDIA_TYPES.get(path.suffix, ("file", "application/octet-stream"))
     source = f"data:{mime_type};base64,{base64.b64encode(data).decode()}"
     return Media(media_type, source, path.name, *_enlarged_size(data))
