@@ -6,6 +6,7 @@ The stage is named after mld's own method; a plugin's method may do something el
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from jaxtyping import Bool
 from pydantic import JsonValue
@@ -23,6 +24,8 @@ from mld.runtime.context import RunContext
 from mld.storage.stages import DIFFUSE
 from mld.training.cached import train_cached
 from mld.training.job import count_parameters
+from mld.training.parallel import TrainingPool, shared_training
+from mld.training.train import train
 from mld_core import Autoencoder, DataError, Modality, Registry
 
 
@@ -49,8 +52,9 @@ def train_joint_model(
     data: Data,
     latents: LatentCache,
     context: RunContext,
+    pool: TrainingPool | None,
 ) -> JointGenerator:
-    """The trained joint model."""
+    """The trained joint model; the processes of a pool share large batches."""
 
     def compute() -> StageOutput:
         dropped = check_usable_rows(method, latents.train.present)
@@ -58,7 +62,10 @@ def train_joint_model(
             message = f"{method.title} needs complete rows: {dropped} incomplete rows are left out"
             context.run_dir.warn(DIFFUSE.name, message)
         job = method.job(data, latents, context)
-        files = method.save(train_cached(job, context), latents, context.run_dir)
+        compute = shared_training(job.config.batch_size, context.compute, pool)
+        train_job = pool.train_together if pool and compute.processes > 1 else train
+        trained = train_cached(job, replace(context, compute=compute), train_job)
+        files = method.save(trained, latents, context.run_dir)
         parameters: dict[str, JsonValue] = {DIFFUSE.job: count_parameters(job.objective)}
         return StageOutput(files, {"parameters": parameters, "incomplete": dropped})
 

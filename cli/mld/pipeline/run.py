@@ -74,7 +74,7 @@ def run(
             record_data_stage(prepared, context)
             autoencoders = train_autoencoders(spec.autoencode, modalities, data, context, pool)
             latents = cache_latents(autoencoders, layout_of(modalities), data, context)
-            joint_model = train_joint_model(method, autoencoders, data, latents, context)
+            joint_model = train_joint_model(method, autoencoders, data, latents, context, pool)
             samples = generate(spec.generate, joint_model, latents, modalities, data, context)
             evaluate(
                 spec.evaluate,

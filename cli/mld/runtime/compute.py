@@ -18,12 +18,18 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 @dataclass(frozen=True)
 class Compute:
-    """What a run computes with. Precision and threads affect the last bits of its weights."""
+    """What a run computes with. All but the first affect the last bits of its weights.
+
+    Args:
+        threads: of each process.
+        processes: that share the batches of a training on a processor.
+    """
 
     accelerator: str
     devices: int
     precision: Precision
     threads: int
+    processes: int = 1
 
 
 def resolve(spec: ComputeSpec) -> Compute:

@@ -89,6 +89,7 @@ class TrainJob:
             "devices": context.compute.devices,
             "precision": context.compute.precision,
             "threads": context.compute.threads,
+            "processes": context.compute.processes,
         }
 
     def fingerprint(self, context: RunContext) -> str:

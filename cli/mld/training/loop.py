@@ -28,6 +28,7 @@ from mld.training.checkpoint import Checkpoint, optimizer_state, read_checkpoint
 from mld.training.flat_parameters import flatten_parameters
 from mld.training.job import Objective, TrainConfig, TrainJob
 from mld.training.loss_meter import LossMeter
+from mld.training.ranks import Ranks
 from mld_core.diffusion.ema import EMA
 from mld_core.errors import NumericalError
 
@@ -50,6 +51,7 @@ def fit(
     job: TrainJob,
     context: RunContext,
     fabric: Fabric,
+    ranks: Ranks,
     should_stop: Callable[[], bool],
     checkpoint_seconds: float,
     progress: ShowTraining,
@@ -59,8 +61,8 @@ def fit(
     Rank 0 logs, shows progress and saves. KeyboardInterrupt, after saving, once `should_stop()` is
     true on any rank. NumericalError if a loss or a gradient is not finite.
     """
-    trainer = Trainer(job, context, fabric)
-    steps, is_first = job.config.steps, fabric.is_global_zero
+    trainer = Trainer(job, context, fabric, ranks)
+    steps, is_first = job.config.steps, ranks.rank == 0
     log_every = _log_every(steps)
     # Reading a loss synchronises with the GPU; on a CPU there is nothing to wait for.
     sync_every = 1 if fabric.device.type == "cpu" else GPU_SYNC_STEPS
@@ -91,10 +93,11 @@ def fit(
 class Trainer:
     """The state of a training job on one rank, and the parts of a step."""
 
-    def __init__(self, job: TrainJob, context: RunContext, fabric: Fabric) -> None:
+    def __init__(self, job: TrainJob, context: RunContext, fabric: Fabric, ranks: Ranks) -> None:
         self.job = job
         self.context = context
         self.fabric = fabric
+        self.ranks = ranks
         self.objective = copy.deepcopy(job.objective).train()
         self.step = 0
         checkpoint = read_checkpoint(context.run_dir, job.name, job.fingerprint(context))
@@ -150,15 +153,16 @@ class Trainer:
 
     def forward_backward(self, stop: bool) -> tuple[Float[Tensor, " value"], list[str]]:
         """Draw a batch and compute its gradients; returns values and part names for the meter."""
-        seed = partial(derive, self.context.seed, self.job.name, self.step, self.fabric.global_rank)
+        seed = partial(derive, self.context.seed, self.job.name, self.step, self.ranks.rank)
         self.generator.manual_seed(seed("draws"))
         self._seed_global(seed("dropout"))
-        chosen = self._draw_rows(self.job.config.batch_size // self.fabric.world_size)
+        chosen = self._draw_rows(self.job.config.batch_size // self.ranks.size)
         batch = {name: tensor.index_select(0, chosen) for name, tensor in self.rows.items()}
         loss, parts = self.module(lambda: batch, self.generator)
         # In place, because the gradients are views.
         self.adam.zero_grad(set_to_none=False)
         self.fabric.backward(loss)
+        self.ranks.average_gradients(self.parameters)
         self.precision.unscale_gradients(self.adam)
         self.grad_norm = nn.utils.get_total_norm([p.grad for p in self.parameters])
         # With 16-mixed an overflow is normal (the scaler skips the step), so it is not checked.
@@ -166,11 +170,7 @@ class Trainer:
         # The request to stop travels with the losses, so that all ranks stop at the same step.
         step_values = [torch.full_like(loss, float(stop)), norm, loss, *parts.values()]
         values = torch.stack([value.detach().float() for value in step_values])
-        if self.fabric.world_size > 1:
-            mean = self.fabric.all_reduce(values, reduce_op="mean")
-            assert isinstance(mean, Tensor)
-            values = mean
-        return values, list(parts)
+        return self.ranks.mean(values), list(parts)
 
     def _seed_global(self, seed: int) -> None:
         """Seed torch's global generator."""

@@ -1,16 +1,20 @@
-"""Trainings side by side on a processor, each in a process of its own.
+"""Trainings on a processor in processes of their own: several side by side, or one that is shared.
 
-Two small networks on one thread each train faster than one after the other on two threads.
+Two small networks on one thread each train faster than one after the other on two threads, and so
+do two halves of a batch.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from pickle import PicklingError
 from tempfile import TemporaryDirectory
@@ -23,8 +27,18 @@ from mld.runtime.progress import TrainingProgress, training_progress
 from mld.storage.files import load_tensors, save_tensors
 from mld.training.checkpoint import flatten, unflatten
 from mld.training.job import TrainJob
-from mld.training.train import TrainedWeights, finished_weights, train
+from mld.training.ranks import RankLostError, SharedMemoryRanks
+from mld.training.train import (
+    CHECKPOINT_SECONDS,
+    TrainedWeights,
+    finished_weights,
+    launch,
+    train,
+    train_by,
+)
 
+MIN_SHARED_ROWS = 256
+"""Rows of a batch that are worth a process: with fewer, the cost of a step itself weighs more."""
 REPORT_SECONDS = 0.1
 """The shortest time between two reports of a training's progress."""
 PARENT_SECONDS = 0.5
@@ -42,6 +56,15 @@ def parallel_trainings(jobs: int, compute: Compute) -> tuple[int, Compute]:
     if compute.accelerator != "cpu" or workers < 2:
         return 1, compute
     return workers, replace(compute, devices=1, threads=compute.threads // workers)
+
+
+def shared_training(batch_size: int, compute: Compute, pool: TrainingPool | None) -> Compute:
+    """What a training by `TrainingPool.train_together` computes with; as given if not worth it."""
+    processes = min(pool.workers if pool else 1, batch_size // MIN_SHARED_ROWS)
+    can_share = compute.devices == 1 and hasattr(socket, "AF_UNIX")
+    if processes < 2 or batch_size % processes or not can_share:
+        return compute
+    return replace(compute, processes=processes, threads=compute.threads // processes)
 
 
 @contextmanager
@@ -99,11 +122,7 @@ class TrainingPool:
 
         A job that cannot be sent to another process is trained in this one.
         """
-        with TemporaryDirectory(prefix="mld-") as folder:
-            path = Path(folder) / "rows.safetensors"
-            rows = flatten({"rows": job.rows, "validation": job.validation})
-            save_tensors(path, {name: x.contiguous() for name, x in rows.items()}, {})
-            without_rows = job.moved({}, {})
+        with _rows_file(job) as (without_rows, path):
             try:
                 self._executor.submit(_train, without_rows, path, context).result()
             except PicklingError:
@@ -111,6 +130,36 @@ class TrainingPool:
                 with self._this_process:
                     return train(job, context, should_stop=self._stop.is_set)
         return finished_weights(job, context)
+
+    def train_together(self, job: TrainJob, context: RunContext) -> TrainedWeights:
+        """As `train`, in as many of the processes as the context says, which share every batch."""
+        return train_by(partial(self._launch_ranks, job, context), job, context)
+
+    def _launch_ranks(self, job: TrainJob, context: RunContext) -> None:
+        with _rows_file(job) as (without_rows, path):
+            shares = [
+                self._executor.submit(_train_share, without_rows, path, context, rank)
+                for rank in range(context.compute.processes)
+            ]
+            try:
+                wait(shares)
+            except BaseException:
+                self.interrupt()
+                wait(shares)
+                raise
+        errors = [error for share in shares if (error := share.exception()) is not None]
+        if errors:
+            raise min(errors, key=lambda error: isinstance(error, RankLostError))
+
+
+@contextmanager
+def _rows_file(job: TrainJob) -> Iterator[tuple[TrainJob, Path]]:
+    """A job without rows, and a file in a temporary folder that holds them."""
+    with TemporaryDirectory(prefix="mld-") as folder:
+        path = Path(folder) / "rows.safetensors"
+        rows = flatten({"rows": job.rows, "validation": job.validation})
+        save_tensors(path, {name: x.contiguous() for name, x in rows.items()}, {})
+        yield job.moved({}, {}), path
 
 
 _state: dict[str, Any] = {}
@@ -139,9 +188,19 @@ def _end_with_parent(parent: int) -> None:
 
 def _train(job: TrainJob, rows: Path, context: RunContext) -> None:
     """In a worker: train a job whose rows are in a file."""
+    train(_with_rows(job, rows), context, should_stop=_state["stop"].is_set, progress=_reporting)
+
+
+def _train_share(job: TrainJob, rows: Path, context: RunContext, rank: int) -> None:
+    """In a worker: train a job together with the other ranks."""
+    job, stop = _with_rows(job, rows), _state["stop"].is_set
+    with SharedMemoryRanks(rows.parent, rank, context.compute.processes) as ranks:
+        launch(job, context, CHECKPOINT_SECONDS, stop, _reporting, ranks)
+
+
+def _with_rows(job: TrainJob, rows: Path) -> TrainJob:
     groups = unflatten(load_tensors(rows)[0])
-    job = job.moved(groups["rows"], groups["validation"])
-    train(job, context, should_stop=_state["stop"].is_set, progress=_reporting)
+    return job.moved(groups["rows"], groups.get("validation", {}))
 
 
 @contextmanager

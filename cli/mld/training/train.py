@@ -23,10 +23,15 @@ from mld.runtime.progress import ShowTraining, training_progress
 from mld.training.checkpoint import read_checkpoint
 from mld.training.job import TrainJob
 from mld.training.loop import fit
+from mld.training.ranks import DeviceRanks, Ranks
 from mld_core.errors import NumericalError, SpecError
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+
+CHECKPOINT_SECONDS = 10.0
+"""The usual time between checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ def _never() -> bool:
 def train(
     job: TrainJob,
     context: RunContext,
-    checkpoint_seconds: float = 10.0,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
     should_stop: Callable[[], bool] = _never,
     progress: ShowTraining = training_progress,
 ) -> TrainedWeights:
@@ -59,6 +64,16 @@ def train(
         should_stop: asked at every step whether to do as on SIGINT.
         progress: shows the progress of a training, as `training_progress` does.
     """
+    return train_by(
+        partial(launch, job, context, checkpoint_seconds, should_stop, progress), job, context
+    )
+
+
+def train_by(launched: Callable[[], None], job: TrainJob, context: RunContext) -> TrainedWeights:
+    """The weights that `launched` trains, unless there is a finished checkpoint.
+
+    SpecError if the batch cannot be shared by the devices.
+    """
     run_dir, devices = context.run_dir, context.compute.devices
     if job.config.batch_size % devices:
         raise SpecError(
@@ -71,7 +86,7 @@ def train(
         message = f"{job.name} starts anew: its checkpoint belongs to other settings or data"
         run_dir.log("warning", stage=job.name.partition("/")[0], message=message)
     if checkpoint is None or checkpoint.step < job.config.steps:
-        _launch(job, context, checkpoint_seconds, should_stop, progress)
+        launched()
     return finished_weights(job, context)
 
 
@@ -83,14 +98,19 @@ def finished_weights(job: TrainJob, context: RunContext) -> TrainedWeights:
     return TrainedWeights(checkpoint.weights, checkpoint.ema)
 
 
-def _launch(
+def launch(
     job: TrainJob,
     context: RunContext,
     checkpoint_seconds: float,
     should_stop: Callable[[], bool],
     progress: ShowTraining,
+    ranks: Ranks | None = None,
 ) -> None:
-    """Train on every device, each in its own process if there are several."""
+    """Train up to the last checkpoint; arguments and errors as of `train`.
+
+    Args:
+        ranks: of which this process is one; by default a process for every device is started.
+    """
     from lightning_fabric import Fabric
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -104,7 +124,9 @@ def _launch(
     earlier, port = set(multiprocessing.active_children()), os.environ.get("MASTER_PORT")
     with _on_signal(_interrupt):
         try:
-            rank = partial(_train_rank, job, context, checkpoint_seconds, should_stop, progress)
+            rank = partial(
+                _train_rank, job, context, checkpoint_seconds, should_stop, progress, ranks
+            )
             stopped = fabric.launch(rank)
         except KeyboardInterrupt:
             # Workers save and exit, or are terminated; the caller holds the run's lock until then.
@@ -126,6 +148,7 @@ def _train_rank(
     checkpoint_seconds: float,
     should_stop: Callable[[], bool],
     progress: ShowTraining,
+    ranks: Ranks | None,
     fabric: Fabric,
 ) -> BaseException | None:
     """One process's part of a training; what stopped it is returned, to cross processes."""
@@ -143,6 +166,7 @@ def _train_rank(
                 job,
                 context,
                 fabric,
+                ranks or DeviceRanks(fabric),
                 lambda: stop.is_set() or should_stop(),
                 checkpoint_seconds,
                 progress,

@@ -92,7 +92,7 @@ def test_the_second_run_recomputes_nothing(
     def forbidden(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("a finished run trains nothing")
 
-    monkeypatch.setattr(loop, "_launch", forbidden)
+    monkeypatch.setattr(loop, "launch", forbidden)
     before = {path: path.stat().st_mtime_ns for path in run_copy.path.rglob("*.safetensors")}
     run(make_spec(), run_copy, registry)
     assert set(states(run_copy).values()) == {"reused"}

@@ -6,7 +6,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
+from types import SimpleNamespace
 
 import cloudpickle
 import pytest
@@ -15,11 +16,14 @@ from torch import Generator, Tensor, nn
 
 from mld.runtime.compute import Compute
 from mld.runtime.context import RunContext
+from mld.runtime.seeds import derive
 from mld.storage.run_dir import RunDir
 from mld.storage.weight_store import WeightStore
+from mld.training.flat_parameters import flatten_parameters
 from mld.training.job import Objective, TrainConfig, TrainJob
+from mld.training.loop import learning_rate
 from mld.training.modality_networks import train_all
-from mld.training.parallel import TrainingPool, parallel_trainings
+from mld.training.parallel import TrainingPool, parallel_trainings, shared_training
 from mld.training.train import train
 from mld_core.errors import NumericalError
 
@@ -31,11 +35,13 @@ CONFIG = TrainConfig(steps=30, batch_size=8, learning_rate=0.01)
 
 
 class Regression(Objective):
-    def __init__(self, nan: bool = False, seconds: float = 0.0) -> None:
+    def __init__(self, nan: bool = False, seconds: float = 0.0, dropout: float = 0.2) -> None:
         super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            self.net = nn.Sequential(nn.Linear(3, 8), nn.SiLU(), nn.Dropout(0.2), nn.Linear(8, 1))
+            self.net = nn.Sequential(
+                nn.Linear(3, 8), nn.SiLU(), nn.Dropout(dropout), nn.Linear(8, 1)
+            )
         self.nan, self.seconds = nan, seconds
 
     def forward(
@@ -44,6 +50,23 @@ class Regression(Objective):
         time.sleep(self.seconds)
         error = (self.net(batch["x"]) - batch["label"][:, None]).square().mean()
         return error * (float("nan") if self.nan else 1.0), {"y": error}
+
+
+class FailsOnce(Regression):
+    """Fails in the first process that computes its loss."""
+
+    def __init__(self, marker: Path) -> None:
+        super().__init__()
+        self.marker = marker
+
+    def forward(
+        self, batch: Mapping[str, Tensor], generator: Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        try:
+            self.marker.touch(exist_ok=False)
+        except FileExistsError:
+            return super().forward(batch, generator)
+        raise OSError("only one of the processes")
 
 
 def job(name: str, objective: Objective | None = None, steps: int = CONFIG.steps) -> TrainJob:
@@ -113,6 +136,68 @@ def test_a_job_that_cannot_be_pickled_is_trained_in_this_process(tmp_path: Path)
         weights = pool.train(job("a", unpicklable), context(tmp_path / "pool")).weights
     expected = train(job("a"), context(tmp_path / "single")).weights
     assert all(torch.equal(expected[key], weights[key]) for key in expected)
+
+
+def test_a_batch_is_shared_where_each_process_has_enough_rows() -> None:
+    pool = SimpleNamespace(workers=4)
+    eight = replace(TWO_THREADS, threads=8)
+    shared = replace(eight, processes=2, threads=4)
+    assert shared_training(512, eight, pool) == shared  # type: ignore[arg-type]
+    for batch_size, compute in [(511, eight), (513, eight), (512, replace(eight, devices=2))]:
+        assert shared_training(batch_size, compute, pool) == compute  # type: ignore[arg-type]
+    assert shared_training(512, eight, None) == eight
+
+
+def test_processes_that_share_batches_train_on_the_mean_of_their_gradients(tmp_path: Path) -> None:
+    shared = context(tmp_path, replace(TWO_THREADS, threads=1, processes=2))
+    steps = 20
+    with TrainingPool(2) as pool:
+        trained = pool.train_together(job("a", Regression(dropout=0.0), steps), shared).weights
+        with pytest.raises(NumericalError, match="autoencode/b, step 1: the loss"):
+            pool.train_together(job("b", Regression(nan=True)), shared)
+        marker = tmp_path / "failed"
+        with pytest.raises(OSError, match="only one of the processes"):
+            pool.train_together(job("c", FailsOnce(marker)), shared)
+    objective, expected = Regression(dropout=0.0), job("a", steps=steps)
+    (vector,) = flatten_parameters(objective.parameters())
+    adam = torch.optim.Adam([vector], fused=True)
+    for step in range(steps):
+        adam.zero_grad(set_to_none=False)
+        for rank in range(2):
+            seed = derive(shared.seed, "autoencode/a", step, rank, "draws")
+            generator = Generator().manual_seed(seed)
+            chosen = torch.randint(40, (CONFIG.batch_size // 2,), generator=generator)
+            batch = {name: x[chosen] for name, x in expected.rows.items()}
+            (objective(batch, generator)[0] / 2).backward()
+        nn.utils.clip_grad_norm_([vector], 1.0)
+        adam.param_groups[0]["lr"] = learning_rate(expected.config, step)
+        adam.step()
+    for name, tensor in objective.state_dict().items():
+        torch.testing.assert_close(trained[name], tensor)
+
+
+@pytest.mark.slow
+def test_interrupted_processes_that_share_batches_resume_to_the_same_bits(tmp_path: Path) -> None:
+    compute = replace(TWO_THREADS, threads=1, processes=2)
+    parts, long = context(tmp_path / "parts", compute), Regression(seconds=0.02)
+
+    def interrupt_later(pool: TrainingPool) -> None:
+        while not steps_of(tmp_path / "parts", "long"):
+            time.sleep(0.1)
+        pool.interrupt()
+
+    with TrainingPool(2) as pool:
+        Thread(target=interrupt_later, args=(pool,)).start()
+        with pytest.raises(KeyboardInterrupt):
+            pool.train_together(job("long", long, steps=2000), parts)
+    interrupted_at = len(steps_of(tmp_path / "parts", "long"))
+    assert 0 < interrupted_at < 2000
+    with TrainingPool(2) as pool:
+        resumed, uninterrupted = (
+            pool.train_together(job("long", steps=2000), context(tmp_path / name, compute)).weights
+            for name in ("parts", "whole")
+        )
+    assert all(torch.equal(resumed[name], uninterrupted[name]) for name in uninterrupted)
 
 
 @pytest.mark.slow

@@ -248,7 +248,7 @@ def test_a_finished_training_is_not_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = fit(tmp_path)
-    monkeypatch.delattr(loop, "_launch")
+    monkeypatch.delattr(loop, "launch")
     assert same(fit(tmp_path), first)
 
 
