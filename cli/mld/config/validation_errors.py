@@ -79,7 +79,7 @@ def _written_path(loc: KeyPath, raw: Any) -> KeyPath:
     path: KeyPath = ()
     for part in loc:
         is_key = isinstance(raw, dict) and part in raw
-        if is_key or (isinstance(raw, list) and isinstance(part, int)):
+        if is_key or (isinstance(raw, list) and isinstance(part, int) and part < len(raw)):
             raw = raw[part]
             path = (*path, part)
     return path

@@ -30,6 +30,10 @@ PAPER = "diffuse: {roles: paper, network: {kind: per-subset}}\ngenerate: {guidan
             "generate.guidance.interval: must rise, not go from 0.6 to 0.1",
         ),
         (
+            "generate: {guidance: {interval: [0.6]}}",
+            "generate.guidance.interval[1]: missing",
+        ),
+        (
             "generate: {subsets: joint}",
             "generate.subsets: must be auto or a list of lists of modalities, not 'joint'",
         ),
