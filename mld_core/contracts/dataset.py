@@ -38,11 +38,14 @@ class Split:
         ids: one per row, unique; they name rows in errors, scores and manifests.
         items: raw data by column, read when indexed; None where a cell is missing.
         labels: class index per row, −1 for a row without one; None without labels.
+        present: by column, whether each row has an item, where that is known without reading any:
+            False means that the item is None. None if only reading tells.
     """
 
     ids: Sequence[str]
     items: Mapping[str, Sequence[Any]]
     labels: Sequence[int] | None = None
+    present: Mapping[str, Sequence[bool]] | None = None
 
 
 class Dataset(ABC):

@@ -95,14 +95,16 @@ class Manifest(Dataset):
     def split(self, name: SplitName) -> Split:
         """The rows of a split, in the manifest's order; files are read when indexed."""
         rows = [row for row, split in enumerate(self._splits) if split == name]
-        items = {}
+        items, present = {}, {}
         for column, modality in self.modalities.items():
             sources = [self._sources[column][row] for row in rows]
             items[column] = LazyItems(partial(read_item, modality), sources)
+            present[column] = [source is not None for source in sources]
         return Split(
             ids=[self._ids[row] for row in rows],
             items=items,
             labels=[self._labels[row] for row in rows] if self._classes else None,
+            present=present,
         )
 
     def fingerprint(self) -> str:

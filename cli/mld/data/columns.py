@@ -201,6 +201,8 @@ def _contract_violation(split: Split, classes: int, modalities: Iterable[str]) -
             return f"has no column {name!r}"
         if len(split.items[name]) != rows:
             return f"has {rows} ids, but {len(split.items[name])} items in column {name!r}"
+        if split.present is not None and len(split.present.get(name, ())) != rows:
+            return f"has {rows} ids, but does not say of as many whether {name!r} is present"
     if split.labels is None:
         return ""
     if len(split.labels) != rows:

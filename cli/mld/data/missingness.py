@@ -52,11 +52,15 @@ class DatasetWithMissingCells(Dataset):
         split = self._dataset.split(name)
         if name == "test":
             return split
-        items = {
-            column: _ColumnWithMissingCells(values, self._draw_missing(name, column, split))
-            for column, values in split.items.items()
-        }
-        return replace(split, items=items)
+        items, present = {}, {}
+        for column, values in split.items.items():
+            missing = self._draw_missing(name, column, split)
+            items[column] = _ColumnWithMissingCells(values, missing)
+            recorded = np.ones(len(missing), bool)
+            if split.present is not None:
+                recorded = np.array(split.present[column], bool)
+            present[column] = (recorded & ~missing).tolist()
+        return replace(split, items=items, present=present)
 
     def peek(self, name: SplitName, rows: int) -> Split:
         """Rows of the wrapped dataset; none of their cells is left out."""

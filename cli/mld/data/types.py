@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from mld.config.sections import GenerateSpec
 from mld_core import SplitName
 from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.roles import conditioning_subsets
 from mld_core.diffusion.standardiser import Standardiser
 
 
@@ -65,3 +67,10 @@ class SubsetSamples:
 def subset_key(given: tuple[str, ...]) -> str:
     """Name of an observed subset in files and tables: "joint", or modalities joined by "+"."""
     return "+".join(given) or "joint"
+
+
+def subsets_of(spec: GenerateSpec, names: Sequence[str]) -> list[tuple[str, ...]]:
+    """The conditioning subsets of a spec, each in the order of `names`."""
+    if spec.subsets == "auto":
+        return conditioning_subsets(names)
+    return [tuple(name for name in names if name in subset) for subset in spec.subsets]

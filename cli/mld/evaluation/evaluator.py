@@ -41,7 +41,7 @@ class ModalityEvaluator:
     """A modality's classifier and features, with real items and their reconstructions.
 
     Args:
-        classifier: None without labels.
+        classifier: None without labelled training items.
         latent_dim: of the autoencoder.
         extractor: what `features` are, with a hash.
         originals: the recorded items of the evaluated split.
@@ -59,14 +59,14 @@ class ModalityEvaluator:
 
     @torch.no_grad()
     def predict(self, x: Shaped[Tensor, " row *item"]) -> Int64[Tensor, " row"]:
-        """The class of each item; only with labels."""
+        """The class of each item; only with a classifier."""
         assert self.classifier is not None
         parts = batches(x, CLASSIFY_BATCH_SIZE, "classify")
         return torch.cat([self.classifier(part).argmax(1) for part in parts])
 
     @torch.no_grad()
     def features(self, x: Shaped[Tensor, " row *item"]) -> Float[Tensor, "row feature"]:
-        """The classifier's features; without labels, the items' latents."""
+        """The classifier's features; without a classifier, the items' latents."""
         if self.classifier is None:
             return encode(self.autoencoder, x, self.latent_dim)
         parts = batches(x, CLASSIFY_BATCH_SIZE, "features")
@@ -119,17 +119,17 @@ def train_classifiers(
     context: RunContext,
     pool: TrainingPool | None,
 ) -> dict[str, Classifier]:
-    """A classifier of each modality, trained on labelled items; none without labels."""
-    if not data.classes:
-        return {}
+    """A classifier of each modality that has labelled training items, trained on them."""
     classifiers, jobs = {}, []
     for index, (name, modality) in enumerate(modalities.items()):
-        build = partial(modality.classifier, len(data.classes))
-        classifier = context.seeded_init(build, EVALUATE.name, name)
-        objective = ClassificationObjective(name, modality, classifier)
         rows, validation = (
             _labelled(split, name, index) for split in (data.train, data.validation)
         )
+        if not len(rows["label"]):
+            continue
+        build = partial(modality.classifier, len(data.classes))
+        classifier = context.seeded_init(build, EVALUATE.name, name)
+        objective = ClassificationObjective(name, modality, classifier)
         classifiers[name] = classifier
         jobs.append(modality_job(EVALUATE.job, objective, rows, validation, spec))
     train_all(jobs, context, pool)
@@ -137,6 +137,6 @@ def train_classifiers(
 
 
 def _labelled(split: SplitTensors, name: str, index: int) -> dict[str, Tensor]:
-    assert split.labels is not None
-    usable = split.present[:, index] & (split.labels >= 0)
-    return {"x": split.items[name][usable], "label": split.labels[usable]}
+    labels = torch.full((len(split.ids),), -1) if split.labels is None else split.labels
+    usable = split.present[:, index] & (labels >= 0)
+    return {"x": split.items[name][usable], "label": labels[usable]}

@@ -33,7 +33,7 @@ class EvaluationTable:
         evaluators: by modality.
         decoders: by modality, of the samples.
         split: whose rows the samples were given and are evaluated against.
-        samples: by conditioning subset; empty ones are ignored.
+        samples: by conditioning subset, none of them empty.
         seed: of the bootstrap intervals.
     """
 
@@ -52,17 +52,20 @@ class EvaluationTable:
         self.data = data
         self.split = split
         self.rows = data.split(split)
-        self.samples = [subset for subset in samples if len(subset.rows)]
-        self.has_labels = bool(data.classes)
+        self.samples = samples
+        self.classified = [name for name, each in evaluators.items() if each.classifier is not None]
         self.rng = np.random.default_rng(derive(seed, "evaluate", "bootstrap"))
         self.items = {
             subset.given: {name: decode(decoders[name], z) for name, z in subset.latents.items()}
             for subset in with_progress("decode", self.samples, "subsets")
         }
         self.predictions = {
-            given: {name: evaluators[name].predict(x) for name, x in items.items()}
+            given: {
+                name: evaluators[name].predict(x)
+                for name, x in items.items()
+                if name in self.classified
+            }
             for given, items in with_progress("classify", list(self.items.items()), "subsets")
-            if self.has_labels
         }
 
     def as_json(self) -> dict[str, Any]:
@@ -90,7 +93,7 @@ class EvaluationTable:
         evaluator, modality = self.evaluators[name], self.modalities[name]
         accuracy = reconstructed = None
         labelled = evaluator.labels >= 0
-        if self.has_labels and bool(labelled.any()):
+        if name in self.classified and bool(labelled.any()):
             labels = evaluator.labels[labelled]
             predicted = evaluator.predict(evaluator.originals[labelled])
             accuracy = self._proportion_with_ci(predicted == labels)
@@ -155,22 +158,25 @@ class EvaluationTable:
         return value if np.isfinite(value) else None
 
     def _joint_coherence(self) -> dict[str, Any] | None:
-        """Proportion of joint samples whose modalities all show the same class."""
+        """Proportion of joint samples whose classified modalities all show the same class."""
         predictions = list(self.predictions.get((), {}).values())
         if len(predictions) < 2:
             return None
         return self._proportion_with_ci((torch.stack(predictions) == predictions[0]).all(0))
 
     def _joint_ceiling(self) -> dict[str, Any] | None:
-        """Proportion of complete rows whose reconstructions are all classified correctly."""
+        """Proportion of the rows that have all classified modalities whose reconstructions are all
+        classified correctly."""
         labels, present = self.rows.labels, self.rows.present
-        if not self.has_labels or labels is None:
+        columns = [list(self.evaluators).index(name) for name in self.classified]
+        if not columns or labels is None:
             return None
-        usable = present.all(1) & (labels >= 0)
+        usable = present[:, columns].all(1) & (labels >= 0)
         if not bool(usable.any()):
             return None
         correct = torch.ones(int(usable.sum())).bool()
-        for index, evaluator in enumerate(self.evaluators.values()):
+        for index, name in zip(columns, self.classified, strict=True):
+            evaluator = self.evaluators[name]
             reconstructions = evaluator.reconstructions[usable[present[:, index]]]
             correct &= evaluator.predict(reconstructions) == labels[usable]
         return self._proportion_with_ci(correct)
@@ -187,7 +193,7 @@ class EvaluationTable:
         """Proportion of samples that show the label of the row they were given."""
         rows: list[dict[str, Any]] = []
         labels = self.rows.labels
-        if not self.has_labels or labels is None:
+        if labels is None:
             return rows
         for subset in self.samples:
             labelled = labels[subset.rows] >= 0 if subset.given else torch.zeros(0).bool()
@@ -229,7 +235,7 @@ class EvaluationTable:
     def _warnings(self, modalities: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """What a reader must know to interpret the scores."""
         warnings = []
-        if not self.has_labels:
+        if not self.data.classes:
             warnings.append(
                 "The data have no labels: there is no coherence, and Frechet distances are "
                 "computed on the latents of decoded samples."

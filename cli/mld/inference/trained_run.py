@@ -23,6 +23,7 @@ from mld.runtime.compute import resolve
 from mld.runtime.context import RunContext
 from mld.storage.digests import file_digest
 from mld.storage.run_dir import RunDir
+from mld.storage.stages import DATA, EVALUATE
 from mld.storage.weight_store import WeightStore
 from mld_core import Classifier, DataError, Registry, RunDirError, SpecError
 from mld_core.diffusion.sampling import ScoreModel
@@ -65,16 +66,18 @@ class TrainedRun:
 
     @cached_property
     def classifiers(self) -> dict[str, Classifier]:
-        """The evaluation classifiers by modality; empty without labels or before evaluation."""
-        classes = self.run_dir.stage_metadata("data")["classes"]
-        if not classes or not self.run_dir.is_complete("evaluate"):
+        """The evaluation classifiers by modality; not of those without labels."""
+        if not self.run_dir.is_complete(EVALUATE.name):
             return {}
-        self.run_dir.verify_stage("evaluate")
+        self.run_dir.verify_stage(EVALUATE.name)
+        classes = self.run_dir.stage_metadata(DATA.name)["classes"]
+        trained = self.run_dir.stage_metadata(EVALUATE.name)["parameters"]
         classifiers = {}
         for name, modality in self.modalities.items():
-            classifier = modality.classifier(len(classes))
-            classifier.load_state_dict(self.run_dir.read_tensors(self.run_dir.classifier(name)))
-            classifiers[name] = classifier.eval()
+            if f"{EVALUATE.job}/{name}" in trained:
+                classifier = modality.classifier(len(classes))
+                classifier.load_state_dict(self.run_dir.read_tensors(self.run_dir.classifier(name)))
+                classifiers[name] = classifier.eval()
         return classifiers
 
     def encode(self, given: Mapping[str, Path | str | Tensor]) -> dict[str, Tensor]:

@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from jaxtyping import Bool
 from pydantic import JsonValue
-from torch import Tensor
 
 from mld.config.sections import MethodSpec
 from mld.config.spec import Spec
@@ -26,7 +24,7 @@ from mld.training.cached import train_cached
 from mld.training.job import count_parameters
 from mld.training.parallel import TrainingPool, shared_training
 from mld.training.train import train
-from mld_core import Autoencoder, DataError, Modality, Registry
+from mld_core import Autoencoder, Modality, Registry
 
 
 def select_method(
@@ -36,14 +34,6 @@ def select_method(
     if isinstance(spec.diffuse, MethodSpec):
         return PluginMethod(spec.diffuse, registry, modalities)
     return DiffusionMethod(spec.diffuse, spec.generate, layout_of(modalities))
-
-
-def check_usable_rows(method: JointMethod, present: Bool[Tensor, "row modality"]) -> int:
-    """How many training rows the method leaves out. DataError if none is left."""
-    usable = method.usable(present)
-    if not usable.any():
-        raise DataError(f"{method.title} needs complete rows, and the train split has none")
-    return int((~usable).sum())
 
 
 def train_joint_model(
@@ -57,7 +47,7 @@ def train_joint_model(
     """The trained joint model; the processes of a pool share large batches."""
 
     def compute() -> StageOutput:
-        dropped = check_usable_rows(method, latents.train.present)
+        dropped = int((~method.usable(latents.train.present)).sum())
         if dropped:
             message = f"{method.title} needs complete rows: {dropped} incomplete rows are left out"
             context.run_dir.warn(DIFFUSE.name, message)

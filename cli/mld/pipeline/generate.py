@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from jaxtyping import Int64
 from pydantic import JsonValue
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from mld.config.sections import GenerateSpec
 from mld.data.encoding import decode
 from mld.data.items import write_item
 from mld.data.loading import Data, SplitTensors
-from mld.data.types import LatentCache, SplitLatents, SubsetSamples, subset_key
+from mld.data.types import LatentCache, SubsetSamples, subset_key, subsets_of
 from mld.pipeline.joint_method import Conditioning, JointGenerator
 from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
@@ -22,9 +23,9 @@ from mld.runtime.progress import with_progress
 from mld.runtime.seeds import derive
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import GENERATE
-from mld_core import Modality, NumericalError
+from mld_core import Modality
 from mld_core.diffusion.latent_layout import LatentLayout
-from mld_core.diffusion.roles import conditioning_subsets
+from mld_core.diffusion.sampling import LatentSamples
 
 GENERATE_BATCH_SIZE = 500
 """Samples generated at once."""
@@ -38,14 +39,19 @@ def generate(
     data: Data,
     context: RunContext,
 ) -> list[SubsetSamples]:
-    """Samples of each subset's complement given rows of the evaluated split."""
+    """Samples of each subset's complement given the rows of the evaluated split that have it.
+
+    A subset that no row has is left out.
+    """
     subsets = subsets_of(spec, list(modalities))
+    rows = {given: _rows_to_sample(spec, given, latents) for given in subsets}
+    rows = {given: indices for given, indices in rows.items() if len(indices)}
 
     def compute() -> StageOutput:
         files: list[Path] = []
         costs: dict[str, JsonValue] = {}
-        for given in with_progress("generate", subsets, "subsets"):
-            samples = _sample(spec, joint_model, latents, data, given, context)
+        for given in with_progress("generate", list(rows), "subsets"):
+            samples = _sample(spec, joint_model, latents, data, given, rows[given], context)
             files += _write(samples, joint_model, modalities, data, spec, context.run_dir)
             costs[subset_key(given)] = {"nfe": samples.nfe, "seconds": samples.seconds}
         return StageOutput(files, {"costs": costs})
@@ -55,15 +61,8 @@ def generate(
         GENERATE,
         context.fingerprint(GENERATE),
         compute,
-        lambda: [_load(given, latents.layout, context.run_dir) for given in subsets],
+        lambda: [_load(given, latents.layout, context.run_dir) for given in rows],
     )
-
-
-def subsets_of(spec: GenerateSpec, names: Sequence[str]) -> list[tuple[str, ...]]:
-    """The conditioning subsets of a spec, each in the order of `names`."""
-    if spec.subsets == "auto":
-        return conditioning_subsets(names)
-    return [tuple(name for name in names if name in subset) for subset in spec.subsets]
 
 
 def _sample(
@@ -72,45 +71,35 @@ def _sample(
     latents: LatentCache,
     data: Data,
     given: tuple[str, ...],
+    rows: Int64[Tensor, " row"],
     context: RunContext,
 ) -> SubsetSamples:
     layout, key = latents.layout, subset_key(given)
     wanted = [name for name in layout.names if name not in given]
-    items, cached = data.split(spec.split).items, latents.split(spec.split)
-    rows = _rows_with(given, layout, cached)[: spec.num_samples]
-    if not given:
-        rows = torch.arange(spec.num_samples)
-    observed = layout.split(cached.z)
+    items, observed = data.split(spec.split).items, layout.split(latents.split(spec.split).z)
     start = time.perf_counter()
-    batches: dict[str, list[Tensor]] = {name: [] for name in wanted}
-    nfe = 0.0
+    batches: list[LatentSamples] = []
     for part in rows.split(GENERATE_BATCH_SIZE):
         seeds = [derive(context.seed, "generate", key, int(row)) for row in part]
         conditioning = Conditioning(
             {name: items[name][part] for name in given},
             {name: observed[name][part] for name in given},
         )
-        samples = joint_model.sample(conditioning, wanted, seeds)
-        nfe = samples.nfe
-        for name in wanted:
-            batches[name].append(samples.latents[name])
-    seconds = (time.perf_counter() - start) / max(len(rows), 1)
-    sampled = {
-        name: torch.cat(parts) if parts else torch.zeros(0, layout.dims[name])
-        for name, parts in batches.items()
-    }
-    for name, z in sampled.items():
-        if not bool(z.isfinite().all()):
-            raise NumericalError(
-                f"stage {GENERATE.name}, given {key}: a sample of {name!r} is not finite"
-            )
-    return SubsetSamples(given, rows, sampled, nfe, seconds)
+        batches.append(joint_model.sample(conditioning, wanted, seeds))
+    seconds = (time.perf_counter() - start) / len(rows)
+    sampled = {name: torch.cat([batch.latents[name] for batch in batches]) for name in wanted}
+    return SubsetSamples(given, rows, sampled, batches[-1].nfe, seconds)
 
 
-def _rows_with(given: tuple[str, ...], layout: LatentLayout, cached: SplitLatents) -> Tensor:
-    """Indices of the rows in which every given modality is recorded."""
-    columns = [layout.names.index(name) for name in given]
-    return torch.nonzero(cached.present[:, columns].all(1)).squeeze(1)
+def _rows_to_sample(
+    spec: GenerateSpec, given: tuple[str, ...], latents: LatentCache
+) -> Int64[Tensor, " row"]:
+    """Indices of rows in which every given modality is recorded; any numbers if none is given."""
+    if not given:
+        return torch.arange(spec.num_samples)
+    columns = [latents.layout.names.index(name) for name in given]
+    has_all = latents.split(spec.split).present[:, columns].all(1)
+    return torch.nonzero(has_all).squeeze(1)[: spec.num_samples]
 
 
 def _write(

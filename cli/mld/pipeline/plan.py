@@ -11,12 +11,13 @@ from torch import nn
 from mld.config.sections import DiffuseSpec, TrainingSpec
 from mld.config.spec import Spec
 from mld.data.columns import PEEK_ITEMS, Column, format_item_errors, open_split
+from mld.data.coverage import declared_coverage
 from mld.data.item_memory import check_item_memory
 from mld.data.loading import fit_modalities, layout_of, open_dataset
 from mld.data.quality import label_warnings
-from mld.data.types import subset_key
+from mld.data.types import subset_key, subsets_of
+from mld.pipeline.demands import check_demands
 from mld.pipeline.diffuse import select_method
-from mld.pipeline.generate import subsets_of
 from mld.pipeline.plugin_method import PluginMethod
 from mld.runtime.compute import Compute, resolve
 from mld.storage.stages import AUTOENCODE, DIFFUSE, EVALUATE
@@ -67,14 +68,20 @@ class Plan:
 def plan(spec: Spec, registry: Registry) -> Plan:
     """The plan of a spec; reads a few items of each modality, and writes nothing.
 
-    DataError if one of these cannot be read.
+    Warns of what the run goes on without, as far as the dataset tells without being read.
+
+    DataError if one of these cannot be read, or the data lack what the run needs.
     """
     dataset = open_dataset(spec, registry)
-    splits = {name: open_split(dataset, name, spec.modalities) for name in SPLITS}
-    rows: dict[str, int] = {name: len(split.ids) for name, split in splits.items()}
-    labels = {name: split.labels for name, split in splits.items()}
-    for message in label_warnings(dataset.classes, labels):
+    coverage = declared_coverage(dataset, spec.modalities)
+    shortfalls = check_demands(spec, registry, coverage)
+    labels = {name: open_split(dataset, name, spec.modalities).labels for name in SPLITS}
+    for message in [
+        *label_warnings(dataset.classes, labels),
+        *(message for _, message in shortfalls),
+    ]:
         warnings.warn(message, stacklevel=2)
+    rows: dict[str, int] = {name: coverage.splits[name].count for name in SPLITS}
     modalities = fit_modalities(spec, dataset, registry, PEEK_ITEMS)
     _check_items(dataset, modalities)
     item_bytes = check_item_memory(dataset, modalities, sum(rows.values()))
@@ -90,13 +97,16 @@ def plan(spec: Spec, registry: Registry) -> Plan:
     joint, joint_is_exact = method.network(), all(is_exact.values())
     joint_is_exact |= not isinstance(method, PluginMethod)
     jobs.append(_planned(DIFFUSE.job, joint, joint_is_exact, spec.diffuse))
-    for name, modality in modalities.items() if dataset.classes else ():
+    for name, modality in modalities.items():
+        if not sum(coverage.splits["train"].labelled[name]):
+            continue
         job, classifier = f"{EVALUATE.job}/{name}", modality.classifier(len(dataset.classes))
         jobs.append(_planned(job, classifier, is_exact[name], spec.evaluate))
 
     nfe = {
         subset_key(given): method.evaluations_per_sample(given)
         for given in subsets_of(spec.generate, layout.names)
+        if not given or coverage.splits[spec.generate.split].rows_with(given)
     }
     # The joint model's weights are written twice, with and without averaging.
     numbers = sum(job.parameters for job in jobs) + count_parameters(joint)

@@ -11,27 +11,33 @@ from itertools import chain
 from pydantic import JsonValue
 
 from mld.config.spec import Spec
-from mld.data.columns import open_split
+from mld.data.coverage import Coverage, coverage_of, declared_coverage
 from mld.data.item_memory import check_item_memory
 from mld.data.loading import Data, fit_modalities, load_fitted_modalities, open_dataset
 from mld.data.quality import label_warnings, repeated_row_warnings
+from mld.pipeline.demands import Shortfall, check_demands
 from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
 from mld.storage.digests import code_digest
 from mld.storage.stages import DATA
-from mld_core import SPLITS, DataError, Modality, Registry
-
-MIN_TRAINING_ITEMS = 2
-"""Items of each modality in the training split; one has no standard deviation."""
+from mld_core import SPLITS, Modality, Registry
 
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Fitted modalities, the rows, the fingerprint of both, and warnings about the rows."""
+    """Fitted modalities, the rows, and the fingerprint of both.
+
+    Args:
+        coverage: what the rows have.
+        shortfalls: what the run goes on without.
+        warnings: about the rows.
+    """
 
     modalities: dict[str, Modality]
     data: Data
     fingerprint: dict[str, JsonValue]
+    coverage: Coverage
+    shortfalls: list[Shortfall]
     warnings: Sequence[str] = ()
 
 
@@ -58,20 +64,23 @@ def _prepare(spec: Spec, registry: Registry, context: RunContext, recompute: boo
     }
     run_dir = context.run_dir
     if not recompute and run_dir.is_current(DATA.name, fingerprint):
-        counts = run_dir.stage_metadata(DATA.name)["rows"]
-        _check_evaluated_rows(spec, counts[spec.generate.split])
+        record = run_dir.stage_metadata(DATA.name)
+        coverage = Coverage.from_json(record["coverage"], record["classes"])
+        shortfalls = check_demands(spec, registry, coverage)
         modalities = load_fitted_modalities(spec, registry, run_dir)
-        return PreparedData(modalities, Data(dataset, modalities), fingerprint)
-    modalities = fit_modalities(spec, dataset, registry)
-    rows = sum(len(open_split(dataset, split, modalities).ids) for split in SPLITS)
-    check_item_memory(dataset, modalities, rows)
-    data = Data(dataset, modalities)
-    for split in SPLITS:
-        data.split(split)
-    _check_evaluated_rows(spec, len(data.split(spec.generate.split).ids))
-    _check_training_rows(spec, data)
-    warn_about_rows(data)
-    return PreparedData(modalities, data, fingerprint)
+        data = Data(dataset, modalities)
+    else:
+        # What the dataset tells now need not wait until every item is read.
+        declared = declared_coverage(dataset, spec.modalities)
+        check_demands(spec, registry, declared)
+        modalities = fit_modalities(spec, dataset, registry)
+        rows = sum(split.count for split in declared.splits.values())
+        check_item_memory(dataset, modalities, rows)
+        data = Data(dataset, modalities)
+        coverage = coverage_of(data)
+        shortfalls = check_demands(spec, registry, coverage)
+        warn_about_rows(data)
+    return PreparedData(modalities, data, fingerprint, coverage, shortfalls)
 
 
 @contextmanager
@@ -96,26 +105,6 @@ def warn_about_rows(data: Data) -> None:
         warnings.warn(message, stacklevel=2)
 
 
-def _check_evaluated_rows(spec: Spec, count: int) -> None:
-    """DataError if the split that samples are evaluated on has no rows."""
-    if not count:
-        raise DataError(
-            f"dataset {spec.data.kind!r}: the {spec.generate.split} split has no rows, but samples "
-            "are evaluated on it: add some"
-        )
-
-
-def _check_training_rows(spec: Spec, data: Data) -> None:
-    """DataError if a modality has too few items for its autoencoder."""
-    counts = data.train.present.sum(dim=0).tolist()
-    for name, items in zip(spec.modalities, counts, strict=True):
-        if items < MIN_TRAINING_ITEMS:
-            raise DataError(
-                f"the train split has {items} item of modality {name!r}, but at least "
-                f"{MIN_TRAINING_ITEMS} are needed"
-            )
-
-
 def record_data_stage(prepared: PreparedData, context: RunContext) -> None:
     """Write what `prepare` has fitted and counted, unless the run has it already."""
     run_dir, data = context.run_dir, prepared.data
@@ -127,14 +116,18 @@ def record_data_stage(prepared: PreparedData, context: RunContext) -> None:
             files.append(run_dir.modality_facts(name))
         for message in prepared.warnings:
             run_dir.log("warning", stage=DATA.name, message=message)
-        rows: dict[str, JsonValue] = {split: len(data.split(split).ids) for split in SPLITS}
         empty: dict[str, JsonValue] = {split: data.split(split).dropped for split in SPLITS}
         if any(empty.values()):
-            message = f"rows without any recorded item are left out: {empty}"
-            run_dir.warn(DATA.name, message)
-        if not rows["validation"]:
-            message = "the validation split has no rows: overfitting will not show in the curves"
-            run_dir.warn(DATA.name, message)
-        return StageOutput(files, {"rows": rows, "dropped": empty, "classes": [*data.classes]})
+            listed = ", ".join(f"{split} {count}" for split, count in empty.items() if count)
+            run_dir.warn(DATA.name, f"rows without any recorded item are left out: {listed}")
+        return StageOutput(
+            files,
+            {
+                "rows": {split: prepared.coverage.splits[split].count for split in SPLITS},
+                "dropped": {**empty},
+                "classes": [*data.classes],
+                "coverage": prepared.coverage.as_json(),
+            },
+        )
 
     run_stage(run_dir, DATA, prepared.fingerprint, compute, lambda: None)

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from mld.config.spec import Spec, dump_spec
 from mld.data.loading import layout_of
 from mld.pipeline.autoencode import train_autoencoders
-from mld.pipeline.diffuse import check_usable_rows, select_method, train_joint_model
+from mld.pipeline.diffuse import select_method, train_joint_model
 from mld.pipeline.encode import cache_latents
 from mld.pipeline.evaluate import evaluate
 from mld.pipeline.generate import generate
@@ -64,12 +64,13 @@ def run(
         prepared = prepare(spec, registry, context, recompute=from_stage == DATA.name)
         modalities, data = prepared.modalities, prepared.data
         method = select_method(spec, registry, modalities)
-        if from_stage == DATA.name or not run_dir.is_complete(DATA.name):
-            check_usable_rows(method, data.train.present)
         with run_dir.claim(), _record_crash(run_dir):
             if from_stage:
                 run_dir.invalidate_from(from_stage)
             _check_fingerprints(context)
+            for stage, message in prepared.shortfalls:
+                if not run_dir.is_complete(stage.name):
+                    run_dir.warn(stage.name, message)
             run_dir.write_text(run_dir.spec, dump_spec(spec))
             record_data_stage(prepared, context)
             autoencoders = train_autoencoders(spec.autoencode, modalities, data, context, pool)

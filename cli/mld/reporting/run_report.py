@@ -160,18 +160,21 @@ def _cell(folder: Path, entry: Mapping[str, Any]) -> Cell:
 
 
 def _warnings(events: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The warnings of each stage; those of a finished stage are dropped when it starts again."""
+    """The warnings of each stage; those of a finished stage are dropped when it starts again.
+
+    Some warnings of a stage are logged before it starts.
+    """
     warnings: dict[str, list[str]] = {}
     finished = set()
     for event in events:
+        starts = event["event"] == "stage" and event["state"] == "started"
+        if (starts or event["event"] == "warning") and event["stage"] in finished:
+            warnings.pop(event["stage"], None)
+            finished.discard(event["stage"])
         if event["event"] == "warning":
             warnings.setdefault(event["stage"], []).append(event["message"])
         elif event["event"] == "stage" and event["state"] == "finished":
             finished.add(event["stage"])
-        elif event["event"] == "stage" and event["state"] == "started":
-            if event["stage"] in finished:
-                warnings.pop(event["stage"], None)
-            finished.discard(event["stage"])
     return [message for messages in warnings.values() for message in messages]
 
 
