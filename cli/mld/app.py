@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from mld.commands import bench, check, plugins, query, run, sample, spec
-from mld.commands.common import PluginSelection, Texts, command, repeatable
+from mld.commands.common import PluginSelection, StrictCommand, Texts, command, repeatable
 
 app = typer.Typer(
     help="Any-to-any generation over your own modalities.",
@@ -35,13 +35,13 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     check.check,
 )
 for _command in _COMMANDS:
-    app.command()(_command)
-app.command("new-modality")(plugins.new_modality)
+    app.command(cls=StrictCommand)(_command)
+app.command("new-modality", cls=StrictCommand)(plugins.new_modality)
 
 spec_app = typer.Typer(help="Write and validate specs.", no_args_is_help=True)
 _SPEC_COMMANDS: tuple[Callable[..., None], ...] = (spec.validate, spec.schema, spec.init)
 for _command in _SPEC_COMMANDS:
-    spec_app.command()(_command)
+    spec_app.command(cls=StrictCommand)(_command)
 app.add_typer(spec_app, name="spec")
 app.add_typer(bench.app, name="bench")
 

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mld.commands.common import AsJson, PluginSelection, Texts, command, repeatable, resumable
+from mld.commands.common import (
+    AsJson,
+    PluginSelection,
+    StrictCommand,
+    Texts,
+    command,
+    repeatable,
+    resumable,
+)
 from mld_core.errors import ExitCode, SpecError
 
 if TYPE_CHECKING:
@@ -41,7 +49,7 @@ app = typer.Typer(
 )
 
 
-@app.command(SUITE)
+@app.command(SUITE, cls=StrictCommand)
 @command
 def suite(
     context: typer.Context,
@@ -117,7 +125,7 @@ def suite(
         raise typer.Exit(ExitCode.PARTIAL)
 
 
-@app.command("compare")
+@app.command("compare", cls=StrictCommand)
 @command
 def compare(
     first: Annotated[Path, typer.Argument(help="the folder of a suite")],

@@ -6,7 +6,8 @@ import errno
 import os
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, TypeVar
 
 import typer
+from typer.core import TyperCommand
 
-from mld_core.errors import ExitCode, MLDError, is_out_of_memory
+from mld_core.errors import ExitCode, MLDError, SpecError, is_out_of_memory
 
 if TYPE_CHECKING:
     from mld.inference.trained_run import TrainedRun
@@ -179,6 +181,30 @@ def parse_pairs(texts: Iterable[str] | None, option: str, form: str) -> dict[str
             raise typer.BadParameter(f"{option} names {name!r} twice")
         pairs[name] = value
     return pairs
+
+
+def check_sampling(settings: Mapping[str, Any]) -> None:
+    """BadParameter unless these values of sampling options are valid in a spec."""
+    from mld.config.sections import GenerateSpec
+
+    try:
+        GenerateSpec().with_overrides(**settings)
+    except SpecError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+class StrictCommand(TyperCommand):
+    """A command whose options are given once, unless they may be repeated."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As without this class, except that an option given twice is a BadParameter."""
+        if ctx.resilient_parsing:  # completion of a line that is being typed
+            return super().parse_args(ctx, args)
+        _, _, given = self.make_parser(ctx).parse_args(args=[*args])
+        for option, count in Counter(given).items():
+            if count > 1 and not getattr(option, "multiple", False):
+                raise typer.BadParameter("given twice", ctx=ctx, param=option)
+        return super().parse_args(ctx, args)
 
 
 def open_run(folder: Path, registry: Registry) -> TrainedRun:

@@ -39,6 +39,11 @@ from mld_core.errors import SpecError
 MAX_GUIDANCE = 1e6
 """The largest guidance weight; far above it float32 has no digits left for the unguided part."""
 
+MAX_SOLVER_STEPS = 100_000
+"""The most solver steps; the times of all are in memory."""
+MAX_SAMPLES = 1_000_000
+"""The most samples for each observed subset; their latents are in memory."""
+
 FiniteFloat = Annotated[StrictFloat, AllowInfNan(False)]
 Time = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Steps = Annotated[StrictInt, Field(gt=0, description="optimiser steps")]
@@ -250,13 +255,13 @@ class GenerateSpec(Section):
     sampler: Literal[
         "dpm-solver++", "sde-dpm-solver++", "ddim", "heun", "euler-maruyama", "repaint", "inpaint"
     ] = Field(default="dpm-solver++", description="the solver")
-    steps: StrictInt = Field(default=20, gt=0, description="solver steps")
+    steps: StrictInt = Field(default=20, gt=0, le=MAX_SOLVER_STEPS, description="solver steps")
     guidance: Strength = Field(
         default=1.0,
         description="0 is none; a number, or {conditional: a, joint: b, interval: [from, to]}",
     )
     num_samples: StrictInt = Field(
-        default=500, gt=0, description="samples for each observed subset"
+        default=500, gt=0, le=MAX_SAMPLES, description="samples for each observed subset"
     )
     num_previews: StrictInt = Field(
         default=8, ge=0, description="samples for each subset shown in the report"

@@ -156,6 +156,7 @@ class Document:
 
     def apply_overrides(self, overrides: Iterable[str]) -> None:
         """Set values from overrides `a.b=c`, where c is YAML; a bad one is added to the errors."""
+        given = set()
         for order, override in enumerate(overrides):
             name, equals, text = (part.strip() for part in override.partition("="))
             path = tuple(name.split("."))
@@ -164,6 +165,9 @@ class Document:
                 message = "an override is written path=value, as in diffuse.steps=500"
                 self.errors.append(Diagnostic(location, "", message))
                 continue
+            if path in given:
+                self.errors.append(Diagnostic(location, "", "given twice"))
+            given.add(path)
             if (node := self._compose(text, location)) is None:
                 continue
             parent = self._parent_mapping(path, location)

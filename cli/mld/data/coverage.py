@@ -98,8 +98,9 @@ def declared_coverage(dataset: Dataset, modalities: Iterable[str]) -> Coverage:
     for name in SPLITS:
         split = open_split(dataset, name, names)
         present = torch.ones(len(split.ids), len(names), dtype=torch.bool)
-        for index, column in enumerate(names if split.present is not None else ()):
-            present[:, index] = torch.tensor(list(split.present[column]), dtype=torch.bool)
+        if split.present is not None:
+            columns = [torch.tensor(list(split.present[column])).bool() for column in names]
+            present = torch.stack(columns, dim=1)
         labels = None if split.labels is None else torch.tensor(list(split.labels))
         splits[name] = _count(names, present, labels, len(classes))
     return Coverage(names, classes, splits)

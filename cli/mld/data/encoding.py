@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from mld.runtime.progress import counting
-from mld_core import Autoencoder
+from mld_core import Autoencoder, NumericalError
 
 ENCODE_BATCH_SIZE = 512
 """Rows per call of an autoencoder."""
@@ -60,12 +60,22 @@ def encode_present(
 
 @torch.no_grad()
 def decode(
-    autoencoder: Autoencoder, z: Float[Tensor, "row latent"], label: str = "decode"
+    autoencoder: Autoencoder, z: Float[Tensor, "row latent"], name: str
 ) -> Shaped[Tensor, " row *item"]:
-    """The item of each latent. ValueError without rows, which would have no shape."""
+    """The item of each latent of a modality `name`.
+
+    ValueError without rows, which would have no shape. NumericalError if an item is not finite.
+    """
     if not len(z):
         raise ValueError("nothing to decode")
-    return torch.cat([autoencoder.decode(part) for part in batches(z, ENCODE_BATCH_SIZE, label)])
+    parts = batches(z, ENCODE_BATCH_SIZE, f"decode {name}")
+    items = torch.cat([autoencoder.decode(part) for part in parts])
+    if items.is_floating_point() and not bool(items.isfinite().all()):
+        raise NumericalError(
+            f"a decoded item of {name!r} is not finite: the largest number of its latents is "
+            f"{float(z.abs().max()):.3g}"
+        )
+    return items
 
 
 @torch.no_grad()

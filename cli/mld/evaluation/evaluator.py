@@ -97,7 +97,7 @@ def build_evaluator(
         extractor = f"latents of {tensor_digest(*autoencoder.state_dict().values())[:12]}"
     latent_dim = modality.config.latent_dim
     reconstructions = (
-        decode(autoencoder, encode(autoencoder, originals, latent_dim))
+        decode(autoencoder, encode(autoencoder, originals, latent_dim), name)
         if len(originals)
         else originals
     )

@@ -56,7 +56,9 @@ class EvaluationTable:
         self.classified = [name for name, each in evaluators.items() if each.classifier is not None]
         self.rng = np.random.default_rng(derive(seed, "evaluate", "bootstrap"))
         self.items = {
-            subset.given: {name: decode(decoders[name], z) for name, z in subset.latents.items()}
+            subset.given: {
+                name: decode(decoders[name], z, name) for name, z in subset.latents.items()
+            }
             for subset in with_progress("decode", self.samples, "subsets")
         }
         self.predictions = {

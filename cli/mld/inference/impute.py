@@ -165,7 +165,7 @@ class _Imputer:
         for name in wanted:
             # "row * alternative", the alternatives of a row one after the other
             z = torch.stack([draw[name] for draw in draws], 1).flatten(0, 1)
-            items = [decode(self.run.autoencoders[name], draw[name]) for draw in draws]
+            items = [decode(self.run.autoencoders[name], draw[name], name) for draw in draws]
             latent_agreement = self._latent_agreement(name, z)
             class_agreement = self._class_agreement(name, torch.stack(items, 1).flatten(0, 1))
             for i, row in enumerate(batch):
@@ -187,13 +187,10 @@ class _Imputer:
         """The latents of alternative `k` of each row of a batch, by modality."""
         ids = [self.rows.ids[row] for row in batch]
         seeds = [derive(self.seed, "impute", row_id, k) for row_id in ids]
-        samples = self.run.generator.sample(observed, wanted, seeds).latents
-        for name in wanted:
-            finite = samples[name].isfinite().all(1).tolist()
-            if not all(finite):
-                row_id = ids[finite.index(False)]
-                raise NumericalError(f"row {row_id!r}: a sample of {name!r} is not finite")
-        return samples
+        try:
+            return self.run.generator.sample(observed, wanted, seeds).latents
+        except NumericalError as error:
+            raise NumericalError(f"rows {ids[0]!r} to {ids[-1]!r}: {error}") from error
 
     def _latent_agreement(self, name: str, z: Tensor) -> Sequence[float | None]:
         """1 less the variance of a cell's alternatives over that of the data, at least 0.

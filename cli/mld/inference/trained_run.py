@@ -123,6 +123,8 @@ class TrainedRun:
         items = {name: self._item(name, datum) for name, datum in (given or {}).items()}
         if want is None:
             want = [name for name in self.modalities if name not in items]
+        if len(set(want)) < len(want):
+            raise SpecError(f"each modality can be wanted once, not {', '.join(want)}")
         return SampleRequest(
             modalities=self.modalities,
             generator=self._with_sampling_overrides(sampler, steps, guidance),

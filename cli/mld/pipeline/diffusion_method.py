@@ -162,7 +162,7 @@ class DiffusionGenerator(JointGenerator):
     decoders: Mapping[str, Autoencoder]
     sampling: GenerateSpec
 
-    def sample(
+    def _draw(
         self, conditioning: Conditioning, wanted: Sequence[str], seeds: Sequence[int]
     ) -> LatentSamples:
         """As `sample_latents`; a sample depends on its seed and its row alone."""

@@ -123,7 +123,7 @@ def _write(
         if given:
             items = split.items[name][samples.rows[:count]]
         else:
-            items = decode(joint_model.decoders[name], samples.latents[name][:count])
+            items = decode(joint_model.decoders[name], samples.latents[name][:count], name)
         for row, x in enumerate(items):
             cell, paths = write_item(modality, x, folder / name / f"{row:04d}")
             relative = [path.relative_to(folder).as_posix() for path in paths]

@@ -11,12 +11,12 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from mld.data.loading import Data
-from mld.data.types import LatentCache
+from mld.data.types import LatentCache, subset_key
 from mld.runtime.context import RunContext
 from mld.storage.run_dir import RunDir
 from mld.training.job import TrainJob
 from mld.training.train import TrainedWeights
-from mld_core import Autoencoder
+from mld_core import Autoencoder, NumericalError
 from mld_core.diffusion.sampling import LatentSamples
 
 
@@ -37,14 +37,29 @@ class JointGenerator(ABC):
 
     decoders: Mapping[str, Autoencoder]
 
-    @abstractmethod
     def sample(
         self, conditioning: Conditioning, wanted: Sequence[str], seeds: Sequence[int]
     ) -> LatentSamples:
         """One sample of the `wanted` modalities per seed.
 
-        ValueError if the request does not fit the model.
+        ValueError if the request does not fit the model, NumericalError if a sample is not finite.
         """
+        samples = self._draw(conditioning, wanted, seeds)
+        for name in wanted:
+            invalid = ~samples.latents[name].isfinite().all(1)
+            if invalid.any():
+                given = subset_key(tuple(conditioning.latents))
+                raise NumericalError(
+                    f"given {given}, {int(invalid.sum())} of {len(seeds)} samples of {name!r} are "
+                    "not finite: use less guidance, more steps or another sampler"
+                )
+        return samples
+
+    @abstractmethod
+    def _draw(
+        self, conditioning: Conditioning, wanted: Sequence[str], seeds: Sequence[int]
+    ) -> LatentSamples:
+        """What `sample` returns, not checked."""
 
 
 class JointMethod(ABC):

@@ -135,7 +135,7 @@ class PluginGenerator(JointGenerator):
         self.decoders = dict(model.autoencoders.items())  # type: ignore[arg-type]
 
     @torch.no_grad()
-    def sample(
+    def _draw(
         self, conditioning: Conditioning, wanted: Sequence[str], seeds: Sequence[int]
     ) -> LatentSamples:
         """One pass of the model. PluginError if it breaks its contract."""

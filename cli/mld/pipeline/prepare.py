@@ -124,7 +124,7 @@ def record_data_stage(prepared: PreparedData, context: RunContext) -> None:
             files,
             {
                 "rows": {split: prepared.coverage.splits[split].count for split in SPLITS},
-                "dropped": {**empty},
+                "dropped": empty,
                 "classes": [*data.classes],
                 "coverage": prepared.coverage.as_json(),
             },

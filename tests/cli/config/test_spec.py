@@ -241,3 +241,9 @@ def test_unreadable_files(tmp_path, registry):
 def test_importing_the_spec_loads_no_torch():
     script = "import sys, mld.config.spec; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_an_override_given_twice_is_an_error(errors, load):
+    message = "--set diffuse.steps: given twice"
+    assert errors("", "diffuse.steps=5", "seed=1", "diffuse.steps=5") == [message]
+    assert load("", "diffuse={steps: 5, batch_size: 6}", "diffuse.steps=7").diffuse.steps == 7

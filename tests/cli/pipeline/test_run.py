@@ -397,7 +397,9 @@ def manifest(folder: Path, labelled: bool, gaps: bool) -> Path:
     return folder / "manifest.yaml"
 
 
-@pytest.mark.filterwarnings("ignore:.*needs complete rows")
+@pytest.mark.filterwarnings(
+    "ignore:.*needs complete rows", "ignore:.*overfitting", "ignore:class .* has no item"
+)
 @pytest.mark.parametrize("roles", ["three-role", "paper", "independent"])
 def test_rows_with_missing_cells(tmp_path: Path, registry: Registry, roles: str) -> None:
     overrides = [f"diffuse.roles={roles}", "generate.guidance=0"]

@@ -1,0 +1,286 @@
+"""What a run demands of its data, told by a dry run and by a run before any training."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mld.config.spec import Spec, load_spec
+from mld.data.columns import Column
+from mld.data.coverage import Coverage, coverage_of, declared_coverage
+from mld.data.loading import Data, fit_modalities, open_dataset
+from mld.inference.trained_run import load
+from mld.pipeline.demands import check_demands
+from mld.pipeline.plan import plan
+from mld.pipeline.run import run
+from mld.storage.run_dir import RunDir
+from mld_core import DataError, Registry
+
+SPEC = """
+name: rows
+data: {kind: manifest, path: rows.csv}
+modalities: {a: {kind: marks, latent_dim: 3}, b: {kind: marks, latent_dim: 3}}
+autoencode: {steps: 2, batch_size: 4}
+diffuse: {network: {width: 8, depth: 1, kind: residual-mlp}, steps: 2, batch_size: 4}
+generate: {num_samples: 3, num_previews: 1, steps: 2}
+evaluate: {steps: 2, batch_size: 4}
+compute: {threads: 1}
+"""
+Rows = list[tuple[str, str, int]]
+"""Of each kind of row: the modalities that it has with its label, its split, and how many."""
+
+TRAIN: Rows = [("ab 0", "train", 2), ("ab 1", "train", 2)]
+VALIDATION: Rows = [("ab 0", "validation", 2)]
+TEST: Rows = [("ab 0", "test", 1), ("ab 1", "test", 1)]
+
+
+@pytest.fixture
+def spec_of(tmp_path: Path, registry: Registry) -> Callable[..., Spec]:
+    """The spec over a manifest of such rows, with overrides."""
+
+    def build(rows: Rows, *overrides: str) -> Spec:
+        lines = ["a,b,split,label"]
+        for content, split, count in rows:
+            names, _, label = content.partition(" ")
+            for number in range(count):
+                cell = f"1 2 3 4 5 {number}"
+                a, b = (cell if name in names else "" for name in "ab")
+                lines.append(f"{a},{b},{split},{label}")
+        (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
+        (tmp_path / "rows.yaml").write_text(SPEC)
+        return load_spec(tmp_path / "rows.yaml", registry, overrides)
+
+    return build
+
+
+def shortfalls(spec: Spec, registry: Registry) -> list[str]:
+    coverage = declared_coverage(open_dataset(spec, registry), spec.modalities)
+    return [
+        f"{stage.name}: {message}" for stage, message in check_demands(spec, registry, coverage)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "overrides", "expected"),
+    [
+        (TRAIN + VALIDATION, [], "the test split has no rows"),
+        (TRAIN + TEST, ["generate.split=validation"], "the validation split has no rows"),
+        ([*TRAIN, ("", "test", 3)], [], "the test split has no rows"),
+        (
+            [("ab 0", "train", 1), ("a 0", "train", 5), *TEST],
+            [],
+            "the train split has 1 item of modality 'b', but at least 2 are needed",
+        ),
+        (
+            [("a 0", "train", 5), *TEST],
+            [],
+            "the train split has no item of modality 'b', but at least 2 are needed",
+        ),
+        (
+            [("a 0", "train", 3), ("b 0", "train", 3), *TEST],
+            ["diffuse.roles=paper", "generate.guidance=0"],
+            "roles: paper needs complete rows, and the train split has none",
+        ),
+        (
+            [*TRAIN, ("a 0", "test", 3)],
+            ["generate.subsets=[[b]]"],
+            "generate.subsets: no row of the test split has all",
+        ),
+        (
+            [*TRAIN, *TEST],
+            ["data.missing={rate: {a: 0.99}}"],
+            "the train split has no item of modality 'a'",
+        ),
+    ],
+)
+def test_what_a_run_cannot_do_without(
+    spec_of: Callable[..., Spec],
+    registry: Registry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rows: Rows,
+    overrides: list[str],
+    expected: str,
+) -> None:
+    spec = spec_of(rows, *overrides)
+    # Neither a dry run nor a run reads an item before it says so.
+    monkeypatch.setattr(Column, "_read", lambda *_: pytest.fail("an item was read"))
+    with pytest.raises(DataError, match=expected):
+        plan(spec, registry)
+    with pytest.raises(DataError, match=expected):
+        run(spec, RunDir(tmp_path / "out"), registry)
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_that_is_missing_is_told_at_once(
+    spec_of: Callable[..., Spec], registry: Registry
+) -> None:
+    with pytest.raises(DataError, match=r"(?s)no rows.*no item of modality 'b'"):
+        shortfalls(spec_of([("a 0", "train", 3)]), registry)
+
+
+@pytest.mark.parametrize(
+    ("rows", "overrides", "expected"),
+    [
+        (TRAIN + VALIDATION + TEST, [], []),
+        (TRAIN + TEST, [], ["autoencode: the validation split has no rows"]),
+        (
+            [*TRAIN, ("a 0", "validation", 2), *TEST],
+            [],
+            ["autoencode: the validation split has no item of modality 'b'"],
+        ),
+        (
+            [*TRAIN, *VALIDATION, ("a 0", "test", 2), ("b 1", "test", 2)],
+            ["modalities.c={kind: marks, latent_dim: 3}"],
+            None,  # the manifest has no such column
+        ),
+        (
+            [*TRAIN, *VALIDATION, ("a 0", "test", 3)],
+            [],
+            [
+                "generate: samples given b are left out: no row of the test split has",
+                "evaluate: samples of b are not compared with real ones: the test split has none",
+            ],
+        ),
+        (
+            [("ab", "train", 4), *VALIDATION, *TEST],
+            [],
+            ["evaluate: a, b: no item of the train split has a label"],
+        ),
+        (
+            [("ab", "train", 4), ("a 0", "train", 1), ("a 1", "train", 1), *VALIDATION, *TEST],
+            [],
+            ["evaluate: b: no item of the train split has a label"],
+        ),
+        (
+            [*TRAIN, *VALIDATION, ("ab", "test", 2)],
+            [],
+            ["evaluate: no row of the test split has a label"],
+        ),
+        (
+            [("ab 0", "train", 4), *VALIDATION, ("ab 0", "test", 2)],
+            [],
+            ["evaluate: all labels are '0': with a single class"],
+        ),
+        (
+            [*TRAIN, *VALIDATION, *TEST, ("ab 2", "test", 1)],
+            [],
+            ["evaluate: class '2' has no item in the train split"],
+        ),
+        (
+            [*TRAIN, ("a 2", "train", 2), *VALIDATION, *TEST],
+            [],
+            ["evaluate: class '2' has no item of b in the train split"],
+        ),
+        (
+            [("ab", "train", 4), ("ab", "validation", 1), ("ab", "test", 2)],
+            [],
+            [],  # without labels at all, nothing is expected of them
+        ),
+    ],
+)
+def test_what_a_run_goes_on_without(
+    spec_of: Callable[..., Spec],
+    registry: Registry,
+    rows: Rows,
+    overrides: list[str],
+    expected: list[str] | None,
+) -> None:
+    spec = spec_of(rows, *overrides)
+    if expected is None:
+        with pytest.raises(DataError, match="no column for c"):
+            shortfalls(spec, registry)
+        return
+    found = shortfalls(spec, registry)
+    assert len(found) == len(expected)
+    for message, beginning in zip(found, expected, strict=True):
+        assert message.startswith(beginning)
+    assert plan(spec, registry).shortfalls == [message.partition(": ")[2] for message in found]
+
+
+def test_a_dataset_tells_its_coverage_without_being_read(
+    spec_of: Callable[..., Spec], registry: Registry
+) -> None:
+    rows = [*TRAIN, ("a 1", "train", 9), ("b", "validation", 2), ("", "train", 3), *TEST]
+    spec = spec_of(rows, "data.missing={rate: 0.3}")
+    dataset = open_dataset(spec, registry)
+    declared = declared_coverage(dataset, spec.modalities)
+    assert declared.splits["validation"].labelled == {"a": [0, 0], "b": [0, 0]}
+    assert declared == coverage_of(Data(dataset, fit_modalities(spec, dataset, registry)))
+    record = json.loads(json.dumps(declared.as_json()))
+    assert Coverage.from_json(record, declared.classes) == declared
+
+
+@pytest.mark.parametrize(
+    ("rows", "classified"),
+    [
+        ([("ab", "train", 4), ("a 0", "train", 1), ("a 1", "train", 1)], ["a"]),
+        ([("ab", "train", 4)], []),
+    ],
+)
+def test_a_run_with_less_is_evaluated_on_what_there_is(
+    spec_of: Callable[..., Spec],
+    registry: Registry,
+    tmp_path: Path,
+    rows: Rows,
+    classified: list[str],
+) -> None:
+    spec = spec_of([*rows, ("ab 1", "validation", 1), ("a 0", "test", 2)])
+    run_dir = RunDir(tmp_path / "out")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run(spec, run_dir, registry)
+        run(spec, run_dir, registry)  # a finished run goes on without a word
+    told = [str(warning.message) for warning in caught]
+    logged = [event["message"] for event in run_dir.read_events() if event["event"] == "warning"]
+    scores = json.loads(run_dir.metrics.read_text())
+    report = run_dir.report.read_text()
+    for beginning in ("samples given b are left out", "samples of b are not compared"):
+        for messages in (told, logged):
+            assert len([message for message in messages if message.startswith(beginning)]) == 1
+        assert beginning in report
+    assert set(scores["nfe"]) == {"joint", "a"}
+    extractors = {entry["target"]: entry["extractor"] for entry in scores["frechet"]}
+    assert extractors["b"].startswith("latents of")
+    assert scores["modalities"]["b"]["classifier_accuracy"] is None
+    assert (scores["modalities"]["a"]["classifier_accuracy"] is not None) == bool(classified)
+    assert scores["joint_coherence"] is None
+    assert list(load(run_dir.path, registry).classifiers) == classified
+
+
+def test_the_evaluation_may_change_after_the_data_are_prepared(
+    spec_of: Callable[..., Spec], registry: Registry, tmp_path: Path
+) -> None:
+    rows = [*TRAIN, *VALIDATION, ("a 0", "test", 2)]
+    run_dir = RunDir(tmp_path / "out")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run(spec_of(rows), run_dir, registry)
+    with pytest.raises(DataError, match=r"generate\.subsets: no row"):
+        run(spec_of(rows, "generate.subsets=[[b]]"), run_dir, registry, from_stage="generate")
+
+
+def test_classes_without_labels_in_a_split(
+    spec_of: Callable[..., Spec],
+    registry: Registry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A third-party dataset may have labels in some splits only."""
+    manifest: Any = registry.dataset("manifest")
+    split = manifest.split
+    monkeypatch.setattr(
+        manifest,
+        "split",
+        lambda self, name: (
+            split(self, name) if name == "test" else replace(split(self, name), labels=None)
+        ),
+    )
+    with pytest.warns(UserWarning, match="a, b: no item of the train split has a label"):
+        run(spec_of([*TRAIN, *VALIDATION, *TEST]), RunDir(tmp_path / "out"), registry)
