@@ -200,7 +200,7 @@ class StrictCommand(TyperCommand):
         """As without this class, except that an option given twice is a BadParameter."""
         if ctx.resilient_parsing:  # completion of a line that is being typed
             return super().parse_args(ctx, args)
-        _, _, given = self.make_parser(ctx).parse_args(args=[*args])
+        given: list[Any] = self.make_parser(ctx).parse_args(args=[*args])[2]
         for option, count in Counter(given).items():
             if count > 1 and not getattr(option, "multiple", False):
                 raise typer.BadParameter("given twice", ctx=ctx, param=option)

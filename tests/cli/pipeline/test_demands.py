@@ -1,4 +1,4 @@
-"""What a run demands of its data, told by a dry run and by a run before any training."""
+"""What a run demands of its data, issued by a dry run and by a run before any training."""
 
 from __future__ import annotations
 
@@ -118,9 +118,7 @@ def test_what_a_run_cannot_do_without(
     assert not (tmp_path / "out").exists()
 
 
-def test_all_that_is_missing_is_told_at_once(
-    spec_of: Callable[..., Spec], registry: Registry
-) -> None:
+def test_all_errors_are_in_one_message(spec_of: Callable[..., Spec], registry: Registry) -> None:
     with pytest.raises(DataError, match=r"(?s)no rows.*no item of modality 'b'"):
         shortfalls(spec_of([("a 0", "train", 3)]), registry)
 
@@ -197,11 +195,11 @@ def test_what_a_run_goes_on_without(
         with pytest.raises(DataError, match="no column for c"):
             shortfalls(spec, registry)
         return
-    found = shortfalls(spec, registry)
-    assert len(found) == len(expected)
-    for message, beginning in zip(found, expected, strict=True):
+    messages = shortfalls(spec, registry)
+    assert len(messages) == len(expected)
+    for message, beginning in zip(messages, expected, strict=True):
         assert message.startswith(beginning)
-    assert plan(spec, registry).shortfalls == [message.partition(": ")[2] for message in found]
+    assert plan(spec, registry).shortfalls == [text.partition(": ")[2] for text in messages]
 
 
 def test_a_dataset_tells_its_coverage_without_being_read(
@@ -237,12 +235,12 @@ def test_a_run_with_less_is_evaluated_on_what_there_is(
         warnings.simplefilter("always")
         run(spec, run_dir, registry)
         run(spec, run_dir, registry)  # a finished run goes on without a word
-    told = [str(warning.message) for warning in caught]
+    issued = [str(warning.message) for warning in caught]
     logged = [event["message"] for event in run_dir.read_events() if event["event"] == "warning"]
     scores = json.loads(run_dir.metrics.read_text())
     report = run_dir.report.read_text()
     for beginning in ("samples given b are left out", "samples of b are not compared"):
-        for messages in (told, logged):
+        for messages in (issued, logged):
             assert len([message for message in messages if message.startswith(beginning)]) == 1
         assert beginning in report
     assert set(scores["nfe"]) == {"joint", "a"}
