@@ -100,7 +100,7 @@ def command(function: Function) -> Function:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("default", UserWarning)
-                warnings.showwarning = _print_warning
+                warnings.showwarning = _print_warning  # type: ignore[assignment]
                 function(*args, **kwargs)
         except MLDError as error:
             typer.echo(f"error: {error}", err=True)

@@ -141,7 +141,9 @@ class SampleRequest:
         except ValueError as error:
             raise SpecError(str(error)) from error
         decoders = self.generator.decoders
-        decoded = {name: decode(decoders[name], samples.latents[name], name) for name in self.wanted}
+        decoded = {
+            name: decode(decoders[name], samples.latents[name], name) for name in self.wanted
+        }
         return Samples(
             modalities=self.modalities,
             items={**items, **decoded},
