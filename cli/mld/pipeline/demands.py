@@ -160,25 +160,15 @@ def _labelled_rows(request: Request) -> Iterator[str]:
         )
 
 
-def _several_classes(request: Request) -> Iterator[str]:
-    """Classes that a classifier can confuse."""
-    if len(request.coverage.classes) == 1:
-        yield (
-            f"all labels are {request.coverage.classes[0]!r}: with a single class, coherence and "
-            "accuracy are 1 whatever is sampled"
-        )
-
-
 def _items_of_each_class(request: Request) -> Iterator[str]:
-    """Training items of each class, so that each classifier knows it."""
+    """Items of each modality of every class that training rows have, so that it is recognised."""
     classifying = [name for name in request.coverage.names if name not in request.unlabelled]
     for index, label in enumerate(request.coverage.classes):
         lacking = [name for name in classifying if not request.train.labelled[name][index]]
-        if lacking:
-            of = "" if lacking == classifying else f" of {', '.join(lacking)}"
+        if lacking and lacking != classifying:
             yield (
-                f"class {label!r} has no item{of} in the train split: the classifier cannot "
-                "recognise it, so its samples count as incoherent"
+                f"class {label!r} has no item of {', '.join(lacking)} in the train split: the "
+                "classifier cannot recognise it, so its samples count as incoherent"
             )
 
 
@@ -205,6 +195,5 @@ _WANTED: tuple[tuple[Demand, Stage], ...] = (
     (_compared_items, EVALUATE),
     (_labelled_items, EVALUATE),
     (_labelled_rows, EVALUATE),
-    (_several_classes, EVALUATE),
     (_items_of_each_class, EVALUATE),
 )
