@@ -125,7 +125,7 @@ def information(
 
     trained_run = open_run(run, context.obj.registry())
     run_dir = trained_run.run_dir
-    run_dir.check()
+    run_dir.probe()
     estimates = estimate_information(trained_run, of or (), rows=rows, seed=seed)
     result = write_information(trained_run, estimates)
     written = report(run_dir) if run_dir.is_complete("evaluate") else run_dir.information

@@ -56,6 +56,7 @@ def run(
 
     _warn_of_busy_cores(resolve(experiment.compute).threads)
     run_dir = RunDir(out or Path("runs") / experiment.name)
+    run_dir.check()
     _check_own_spec(spec, run_dir, dump_spec(experiment))
     again = "without --from-stage " if from_stage else ""
     with resumable(f"re-run the same command {again}to resume"):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mld.storage import files
 from mld.storage.digests import differences, digest, file_digest
 from mld.storage.locks import locked
-from mld.storage.outputs import check_folder, claimed
+from mld.storage.outputs import check_folder, claimed, probe
 from mld.storage.stages import DATA, PIPELINE, STAGE_NAMES, Stage, stage_of_job
 from mld_core.errors import OutputError, RunDirError
 
@@ -101,6 +101,11 @@ class RunDir:
     def check(self) -> None:
         """OutputError unless a run can be written here, and nothing but a run is here."""
         check_folder(self.path, CONTENT, self.is_complete(DATA.name))
+
+    def probe(self) -> None:
+        """OutputError unless more can be written to this run."""
+        with files.writing(self.path):
+            probe(self.path)
 
     def claim(self) -> AbstractContextManager[None]:
         """Check the directory, keep every other process out of it, and mark it as a run's."""

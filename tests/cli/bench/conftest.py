@@ -13,10 +13,11 @@ from mld.bench.executors import Executor, Job
 from mld.bench.grid import grid
 from mld.bench.runner import run_trials
 from mld.bench.suite import Coordinates, SuiteSpec, load_suite
-from mld.bench.suite_dir import SuiteDir
+from mld.bench.suite_dir import CONTENT, SuiteDir
 from mld.bench.tables import Group, group_results
 from mld.bench.trials import Trial, make_trials
 from mld.config.spec import load_spec
+from mld.storage.outputs import mark
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import STAGE_NAMES
 from mld_core import Registry
@@ -107,6 +108,7 @@ def finish(write_run: Callable[..., RunDir]) -> Callable[[SuiteDir, str, float],
     """Writes the finished run of a trial: (suite_dir, key, joint coherence)."""
 
     def finish(suite_dir: SuiteDir, key: str, coherence: float) -> None:
+        mark(suite_dir.path, CONTENT)
         trial = Trial(None, "", key)  # type: ignore[arg-type]
         run_dir = write_run(suite_dir.run_dir(trial).path, True, 0)
         scores = run_dir.read_json(run_dir.metrics)

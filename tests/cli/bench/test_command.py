@@ -60,7 +60,7 @@ def test_each_parallel_run_has_a_gpu_of_its_own(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr("mld.runtime.processor.available_cores", lambda: 4)
     path = write_suite(more=f"set: {{compute.accelerator: {accelerator}}}")
-    args = ["bench", str(path), "--out", str(tmp_path), "--jobs", "4", "--dry-run"]
+    args = ["bench", str(path), "--out", str(tmp_path / "out"), "--jobs", "4", "--dry-run"]
     result = CliRunner().invoke(app, args)
     assert f", {slots} at once: " in result.stdout
 
@@ -87,7 +87,7 @@ def test_runs_have_no_more_threads_than_cores(
 ) -> None:
     monkeypatch.setattr("mld.runtime.processor.available_cores", lambda: 5)
     path = write_suite(more=f"set: {{compute.accelerator: cpu}}\nthreads: {threads}")
-    args = ["bench", str(path), "--out", str(tmp_path), "--dry-run", *jobs]
+    args = ["bench", str(path), "--out", str(tmp_path / "out"), "--dry-run", *jobs]
     result = CliRunner().invoke(app, args, env={"COLUMNS": "200"})
     assert result.exit_code == code, result.output
     assert message in result.output
