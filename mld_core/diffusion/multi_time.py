@@ -2,35 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
 from mld_core.diffusion.latent_layout import JointLatent, LatentLayout, Roles, Times
+from mld_core.diffusion.purpose import Purpose
 from mld_core.diffusion.roles import Role
 from mld_core.diffusion.schedule import T_MIN, VPSchedule
 
-UNIFORM_FRACTION = 0.1
-"""Fraction of the training times that are uniform; the log-SNR of the others is normal."""
-LOG_SNR_MEAN = -0.5
-LOG_SNR_STD = 2.0
+
+@dataclass(frozen=True)
+class TimeDistribution:
+    """Of log-SNR: partly uniform over the whole range, else normal.
+
+    Args:
+        uniform: the fraction that is uniform.
+    """
+
+    uniform: float
+    mean: float
+    std: float
 
 
-def draw_times(batch: int, schedule: VPSchedule, generator: Generator) -> Float[Tensor, " batch"]:
-    """Training times in [T_MIN, 1], concentrated where signal and noise are about equal.
+TRAINING_TIMES: Mapping[Purpose, TimeDistribution] = {
+    "samples": TimeDistribution(uniform=0.1, mean=-0.5, std=2.0),
+    "information": TimeDistribution(uniform=0.3, mean=1.0, std=2.5),
+}
+"""For samples, most times are those at which a class is decided. The errors that bias densities
+are mostly made at higher SNR, and every level counts the same."""
 
-    A tenth is uniform in log-SNR over the whole range, the rest is normal in log-SNR; both are
-    stratified over the batch. Times uniform in [0, 1], as in the paper, make half of the rows
-    almost pure noise, and the dependence between modalities is then learnt slowly.
+
+def draw_times(
+    batch: int, schedule: VPSchedule, generator: Generator, purpose: Purpose = "samples"
+) -> Float[Tensor, " batch"]:
+    """Training times in [T_MIN, 1], concentrated where they matter most for the purpose.
+
+    Distributed as in TRAINING_TIMES and stratified over the batch. Times uniform in [0, 1], as in
+    the paper, make half of the rows almost pure noise, and the dependence between modalities is
+    then learnt slowly.
     """
     device = generator.device
     strata = torch.randperm(batch, generator=generator, device=device)
     u = (strata + torch.rand(batch, generator=generator, device=device)) / batch
     ends = schedule.log_snr(torch.tensor([1.0, T_MIN], device=device))
-    uniform = ends[0] + (ends[1] - ends[0]) * u / UNIFORM_FRACTION
-    rest = ((u - UNIFORM_FRACTION) / (1 - UNIFORM_FRACTION)).clamp(1e-6, 1 - 1e-6)
-    normal = LOG_SNR_MEAN + LOG_SNR_STD * torch.special.ndtri(rest)
-    log_snr = torch.where(u < UNIFORM_FRACTION, uniform, normal)
+    times = TRAINING_TIMES[purpose]
+    uniform = ends[0] + (ends[1] - ends[0]) * u / times.uniform
+    rest = ((u - times.uniform) / (1 - times.uniform)).clamp(1e-6, 1 - 1e-6)
+    normal = times.mean + times.std * torch.special.ndtri(rest)
+    log_snr = torch.where(u < times.uniform, uniform, normal)
     return schedule.time_at_log_snr(log_snr).clamp(T_MIN, 1)
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Generator, Tensor
 
 from mld_core.diffusion.latent_layout import Present, Roles
+from mld_core.diffusion.purpose import Purpose
 from mld_core.diffusion.role_schemes import RoleScheme, has_marginals
 
 
@@ -44,20 +45,22 @@ MAX_OVERSAMPLING = 6.0
 among many with most modalities missing would be memorised."""
 
 
-def draw_three_roles(present: Present, generator: Generator) -> Roles:
+def draw_three_roles(present: Present, generator: Generator, purpose: Purpose = "samples") -> Roles:
     """Roles of each row under the three-role scheme.
 
     A row is joint (all GENERATED), conditional (GENERATED and OBSERVED), or draws each role among
-    all three, with role probabilities that are drawn once per row. Missing modalities are ABSENT.
-    Rows are independent; the official code draws one subset for a whole batch. ValueError if a row
-    is empty.
+    all three, with role probabilities that are drawn once per row; for information all rows do the
+    last. Missing modalities are ABSENT. Rows are independent; the official code draws one subset
+    for a whole batch. ValueError if a row is empty.
     """
     _check_no_empty_row(present)
     roles = torch.where(present, Role.GENERATED, Role.ABSENT)
     if present.shape[1] < 2:
         return roles
     p_joint, p_conditional = JOINT_FRACTION, CONDITIONAL_FRACTION
-    if not bool(present.all()):
+    if purpose == "information":
+        p_joint, p_conditional = 0.0, 0.0
+    elif not bool(present.all()):
         p_joint, p_conditional = JOINT_FRACTION_INCOMPLETE, 0.0
     u = torch.rand(len(present), generator=generator, device=generator.device)
     conditional = (u >= p_joint) & (u < p_joint + p_conditional)
@@ -118,9 +121,15 @@ def draw_paper_roles(present: Present, generator: Generator, p_conditional: floa
 
 
 def draw_roles(
-    scheme: RoleScheme, present: Present, generator: Generator, p_conditional: float = 0.5
+    scheme: RoleScheme,
+    present: Present,
+    generator: Generator,
+    p_conditional: float = 0.5,
+    purpose: Purpose = "samples",
 ) -> Roles:
-    """Roles of each row under a scheme; only the paper's scheme uses `p_conditional`.
+    """Roles of each row under a scheme.
+
+    Only the paper's scheme uses `p_conditional`, and only the three-role scheme `purpose`.
 
     Under joint, where they share one time, and independent, where each has its own, all present
     modalities are GENERATED. ValueError if a row is empty, or incomplete under the paper's scheme.
@@ -128,7 +137,7 @@ def draw_roles(
     if scheme == "paper":
         return draw_paper_roles(present, generator, p_conditional)
     if scheme == "three-role":
-        return draw_three_roles(present, generator)
+        return draw_three_roles(present, generator, purpose)
     _check_no_empty_row(present)
     return torch.where(present, Role.GENERATED, Role.ABSENT)
 

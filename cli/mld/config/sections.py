@@ -33,6 +33,7 @@ from mld.config.validation_errors import (
     format_validation_errors,
 )
 from mld_core.diffusion.limits import MAX_BETA_SUM, UNET_GROUPS
+from mld_core.diffusion.purpose import Purpose
 from mld_core.diffusion.role_schemes import RoleScheme
 from mld_core.errors import SpecError
 
@@ -143,6 +144,10 @@ class DiffuseSpec(Section):
         default="three-role",
         description="how training draws what is generated, observed and absent",
     )
+    purpose: Purpose = Field(
+        default="samples",
+        description="samples, or information: trains all densities and noise levels alike",
+    )
     p_conditional: FiniteFloat | None = Field(
         default=None,
         ge=0,
@@ -183,6 +188,9 @@ class DiffuseSpec(Section):
                 f"time 1 is too small for float32), not {self.beta_min} + {self.beta_max}"
             )
             yield ("beta_max",), message
+        if self.purpose == "information" and self.roles != "three-role":
+            message = f"information is only valid with roles: three-role (got {self.roles})"
+            yield ("purpose",), message
         if self.roles != "paper":
             if self.p_conditional is not None:
                 message = f"is only valid with roles: paper (got {self.roles})"

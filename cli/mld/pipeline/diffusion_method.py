@@ -54,22 +54,25 @@ class DenoisingObjective(Objective):
     ) -> tuple[Float[Tensor, ""], Mapping[str, Float[Tensor, ""]]]:
         """The loss of a batch of "z" and "present", and its parts by modality."""
         z, present = batch["z"], batch["present"]
-        independent = self.spec.roles == "independent"
+        spec = self.spec
+        independent = spec.roles == "independent"
         # None unless roles: paper; other schemes ignore it.
-        p_conditional = self.spec.p_conditional or 0.0
-        roles = draw_roles(self.spec.roles, present, generator, p_conditional)
+        p_conditional = spec.p_conditional or 0.0
+        roles = draw_roles(spec.roles, present, generator, p_conditional, spec.purpose)
         times_per_row = present.shape[1] if independent else 1
         t = torch.stack(
-            [draw_times(len(z), self.schedule, generator) for _ in range(times_per_row)], dim=1
+            [
+                draw_times(len(z), self.schedule, generator, spec.purpose)
+                for _ in range(times_per_row)
+            ],
+            dim=1,
         )
         times = multi_time_vector(t, roles)
         eps = torch.randn(z.shape, generator=generator, device=z.device)
         absent_fill = eps if independent else torch.zeros_like(z)
         noisy = diffuse(z, eps, times, roles, absent_fill, self.layout, self.schedule)
         eps_hat = self.network(noisy, times, roles)
-        return masked_loss(
-            eps_hat, eps, times, roles, self.layout, self.schedule, self.spec.balance
-        )
+        return masked_loss(eps_hat, eps, times, roles, self.layout, self.schedule, spec.balance)
 
 
 def build_network(spec: DiffuseSpec, layout: LatentLayout, schedule: VPSchedule) -> nn.Module:

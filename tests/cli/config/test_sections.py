@@ -78,6 +78,10 @@ PAPER = "diffuse: {roles: paper, network: {kind: per-subset}}\ngenerate: {guidan
             "diffuse.p_conditional: is only valid with roles: paper (got three-role)",
         ),
         (
+            "diffuse: {purpose: information, roles: independent}",
+            "diffuse.purpose: information is only valid with roles: three-role (got independent)",
+        ),
+        (
             "diffuse: {network: {kind: per-subset}}",
             "diffuse.network.kind: per-subset trains a network for each pair of observed and "
             "generated modalities and is only valid with roles: paper (got three-role)",

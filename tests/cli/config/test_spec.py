@@ -202,8 +202,8 @@ def test_old_names_are_errors_that_name_the_new(errors, rest, path, old, new):
         ("compute.updates=3", "compute.updates: unknown field; known: accelerator, devices, "
          "precision, threads"),
         ("diffuse.per_subset=3", "diffuse.per_subset: unknown field; known: method, roles, "
-         "p_conditional, network, steps, batch_size, learning_rate, balance, beta_min, beta_max, "
-         "ema_decay"),
+         "purpose, p_conditional, network, steps, batch_size, learning_rate, balance, beta_min, "
+         "beta_max, ema_decay"),
     ],
 )  # fmt: skip
 def test_old_names_in_overrides(errors, override, error):

@@ -7,6 +7,7 @@ import torch
 
 from mld_core.diffusion.latent_layout import LatentLayout
 from mld_core.diffusion.multi_time import diffuse, draw_times, masked_loss, multi_time_vector
+from mld_core.diffusion.purpose import Purpose
 from mld_core.diffusion.roles import Role
 from mld_core.diffusion.schedule import T_MIN, VPSchedule
 
@@ -15,17 +16,22 @@ LAYOUT = LatentLayout({"a": 2, "b": 1, "c": 3})
 ROLES = torch.tensor([[G, G, G], [G, O, A], [O, A, G]])
 
 
-def test_distribution_of_training_times() -> None:
+@pytest.mark.parametrize(
+    ("purpose", "uniform", "mean", "std"),
+    [("samples", 0.1, -0.5, 2.0), ("information", 0.3, 1.0, 2.5)],
+)
+def test_distribution_of_training_times(
+    purpose: Purpose, uniform: float, mean: float, std: float
+) -> None:
     schedule = VPSchedule()
-    t = draw_times(20_000, schedule, torch.Generator().manual_seed(0))
+    t = draw_times(20_000, schedule, torch.Generator().manual_seed(0), purpose)
     assert float(t.min()) >= T_MIN
     assert float(t.max()) <= 1
     log_snr = schedule.log_snr(t.double())
     low, high = schedule.log_snr(torch.tensor([1.0, T_MIN]).double()).tolist()
-    # A tenth uniform over the range, the rest normal with mean −0.5 and std 2.
     for edge in (-6.0, -1.5, 0.0, 1.5, 6.0):
-        normal = 0.5 * (1 + math.erf((edge + 0.5) / 2 / math.sqrt(2)))
-        expected = 0.1 * (edge - low) / (high - low) + 0.9 * normal
+        normal = 0.5 * (1 + math.erf((edge - mean) / std / math.sqrt(2)))
+        expected = uniform * (edge - low) / (high - low) + (1 - uniform) * normal
         assert (log_snr < edge).double().mean().item() == pytest.approx(expected, abs=2e-3)
     assert not torch.equal(t, t.sort().values)
 
