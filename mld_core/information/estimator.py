@@ -18,6 +18,11 @@ A network trained on few rows is overconfident at low noise, which biases the in
 observed modality downwards, even below zero. Predictions can therefore be recalibrated on held-out
 rows: at each level e becomes σx + c (e − σx) + d (e(i) − σx), where e(i) is the modality's
 marginal, and c and d are fitted by least squares. For an exact score c = 1 and d = 0.
+
+The network's own error raises every entropy, and biases a measure by the difference of what it
+adds to the entropies of the sum. Two signs of it are seen without the truth: several sums of
+entropies that are the same quantity disagree, and recalibration changes the value. Intervals
+include both.
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import torch
 from jaxtyping import Float, Int64
@@ -51,6 +57,9 @@ CALIBRATION_ROWS = 128
 EPS = 1e-12
 """Smallest variance that an estimate is weighted by."""
 
+NORMAL_95 = 1.96
+"""Half the width of a 95 % interval of a normal distribution, in standard deviations."""
+
 RIDGE = 4.0
 """Strength of the ridge penalty that draws c and d to 1 and 0: a prior standard deviation of ½."""
 
@@ -63,12 +72,21 @@ class Estimate:
         value: in nats.
         standard_error: over rows; it includes the noise of the integral, but not the network's
             bias.
+        network_error: scale of the network's bias: the root mean square difference between two
+            measures of the quantity, and the change by recalibration, added as variances. (Not the
+            deviation from their mean, since measures that share a density share its error.)
         convergence: (number of noise levels, value, standard error) for ever finer integrals.
     """
 
     value: float
     standard_error: float
+    network_error: float
     convergence: tuple[tuple[int, float, float], ...]
+
+    @property
+    def half_width(self) -> float:
+        """Of the 95 % interval around the value, which includes both errors."""
+        return NORMAL_95 * math.hypot(self.standard_error, self.network_error)
 
 
 @dataclass(frozen=True)
@@ -78,11 +96,13 @@ class Surprisal:
     Args:
         base: −log p under a standard normal distribution, by density.
         errors: |ε − e|² − |ε − σ x|² at each noise level, by density.
+        recalibration: what recalibration has added to the mean of −log p, by density.
         span: length of the integrated range of λ.
     """
 
     base: Mapping[Density, Float[Tensor, " row"]]
     errors: Mapping[Density, Float[Tensor, "node row"]]
+    recalibration: Mapping[Density, float]
     span: float
 
     def rows(self, measure: Measure) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
@@ -97,11 +117,12 @@ class Surprisal:
         variance = curvature.square().mean(0) / 6 / nodes
         return self._base(measure) + levels.mean(0), variance.sqrt()
 
-    def estimate(self, *measures: Measure) -> Estimate:
+    def estimate(self, *measures: Measure, checks: Sequence[Measure] = ()) -> Estimate:
         """The mean of a measure over rows. ValueError for fewer than two rows.
 
         Several measures of one quantity are averaged, each weighted by the inverse of its variance
-        over rows, since poor predictions also have a greater variance.
+        over rows, since poor predictions also have a greater variance. `checks` are further
+        measures of it, which count in the network's error alone.
         """
         variances = [float(self.rows(measure)[0].var(correction=0)) for measure in measures]
         weights = [1 / max(variance, EPS) for variance in variances]
@@ -116,7 +137,12 @@ class Surprisal:
             rows = base + coarse.mean(0)
             error = float(rows.std()) / math.sqrt(len(rows))
             convergence.append((len(coarse), float(rows.mean()), error))
-        return Estimate(convergence[-1][1], convergence[-1][2], tuple(convergence))
+        value, standard_error = convergence[-1][1:]
+        forms = [float(self.rows(form)[0].mean()) for form in (*measures, *checks)]
+        pairs = [(one - other) ** 2 for one, other in combinations(forms, 2)]
+        disagreement = math.sqrt(sum(pairs) / max(len(pairs), 1))
+        change = sum(weight * self.recalibration[density] for density, weight in measure.items())
+        return Estimate(value, standard_error, math.hypot(disagreement, change), tuple(convergence))
 
     def _base(self, measure: Measure) -> Float[Tensor, " row"]:
         terms = [weight * self.base[density] for density, weight in measure.items()]
@@ -172,22 +198,27 @@ def surprisal(
     levels = low + (high - low) * (torch.arange(nodes, dtype=torch.float64) + 0.5) / nodes
     predictions = _Predictions(model, roles, marginals=z_held_out is not None)
     errors = torch.empty(nodes, len(densities), len(z), dtype=z.dtype)
+    recalibration = torch.zeros(len(densities), dtype=z.dtype)
     generator = Generator().manual_seed(seed)
     calibration_generator = Generator().manual_seed(seed + 1)
     for node, level in enumerate(model.schedule.time_at_log_snr(levels)):
-        t, weights = level.to(z), torch.eye(1, 2).to(z)
+        t, uncalibrated = level.to(z), torch.eye(1, 2).to(z)
+        weights = uncalibrated
         if z_held_out is not None:
             weights = _calibrate(predictions, z_held_out, t, calibration_generator)
         shape = (1 if shared else len(z), 2, z.shape[1])
         noise = torch.randn(shape, generator=generator).to(z).expand(len(z), -1, -1)
-        chunks = [_errors(products, weights) for products in predictions.products(z, noise, t)]
-        errors[node] = torch.cat(chunks, dim=1).cpu()
+        chunks = list(predictions.products(z, noise, t))
+        errors[node] = torch.cat([_errors(chunk, weights) for chunk in chunks], dim=1).cpu()
+        before = torch.cat([_errors(chunk, uncalibrated) for chunk in chunks], dim=1).cpu()
+        recalibration += (errors[node] - before).mean(1) * (high - low) / (2 * nodes)
         on_progress(node + 1)
     generated = model.layout.expand(roles == Role.GENERATED).to(z)
     base = generated @ (z.square() + math.log(2 * math.pi)).T / 2
     return Surprisal(
         dict(zip(densities, base.cpu(), strict=True)),
         dict(zip(densities, errors.unbind(1), strict=True)),
+        dict(zip(densities, recalibration.tolist(), strict=True)),
         high - low,
     )
 

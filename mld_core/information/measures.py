@@ -49,23 +49,36 @@ def joint_mutual_information(
     )
 
 
-def total_correlation(names: Sequence[str]) -> Measure:
-    """Sum of h(i) minus h(all); 0 if all are independent (Watanabe 1960)."""
-    return weighted_sum(*((1, entropy([name])) for name in names), (-1, entropy(names)))
+def chained_entropy(names: Sequence[str]) -> Measure:
+    """h(names) as the sum of the entropies of each name given those before it.
+
+    In the functions below it replaces h(names) of one joint density, and so checks that.
+    """
+    return weighted_sum(*((1, entropy([name], names[:i])) for i, name in enumerate(names)))
 
 
-def dual_total_correlation(names: Sequence[str]) -> Measure:
+def total_correlation(names: Sequence[str], joint: Measure | None = None) -> Measure:
+    """Sum of h(i) minus h(all); 0 if all are independent (Watanabe 1960).
+
+    Args:
+        joint: h(all), here and below; by default of one joint density.
+    """
+    return weighted_sum(*((1, entropy([name])) for name in names), (-1, joint or entropy(names)))
+
+
+def dual_total_correlation(names: Sequence[str], joint: Measure | None = None) -> Measure:
     """h(all) minus the sum of h(i | rest): information shared by two or more (Han 1978)."""
     residuals = [entropy([name], [other for other in names if other != name]) for name in names]
-    return weighted_sum((1, entropy(names)), *((-1, residual) for residual in residuals))
+    return weighted_sum((1, joint or entropy(names)), *((-1, residual) for residual in residuals))
 
 
-def o_information(names: Sequence[str]) -> Measure:
+def o_information(names: Sequence[str], joint: Measure | None = None) -> Measure:
     """Total minus dual total correlation; positive for redundancy, negative for synergy.
 
     (Rosas, Mediano, Gastpar and Jensen 2019.)
     """
-    return weighted_sum((1, total_correlation(names)), (-1, dual_total_correlation(names)))
+    total, dual = total_correlation(names, joint), dual_total_correlation(names, joint)
+    return weighted_sum((1, total), (-1, dual))
 
 
 def weighted_sum(*parts: tuple[float | int, Measure]) -> Measure:

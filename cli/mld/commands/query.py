@@ -134,5 +134,6 @@ def information(
         return
     width = max(map(len, estimates))
     for name, estimate in estimates.items():
-        typer.echo(f"{name:{width}}  {estimate.value:8.3f} ± {estimate.standard_error:.3f} nats")
-    typer.echo(f"h is the entropy of standardised latents; {written}", err=True)
+        typer.echo(f"{name:{width}}  {estimate.value:8.3f} ± {estimate.half_width:.3f} nats")
+    note = "±: 95 % interval, with the network's error; h: entropy of standardised latents"
+    typer.echo(f"{note}; {written}", err=True)

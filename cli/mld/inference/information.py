@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -16,16 +17,23 @@ from mld_core.information.estimator import NODES, Estimate, surprisal
 from mld_core.information.likelihood import log_scale
 from mld_core.information.measures import (
     Measure,
+    chained_entropy,
     dual_total_correlation,
     entropy,
     joint_mutual_information,
     mutual_information,
     o_information,
     total_correlation,
+    weighted_sum,
 )
 
-Estimators = tuple[Measure, ...]
-"""Measures whose means are the same quantity; they are averaged by precision."""
+
+@dataclass(frozen=True)
+class Estimators:
+    """Measures that are the same quantity: those averaged, and checks of the network's error."""
+
+    averaged: tuple[Measure, ...]
+    checks: tuple[Measure, ...] = ()
 
 
 def information(
@@ -49,13 +57,16 @@ def information(
         result = surprisal(
             model,
             model.layout.split(z),
-            [measure for estimators in measures.values() for measure in estimators],
+            [form for each in measures.values() for form in (*each.averaged, *each.checks)],
             derive(seed, "information"),
             shared=False,
             held_out=calibration_latents(run),
             on_progress=show,
         )
-    return {name: result.estimate(*estimators) for name, estimators in measures.items()}
+    return {
+        name: result.estimate(*estimators.averaged, checks=estimators.checks)
+        for name, estimators in measures.items()
+    }
 
 
 def standard_measures(names: Sequence[str]) -> dict[str, Estimators]:
@@ -67,7 +78,10 @@ def standard_measures(names: Sequence[str]) -> dict[str, Estimators]:
     measures: dict[str, Estimators] = {}
     for a, b in combinations(names, 2):
         measures[f"I({a}; {b})"] = _mi_estimators([a], [b])
-        measures[f"I({a}; {b}), joint form"] = (joint_mutual_information([a], [b]),)
+        from_conditionals = (mutual_information([a], [b]), mutual_information([b], [a]))
+        measures[f"I({a}; {b}), joint form"] = Estimators(
+            (joint_mutual_information([a], [b]),), from_conditionals
+        )
     if len(names) > 2:
         for a, b in combinations(names, 2):
             rest = [name for name in names if name not in (a, b)]
@@ -76,11 +90,23 @@ def standard_measures(names: Sequence[str]) -> dict[str, Estimators]:
             rest = [other for other in names if other != name]
             measures[f"I({name}; {', '.join(rest)})"] = _mi_estimators([name], rest)
     if len(names) > 1:
-        measures["total correlation"] = (total_correlation(names),)
-        measures["dual total correlation"] = (dual_total_correlation(names),)
-        measures["O-information"] = (o_information(names),)
+        by_chain = _mean((chained_entropy(names), chained_entropy(names[::-1])))
+        measures["total correlation"] = Estimators(
+            (total_correlation(names, by_chain), total_correlation(names))
+        )
+        measures["dual total correlation"] = Estimators(
+            (dual_total_correlation(names, by_chain),), (dual_total_correlation(names),)
+        )
+        measures["O-information"] = Estimators(
+            (o_information(names, by_chain),), (o_information(names),)
+        )
     for name in names:
-        measures[f"h({name})"] = (entropy([name]),)
+        by_pair = (
+            weighted_sum((1, entropy([name], [other])), (1, mutual_information([other], [name])))
+            for other in names
+            if other != name
+        )
+        measures[f"h({name})"] = Estimators((entropy([name]),), tuple(by_pair))
     return measures
 
 
@@ -110,6 +136,8 @@ def write_information(run: TrainedRun, estimates: Mapping[str, Estimate]) -> dic
         record["estimates"][name] = {
             "value": estimate.value,
             "standard_error": estimate.standard_error,
+            "network_error": estimate.network_error,
+            "half_width": estimate.half_width,
             "convergence": [list(point) for point in estimate.convergence],
         }
     for name in model.layout.names:
@@ -120,9 +148,14 @@ def write_information(run: TrainedRun, estimates: Mapping[str, Estimate]) -> dic
 
 
 def _mi_estimators(x: Sequence[str], y: Sequence[str], given: Sequence[str] = ()) -> Estimators:
-    """I(x; y | given) from the conditional of x, from that of y, and from the joint density."""
-    return (
-        mutual_information(x, y, given),
-        mutual_information(y, x, given),
-        joint_mutual_information(x, y, given),
-    )
+    """I(x; y | given) from the conditionals of x and of y, and from the joint density.
+
+    A network's error is greater in a marginal than in a conditional, and in a joint density than in
+    its marginals together: the first form is mostly too high and the second too low.
+    """
+    conditionals = (mutual_information(x, y, given), mutual_information(y, x, given))
+    return Estimators((_mean(conditionals), joint_mutual_information(x, y, given)))
+
+
+def _mean(measures: Sequence[Measure]) -> Measure:
+    return weighted_sum(*((1 / len(measures), measure) for measure in measures))

@@ -72,15 +72,16 @@ class Information:
     """Mutual information and related measures, in nats.
 
     Args:
-        pairwise: (value, standard error) of the mutual information of each pair, in both orders.
+        pairwise: (value, half-width) of the mutual information of each pair, in both orders.
         limit: the greatest value of a pair.
-        table: (measure, value, standard error, value of raw latents or None).
+        table: (measure, value, half-width, standard error, network's error, value of raw latents or
+            None); half-widths are those of 95 % intervals.
         curves: how each estimate converges as its integral uses more noise levels.
     """
 
     pairwise: dict[tuple[str, str], tuple[float, float]]
     limit: float
-    table: list[tuple[str, float, float, float | None]]
+    table: list[tuple[str, float, float, float, float, float | None]]
     curves: list[Curve]
 
 
@@ -228,16 +229,16 @@ def _information(run_dir: RunDir, names: Sequence[str]) -> Information | None:
     if not record or record["network"] != file_digest(run_dir.ema):
         return None
     estimates = record["estimates"]
+    columns = ("value", "half_width", "standard_error", "network_error")
     pairwise = {}
     for a, b in permutations(names, 2):
         if estimate := estimates.get(f"I({a}; {b})"):
-            value, error = estimate["value"], estimate["standard_error"]
-            pairwise[a, b] = pairwise[b, a] = (value, error)
+            pairwise[a, b] = pairwise[b, a] = (estimate["value"], estimate["half_width"])
     return Information(
         pairwise=pairwise,
         limit=max([value for value, _ in pairwise.values() if value > 0], default=1.0),
         table=[
-            (name, estimate["value"], estimate["standard_error"], estimate.get("raw"))
+            (name, *(estimate[column] for column in columns), estimate.get("raw"))
             for name, estimate in estimates.items()
         ],
         curves=[

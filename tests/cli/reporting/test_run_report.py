@@ -280,6 +280,8 @@ def test_information_of_another_network_is_not_shown(
     point = {
         "value": 1.5,
         "standard_error": 0.02,
+        "network_error": 0.05,
+        "half_width": 0.11,
         "convergence": [[64, 1.4, 0.1], [128, 1.5, 0.02]],
     }
     (a, b, *_) = yaml.safe_load(run_copy.spec.read_text())["modalities"]
@@ -291,7 +293,7 @@ def test_information_of_another_network_is_not_shown(
     page = report_text(run_copy)
     parse_page(page, VOID)
     assert 'aria-label="Mutual information between pairs"' in page
-    assert page.count("<b>1.50</b><span>± 0.02</span>") == 2  # either way round
+    assert page.count("<b>1.50</b><span>± 0.11</span>") == 2  # either way round
     assert "<b>−2.00</b>" in page
     assert ">3.25<" in page
     assert page.count(" noise levels</figcaption>") == 2

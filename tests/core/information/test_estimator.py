@@ -17,6 +17,7 @@ from mld_core.information.estimator import surprisal
 from mld_core.information.measures import (
     Density,
     Measure,
+    chained_entropy,
     dual_total_correlation,
     entropy,
     joint_mutual_information,
@@ -119,6 +120,7 @@ def test_all_measures_of_several_modalities(
         "sets": (mutual_information(a + b, rest), mutual_nats(gaussian, a + b, rest)),
         "joint": (joint_mutual_information(a, rest, b), mutual_nats(gaussian, a, rest, b)),
         "total": (total_correlation(every), total(gaussian, every)),
+        "chain": (total_correlation(every, chained_entropy(every)), total(gaussian, every)),
         "dual": (dual_total_correlation(every), dual(gaussian, every)),
         "O": (o_information(every), total(gaussian, every) - dual(gaussian, every)),
         "entropy": (entropy(every), h(gaussian, *every)),
@@ -282,6 +284,39 @@ def test_calibration_corrects_an_overconfident_network(gaussian_latents: Any, ga
     ]
     assert abs(values[1] - 2.0) < 0.06
     assert (abs(values[0] - 2.0) < 0.04) if gain == 1 else (values[0] < 1.6)
+
+
+def test_intervals_tell_the_error_of_the_network(gaussian_latents: Any) -> None:
+    """An exact network has almost none; one whose marginals are poor has disagreeing estimates."""
+    gaussian = pair(gaussian_latents, 3, 2.0)
+    x, y, joint = (
+        mutual_information("x", "y"),
+        mutual_information("y", "x"),
+        joint_mutual_information("x", "y"),
+    )
+
+    def poor_marginals(z: Tensor, times: Tensor, roles: Tensor) -> Tensor:
+        eps = gaussian.predict_noise(z, times, roles)
+        alone = (roles == Role.ABSENT).any(1, keepdim=True)
+        return torch.where(alone, 0.8 * eps, eps)
+
+    generator = torch.Generator().manual_seed(4)
+    z = torch.randn(200, 6, generator=generator, dtype=torch.float64)
+    held_out = gaussian.layout.split(z @ torch.linalg.cholesky(gaussian.covariance).T)
+    exact = gaussian.exact_model()
+    poor = replace(exact, predict_noise=poor_marginals)
+    for model, calibration in ((exact, None), (poor, None), (poor, held_out)):
+        result = surprisal(
+            model, gaussian.rows(300), [x, y, joint], 0, False, held_out=calibration, nodes=64
+        )
+        averaged = result.estimate(x, joint)
+        checked = result.estimate(x, checks=[joint])
+        assert checked.value == result.estimate(x).value
+        for estimate in (averaged, checked):
+            assert abs(estimate.value - 2.0) < estimate.half_width
+            assert (estimate.network_error < 0.06) == (model is exact), estimate
+        if calibration is None:
+            assert result.estimate(x).network_error == 0.0  # nothing to compare with
 
 
 def test_invalid_requests_are_rejected(gaussian: Any) -> None:
