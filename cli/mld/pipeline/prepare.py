@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ class PreparedData:
     Args:
         coverage: what the rows have.
         shortfalls: what the run goes on without.
+        seconds: that reading took.
         warnings: about the rows.
     """
 
@@ -38,6 +40,7 @@ class PreparedData:
     fingerprint: dict[str, JsonValue]
     coverage: Coverage
     shortfalls: list[Shortfall]
+    seconds: float = 0.0
     warnings: Sequence[str] = ()
 
 
@@ -49,9 +52,10 @@ def prepare(
     A run that has completed this stage loads its modalities, and reads rows when they are used;
     with `recompute` it begins anew.
     """
+    start = time.monotonic()
     with recorded_warnings() as messages:
         prepared = _prepare(spec, registry, context, recompute)
-    return replace(prepared, warnings=messages)
+    return replace(prepared, seconds=time.monotonic() - start, warnings=messages)
 
 
 def _prepare(spec: Spec, registry: Registry, context: RunContext, recompute: bool) -> PreparedData:
@@ -130,4 +134,4 @@ def record_data_stage(prepared: PreparedData, context: RunContext) -> None:
             },
         )
 
-    run_stage(run_dir, DATA, prepared.fingerprint, compute, lambda: None)
+    run_stage(run_dir, DATA, prepared.fingerprint, compute, lambda: None, prepared.seconds)

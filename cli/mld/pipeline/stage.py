@@ -34,14 +34,18 @@ def run_stage(
     fingerprint: Mapping[str, JsonValue],
     compute: Callable[[], StageOutput],
     load: Callable[[], Result],
+    earlier_seconds: float = 0.0,
 ) -> Result:
     """Load a complete stage whose fingerprint is current; else compute, mark and load it.
 
     What was just computed is loaded from its files too, so that a new run and a resumed one go on
     from the same values. RunDirError if the stage is out of date or its files have changed.
+
+    Args:
+        earlier_seconds: of the stage's work, done before this call.
     """
     if not run_dir.reuse(stage.name, fingerprint):
-        with run_dir.stage(stage.name) as seconds:
+        with run_dir.stage(stage.name, earlier_seconds) as seconds:
             output = compute()
             run_dir.mark_complete(stage.name, fingerprint, output.files, seconds(), output.metadata)
         run_dir.delete_checkpoints(stage)

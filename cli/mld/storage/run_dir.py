@@ -158,9 +158,13 @@ class RunDir:
         return files.read_lines(self.events)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[Callable[[], float]]:
-        """Log a stage's start and outcome; yields a function that returns the elapsed seconds."""
-        start = time.monotonic()
+    def stage(self, name: str, earlier_seconds: float = 0.0) -> Iterator[Callable[[], float]]:
+        """Log a stage's start and outcome; yields a function that returns the elapsed seconds.
+
+        Args:
+            earlier_seconds: elapsed before.
+        """
+        start = time.monotonic() - earlier_seconds
 
         def seconds() -> float:
             return round(time.monotonic() - start, 3)
