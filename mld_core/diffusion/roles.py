@@ -50,8 +50,9 @@ def draw_three_roles(present: Present, generator: Generator, purpose: Purpose = 
 
     A row is joint (all GENERATED), conditional (GENERATED and OBSERVED), or draws each role among
     all three, with role probabilities that are drawn once per row; for information all rows do the
-    last. Missing modalities are ABSENT. Rows are independent; the official code draws one subset
-    for a whole batch. ValueError if a row is empty.
+    last, and ABSENT is twice as likely, since marginals are harder to learn than conditionals.
+    Missing modalities are ABSENT. Rows are independent; the official code draws one subset for a
+    whole batch. ValueError if a row is empty.
     """
     _check_no_empty_row(present)
     roles = torch.where(present, Role.GENERATED, Role.ABSENT)
@@ -68,7 +69,7 @@ def draw_three_roles(present: Present, generator: Generator, purpose: Purpose = 
     # Redraw rows that have no GENERATED modality, or lack a required OBSERVED one.
     while len(undecided):
         needs_both = conditional[undecided]
-        drawn = _draw_by_row_probabilities(present[undecided], needs_both, generator)
+        drawn = _draw_by_row_probabilities(present[undecided], needs_both, generator, purpose)
         generates, observes = ((drawn == role).any(2) for role in (Role.GENERATED, Role.OBSERVED))
         valid = generates & (observes | ~needs_both)
         first_valid = drawn[
@@ -81,16 +82,23 @@ def draw_three_roles(present: Present, generator: Generator, purpose: Purpose = 
 
 
 def _draw_by_row_probabilities(
-    present: Present, without_absent: Bool[Tensor, " batch"], generator: Generator
+    present: Present,
+    without_absent: Bool[Tensor, " batch"],
+    generator: Generator,
+    purpose: Purpose,
 ) -> Int64[Tensor, "attempt batch modality"]:
-    """Several draws of the roles of present modalities, from uniformly drawn role probabilities.
+    """Several draws of the roles of present modalities, from randomly drawn role probabilities.
 
-    Among GENERATED and OBSERVED where `without_absent`, else among all three roles.
+    Among GENERATED and OBSERVED where `without_absent`, else among all three roles. Their
+    probabilities are Dirichlet(1, 1, 1), for information Dirichlet(1, 1, 2): the lengths of the
+    pieces that two or three random points leave of the unit interval, the last two joined.
     """
     device, shape = generator.device, (ATTEMPTS, *present.shape)
-    cuts = torch.rand(ATTEMPTS, len(present), 2, generator=generator, device=device)
+    points = 3 if purpose == "information" else 2
+    cuts = torch.rand(ATTEMPTS, len(present), points, generator=generator, device=device)
     first = torch.where(without_absent, cuts[..., 0], cuts.amin(2))
-    second = torch.where(without_absent, 1.0, cuts.amax(2))
+    upper = cuts.median(2).values if purpose == "information" else cuts.amax(2)
+    second = torch.where(without_absent, 1.0, upper)
     u = torch.rand(shape, generator=generator, device=device)
     drawn = (u >= first[..., None]).long() + (u >= second[..., None]).long()
     return torch.where(present, drawn, Role.ABSENT)
