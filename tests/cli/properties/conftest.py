@@ -48,7 +48,8 @@ def small_outcome(
 
 
 def outcome_of(*words: str | Path) -> Result:
-    inputs = {Path(word): Path(word).read_bytes() for word in words if Path(word).is_file()}
+    paths = [word for word in words if isinstance(word, Path) and word.is_file()]
+    inputs = {path: path.read_bytes() for path in paths}
     result = CliRunner().invoke(app, [str(word) for word in words])
     assert isinstance(result.exception, SystemExit | None), result.exception
     assert result.exit_code in {*ExitCode} - {ExitCode.BUG}, result.output

@@ -153,7 +153,7 @@ def test_any_override(for_any: Any, outcome: Any) -> None:
     values = VALUES.map(lambda value: yaml.safe_dump(value, default_flow_style=True)) | PIECES
 
     def check(override: tuple[str, str]) -> None:
-        result = outcome("run", "spec.yaml", "--dry-run", "--set", "=".join(override))
+        result = outcome("run", Path("spec.yaml"), "--dry-run", "--set", "=".join(override))
         assert result.exit_code in (0, 2, 3, 4, 5)
 
     for_any(20, st.tuples(names | st.text(), values | st.text()), check)

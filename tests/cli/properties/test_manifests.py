@@ -61,7 +61,7 @@ def test_any_manifest(suffix: str, for_any: Any, outcome: Any, make_files: None)
 
     def check(content: bytes) -> None:
         path.write_bytes(content)
-        assert outcome("run", "spec.yaml", "--dry-run").exit_code in (0, 5)
+        assert outcome("run", Path("spec.yaml"), "--dry-run").exit_code in (0, 5)
         assert path.read_bytes() == content
 
     lines = "word,picture,split\n" + "one,a.png,train\n" * 2 + "one,a.png,test\n" * 2
