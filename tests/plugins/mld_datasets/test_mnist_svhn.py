@@ -278,6 +278,7 @@ def test_failed_download_leaves_nothing(write_mnist, fake_torchvision):
     assert [path.name for path in folder.iterdir()] == ["mnist"]
 
 
+@pytest.mark.filterwarnings("ignore:the image is almost black")
 def test_contract(parts):
     config = {"folder": parts, "svhn_validation": 20, "svhn_test": 21}
     records = check_dataset("mnist-svhn", config, {})
