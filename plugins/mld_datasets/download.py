@@ -19,6 +19,8 @@ from jaxtyping import Shaped, UInt8
 
 from mld_core import DataError
 
+MAX_BYTES = 4 << 30
+"""The most bytes that a file may hold, decompressed: more than any data set here has."""
 READ_ERRORS = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error)
 """What reading a truncated or corrupt file may raise."""
 
@@ -90,7 +92,10 @@ def read_content(path: Path) -> bytes:
     open_file = gzip.open if path.suffix == ".gz" else open
     try:
         with open_file(path, "rb") as file:
-            return file.read()
+            content = file.read(MAX_BYTES + 1)
+            if len(content) > MAX_BYTES:
+                raise ValueError(f"it holds more than {MAX_BYTES:,} bytes")
+            return content
     except READ_ERRORS as error:
         raise unreadable_error(path, error) from error
 
@@ -118,8 +123,11 @@ def read_npz(path: Path, keys: Sequence[str]) -> dict[str, Shaped[np.ndarray, "*
             loaded = np.load(file)
             if not isinstance(loaded, np.lib.npyio.NpzFile):
                 raise ValueError("contains a single array, not named arrays")
+            assert loaded.zip is not None
+            if sum(member.file_size for member in loaded.zip.infolist()) > MAX_BYTES:
+                raise ValueError(f"it holds more than {MAX_BYTES:,} bytes")
             arrays = {key: loaded[key] for key in loaded.files}
-    except READ_ERRORS as error:
+    except (*READ_ERRORS, MemoryError) as error:
         raise unreadable_error(path, error) from error
     missing = [key for key in keys if key not in arrays]
     if missing:

@@ -261,7 +261,7 @@ def write(path: Path, labelled: bool = True, num_previews: int = 2) -> RunDir:
         "diffuse": {"method": "mld", "roles": "three-role", "steps": 3000, "batch_size": 512},
         "generate": {"sampler": "dpm-solver++", "steps": 20, "guidance": 1.0, "num_samples": 500},
     }
-    run.write_text(run.spec, yaml.safe_dump(spec, sort_keys=False))
+    run.write_spec(yaml.safe_dump(spec, sort_keys=False))
     provenance = {
         "mld": "0.1.0",
         "python": "3.11.7",

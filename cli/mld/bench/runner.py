@@ -17,7 +17,6 @@ from mld.bench.executors import Executor, Job
 from mld.bench.suite_dir import SuiteDir
 from mld.bench.trials import Trial, schedule, unique_runs
 from mld.reporting.number_format import format_duration
-from mld.storage.files import load_json
 from mld.storage.locks import lock_holder
 from mld_core import RunDirError
 
@@ -71,7 +70,8 @@ class SuiteRun:
     def stage(self, trial: Trial) -> str:
         """The stage that a running trial has entered last."""
         try:
-            return str(load_json(self.suite_dir.run_dir(trial).status)["stage"])
+            run_dir = self.suite_dir.run_dir(trial)
+            return str(run_dir.read_json(run_dir.status)["stage"])
         except RunDirError:
             return "starts"
 

@@ -16,8 +16,10 @@ MIN_CALIBRATION_ROWS = 50
 def complete_latents(run: TrainedRun, split: str) -> Tensor:
     """Raw joint latents, "row joint", of a split's rows in which no modality is missing."""
     run.run_dir.verify_stage(ENCODE.name)
-    cache = run.run_dir.read_tensors(run.run_dir.latents(split))
-    return cache["z"][cache["present"].all(1)]
+    path = run.run_dir.latents(split)
+    cache = run.run_dir.read_tensors(path)
+    with run.run_dir.content_of(path):
+        return cache["z"][cache["present"].all(1)]
 
 
 def calibration_latents(run: TrainedRun) -> dict[str, Tensor] | None:

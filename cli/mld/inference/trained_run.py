@@ -40,12 +40,16 @@ class TrainedRun:
             raise RunDirError(f"{run_dir.path} is not a run directory: it has no spec.yaml")
         self.run_dir = run_dir
         self.registry = registry
+        run_dir.check_links()
+        run_dir.read_spec()
         self.spec = load_spec(run_dir.spec, registry)
         for stage in ("data", "autoencode", "diffuse"):
             run_dir.verify_stage(stage)
         if run_dir.provenance.is_file():
-            plugins = run_dir.read_json(run_dir.provenance)["plugins"]
-            for message in version_mismatches(plugins, registry):
+            with run_dir.content_of(run_dir.provenance):
+                plugins = run_dir.read_json(run_dir.provenance)["plugins"]
+                mismatches = version_mismatches(plugins, registry)
+            for message in mismatches:
                 warnings.warn(f"{run_dir.path}: {message}", stacklevel=3)
         compute = resolve(self.spec.compute)
         context = RunContext(run_dir, WeightStore.in_user_cache(), compute, self.spec.seed)
@@ -76,7 +80,7 @@ class TrainedRun:
         for name, modality in self.modalities.items():
             if f"{EVALUATE.job}/{name}" in trained:
                 classifier = modality.classifier(len(classes))
-                classifier.load_state_dict(self.run_dir.read_tensors(self.run_dir.classifier(name)))
+                self.run_dir.load_weights(classifier, self.run_dir.classifier(name))
                 classifiers[name] = classifier.eval()
         return classifiers
 

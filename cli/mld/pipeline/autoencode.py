@@ -93,8 +93,7 @@ def load_autoencoders(
     autoencoders = {}
     for name, modality in modalities.items():
         autoencoder = context.seeded_init(modality.autoencoder, AUTOENCODE.name, name)
-        weights = context.run_dir.read_tensors(context.run_dir.autoencoder(name))
-        autoencoder.load_state_dict(weights)
+        context.run_dir.load_weights(autoencoder, context.run_dir.autoencoder(name))
         autoencoders[name] = autoencoder.eval()
     return autoencoders
 

@@ -143,14 +143,17 @@ class DiffusionMethod(JointMethod):
     ) -> DiffusionGenerator:
         """The score model with its averaged weights, on the run's device."""
         weights = context.run_dir.read_tensors(context.run_dir.ema)
-        statistics = {key: weights.pop(f"standardiser.{key}") for key in ("mean", "std", "dead")}
         network = context.seeded_init(self.network, DIFFUSE.name)
         # Saved names have the objective's prefix, "network.".
         objective = DenoisingObjective(self.spec, self.layout, self.schedule, network)
-        objective.load_state_dict(weights)
+        with context.run_dir.content_of(context.run_dir.ema):
+            names = ("mean", "std", "dead")
+            statistics = {name: weights.pop(f"standardiser.{name}") for name in names}
+            standardiser = Standardiser(**statistics)
+            standardiser.standardise(torch.zeros(1, self.layout.joint_dim))
+            objective.load_state_dict(weights)
         device = torch.device(context.compute.accelerator)
         network.to(device).eval()
-        standardiser = Standardiser(**statistics)
         model = ScoreModel(
             network, self.layout, self.schedule, standardiser, self.spec.roles, device
         )

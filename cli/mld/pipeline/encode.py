@@ -54,9 +54,11 @@ def cache_latents(
 
 def load_latents(layout: LatentLayout, run_dir: RunDir) -> LatentCache:
     """The latent cache of a run, its standardiser fitted to the training split."""
-    splits = {
-        split: SplitLatents(**run_dir.read_tensors(run_dir.latents(split))) for split in SPLITS
-    }
+    splits = {}
+    for split in SPLITS:
+        tensors = run_dir.read_tensors(run_dir.latents(split))
+        with run_dir.content_of(run_dir.latents(split)):
+            splits[split] = SplitLatents(**tensors)
     train = splits["train"]
     standardiser = Standardiser.fit(train.z, train.present, layout)
     return LatentCache(layout, **splits, standardiser=standardiser)

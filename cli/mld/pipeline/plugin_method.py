@@ -120,9 +120,9 @@ class PluginMethod(JointMethod):
     def load(self, autoencoders: Mapping[str, Autoencoder], context: RunContext) -> PluginGenerator:
         """The joint model, which has autoencoders of its own."""
         model = context.seeded_init(self.network, DIFFUSE.name)
-        weights = context.run_dir.read_tensors(context.run_dir.network)
         # Saved names have the objective's prefix, "model.".
-        MethodObjective(self.spec.method, model, self.modalities).load_state_dict(weights)
+        objective = MethodObjective(self.spec.method, model, self.modalities)
+        context.run_dir.load_weights(objective, context.run_dir.network)
         return PluginGenerator(self.spec.method, model.eval())
 
 

@@ -71,7 +71,7 @@ def run(
             for stage, message in prepared.shortfalls:
                 if not run_dir.is_complete(stage.name):
                     run_dir.warn(stage.name, message)
-            run_dir.write_text(run_dir.spec, dump_spec(spec))
+            run_dir.write_spec(dump_spec(spec))
             record_data_stage(prepared, context)
             autoencoders = train_autoencoders(spec.autoencode, modalities, data, context, pool)
             latents = cache_latents(autoencoders, layout_of(modalities), data, context)
@@ -97,8 +97,9 @@ def run(
 
 def report(run_dir: RunDir) -> Path:
     """Write the report of an evaluated run again, from the files in its directory."""
+    run_dir.check_links()
     run_dir.verify_stage(EVALUATE.name)
-    with run_dir.lock():
+    with run_dir.lock(), run_dir.content_of(run_dir.path):
         run_dir.invalidate_from(REPORT.name)
         return _report(run_dir)
 

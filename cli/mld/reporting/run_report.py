@@ -91,7 +91,7 @@ def write_report(run_dir: RunDir) -> Path:
     The same files give the same bytes. RunDirError if the metrics or a sample's file is missing;
     provenance, event log, information and a subset's samples are optional.
     """
-    spec_text = run_dir.spec.read_text(encoding="utf-8")
+    spec_text = run_dir.read_spec()
     spec = yaml.safe_load(spec_text)
     metrics = run_dir.read_json(run_dir.metrics)
     events = run_dir.read_events()
@@ -150,13 +150,14 @@ def _samples(run_dir: RunDir, key: str) -> list[Sample]:
     index = folder / "index.json"
     samples = []
     for row in run_dir.read_json(index)["rows"] if index.exists() else []:
-        cells = {name: _cell(folder, entry) for name, entry in row["cells"].items()}
+        cells = {name: _cell(run_dir, folder, entry) for name, entry in row["cells"].items()}
         samples.append(Sample(row["id"], row["label"] if row["label"] != -1 else None, cells))
     return samples
 
 
-def _cell(folder: Path, entry: Mapping[str, Any]) -> Cell:
-    files = [folder / file for file in [entry["file"], *entry["previews"]] if file]
+def _cell(run_dir: RunDir, folder: Path, entry: Mapping[str, Any]) -> Cell:
+    names = [name for name in [entry["file"], *entry["previews"]] if name]
+    files = [run_dir.inside(folder / name) for name in names]
     return Cell(entry["role"] == "given", media_of(files, entry["cell"]))
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_TEXT_SEAL = "# Written by mld, and not to be edited; sha256 of all that follows: "
+
+
 def load_json(path: Path) -> Any:
     """The value in a JSON file. RunDirError if it is missing or not JSON."""
     try:
@@ -44,6 +47,30 @@ def load_checksummed_json(path: Path) -> dict[str, Any]:
         if sha256 is not None and sha256 == digest(value):
             return value
     raise RunDirError(f"{path} is corrupt: its contents do not match their sha256")
+
+
+def write_sealed_text(path: Path, text: str) -> None:
+    """Write a text file whose first line, a comment, holds the sha256 of the rest."""
+    write_text(path, f"{_TEXT_SEAL}{_text_digest(text)}\n{text}")
+
+
+def load_sealed_text(path: Path) -> str:
+    """What `write_sealed_text` wrote. RunDirError if it is missing or has changed."""
+    try:
+        seal, _, text = read_regular_file(path).decode().partition("\n")
+    except FileNotFoundError:
+        raise RunDirError(f"{path} is missing") from None
+    except OSError as error:
+        raise RunDirError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise RunDirError(f"{path} is corrupt: {error}") from error
+    if seal != f"{_TEXT_SEAL}{_text_digest(text)}":
+        raise RunDirError(f"{path} is not as mld wrote it: its contents do not match their sha256")
+    return text
+
+
+def _text_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @contextmanager
@@ -138,6 +165,31 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             values.append(json.loads(line))
         except ValueError:
             continue
+    return values
+
+
+def read_checksummed_lines(path: Path) -> list[dict[str, Any]]:
+    """The values of a file of lines that `append_line` wrote with `with_checksum`.
+
+    Lines that a killed process left unfinished are left out. RunDirError if a whole one has
+    changed.
+    """
+    if not path.is_file():
+        return []
+    values = []
+    for number, line in enumerate(path.read_text("utf-8", errors="replace").split("\n"), 1):
+        try:
+            value = json.loads(line)
+            is_intact = value.pop("sha256") == digest(value)
+        except (ValueError, RecursionError):
+            is_intact = not line.endswith('"}')
+            value = None
+        except (AttributeError, KeyError, TypeError):
+            is_intact = False
+        if not is_intact:
+            raise RunDirError(f"{path} is corrupt: line {number} is not as mld wrote it")
+        if value is not None:
+            values.append(value)
     return values
 
 

@@ -6,6 +6,7 @@ exists; the marker holds the fingerprint of the stage's inputs and the sha256 of
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,11 +21,11 @@ from mld.storage.digests import differences, digest, file_digest
 from mld.storage.locks import locked
 from mld.storage.outputs import check_folder, claimed, probe
 from mld.storage.stages import DATA, PIPELINE, STAGE_NAMES, Stage, stage_of_job
-from mld_core.errors import OutputError, RunDirError
+from mld_core.errors import OutputError, RunDirError, describe_exception
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
-    from torch import Tensor
+    from torch import Tensor, nn
 
 Content = TypeVar("Content")
 
@@ -98,8 +99,41 @@ class RunDir:
         """The folder of samples given `observed`: "joint", or names joined by "+"."""
         return self.path / "samples" / observed
 
+    def check_links(self) -> None:
+        """RunDirError if a link leads out of the run, or there is neither file nor folder.
+
+        Such a run may come from a stranger: through a link, it would read or write elsewhere.
+        """
+        for folder, names, file_names in os.walk(self.path):
+            for path in (Path(folder, name) for name in [*names, *file_names]):
+                if path.is_symlink():
+                    self.inside(path)
+                elif not (path.is_file() or path.is_dir()):
+                    raise RunDirError(f"{path} is neither a file nor a folder: delete it")
+
+    def inside(self, path: Path) -> Path:
+        """A path that a file of the run names. RunDirError if it leads out of the run."""
+        target = Path(os.path.realpath(path))
+        if not target.is_relative_to(os.path.realpath(self.path)):
+            raise RunDirError(f"{path} leads out of the run, to {target}: do not use this run")
+        return path
+
+    @contextmanager
+    def content_of(self, path: Path) -> Iterator[None]:
+        """Turn an exception about the content of a file of the run into a RunDirError."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+            stage = _stage_of_path(path.relative_to(self.path)) if path != self.path else "STAGE"
+            reason = f"{path} does not hold what mld writes there: {describe_exception(error)}"
+            raise RunDirError(f"{reason}: {_remedy(stage)}") from error
+
     def check(self) -> None:
-        """OutputError unless a run can be written here, and nothing but a run is here."""
+        """OutputError unless a run can be written here, and nothing but a run is here.
+
+        RunDirError if a link leads out of it.
+        """
+        self.check_links()
         check_folder(self.path, CONTENT, self.is_complete(DATA.name))
 
     def probe(self) -> None:
@@ -109,23 +143,39 @@ class RunDir:
 
     def claim(self) -> AbstractContextManager[None]:
         """Check the directory, keep every other process out of it, and mark it as a run's."""
+        self.check_links()
         return claimed(self.path, CONTENT, self.is_complete(DATA.name))
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep every other process out of this run. RunDirError if another one holds the lock."""
+        self.check_links()
         return locked(self.path)
 
     def write_text(self, path: Path, text: str) -> None:
         """Write a text file."""
         files.write_text(path, text)
 
-    def write_json(self, path: Path, value: JsonValue | Mapping[str, JsonValue]) -> None:
-        """Write a value as JSON. ValueError for NaN and infinity, which JSON does not have."""
-        files.write_json(path, value)
+    def write_spec(self, text: str) -> None:
+        """Write the resolved spec, with its own sha256 in a comment."""
+        files.write_sealed_text(self.spec, text)
 
-    def read_json(self, path: Path) -> Any:
-        """The value in a JSON file. RunDirError if it is missing or not JSON."""
-        return self._read(files.load_json, path)
+    def read_spec(self) -> str:
+        """The resolved spec. RunDirError if it is missing or not as written."""
+        try:
+            return files.load_sealed_text(self.spec)
+        except RunDirError as error:
+            raise RunDirError(f"{error}: `mld run SPEC` writes it again") from error
+
+    def write_json(self, path: Path, value: Mapping[str, JsonValue]) -> None:
+        """Write a mapping as JSON that carries its own sha256.
+
+        ValueError for NaN and infinity, which JSON does not have.
+        """
+        files.write_json(path, files.with_checksum(value))
+
+    def read_json(self, path: Path) -> dict[str, Any]:
+        """The mapping in a JSON file. RunDirError if it is not as written."""
+        return self._read(files.load_checksummed_json, path)
 
     def write_tensors(
         self, path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
@@ -141,9 +191,16 @@ class RunDir:
         """The tensors of a file and its metadata. RunDirError if they are not as written."""
         return self._read(files.load_tensors, path)
 
+    def load_weights(self, network: nn.Module, path: Path) -> None:
+        """Load the weights of a file. RunDirError if they are not those of the network."""
+        weights = self.read_tensors(path)
+        with self.content_of(path):
+            network.load_state_dict(weights)
+
     def log(self, event: str, **fields: JsonValue) -> None:
-        """Append an event to events.jsonl."""
-        files.append_line(self.events, {"time": _now(), "event": event, **fields})
+        """Append an event, with its own sha256, to events.jsonl."""
+        value: dict[str, JsonValue] = {"time": _now(), "event": event, **fields}
+        files.append_line(self.events, files.with_checksum(value))
 
     def warn(self, stage: str, message: str) -> None:
         """Log a warning of a stage, which the report shows, and issue it as a UserWarning."""
@@ -154,8 +211,13 @@ class RunDir:
         """All events in order, without lines that a killed process left unfinished.
 
         A resumed training repeats the steps since its last checkpoint: the later event is valid.
+        RunDirError if an event has changed.
         """
-        return files.read_lines(self.events)
+        try:
+            return files.read_checksummed_lines(self.events)
+        except RunDirError as error:
+            advice = "delete it, which loses only the curves and warnings of the report"
+            raise RunDirError(f"{error}: {advice}") from error
 
     @contextmanager
     def stage(self, name: str, earlier_seconds: float = 0.0) -> Iterator[Callable[[], float]]:
@@ -194,7 +256,7 @@ class RunDir:
                 f"{self.path}: stage {stage} is incomplete; run `mld run SPEC` to finish it"
             )
         for name, sha256 in self._read_marker(stage)["files"].items():
-            path = self.path / name
+            path = self.inside(self.path / name)
             if not path.is_file():
                 raise RunDirError(f"{path} is missing: {_remedy(stage)}")
             if file_digest(path) != sha256:
@@ -249,7 +311,7 @@ class RunDir:
             "seconds": seconds,
             "metadata": dict(metadata or {}),
         }
-        self.write_json(self._marker(stage), files.with_checksum(marker))
+        self.write_json(self._marker(stage), marker)
 
     def stage_metadata(self, stage: str) -> dict[str, Any]:
         """What a complete stage recorded about itself."""
@@ -284,7 +346,7 @@ class RunDir:
         return self.path / "stages" / f"{stage}.json"
 
     def _read_marker(self, stage: str) -> dict[str, Any]:
-        return self._read(files.load_checksummed_json, self._marker(stage))
+        return self.read_json(self._marker(stage))
 
     def _read(self, load: Callable[[Path], Content], path: Path) -> Content:
         """A file's content; an error about it names the stage to recompute."""

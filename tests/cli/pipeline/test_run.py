@@ -108,9 +108,7 @@ def test_a_second_run_from_scratch_gives_the_same_bits(
     run(make_spec(), again, registry)
     for name in ("diffusion/network.safetensors", "diffusion/ema.safetensors"):
         assert (again.path / name).read_bytes() == (finished / name).read_bytes()
-    first, second = (
-        json.loads((path / "metrics.json").read_text()) for path in (finished, again.path)
-    )
+    first, second = (each.read_json(each.metrics) for each in (RunDir(finished), again))
     for scores in (first, second):
         del scores["seconds_per_sample"]
     assert first == second

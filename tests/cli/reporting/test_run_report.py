@@ -159,9 +159,7 @@ def test_html_in_texts_is_escaped(run_copy: RunDir, parse_page: Callable[..., An
     change_cell(run_copy, "joint", "word", cell=NASTY)
     (run_copy.samples("joint") / "tone/0000.txt").write_text(NASTY)
     change_cell(run_copy, "joint", "tone", file="tone/0000.txt", previews=[])
-    run_copy.write_text(
-        run_copy.spec, run_copy.spec.read_text() + yaml.safe_dump({"note": NASTY}, width=1000)
-    )
+    run_copy.write_spec(run_copy.read_spec() + yaml.safe_dump({"note": NASTY}, width=1000))
     text = report_text(run_copy)
     assert "<script>alert" not in text
     assert text.count("&lt;script&gt;alert(") == 4

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import gzip
 import os
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from scipy.io import savemat
 
 from mld.conformance import check_dataset
 from mld_core import DataError
+from mld_datasets import download
 from mld_datasets.mnist_svhn import MnistSvhn, MnistSvhnConfig
 
 
@@ -291,3 +294,20 @@ def test_real_data(real_data):
     assert len(train.ids) > 2 * 8000
     assert [len(validation.ids) > 400, len(test.ids) > 900] == [True, True]
     assert min(np.bincount(test.labels, minlength=10)) > 50
+
+
+def test_archives_that_expand_without_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    monkeypatch.setattr(download, "MAX_BYTES", 10_000)
+    np.savez_compressed(tmp_path / "bomb.npz", images=np.zeros(20_000, np.uint8))
+    with pytest.raises(DataError, match=r"bomb\.npz: .*more than 10,000 bytes"):
+        download.read_npz(tmp_path / "bomb.npz", ["images"])
+    with gzip.open(tmp_path / "bomb.gz", "wb") as file:
+        file.write(bytes(20_000))
+    with pytest.raises(DataError, match=r"bomb\.gz: .*more than 10,000 bytes"):
+        download.read_content(tmp_path / "bomb.gz")
+    np.savez(tmp_path / "pickle.npz", images=np.array([print], dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match=r"pickle\.npz"):
+        download.read_npz(tmp_path / "pickle.npz", ["images"])
