@@ -225,7 +225,7 @@ def test_readme_suite_loads(tmp_path: Path) -> None:
     assert len(trials) == 11 * 3 * (3 + 1 + 1)
 
 
-QUICK = ["autoencode={steps: 4}", "evaluate={steps: 4}", "generate={num_samples: 2, steps: 2}"]
+QUICK = ["autoencode={steps: 4}", "evaluate={steps: 4}"]
 QUICK += ["diffuse={steps: 4, batch_size: 16, network: {kind: residual-mlp, width: 32, depth: 1}}"]
 
 
@@ -240,13 +240,16 @@ def readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for row in range(30):
         Image.new("RGB", (64, 64), (8 * row, 60, 90)).save(f"{row}.jpg")
         split = ("train", "validation", "test")[row % 3]
-        lines.append(f"{row}.jpg,{'' if row == 5 else f'bird {row}'},wren,{split}")
+        lines.append(
+            f"{row}.jpg,{'' if row == 5 else f'bird {row}'},{('wren', 'owl')[row % 2]},{split}"
+        )
     assert all(len(line.split(",")) == 4 for line in lines + rows)
     Path("birds.csv").write_text("\n".join(lines) + "\n")
     Path("birds.yaml").write_text(yaml_block(README, "manifest"))
     digits = ["data={kind: examples, train: 40, validation: 10, test: 10}", *QUICK]
     digits.append("generate={num_samples: 2, steps: 2, subsets: [[], [word]]}")
-    for path, overrides in ((ROOT / "benchmarks/digits.yaml", digits), (Path("birds.yaml"), QUICK)):
+    birds = [*QUICK, "generate={num_samples: 2, steps: 2}"]
+    for path, overrides in ((ROOT / "benchmarks/digits.yaml", digits), (Path("birds.yaml"), birds)):
         spec = load_spec(path, Registry(), [*overrides, "compute={threads: 1}"])
         run_dir = RunDir(Path("runs") / spec.name)
         run(spec, run_dir, Registry(), store=WeightStore(Path("store")))

@@ -17,9 +17,9 @@ def installed_points() -> list[EntryPoint]:
     """
     points: dict[object, list[EntryPoint]] = {}
     for distribution in distributions():
-        if found := _plugins_of(distribution):
-            points.setdefault(_name(distribution) or distribution, found)
-    return [point for found in points.values() for point in found]
+        if plugins := _plugins_of(distribution):
+            points.setdefault(_name(distribution) or distribution, plugins)
+    return [point for plugins in points.values() for point in plugins]
 
 
 def installed_version(name: str) -> str:

@@ -33,8 +33,8 @@ def label_warnings(
                 f"the label {classes[index]!r} (rows: {rows}) is a class like any other: leave the "
                 "cell empty if it means that there is no label"
             )
-    for alike in _alike([classes[index] for index in used]):
-        names = " and ".join(map(repr, alike))
+    for similar in _similar_names([classes[index] for index in used]):
+        names = " and ".join(map(repr, similar))
         yield f"the classes {names} look alike, but are different classes"
     if len(used) == 1:
         yield f"all labels are {classes[used[0]]!r}: coherence says nothing about a single class"
@@ -48,7 +48,7 @@ def label_warnings(
         )
 
 
-def _alike(names: Sequence[str]) -> Iterator[list[str]]:
+def _similar_names(names: Sequence[str]) -> Iterator[list[str]]:
     """Names that differ only in case, white space, invisible characters or the form of a number."""
     groups: dict[object, list[str]] = defaultdict(list)
     for name in names:

@@ -97,9 +97,10 @@ def standard_measures(names: Sequence[str]) -> dict[str, Estimators]:
         measures["dual total correlation"] = Estimators(
             (dual_total_correlation(names, by_chain),), (dual_total_correlation(names),)
         )
-        measures["O-information"] = Estimators(
-            (o_information(names, by_chain),), (o_information(names),)
-        )
+        if len(names) > 2:  # of two modalities it is 0
+            measures["O-information"] = Estimators(
+                (o_information(names, by_chain),), (o_information(names),)
+            )
     for name in names:
         by_pair = (
             weighted_sum((1, entropy([name], [other])), (1, mutual_information([other], [name])))

@@ -30,12 +30,12 @@ def test_words_for_no_label(word: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "alike",
+    "similar",
     [("Cat", "cat"), ("cat", "cat\u200b"), ("1", "1.0", "01"), ("a b", "a  b"), ("ﬁsh", "fish")],
 )
-def test_classes_that_look_alike(alike: tuple[str, ...]) -> None:
-    (sentence,) = sentences([*alike, "other"], list(range(len(alike) + 1)))
-    names = " and ".join(map(repr, alike))
+def test_classes_that_look_alike(similar: tuple[str, ...]) -> None:
+    (sentence,) = sentences([*similar, "other"], list(range(len(similar) + 1)))
+    names = " and ".join(map(repr, similar))
     assert sentence == f"the classes {names} look alike, but are different classes"
 
 

@@ -15,10 +15,12 @@ from typer.testing import CliRunner, Result
 from mld.app import app
 from mld.config.spec import load_spec
 from mld.inference.trained_run import TrainedRun, load
+from mld.pipeline.diffusion_method import DiffusionGenerator
 from mld.pipeline.run import run
 from mld.storage.run_dir import RunDir
 from mld.storage.weight_store import WeightStore
 from mld_core import Registry
+from mld_core.diffusion.sampling import LatentSamples
 
 NAMES = ("left", "right", "third")
 
@@ -108,3 +110,16 @@ def mld(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("mld_core.plugins.registry.Registry", lambda **_: registry)
     return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture
+def rounding_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples depend on the size of their batch more than by the last bits."""
+    sample = DiffusionGenerator.sample
+
+    def rounded(self: DiffusionGenerator, *request: Any) -> LatentSamples:
+        samples = sample(self, *request)
+        latents = {name: z + 0.001 * len(z) for name, z in samples.latents.items()}
+        return LatentSamples(latents, samples.nfe)
+
+    monkeypatch.setattr(DiffusionGenerator, "sample", rounded)

@@ -82,18 +82,16 @@ def test_an_interrupted_imputation_resumes(
         impute(trained_run, path, tmp_path / "m")
 
 
+@pytest.mark.usefixtures("rounding_by_batch")
 def test_alternatives_do_not_depend_on_their_number_or_on_an_interruption(
-    trained_run: TrainedRun,
-    write_manifest: WriteManifest,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    trained_run: TrainedRun, write_manifest: WriteManifest, tmp_path: Path
 ) -> None:
     path = write_manifest(tmp_path / "m", missing=True)
     impute(trained_run, path, tmp_path / "three", 3)
-    monkeypatch.setattr("mld.inference.impute.append_line", _stop_after(append_line, 5))
-    with pytest.raises(KeyboardInterrupt):
-        impute(trained_run, path, tmp_path / "two", 2)
-    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mld.inference.impute.append_line", _stop_after(append_line, 5))
+        with pytest.raises(KeyboardInterrupt):
+            impute(trained_run, path, tmp_path / "two", 2)
     impute(trained_run, path, tmp_path / "two", 2)
     three = {(cell["id"], cell["modality"]): cell for cell in read_filled(tmp_path / "three")}
     for cell in read_filled(tmp_path / "two"):

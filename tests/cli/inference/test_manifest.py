@@ -55,7 +55,7 @@ def test_errors_of_manifests(
 
 
 @pytest.mark.parametrize("command", ["score", "impute"])
-def test_unused_columns_are_told_once(
+def test_unused_columns_are_named_once(
     mld: Callable[..., Result], finished_run: Path, command: str
 ) -> None:
     Path("rows.csv").write_text(',right, remark, label\n0,1 2 3 4 5 6,"a, b", x \n')

@@ -37,6 +37,7 @@ def test_batches_do_not_depend_on_the_number_of_samples() -> None:
         assert n <= batches[-1].stop <= max(FIRST_BATCH_SIZE, 2 * n)
 
 
+@pytest.mark.usefixtures("rounding_by_batch")
 def test_a_sample_has_the_same_bits_whatever_their_number(trained_run: TrainedRun) -> None:
     several = trained_run.sample(GIVEN, n=40, seed=2)
     assert several.count == 40

@@ -132,7 +132,7 @@ def test_variants_of_mlds_method(
 def test_a_score_network_is_reused_from_the_store(
     make_spec: MakeSpec, registry: Registry, tmp_path: Path
 ) -> None:
-    overrides = [*SMALL, "diffuse.steps=61"]
+    overrides = [*SMALL, "diffuse.ema_decay=0.98"]
     first, second = RunDir(tmp_path / "first"), RunDir(tmp_path / "second")
     run(make_spec(*overrides), first, registry)
     run(make_spec(*overrides, "generate.steps=5"), second, registry)

@@ -109,7 +109,7 @@ def test_rows_are_read(make_manifest, name, text, mark):
     assert dataset.split("validation").ids == []
 
 
-def test_unused_columns_are_told_and_ignored(make_manifest):
+def test_unused_columns_are_named_and_ignored(make_manifest):
     others = ",".join(f"c{i}" for i in range(11))
     with pytest.warns(UserWarning, match="unused columns '', 'page', 'c0', .*'c7' and 3 more$"):
         dataset = make_manifest(f",word,page,{others}\n0,seven,nowhere.txt{',' * 11}\n", word=WORD)
