@@ -75,7 +75,7 @@ def finished_run(small_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture(
     params=[
         1,
-        pytest.param(5, marks=pytest.mark.slow),
+        pytest.param(2, marks=pytest.mark.slow),
         pytest.param(50, marks=[pytest.mark.slow, pytest.mark.long]),
     ]
 )
