@@ -14,6 +14,7 @@ from mld_core import SpecError
 from mld_core.information.likelihood import log_scale
 
 
+@pytest.mark.slow
 def test_flow_and_denoising_errors_agree(
     trained_run: TrainedRun, write_manifest: Callable[..., Path], tmp_path: Path
 ) -> None:

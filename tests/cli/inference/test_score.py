@@ -34,6 +34,7 @@ def test_mispaired_rows_come_first(
     assert all(pmi.standard_error > 0 for row in scores for pmi in row.pairwise_pmi.values())
 
 
+@pytest.mark.slow
 def test_incomplete_rows_are_scored_by_what_they_have(
     trained_run: TrainedRun, write_manifest: WriteManifest, tmp_path: Path
 ) -> None:

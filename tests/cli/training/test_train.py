@@ -472,6 +472,7 @@ def test_a_killed_training_resumes_to_the_same_bits(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_train_and_stop_together(tmp_path: Path) -> None:
     process = child("two", tmp_path)
     assert process.stdout.splitlines() == [

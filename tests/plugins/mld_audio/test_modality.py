@@ -357,6 +357,7 @@ def test_reconstructions_keep_the_digit(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_spoken_digits_are_recognised(real_data: Path, train_classifier):
     torch.manual_seed(0)
     audio = Audio(AudioConfig(latent_dim=32, seconds=0.75, n_fft=256, mels=40, too_long="truncate"))
