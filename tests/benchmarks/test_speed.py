@@ -19,6 +19,7 @@ from torch import Generator, Tensor, nn
 from mld.config.spec import load_spec
 from mld.runtime.compute import Compute
 from mld.runtime.context import RunContext
+from mld.storage.files import append_line, with_checksum
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import STAGE_NAMES
 from mld.storage.weight_store import WeightStore
@@ -85,7 +86,8 @@ def test_rate_is_that_between_the_first_and_the_last_event(
             {"event": "warning", "time": "2026-01-01T00:00:02.000+00:00"},
             {"event": "train", "step": 10, "time": "2026-01-01T00:00:03.500+00:00"},
         ]
-        context.run_dir.events.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        for line in lines:
+            append_line(context.run_dir.events, with_checksum(line))
 
     monkeypatch.setattr(workload, "train", train)
     assert training.rate(10) == (10 - 2) * 20 / 2.5
