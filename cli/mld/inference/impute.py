@@ -88,7 +88,7 @@ class _Imputer:
 
     def fill(self) -> Path:
         """Fill the rows that are not filled yet, and write the new manifest."""
-        if self.out.resolve() == self.rows.path.parent.resolve():
+        if os.path.realpath(self.out) == os.path.realpath(self.rows.path.parent):
             raise OutputError(f"{self.out} is the manifest's own folder: choose another with --out")
         incomplete = int((~self.rows.present.all(1)).sum())
         with claimed(self.out, CONTENT):

@@ -23,7 +23,7 @@ from mld.reporting.run_report import write_report
 from mld.runtime.compute import resolve, torch_threads
 from mld.runtime.context import RunContext
 from mld.storage.run_dir import RunDir
-from mld.storage.stages import AUTOENCODE, DATA, EVALUATE, PIPELINE, REPORT
+from mld.storage.stages import AUTOENCODE, DATA, PIPELINE, REPORT
 from mld.storage.weight_store import WeightStore
 from mld.training.parallel import training_pool
 from mld_core import MLDError, OutputError, Registry
@@ -98,7 +98,9 @@ def run(
 def report(run_dir: RunDir) -> Path:
     """Write the report of an evaluated run again, from the files in its directory."""
     run_dir.check_links()
-    run_dir.verify_stage(EVALUATE.name)
+    # It shows files of all of them.
+    for stage in PIPELINE[:-1]:
+        run_dir.verify_stage(stage.name)
     with run_dir.lock(), run_dir.content_of(run_dir.path):
         run_dir.invalidate_from(REPORT.name)
         return _report(run_dir)

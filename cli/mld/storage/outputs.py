@@ -6,16 +6,24 @@ or one that the same command has written. Every output is probed before the work
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mld.storage.files import atomic_write, partial_path, write_text, writing
+from mld.storage.files import (
+    atomic_write,
+    load_checksummed_json,
+    partial_path,
+    with_checksum,
+    write_json,
+    write_text,
+    writing,
+)
 from mld.storage.locks import locked
-from mld_core.errors import OutputError
+from mld_core.data.regular_file import stat_regular_file
+from mld_core.errors import OutputError, RunDirError
 
 MARK = ".mld.json"
 """The file in a folder of results that says what it holds."""
@@ -58,7 +66,7 @@ def claimed(folder: Path, content: str, is_ours: bool = False) -> Iterator[None]
 def mark(folder: Path, content: str) -> None:
     """Write a folder's mark, unless it has one."""
     if _marked_content(folder) is None:
-        write_text(folder / MARK, json.dumps({"content": content}) + "\n")
+        write_json(folder / MARK, with_checksum({"content": content}))
 
 
 def check_file(path: Path, inputs: Iterable[Path], recognise: Iterable[str]) -> None:
@@ -121,13 +129,20 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def _marked_content(folder: Path) -> str | None:
-    """What a folder's mark says that it holds; None without a mark."""
+    """What a folder's mark says that it holds; None without a mark.
+
+    OutputError if it is corrupt.
+    """
     try:
-        return str(json.loads((folder / MARK).read_text(encoding="utf-8"))["content"])
+        (folder / MARK).lstat()
+        return str(load_checksummed_json(folder / MARK)["content"])
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, TypeError, KeyError):
-        return "something unknown"
+    except RunDirError as error:
+        raise OutputError(
+            f"{error}: delete it if {folder} holds a run or a suite, else choose another folder "
+            "with --out"
+        ) from error
 
 
 def is_occupied(folder: Path) -> bool:
@@ -136,7 +151,8 @@ def is_occupied(folder: Path) -> bool:
 
 
 def _is_recognised(path: Path, words: Iterable[str]) -> bool:
-    """Whether a file's beginning contains all of the words."""
+    """Whether a file's beginning contains all of the words. OSError if it is no regular file."""
+    stat_regular_file(path)
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES).decode(errors="replace")
     return all(word in head for word in words)

@@ -78,6 +78,9 @@ def test_an_interrupted_imputation_resumes(
         impute(trained_run, path, tmp_path / "out", 3)
     with pytest.raises(OutputError, match="not empty"):
         impute(trained_run, path, tmp_path / "m" / "deep")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OutputError, match="loop cannot be written: Too many levels"):
+        impute(trained_run, path, tmp_path / "loop")
     with pytest.raises(OutputError, match="own folder"):
         impute(trained_run, path, tmp_path / "m")
 

@@ -367,6 +367,14 @@ def test_writing_the_report_again(
     assert states(run_copy)["report"] == "reused"
 
 
+def test_a_changed_sample_is_not_shown(run_copy: RunDir) -> None:
+    before = run_copy.report.read_bytes()
+    (run_copy.samples("joint") / "index.json").write_text("{}")
+    with pytest.raises(RunDirError, match=r"joint/index\.json is not as stage generate wrote it"):
+        report(run_copy)
+    assert run_copy.report.read_bytes() == before
+
+
 def manifest(folder: Path, labelled: bool, gaps: bool) -> Path:
     """A spec over a manifest of two columns, perhaps with missing cells and without labels."""
     lines = ["left,right,split" + (",label" if labelled else "")]

@@ -14,6 +14,7 @@ import torch
 from mld.storage.files import append_line, read_lines, save_tensors, write_text
 from mld.storage.locks import locked
 from mld.storage.outputs import (
+    HEAD_BYTES,
     MARK,
     check_file,
     check_folder,
@@ -55,9 +56,11 @@ def test_a_claimed_folder_bears_a_mark(tmp_path: Path) -> None:
         check_folder(out, "a run")
     with pytest.raises(OutputError, match="out holds samples"):
         check_folder(out)
-    (out / MARK).write_text("[]")
-    with pytest.raises(OutputError, match="out holds something unknown"):
-        check_folder(out, "samples")
+    mark = (out / MARK).read_text()
+    for damaged in ("[]", "{}", mark.replace("samples", "a suite"), mark[: len(mark) // 2]):
+        (out / MARK).write_text(damaged)
+        with pytest.raises(OutputError, match=r"mld.json is corrupt: .*choose another folder"):
+            check_folder(out, "samples")
 
 
 def test_hidden_files_of_the_user_do_not_matter(tmp_path: Path) -> None:
@@ -127,6 +130,19 @@ def test_a_file_that_is_read_or_the_users_is_not_overwritten(tmp_path: Path) -> 
     scores.mkdir()
     with pytest.raises(OutputError, match=r"scores.csv cannot be written: Is a directory"):
         check_file(scores, [manifest], ["pmi"])
+
+
+def test_a_pipe_is_not_read(tmp_path: Path) -> None:
+    """Reading one waits for ever, or takes what was meant for another process."""
+    pipe = tmp_path / "scores.csv"
+    os.mkfifo(pipe)
+    both_ends = os.open(pipe, os.O_RDWR)
+    try:
+        os.write(both_ends, b"pmi," * HEAD_BYTES)
+        with pytest.raises(OutputError, match=r"scores.csv cannot be written: it is a named pipe"):
+            check_file(pipe, [], ["pmi"])
+    finally:
+        os.close(both_ends)
 
 
 def test_what_is_created_is_complete_or_not_there(tmp_path: Path) -> None:
