@@ -21,7 +21,7 @@ from mld_core import plugin_call
     [
         (["sample", "."], 6, "is not a run directory"),
         (["sample", ".", "--given", "digit"], 2, "NAME=DATUM"),
-        (["report", "."], 6, "stage evaluate is incomplete"),
+        (["report", "."], 6, "stage data is incomplete"),
         (["run", "small.yaml", "--from-stage", "dream"], 2, "no stage 'dream'"),
         (["spec", "init", "x", "-m", "foo"], 2, "-m/--modality must be NAME=KIND, not 'foo'"),
         (["spec", "init", "x", "-m", "a=marks", "-m", "a=marks"], 2, "names 'a' twice"),
