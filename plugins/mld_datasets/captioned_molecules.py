@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -66,6 +67,7 @@ class CaptionedMolecules(Dataset):
         self, config: CaptionedMoleculesConfig, modalities: Mapping[str, Modality], seed: int
     ) -> None:
         super().__init__(config, modalities, seed)
+        self._accepted: dict[str, bool] = {}
         self._files = _find_files(config.folder)
         if not self._files:
             raise SOURCE.missing_error(config.folder)
@@ -81,15 +83,29 @@ class CaptionedMolecules(Dataset):
         return {"train": self.config.train_from, "validation": "validation", "test": "test"}
 
     def split(self, name: SplitName) -> Split:
-        """The rows of a split, in the order of its file."""
-        rows = self._rows(name)
-        if self.config.on_invalid == "drop":
-            fitted = self._fitted_modalities
-            rows = [row if _is_valid(fitted, row) else row.without_cells() for row in rows]
-        return Split(
-            ids=[row.id for row in rows],
-            items={column: [row.cells[column] for row in rows] for column in self.columns},
+        """The rows of a split, in the order of its file; a row is judged when it is read."""
+        return self._split_of(self._rows(name), self._accepts)
+
+    def peek(self, name: SplitName, rows: int) -> Split:
+        """The first rows, or the first that modalities fitted on the row alone accept."""
+        if self.config.on_invalid == "error":
+            return self.split(name)
+        valid = (
+            row for row in self._rows(name) if _is_valid(self.modalities, row, _fit_and_preprocess)
         )
+        return self._split_of([*islice(valid, rows)], lambda row: True)
+
+    def _split_of(self, rows: Sequence[Row], accepts: Callable[[Row], bool]) -> Split:
+        columns = {column: _Column(rows, column, accepts) for column in self.columns}
+        return Split(ids=[row.id for row in rows], items=columns)
+
+    def _accepts(self, row: Row) -> bool:
+        """Whether a row keeps its cells."""
+        if self.config.on_invalid == "error":
+            return True
+        if row.id not in self._accepted:
+            self._accepted[row.id] = _is_valid(self._fitted_modalities, row)
+        return self._accepted[row.id]
 
     def _rows(self, name: SplitName) -> list[Row]:
         """All rows of a split, valid or not."""
@@ -129,9 +145,21 @@ class Row:
     id: str
     cells: Mapping[str, str | None]
 
-    def without_cells(self) -> Row:
-        """The same row with all cells empty."""
-        return Row(self.id, dict.fromkeys(self.cells))
+
+@dataclass(frozen=True)
+class _Column(Sequence[str | None]):
+    """One cell of each row; None where it is empty or the row is not accepted."""
+
+    rows: Sequence[Row]
+    name: str
+    accepts: Callable[[Row], bool]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        row = self.rows[index]
+        return row.cells[self.name] if self.accepts(row) else None
 
 
 def _fit_cells(modality: Modality, *cells: str | None) -> Modality:
@@ -141,6 +169,10 @@ def _fit_cells(modality: Modality, *cells: str | None) -> Modality:
 
 def _preprocess(modality: Modality, cell: str) -> object:
     return modality.preprocess(cell)
+
+
+def _fit_and_preprocess(modality: Modality, cell: str) -> object:
+    return _fit_cells(modality, cell).preprocess(cell)
 
 
 def _is_valid(

@@ -24,7 +24,7 @@ def make_dataset(folder, seed=0, modalities=None, **settings) -> CaptionedMolecu
 
 def error_message(folder, split="train", **settings) -> str:
     with pytest.raises(DataError) as caught:
-        make_dataset(folder, **settings).split(split)
+        list(make_dataset(folder, **settings).split(split).items["molecule"])
     return str(caught.value).replace(str(folder), "FOLDER")
 
 
@@ -51,8 +51,8 @@ def test_rows_are_read_in_order(folder):
     dataset = make_dataset(folder, train=3)
     train, validation, test = map(dataset.split, ("train", "validation", "test"))
     assert train.ids == ["train.txt:2 CID 0", "train.txt:3 CID 1", "train.txt:4 CID 2"]
-    assert train.items["molecule"] == ["C", "CC", "CCC"]
-    assert train.items["caption"] == ["an alkane of 0", "an alkane of 1", "an alkane of 2"]
+    assert list(train.items["molecule"]) == ["C", "CC", "CCC"]
+    assert list(train.items["caption"]) == ["an alkane of 0", "an alkane of 1", "an alkane of 2"]
     assert train.labels is None
     assert dataset.classes == ()
     assert len(validation.ids) == 20
@@ -63,8 +63,8 @@ def test_doubled_backslashes_and_empty_cells(folder):
     rows = [(r"C/C=C\\C", "one\r"), ("", "two"), ("C", "")]
     (folder / "chebi20" / "test.txt").write_text(text(rows), newline="")
     items = make_dataset(folder).split("test").items
-    assert items["molecule"] == [r"C/C=C\C", None, "C"]
-    assert items["caption"] == ["one", "two", None]
+    assert list(items["molecule"]) == [r"C/C=C\C", None, "C"]
+    assert list(items["caption"]) == ["one", "two", None]
 
 
 def test_train_from_validation(folder):
@@ -82,14 +82,14 @@ def test_invalid_rows_are_dropped(folder):
     rows = [("[As]C", "unknown symbol"), ("C(C", "no molecule"), ("CC", "x" * 21), ("CC", "fits")]
     (folder / "chebi20" / "test.txt").write_text(text(rows))
     unchecked = make_dataset(folder, modalities=MODALITIES).split("test")
-    assert unchecked.items["molecule"] == ["[As]C", "C(C", "CC", "CC"]
+    assert list(unchecked.items["molecule"]) == ["[As]C", "C(C", "CC", "CC"]
     dropped = make_dataset(folder, modalities=MODALITIES, on_invalid="drop").split("test")
     assert dropped.ids == unchecked.ids
-    assert dropped.items["molecule"] == [None, None, None, "CC"]
-    assert dropped.items["caption"] == [None, None, None, "fits"]
+    assert list(dropped.items["molecule"]) == [None, None, None, "CC"]
+    assert list(dropped.items["caption"]) == [None, None, None, "fits"]
     modalities = {"molecule": MOLECULE}
     molecules = make_dataset(folder, modalities=modalities, on_invalid="drop").split("test")
-    assert molecules.items["molecule"] == [None, None, "CC", "CC"]
+    assert list(molecules.items["molecule"]) == [None, None, "CC", "CC"]
 
 
 @pytest.mark.parametrize(
@@ -116,8 +116,27 @@ def test_dropped_training_rows_add_no_symbol(folder):
     (folder / "chebi20" / "train.txt").write_text(text(rows))
     (folder / "chebi20" / "test.txt").write_text(text([("[As]C", "fits"), ("CC", "fits")]))
     dataset = make_dataset(folder, modalities=MODALITIES, on_invalid="drop")
-    assert dataset.split("train").items["molecule"][-3:] == ["C" * 30, None, None]
-    assert dataset.split("test").items["molecule"] == [None, "CC"]
+    assert list(dataset.split("train").items["molecule"])[-3:] == ["C" * 30, None, None]
+    assert list(dataset.split("test").items["molecule"]) == [None, "CC"]
+
+
+def test_peek_fits_no_other_row(folder, monkeypatch):
+    rows = [("C(C", "no molecule"), ("CC", "x" * 21), ("[As]C", "fits"), *chains(30, "of")]
+    (folder / "chebi20" / "train.txt").write_text(text(rows))
+    fitted = []
+    fit = Molecule.fit
+
+    def recorded(cls, config, raw):
+        cells = [*raw]
+        fitted.extend(cells)
+        return fit(config, cells)
+
+    monkeypatch.setattr(Molecule, "fit", classmethod(recorded))
+    dataset = make_dataset(folder, modalities=MODALITIES, on_invalid="drop")
+    peek = dataset.peek("train", 3)
+    assert list(peek.items["molecule"]) == ["[As]C", "C", "CC"]
+    assert len(dataset.split("test").ids) == 5
+    assert fitted == ["C(C", "CC", "[As]C", "C", "CC"]
 
 
 def test_all_training_rows_are_invalid(folder):
