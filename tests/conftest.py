@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from mld.storage.weight_store import WeightStore
 
@@ -24,6 +25,12 @@ def _no_user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         _use_store(patch, tmp_path_factory.mktemp("store"))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers() -> None:
+    """Draws of torch's global generator are the same whenever a test runs."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

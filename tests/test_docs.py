@@ -176,6 +176,7 @@ def tide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
     sys.modules.pop("mld_tide", None)
 
 
+@pytest.mark.slow
 def test_tutorial_modality_runs(tide: Registry) -> None:
     overrides = [
         "data={kind: examples, train: 600, validation: 20, test: 60}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from mld.pipeline.generate import generate
 from mld.pipeline.prepare import prepare, record_data_stage
 from mld.pipeline.provenance import provenance
 from mld.pipeline.stage import StageOutput, run_stage
-from mld.reporting.run_report import write_report
+from mld.reporting.run_report import render_report
 from mld.runtime.compute import resolve, torch_threads
 from mld.runtime.context import RunContext
 from mld.storage.run_dir import RunDir
@@ -92,7 +92,7 @@ def run(
             if not run_dir.is_complete(REPORT.name):
                 record = provenance(spec, registry, context, command)
                 run_dir.write_json(run_dir.provenance, record)
-            return _report(run_dir)
+            return _report(run_dir, lambda: render_report(run_dir))
 
 
 def report(run_dir: RunDir) -> Path:
@@ -102,15 +102,16 @@ def report(run_dir: RunDir) -> Path:
     for stage in PIPELINE[:-1]:
         run_dir.verify_stage(stage.name)
     with run_dir.lock(), run_dir.content_of(run_dir.path):
+        html = render_report(run_dir)  # an error leaves the report as it was
         run_dir.invalidate_from(REPORT.name)
-        return _report(run_dir)
+        return _report(run_dir, lambda: html)
 
 
-def _report(run_dir: RunDir) -> Path:
+def _report(run_dir: RunDir, html: Callable[[], str]) -> Path:
     """Stage `report`."""
 
     def compute() -> StageOutput:
-        write_report(run_dir)
+        run_dir.write_text(run_dir.report, html())
         return StageOutput([run_dir.provenance, run_dir.report])
 
     inputs: dict[str, JsonValue] = {name: run_dir.stage_digest(name) for name in REPORT.inputs}

@@ -85,8 +85,8 @@ class Information:
     curves: list[Curve]
 
 
-def write_report(run_dir: RunDir) -> Path:
-    """Write the report from the files of a run, and return its path.
+def render_report(run_dir: RunDir) -> str:
+    """The report of a run, from its files, as HTML.
 
     The same files give the same bytes. RunDirError if the metrics or a sample's file is missing;
     provenance, event log, information and a subset's samples are optional.
@@ -98,7 +98,7 @@ def write_report(run_dir: RunDir) -> Path:
     modalities = {name: metrics["modalities"][name] for name in spec["modalities"]}
     subsets = _subsets(metrics, list(modalities), run_dir)
     template = environment().get_template("report.html.j2")
-    html = template.render(
+    return template.render(
         spec=spec,
         spec_text=spec_text,
         metrics=metrics,
@@ -117,8 +117,6 @@ def write_report(run_dir: RunDir) -> Path:
         information=_information(run_dir, list(modalities)),
         stored=list(dict.fromkeys(event["job"] for event in events if event["event"] == "store")),
     )
-    run_dir.write_text(run_dir.report, html)
-    return run_dir.report
 
 
 def _subsets(metrics: Mapping[str, Any], names: list[str], run_dir: RunDir) -> list[Subset]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from mld.runtime.context import RunContext
 from mld.training.checkpoint import flatten, unflatten
 from mld.training.job import TrainJob
-from mld.training.train import TrainedWeights, train
+from mld.training.train import TrainedWeights, is_finished, train
 
 Train = Callable[[TrainJob, RunContext], TrainedWeights]
 """As `train`: trains a job, here or in another process."""
@@ -18,7 +18,8 @@ def train_cached(job: TrainJob, context: RunContext, train: Train = train) -> Tr
     with context.store.entry(job.cache_key(context)) as entry:
         stored = entry.read()
         if stored is not None:
-            context.run_dir.log("store", job=job.name, state="reused")
+            if not is_finished(job, context):
+                context.run_dir.log("store", job=job.name, state="reused")
             groups = unflatten(stored)
             return TrainedWeights(groups["weights"], groups.get("ema"))
         trained = train(job, context)

@@ -90,6 +90,12 @@ def train_by(launched: Callable[[], None], job: TrainJob, context: RunContext) -
     return finished_weights(job, context)
 
 
+def is_finished(job: TrainJob, context: RunContext) -> bool:
+    """Whether the run holds the checkpoint of the finished training."""
+    checkpoint = read_checkpoint(context.run_dir, job.name, job.fingerprint(context))
+    return checkpoint is not None and checkpoint.step == job.config.steps
+
+
 def finished_weights(job: TrainJob, context: RunContext) -> TrainedWeights:
     """The weights of a finished training, from the checkpoint that it has left."""
     checkpoint = read_checkpoint(context.run_dir, job.name, job.fingerprint(context))

@@ -101,6 +101,7 @@ def test_the_second_run_recomputes_nothing(
     }
 
 
+@pytest.mark.slow
 def test_a_second_run_from_scratch_gives_the_same_bits(
     finished: Path, make_spec: Callable[..., Spec], registry: Registry, tmp_path: Path
 ) -> None:
@@ -229,7 +230,7 @@ def test_a_corrupt_file_is_named(
         pytest.param("autoencode/third", 150, marks=pytest.mark.long),
         ("diffuse", 10),
         pytest.param("diffuse", 250, marks=pytest.mark.long),
-        ("diffuse", 480),
+        pytest.param("diffuse", 480, marks=pytest.mark.long),
     ],
 )
 def test_a_killed_run_resumes_to_the_same_bits(
@@ -365,6 +366,15 @@ def test_writing_the_report_again(
     assert report(run_copy) == run_copy.report
     run(make_spec(), run_copy, registry)
     assert states(run_copy)["report"] == "reused"
+
+
+def test_a_report_that_cannot_be_written_again_stays(run_copy: RunDir) -> None:
+    run_copy.spec.write_text("name: other\n")
+    before = {path: path.read_bytes() for path in run_copy.path.rglob("*") if path.is_file()}
+    with pytest.raises(RunDirError, match=r"spec\.yaml"):
+        report(run_copy)
+    after = {path: path.read_bytes() for path in before}
+    assert {path.name for path in before if before[path] != after[path]} <= {".lock.json"}
 
 
 def test_a_changed_sample_is_not_shown(run_copy: RunDir) -> None:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from mld.reporting.html import media_of
-from mld.reporting.run_report import write_report
+from mld.reporting.run_report import render_report
 from mld.storage.digests import file_digest
 from mld.storage.run_dir import RunDir
 from mld_core.errors import RunDirError
@@ -26,7 +26,7 @@ NASTY = "<script>alert('x')</script> & \"seven\" {{ 7 }}"
 def run(tmp_path_factory: pytest.TempPathFactory, write_run: WriteRun) -> RunDir:
     """A finished run with its report; not to be changed."""
     run = write_run(tmp_path_factory.mktemp("labelled") / "digits")
-    write_report(run)
+    run.write_text(run.report, render_report(run))
     return run
 
 
@@ -34,10 +34,6 @@ def run(tmp_path_factory: pytest.TempPathFactory, write_run: WriteRun) -> RunDir
 def run_copy(run: RunDir, tmp_path: Path) -> RunDir:
     """A copy of the run that may be changed."""
     return RunDir(shutil.copytree(run.path, tmp_path / "digits"))
-
-
-def report_text(run: RunDir) -> str:
-    return write_report(run).read_text(encoding="utf-8")
 
 
 def test_report_loads_nothing_external(run: RunDir, parse_page: Callable[..., Any]) -> None:
@@ -85,7 +81,7 @@ def test_files_of_unknown_suffix_are_links(
     (folder / "digit/0000.mid").write_bytes(b"notes")
     change_cell(run_copy, "joint", "digit", file="digit/0000.mid")
     link = next(
-        link for link in parse_page(report_text(run_copy), VOID).of("a") if "download" in link
+        link for link in parse_page(render_report(run_copy), VOID).of("a") if "download" in link
     )
     assert link["download"] == "0000.mid"
     assert base64.b64decode(link["href"].partition(",")[2]) == b"notes"
@@ -160,7 +156,7 @@ def test_html_in_texts_is_escaped(run_copy: RunDir, parse_page: Callable[..., An
     (run_copy.samples("joint") / "tone/0000.txt").write_text(NASTY)
     change_cell(run_copy, "joint", "tone", file="tone/0000.txt", previews=[])
     run_copy.write_spec(run_copy.read_spec() + yaml.safe_dump({"note": NASTY}, width=1000))
-    text = report_text(run_copy)
+    text = render_report(run_copy)
     assert "<script>alert" not in text
     assert text.count("&lt;script&gt;alert(") == 4
     assert text.count("&amp; &#34;seven&#34; {{ 7 }}") == 4
@@ -169,13 +165,13 @@ def test_html_in_texts_is_escaped(run_copy: RunDir, parse_page: Callable[..., An
 
 def test_empty_texts_are_marked(run_copy: RunDir) -> None:
     change_cell(run_copy, "joint", "word", cell="")
-    assert report_text(run_copy).count("(empty)") == 1
+    assert render_report(run_copy).count("(empty)") == 1
 
 
 def test_report_without_labels_has_no_coherence(
     tmp_path: Path, write_run: WriteRun, parse_page: Callable[..., Any]
 ) -> None:
-    text = report_text(write_run(tmp_path / "digits", labelled=False))
+    text = render_report(write_run(tmp_path / "digits", labelled=False))
     assert "The data have no labels" in text
     assert "re-encoded latents" in text
     for absent in (
@@ -192,7 +188,7 @@ def test_report_without_labels_has_no_coherence(
 
 def test_subsets_without_samples(run_copy: RunDir) -> None:
     shutil.rmtree(run_copy.samples("digit+tone"))
-    text = report_text(run_copy)
+    text = render_report(run_copy)
     assert text.count("No samples of this subset") == 1
     assert text.count('<table class="gallery">') == 14
 
@@ -202,7 +198,7 @@ def test_only_subsets_of_the_run_are_listed(run_copy: RunDir) -> None:
     metrics["nfe"] = {"digit": 80}
     metrics["joint_coherence"] = metrics["joint_ceiling"] = None
     run_copy.write_json(run_copy.metrics, metrics)
-    text = report_text(run_copy)
+    text = render_report(run_copy)
     assert text.count("<details id=") == 1
     assert "1 conditioning subset with " in text
     assert "nothing (joint)" not in text
@@ -211,7 +207,7 @@ def test_only_subsets_of_the_run_are_listed(run_copy: RunDir) -> None:
 def test_provenance_and_events_are_optional(run_copy: RunDir) -> None:
     run_copy.provenance.unlink()
     run_copy.events.unlink()
-    text = report_text(run_copy)
+    text = render_report(run_copy)
     assert "The event log has no training losses." in text
     assert "Total run time" not in text
 
@@ -223,7 +219,7 @@ def test_missing_metrics_are_dashes(run_copy: RunDir) -> None:
     metrics["modalities"]["digit"]["reconstruction_frechet"] = None
     run_copy.write_json(run_copy.metrics, metrics)
     change_row(run_copy, "digit", label=-1)
-    text = report_text(run_copy)
+    text = render_report(run_copy)
     panel = text[text.index("<caption>digit") :].partition("</table>")[0]
     assert panel.count("<td>–</td>") == 8
     assert "circle" not in panel
@@ -234,18 +230,18 @@ def test_jobs_loaded_from_the_store_are_listed(run_copy: RunDir) -> None:
     run_copy.log("store", job="autoencode/digit", state="read back")
     assert (
         "Loaded from the weight store, trained by an earlier run: autoencode/digit."
-        in report_text(run_copy)
+        in render_report(run_copy)
     )
 
 
 def test_missing_sample_file_names_the_stage(run_copy: RunDir) -> None:
     (run_copy.samples("joint") / "digit/0001.png").unlink()
     with pytest.raises(RunDirError, match=r"0001\.png is missing.*--from-stage generate"):
-        write_report(run_copy)
+        render_report(run_copy)
 
 
 def test_report_is_deterministic(run: RunDir, run_copy: RunDir) -> None:
-    assert write_report(run_copy).read_bytes() == run.report.read_bytes()
+    assert render_report(run_copy) == run.report.read_text(encoding="utf-8")
 
 
 def test_warnings_of_recomputed_and_resumed_stages(run_copy: RunDir) -> None:
@@ -254,7 +250,7 @@ def test_warnings_of_recomputed_and_resumed_stages(run_copy: RunDir) -> None:
         run_copy.log("warning", stage=stage, message=f"{stage} warned")
         run_copy.log("stage", stage=stage, state=end, seconds=1.0)
         run_copy.log("stage", stage=stage, state="started", seconds=None)
-    text = report_text(run_copy)
+    text = render_report(run_copy)
     assert "latents warned" not in text
     assert "diffuse warned" in text
 
@@ -264,7 +260,7 @@ def test_resumed_training_is_one_curve(run_copy: RunDir) -> None:
     fields = {"job": "diffuse", "steps": 100, "parts": {}, "validation": None}
     for step, loss in ((20, 3.0), (40, 2.0), (60, 9.0), (40, 2.0), (60, 1.5)):
         run_copy.log("train", step=step, loss=loss, **fields)
-    text = report_text(run_copy)
+    text = render_report(run_copy)
     (line,) = re.findall(r'<polyline class="train" points="([^"]*)"', text)
     assert len(line.split()) == 3
     assert "training 1.5" in text
@@ -273,7 +269,7 @@ def test_resumed_training_is_one_curve(run_copy: RunDir) -> None:
 def test_information_of_another_network_is_not_shown(
     run_copy: RunDir, parse_page: Callable[..., Any]
 ) -> None:
-    assert "Mutual information" not in report_text(run_copy)
+    assert "Mutual information" not in render_report(run_copy)
     run_copy.write_text(run_copy.ema, "weights")
     point = {
         "value": 1.5,
@@ -288,7 +284,7 @@ def test_information_of_another_network_is_not_shown(
         "estimates": {f"I({a}; {b})": point, f"h({a})": {**point, "value": -2.0, "raw": 3.25}},
     }
     run_copy.write_json(run_copy.information, record)
-    page = report_text(run_copy)
+    page = render_report(run_copy)
     parse_page(page, VOID)
     assert 'aria-label="Mutual information between pairs"' in page
     assert page.count("<b>1.50</b><span>± 0.11</span>") == 2  # either way round
@@ -296,4 +292,4 @@ def test_information_of_another_network_is_not_shown(
     assert ">3.25<" in page
     assert page.count(" noise levels</figcaption>") == 2
     run_copy.write_text(run_copy.ema, "other weights")
-    assert "Mutual information" not in report_text(run_copy)
+    assert "Mutual information" not in render_report(run_copy)

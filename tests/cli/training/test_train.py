@@ -22,6 +22,7 @@ from mld.runtime.seeds import derive
 from mld.storage.run_dir import RunDir
 from mld.storage.weight_store import WeightStore
 from mld.training import train as loop
+from mld.training.cached import train_cached
 from mld.training.job import Objective, TrainConfig, TrainJob
 from mld.training.loop import learning_rate, plan_validation
 from mld.training.train import TrainedWeights, train
@@ -250,6 +251,16 @@ def test_a_finished_training_is_not_repeated(
     first = fit(tmp_path)
     monkeypatch.setattr(loop, "launch", lambda *_: pytest.fail("trained again"))
     assert same(fit(tmp_path), first)
+
+
+def test_weights_of_another_run_are_told_and_own_ones_not(tmp_path: Path) -> None:
+    job = TrainJob(JOB, Regression(), rows(), rows(50), CONFIG, {})
+    one, other = (replace(context(tmp_path), run_dir=RunDir(tmp_path / name)) for name in "ab")
+    # The second call is that of a run killed after it had stored the weights.
+    assert same(train_cached(job, one), train_cached(job, one))
+    assert not [event for event in one.run_dir.read_events() if event["event"] == "store"]
+    train_cached(job, other)
+    assert [event["event"] for event in other.run_dir.read_events()] == ["store"]
 
 
 @pytest.mark.parametrize(

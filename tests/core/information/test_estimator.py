@@ -94,7 +94,7 @@ def test_mutual_information_of_two_modalities(gaussian_latents: Any, dim: int, n
 @pytest.mark.parametrize(
     ("count", "dim", "rows"),
     [
-        pytest.param(3, 1, 2000, marks=SLOW),
+        pytest.param(3, 1, 2000, marks=LONG),
         pytest.param(4, 3, 8000, marks=LONG),
         pytest.param(5, 1, 8000, marks=LONG),
         pytest.param(6, 2, 8000, marks=LONG),

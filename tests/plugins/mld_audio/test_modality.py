@@ -331,6 +331,7 @@ def test_log_spectral_distance_is_in_decibels(audio: Audio):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_reconstructions_keep_the_digit(
     audio: Audio, tmp_path: Path, train_autoencoder, train_classifier
 ):

@@ -201,6 +201,7 @@ def test_more_examples_than_scans():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_reconstructions_keep_the_digit(train_autoencoder, train_classifier):
     torch.manual_seed(0)
     image = modality()
