@@ -201,8 +201,15 @@ def interrupt(
     for moment in moments:
         # A file's moment is only reached if the file is written.
         seconds = 0 if "," in moment.name else bench.rng.choice([0, 1000])
-        outcome = run_mld(folder, COMMANDS[command], Fault(moment, action, seconds, clock))
-        problems = [] if outcome.code == EXIT_CODE[action] else [f"exit code {outcome.code}"]
+        injected, problems = Fault(moment, action, seconds, clock), []
+        outcome = run_mld(folder, COMMANDS[command], injected)
+        if outcome.code == 0 and moment not in outcome.moments:
+            # What the last interruption has saved lies beyond this moment.
+            problems = bench.problems(command, folder, outcome)
+            folder = bench.victim()
+            outcome = run_mld(folder, COMMANDS[command], injected)
+        if outcome.code != EXIT_CODE[action]:
+            problems.append(f"exit code {outcome.code}")
         if outcome.crashed:
             problems.append(f"crash: {outcome.stderr[-LAST:]}")
         at = f"{moment.name}{went_on(moment, outcome)}"

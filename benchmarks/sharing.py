@@ -7,6 +7,7 @@ step, which include a share of the start and end of a training of 200 steps.
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -69,6 +70,7 @@ def milliseconds(training: Callable[[TrainJob, RunContext], object], compute: Co
 
 def main() -> None:
     """Measure and print."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     threads = Compute("cpu", 1, "32-true", 2)
     busy_process = [sys.executable, "-c", "while True: pass"]
     times: dict[tuple[str, str], list[float]] = {}

@@ -183,7 +183,8 @@ def _train_rank(
             # Threads of a process group that outlive the interpreter abort the process.
             if torch.distributed.is_available() and torch.distributed.is_initialized():
                 torch.distributed.destroy_process_group()
-    return None
+        # A signal in the last step ends the run as any other does.
+        return KeyboardInterrupt() if stop.is_set() else None
 
 
 @contextmanager
