@@ -20,9 +20,9 @@ rows: at each level e becomes σx + c (e − σx) + d (e(i) − σx), where e(i)
 marginal, and c and d are fitted by least squares. For an exact score c = 1 and d = 0.
 
 The network's own error raises every entropy, and biases a measure by the difference of what it
-adds to the entropies of the sum. Two signs of it are seen without the truth: several sums of
-entropies that are the same quantity disagree, and recalibration changes the value. Intervals
-include both.
+adds to the entropies of the sum. Its sign that intervals include is the disagreement of several sums
+of entropies that are the same quantity. What recalibration has changed is told beside it: where that
+is much, the value rests on the recalibration.
 """
 
 from __future__ import annotations
@@ -73,14 +73,16 @@ class Estimate:
         standard_error: over rows; it includes the noise of the integral, but not the network's
             bias.
         network_error: scale of the network's bias: the root mean square difference between two
-            measures of the quantity, and the change by recalibration, added as variances. (Not the
-            deviation from their mean, since measures that share a density share its error.)
+            measures of the quantity. (Not the deviation from their mean, since measures that share
+            a density share its error.)
+        recalibration: what recalibration has added to the value.
         convergence: (number of noise levels, value, standard error) for ever finer integrals.
     """
 
     value: float
     standard_error: float
     network_error: float
+    recalibration: float
     convergence: tuple[tuple[int, float, float], ...]
 
     @property
@@ -142,7 +144,7 @@ class Surprisal:
         pairs = [(one - other) ** 2 for one, other in combinations(forms, 2)]
         disagreement = math.sqrt(sum(pairs) / max(len(pairs), 1))
         change = sum(weight * self.recalibration[density] for density, weight in measure.items())
-        return Estimate(value, standard_error, math.hypot(disagreement, change), tuple(convergence))
+        return Estimate(value, standard_error, disagreement, change, tuple(convergence))
 
     def _base(self, measure: Measure) -> Float[Tensor, " row"]:
         terms = [weight * self.base[density] for density, weight in measure.items()]

@@ -135,5 +135,13 @@ def information(
     width = max(map(len, estimates))
     for name, estimate in estimates.items():
         typer.echo(f"{name:{width}}  {estimate.value:8.3f} ± {estimate.half_width:.3f} nats")
+    recalibrated = [e for e in estimates.values() if abs(e.recalibration) > e.half_width]
+    if recalibrated:
+        typer.echo(
+            f"warning: recalibration on validation rows changes {len(recalibrated)} of "
+            f"{len(estimates)} measures by more than their interval, which does not include it: the "
+            "network is too sure of rows that it was not trained on; more training rows would help",
+            err=True,
+        )
     note = "±: 95 % interval, with the network's error; h: entropy of standardised latents"
     typer.echo(f"{note}; {written}", err=True)

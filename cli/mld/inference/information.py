@@ -139,6 +139,7 @@ def write_information(run: TrainedRun, estimates: Mapping[str, Estimate]) -> dic
             "standard_error": estimate.standard_error,
             "network_error": estimate.network_error,
             "half_width": estimate.half_width,
+            "recalibration": estimate.recalibration,
             "convergence": [list(point) for point in estimate.convergence],
         }
     for name in model.layout.names:

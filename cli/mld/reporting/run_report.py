@@ -74,14 +74,14 @@ class Information:
     Args:
         pairwise: (value, half-width) of the mutual information of each pair, in both orders.
         limit: the greatest value of a pair.
-        table: (measure, value, half-width, standard error, network's error, value of raw latents or
-            None); half-widths are those of 95 % intervals.
+        table: (measure, value, half-width, standard error, network's error, what recalibration has
+            added, value of raw latents or None); half-widths are those of 95 % intervals.
         curves: how each estimate converges as its integral uses more noise levels.
     """
 
     pairwise: dict[tuple[str, str], tuple[float, float]]
     limit: float
-    table: list[tuple[str, float, float, float, float, float | None]]
+    table: list[tuple[str, float, float, float, float, float, float | None]]
     curves: list[Curve]
 
 
@@ -228,7 +228,7 @@ def _information(run_dir: RunDir, names: Sequence[str]) -> Information | None:
     if not record or record["network"] != file_digest(run_dir.ema):
         return None
     estimates = record["estimates"]
-    columns = ("value", "half_width", "standard_error", "network_error")
+    columns = ("value", "half_width", "standard_error", "network_error", "recalibration")
     pairwise = {}
     for a, b in permutations(names, 2):
         if estimate := estimates.get(f"I({a}; {b})"):

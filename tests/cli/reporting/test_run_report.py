@@ -276,6 +276,7 @@ def test_information_of_another_network_is_not_shown(
         "standard_error": 0.02,
         "network_error": 0.05,
         "half_width": 0.11,
+        "recalibration": -0.25,
         "convergence": [[64, 1.4, 0.1], [128, 1.5, 0.02]],
     }
     (a, b, *_) = yaml.safe_load(run_copy.spec.read_text())["modalities"]
@@ -290,6 +291,7 @@ def test_information_of_another_network_is_not_shown(
     assert page.count("<b>1.50</b><span>± 0.11</span>") == 2  # either way round
     assert "<b>−2.00</b>" in page
     assert ">3.25<" in page
+    assert page.count(">−0.25<") == 2
     assert page.count(" noise levels</figcaption>") == 2
     run_copy.write_text(run_copy.ema, "other weights")
     assert "Mutual information" not in render_report(run_copy)

@@ -289,7 +289,7 @@ def test_calibration_corrects_an_overconfident_network(gaussian_latents: Any, ga
 
 
 def test_intervals_tell_the_error_of_the_network(gaussian_latents: Any) -> None:
-    """An exact network has almost none; one whose marginals are poor has disagreeing estimates."""
+    """Where marginals are poor, estimates disagree, or recalibration changes them."""
     gaussian = pair(gaussian_latents, 3, 2.0)
     x, y, joint = (
         mutual_information("x", "y"),
@@ -316,7 +316,8 @@ def test_intervals_tell_the_error_of_the_network(gaussian_latents: Any) -> None:
         assert checked.value == result.estimate(x).value
         for estimate in (averaged, checked):
             assert abs(estimate.value - 2.0) < estimate.half_width
-            assert (estimate.network_error < 0.06) == (model is exact), estimate
+            assert (estimate.network_error < 0.1) == (model is exact or bool(calibration))
+            assert (abs(estimate.recalibration) > 0.5) == bool(calibration), estimate
         if calibration is None:
             assert result.estimate(x).network_error == 0.0  # nothing to compare with
 
