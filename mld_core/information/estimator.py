@@ -20,9 +20,9 @@ rows: at each level e becomes σx + c (e − σx) + d (e(i) − σx), where e(i)
 marginal, and c and d are fitted by least squares. For an exact score c = 1 and d = 0.
 
 The network's own error raises every entropy, and biases a measure by the difference of what it
-adds to the entropies of the sum. Its sign that intervals include is the disagreement of several sums
-of entropies that are the same quantity. What recalibration has changed is told beside it: where that
-is much, the value rests on the recalibration.
+adds to the entropies of the sum. Intervals include its sign, the disagreement of several sums of
+entropies that are the same quantity. What recalibration has changed is told beside them: where that
+is much, the value rests on it.
 """
 
 from __future__ import annotations

@@ -139,8 +139,8 @@ def information(
     if recalibrated:
         typer.echo(
             f"warning: recalibration on validation rows changes {len(recalibrated)} of "
-            f"{len(estimates)} measures by more than their interval, which does not include it: the "
-            "network is too sure of rows that it was not trained on; more training rows would help",
+            f"{len(estimates)} measures by more than their interval, which does not include it: "
+            "the network is too sure of rows that it was not trained on; more of them would help",
             err=True,
         )
     note = "±: 95 % interval, with the network's error; h: entropy of standardised latents"
