@@ -47,7 +47,7 @@ class WorkerPool:
             workers, context=context, initializer=_start, initargs=(self._stop, self._reports)
         )
         self._printer = Thread(target=show_relayed_progress, args=(self._reports.get,), daemon=True)
-        self._temporary = TemporaryDirectory(prefix="mld-")
+        self._temporary = TemporaryDirectory(prefix="mld-", ignore_cleanup_errors=True)
         self.folder = Path(self._temporary.name)
 
     def __enter__(self) -> Self:
@@ -91,6 +91,7 @@ class WorkerPool:
             with path.open("wb") as file:
                 dump(value, file)
         except Exception as error:  # objects of a plugin may raise anything
+            path.unlink(missing_ok=True)
             raise PicklingError(describe_exception(error)) from error
         return path
 
