@@ -1,4 +1,7 @@
-"""A modality and its columns: constructed, fitted, and read into tensors."""
+"""A modality and its columns: constructed, fitted, and read into tensors.
+
+Columns are read with one thread: an item is small, and more threads mostly wait for each other.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mld.data.columns import PLUGIN_ERRORS, Column, ColumnItems, format_item_errors
+from mld.runtime.compute import limited_threads
 from mld_core import (
     DataError,
     Modality,
@@ -32,6 +36,7 @@ def build_modality(
         raise SpecError(f"modalities.{name}: {error}") from error
 
 
+@limited_threads(1)
 def fit_column(column: Column, plugin_class: type[Modality], config: Any) -> Any:
     """The facts that a modality learns from a column.
 
@@ -58,6 +63,7 @@ def fit_column(column: Column, plugin_class: type[Modality], config: Any) -> Any
         ) from error
 
 
+@limited_threads(1)
 def load_column(
     split: Split, split_name: SplitName, dataset: str, name: str, modality: Modality
 ) -> ColumnItems:

@@ -12,8 +12,6 @@ from pathlib import Path
 from pickle import PicklingError
 from typing import Any, TypeVar
 
-import torch
-
 from mld.data.columns import Column, ColumnItems, open_split
 from mld.data.item_memory import first_item_bytes
 from mld.data.modality_columns import build_modality, fit_column, load_column
@@ -94,17 +92,16 @@ def read_ahead(
         shared = pool.share((dataset, dict(modalities)))
     except PicklingError:
         return NOTHING_READ
-    limits = _Limits(rows, available_memory(), torch.get_num_threads())
+    limits = _Limits(rows, available_memory())
     return ReadAhead({name: pool.submit(_read, shared, name, limits) for name in modalities})
 
 
 @dataclass(frozen=True)
 class _Limits:
-    """What a process is told: rows of all splits, bytes that items may take, and threads."""
+    """What a process is told: rows of all splits and bytes that items may take."""
 
     rows: int
     available: int | None
-    threads: int
 
 
 @dataclass(frozen=True)
@@ -138,8 +135,6 @@ class _StoredColumn:
 
 def _read(shared: Path, name: str, limits: _Limits) -> dict[str, _Outcome]:
     """In a worker: the outcomes of a modality's steps, up to the first that fails."""
-    # The number of threads may affect the last bits of an item.
-    torch.set_num_threads(limits.threads)
     outcomes: dict[str, _Outcome] = {}
     # What raises or warns between the steps does so in the parent, too.
     with warnings.catch_warnings(record=True), suppress(MLDError, PicklingError):
