@@ -19,6 +19,7 @@ from .data.table_file import TABLE_SUFFIXES as TABLE_SUFFIXES
 from .data.table_file import LineError as LineError
 from .data.table_file import Table as Table
 from .data.table_file import TableRow as TableRow
+from .data.table_file import cell_text as cell_text
 from .data.table_file import raise_line_errors as raise_line_errors
 from .data.table_file import read_table as read_table
 from .errors import DataError as DataError

@@ -102,6 +102,16 @@ def read_table(path: Path) -> Table:
     return Table(path, tuple(columns), tuple(rows), tuple(errors), digest)
 
 
+def cell_text(cell: Any) -> str | None:
+    """A cell as text: a number, true or false of a JSONL file as JSON writes it; None if neither.
+
+    "NaN" and "Infinity", which JSON files of some programs hold, stay these words.
+    """
+    if isinstance(cell, str):
+        return cell
+    return json.dumps(cell) if isinstance(cell, bool | int | float) else None
+
+
 def raise_line_errors(path: Path, errors: Iterable[LineError]) -> None:
     """Raise a DataError that lists the errors by line, the first ten of them, if there are any."""
     lines = [f"{path}:{line}: {message}" for line, message in sorted(errors)]

@@ -26,6 +26,7 @@ from mld_core import (
     SplitName,
     Table,
     TableRow,
+    cell_text,
     hookimpl,
     raise_line_errors,
     read_table,
@@ -189,13 +190,17 @@ class _ManifestReader:
         sources: list[Path | str | None] = []
         for index, row in enumerate(self.table.rows):
             cell = row.cells.get(column)
-            if cell == "":
-                cell = None
-            elif cell is not None and not isinstance(cell, str):
-                self._add_error(row, f"the cell of column {column!r} must be text, not {cell!r}")
-            elif cell is not None and not inline:
-                cell = self._stat_file(index, column, cell)
-            sources.append(cell)
+            if cell is None or cell == "":
+                sources.append(None)
+            elif not inline and isinstance(cell, str):
+                sources.append(self._stat_file(index, column, cell))
+            elif inline and (text := cell_text(cell)) is not None:
+                sources.append(text)
+            else:
+                expected = "text, a number, true or false" if inline else "a file's name"
+                message = f"the cell of column {column!r} must be {expected}, not {cell!r:.80}"
+                self._add_error(row, message)
+                sources.append(None)
         return sources
 
     def raise_if_errors(self) -> None:

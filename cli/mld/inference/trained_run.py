@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -27,6 +28,9 @@ from mld.storage.stages import DATA, EVALUATE
 from mld.storage.weight_store import WeightStore
 from mld_core import Classifier, DataError, Registry, RunDirError, SpecError
 from mld_core.diffusion.sampling import ScoreModel
+
+Datum = Path | str | float | Tensor
+"""What a run accepts as one datum: a path, the value itself where inline, or an item."""
 
 
 class TrainedRun:
@@ -84,17 +88,18 @@ class TrainedRun:
                 classifiers[name] = classifier.eval()
         return classifiers
 
-    def encode(self, given: Mapping[str, Path | str | Tensor]) -> dict[str, Tensor]:
+    def encode(self, given: Mapping[str, Datum]) -> dict[str, Tensor]:
         """The raw latent of one datum of each modality, "1 latent".
 
-        A datum is a path, the text itself where the modality is inline, or an item as a tensor.
+        A datum is a path, the text, number or truth value itself where the modality is inline, or
+        an item as a tensor.
         SpecError for an unknown modality, DataError if a datum cannot be read.
         """
         return {name: self._latent(name, self._item(name, datum)) for name, datum in given.items()}
 
     def sample(
         self,
-        given: Mapping[str, Path | str | Tensor] | None = None,
+        given: Mapping[str, Datum] | None = None,
         want: Sequence[str] | None = None,
         n: int = 1,
         *,
@@ -115,7 +120,7 @@ class TrainedRun:
 
     def sample_request(
         self,
-        given: Mapping[str, Path | str | Tensor] | None = None,
+        given: Mapping[str, Datum] | None = None,
         want: Sequence[str] | None = None,
         *,
         seed: int = 0,
@@ -154,16 +159,17 @@ class TrainedRun:
         return DiffusionGenerator(self.score_model, self.autoencoders, spec)
 
     def _latent(self, name: str, x: Tensor) -> Tensor:
-        return encode(self.autoencoders[name], x[None], self.modalities[name].config.latent_dim)
+        return encode(self.autoencoders[name], x[None], self.modalities[name].latent_dim)
 
-    def _item(self, name: str, datum: Path | str | Tensor) -> Tensor:
+    def _item(self, name: str, datum: Datum) -> Tensor:
         if name not in self.modalities:
             names = ", ".join(self.modalities)
             raise SpecError(f"{self.run_dir.path} has no modality {name!r} (it has {names})")
         if isinstance(datum, Tensor):
             return datum
         modality = self.modalities[name]
-        source = datum if modality.inline else Path(datum)
+        text_or_path = json.dumps(datum) if isinstance(datum, int | float) else datum
+        source = text_or_path if modality.inline else Path(text_or_path)
         try:
             return modality.preprocess(modality.read(source))
         except (ValueError, OSError) as error:

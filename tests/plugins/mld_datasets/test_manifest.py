@@ -301,19 +301,28 @@ def test_csv_errors(error_lines, text, expected):
         ]),
         ("[1]\n", ["rows.jsonl:1: is not a JSON object"]),
         ('{"word": "a", "page": null, "word": "b"}\n', ["rows.jsonl:1: names 'word' twice"]),
-        ('{"word": 7, "page": null, "label": 1.5, "id": true}\n', [
-            "rows.jsonl:1: the cell of column 'word' must be text, not 7",
+        ('{"word": [7], "page": null, "label": 1.5, "id": true}\n', [
+            "rows.jsonl:1: the cell of column 'word' must be text, a number, true or false, not "
+            "[7]",
             "rows.jsonl:1: the id must be text or a whole number, not True",
             "rows.jsonl:1: the label must be text or a whole number, not 1.5",
         ]),
-        ('{"word": 0, "page": false}\n', [
-            "rows.jsonl:1: the cell of column 'page' must be text, not False",
-            "rows.jsonl:1: the cell of column 'word' must be text, not 0",
+        ('{"word": {}, "page": false}\n', [
+            "rows.jsonl:1: the cell of column 'page' must be a file's name, not False",
+            "rows.jsonl:1: the cell of column 'word' must be text, a number, true or false, not {}",
         ]),
     ],
 )  # fmt: skip
 def test_jsonl_errors(error_lines, text, expected):
     assert error_lines(text, "rows.jsonl") == expected
+
+
+def test_numbers_and_truth_values_of_jsonl_are_read_as_they_are(make_manifest):
+    cells = ["7", "1.5", "-1e-07", "true", "false", '"true"', "NaN", "null", '""']
+    lines = [f'{{"word": {cell}, "split": "train"}}' for cell in cells]
+    items = make_manifest("\n".join(lines), "rows.jsonl", word=WORD).split("train").items["word"]
+    expected = ["7", "1.5", "-1E-07", "TRUE", "FALSE", "TRUE", "NAN", None, None]
+    assert list(items) == expected
 
 
 def test_ten_errors_are_shown(error_lines):
