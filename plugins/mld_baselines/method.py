@@ -71,7 +71,7 @@ class MultiVAEMethod(Method):
 
         return MultiVAEModel(
             autoencoders,
-            {name: self.modalities[name].config.latent_dim for name in autoencoders},
+            {name: self.modalities[name].latent_dim for name in autoencoders},
             vae_class=self.vae_class,
             options=self.options(),
             likelihood_weights=self.likelihood_weights,

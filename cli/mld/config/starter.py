@@ -36,8 +36,7 @@ def starter_spec(name: str, modalities: Mapping[str, str], registry: Registry) -
         _Names.model_validate(raw)
     except ValidationError as error:
         raise SpecError(format_errors(format_validation_errors(error, _Names, raw))) from error
-    for kind in modalities.values():
-        registry.modality(kind)
+    configs = {name: registry.modality(kind).Config for name, kind in modalities.items()}
     lines = [f"# `mld run {name}.yaml` trains and evaluates this experiment."]
     for title, field in Spec.model_fields.items():
         comment = f"  # {field.description}"
@@ -49,7 +48,9 @@ def starter_spec(name: str, modalities: Mapping[str, str], registry: Registry) -
             lines.append(f"modalities:{comment}")
             for modality, kind in modalities.items():
                 key = dump_yaml(modality, flow=True)
-                lines.append(f"  {key}: {{kind: {kind}, latent_dim: 16}}")
+                is_required = configs[modality].model_fields["latent_dim"].is_required()
+                latent_dim = ", latent_dim: 16" if is_required else ""
+                lines.append(f"  {key}: {{kind: {kind}{latent_dim}}}")
         elif isinstance(field.default, Section):
             lines += ["", f"{title}:{comment}"]
             fields = type(field.default).model_fields

@@ -24,7 +24,7 @@ from mld.runtime.context import RunContext
 from mld.runtime.seeds import derive
 from mld.storage.run_dir import RunDir
 from mld.storage.weight_store import WeightStore
-from mld.training.job import Objective, TrainConfig, TrainJob
+from mld.training.job import Objective, TrainConfig, TrainJob, is_trainable
 from mld.training.train import train
 from mld_core import (
     Autoencoder,
@@ -282,8 +282,3 @@ def seeded_init(make: Callable[[], Network], *seed_parts: str | int) -> Network:
 def rng(*seed_parts: str | int) -> np.random.Generator:
     """A numpy generator seeded by the seed parts."""
     return np.random.default_rng(derive(SEED, "examples", *seed_parts))
-
-
-def is_trainable(network: nn.Module) -> bool:
-    """Whether a network has trainable parameters."""
-    return any(p.requires_grad for p in network.parameters())

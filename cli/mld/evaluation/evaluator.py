@@ -95,7 +95,7 @@ def build_evaluator(
         extractor = tensor_digest(*classifier.state_dict().values())[:12]
     else:
         extractor = f"latents of {tensor_digest(*autoencoder.state_dict().values())[:12]}"
-    latent_dim = modality.config.latent_dim
+    latent_dim = modality.latent_dim
     reconstructions = (
         decode(autoencoder, encode(autoencoder, originals, latent_dim), name)
         if len(originals)

@@ -15,7 +15,7 @@ from mld.data.loading import Data, SplitTensors
 from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
 from mld.storage.stages import AUTOENCODE
-from mld.training.job import count_parameters
+from mld.training.job import count_parameters, is_trainable
 from mld.training.modality_networks import ModalityObjective, modality_job, train_all
 from mld.training.parallel import TrainingPool
 from mld_core import Autoencoder, Modality, PluginError
@@ -43,7 +43,7 @@ def train_autoencoders(
     context: RunContext,
     pool: TrainingPool | None,
 ) -> dict[str, Autoencoder]:
-    """A trained autoencoder for each modality, in eval mode; parameter-free ones are not trained.
+    """An autoencoder for each modality, in eval mode, trained if it has trainable parameters.
 
     The stage's metadata hold the audit: mean −log p of held-out items, and of training items.
     """
@@ -57,7 +57,7 @@ def train_autoencoders(
             autoencoder = context.seeded_init(modality.autoencoder, AUTOENCODE.name, name)
             _check_contract(name, modality, autoencoder, train[:2])
             autoencoders[name], items[name] = autoencoder, (train, held_out)
-            if any(p.requires_grad for p in autoencoder.parameters()):
+            if is_trainable(autoencoder):
                 objective = ReconstructionObjective(name, modality, autoencoder)
                 rows, validation = {"x": train}, {"x": held_out}
                 jobs.append(
@@ -110,7 +110,7 @@ def _check_contract(
 ) -> None:
     """Put the autoencoder in eval mode; PluginError if shapes break its contract on two rows."""
     z = autoencoder.eval().encode(x)
-    expected = (len(x), modality.config.latent_dim)
+    expected = (len(x), modality.latent_dim)
     if tuple(z.shape) != expected:
         raise PluginError(
             f"modality {name!r} (kind {modality.kind}): encode returned latents of shape "

@@ -20,9 +20,8 @@ from mld.pipeline.demands import check_demands
 from mld.pipeline.diffuse import select_method
 from mld.pipeline.plugin_method import PluginMethod
 from mld.runtime.compute import Compute, resolve
-from mld.runtime.memory import available_memory
 from mld.storage.stages import AUTOENCODE, DIFFUSE, EVALUATE
-from mld.training.job import count_parameters
+from mld.training.job import count_parameters, is_trainable
 from mld_core import SPLITS, DataError, Dataset, Modality, Registry
 
 BYTES_PER_NUMBER = 4
@@ -85,18 +84,26 @@ def plan(spec: Spec, registry: Registry) -> Plan:
     rows: dict[str, int] = {name: coverage.splits[name].count for name in SPLITS}
     modalities = fit_modalities(spec, dataset, registry, PEEK_ITEMS)
     _check_items(dataset, modalities)
-    item_bytes = check_item_memory(dataset, modalities, sum(rows.values()), available_memory())
+    item_bytes = check_item_memory(dataset, modalities, sum(rows.values()))
     method, layout = select_method(spec, registry, modalities), layout_of(modalities)
     saw_all = rows["train"] <= PEEK_ITEMS
     is_exact = {name: saw_all or not modality.facts for name, modality in modalities.items()}
 
-    jobs = []
+    jobs, frozen_parameters = [], 0
     for name, modality in modalities.items():
         job, training = f"{AUTOENCODE.job}/{name}", spec.autoencode.of(name)
-        jobs.append(_planned(job, modality.autoencoder(), is_exact[name], training))
-    # mld's own networks depend on the latents alone, those of a plugin's method on all facts.
+        autoencoder = modality.autoencoder()
+        if is_trainable(autoencoder):
+            jobs.append(_planned(job, autoencoder, is_exact[name], training))
+        else:
+            frozen_parameters += count_parameters(autoencoder)
+    # mld's own networks depend on the widths of latents alone, a plugin's method on all facts.
     joint, joint_is_exact = method.network(), all(is_exact.values())
-    joint_is_exact |= not isinstance(method, PluginMethod)
+    if not isinstance(method, PluginMethod):
+        joint_is_exact = all(
+            is_exact[name] or modality.latent_dim == modality.config.latent_dim
+            for name, modality in modalities.items()
+        )
     jobs.append(_planned(DIFFUSE.job, joint, joint_is_exact, spec.diffuse))
     for name, modality in modalities.items():
         if not sum(coverage.splits["train"].labelled[name]):
@@ -110,7 +117,7 @@ def plan(spec: Spec, registry: Registry) -> Plan:
         if not given or coverage.splits[spec.generate.split].rows_with(given)
     }
     # The joint model's weights are written twice, with and without averaging.
-    numbers = sum(job.parameters for job in jobs) + count_parameters(joint)
+    numbers = sum(job.parameters for job in jobs) + count_parameters(joint) + frozen_parameters
     numbers += layout.joint_dim * (sum(rows.values()) + spec.generate.num_samples * len(nfe))
     megabytes = BYTES_PER_NUMBER * numbers / 1e6
     num_samples = spec.generate.num_samples

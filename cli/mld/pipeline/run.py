@@ -59,14 +59,9 @@ def run(
         training_pool(len(spec.modalities), context.compute) as pool,
         torch_threads(context.compute),
     ):
-        # The rows are read ahead for the first training, and later stages may need none.
-        will_train = not run_dir.is_complete(AUTOENCODE.name)
-        will_train |= from_stage in (DATA.name, AUTOENCODE.name)
-        if pool and will_train:
+        if pool and not run_dir.is_complete(AUTOENCODE.name):
             pool.start()
-        prepared = prepare(
-            spec, registry, context, from_stage == DATA.name, pool if will_train else None
-        )
+        prepared = prepare(spec, registry, context, recompute=from_stage == DATA.name)
         modalities, data = prepared.modalities, prepared.data
         method = select_method(spec, registry, modalities)
         with run_dir.claim(), _record_crash(run_dir):

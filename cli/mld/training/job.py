@@ -44,6 +44,11 @@ def count_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
+def is_trainable(network: nn.Module) -> bool:
+    """Whether a network has trainable parameters."""
+    return any(parameter.requires_grad for parameter in network.parameters())
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Hyperparameters of a training job.

@@ -7,7 +7,8 @@ from pydantic import ValidationError
 from torch import Generator, Tensor
 
 from mld.conformance.check import CheckSkipped, check, describe, is_finite, require
-from mld.conformance.fixtures import NUM_ITEMS, SEED, ModalityUnderTest, is_trainable, seeded_init
+from mld.conformance.fixtures import NUM_ITEMS, SEED, ModalityUnderTest, seeded_init
+from mld.training.job import is_trainable
 from mld_core import Autoencoder
 
 MIN_Z = 3.0
@@ -19,7 +20,7 @@ def latents_are_flat(plugin: ModalityUnderTest) -> None:
     """`encode` gives `latent_dim` finite numbers per item."""
     with torch.no_grad():
         z = plugin.autoencoder().encode(plugin.sample_items)
-    expected = (NUM_ITEMS, plugin.config.latent_dim)
+    expected = (NUM_ITEMS, plugin.modality.latent_dim)
     require(
         tuple(z.shape) == expected and z.is_floating_point(),
         f"encode gave {describe(z)}, expected floats of shape {expected}",
@@ -36,7 +37,10 @@ def latent_dim_is_respected(plugin: ModalityUnderTest) -> None:
         config = plugin.plugin_class.Config.model_validate(values)
     except ValidationError:
         raise CheckSkipped(f"the Config rejects latent_dim: {latent_dim}") from None
-    autoencoder = seeded_init(plugin.plugin_class(config, plugin.facts).autoencoder).eval()
+    modality = plugin.plugin_class(config, plugin.facts)
+    if modality.latent_dim != latent_dim:
+        raise CheckSkipped(f"the facts limit latent_dim to {modality.latent_dim}")
+    autoencoder = seeded_init(modality.autoencoder).eval()
     with torch.no_grad():
         z = autoencoder.encode(plugin.sample_items)
         x = autoencoder.decode(z)

@@ -91,8 +91,8 @@ def works_with_missing_items(plugin: ModalityUnderTest) -> None:
         "a split without any item of the modality has another item shape than the others",
     )
     autoencoder = seeded_init(fitted["right"].autoencoder).eval()
-    no_latents = encode(autoencoder, test.items["right"][:0], plugin.config.latent_dim)
-    z = encode(autoencoder, items[is_present], plugin.config.latent_dim)
+    no_latents = encode(autoencoder, test.items["right"][:0], fitted["right"].latent_dim)
+    z = encode(autoencoder, items[is_present], fitted["right"].latent_dim)
     require(no_latents.shape[1] == z.shape[1] and is_finite(z), "latents are not finite")
     objective = ReconstructionObjective("right", fitted["right"], autoencoder).train()
     loss, _ = objective({"x": items[is_present][:1]}, Generator().manual_seed(SEED))
@@ -106,7 +106,7 @@ def joint_model_generates_any_from_any(plugin: ModalityUnderTest) -> None:
     start = time.process_time()
     items = {name: _example_items(side, "train", name) for name, side in sides.items()}
     autoencoders = {name: side.train_autoencoder(items[name], name) for name, side in sides.items()}
-    layout = LatentLayout({name: side.config.latent_dim for name, side in sides.items()})
+    layout = LatentLayout({name: side.modality.latent_dim for name, side in sides.items()})
 
     def encoded(name: str, x: Tensor) -> Tensor:
         return encode(autoencoders[name], x, layout.dims[name])
