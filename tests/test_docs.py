@@ -48,7 +48,7 @@ CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 CONTRACT = (ROOT / "docs" / "contract.md").read_text()
 PAGES = [
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"),
-    *("docs/contract.md", "docs/plugins.md", "docs/checks.md"),
+    *("docs/contract.md", "docs/plugins.md", "docs/checks.md", "docs/tables.md"),
 ]
 BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.yaml"))
 CONTRACTS = [Modality, Autoencoder, Classifier, Metric, Dataset, Split, Method, JointModel]

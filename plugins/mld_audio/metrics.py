@@ -1,4 +1,4 @@
-"""Quality of spectrograms beside their originals."""
+"""Reconstruction quality of spectrograms."""
 
 from __future__ import annotations
 

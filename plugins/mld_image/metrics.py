@@ -1,4 +1,4 @@
-"""Quality of images beside their originals: PSNR and SSIM."""
+"""Reconstruction quality of images: PSNR and SSIM."""
 
 from __future__ import annotations
 

@@ -1,0 +1,183 @@
+"""The modality `category`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from jaxtyping import Int64
+from numpy.random import Generator
+from pydantic import Field, JsonValue, model_validator
+from torch import Tensor
+
+from mld_core import Metric, Modality, ModalityConfig, SplitName, did_you_mean, hookimpl
+from mld_table.category_networks import CategoryAutoencoder, CategoryClassifier
+from mld_table.examples import sample_categories
+from mld_table.metrics import error_rate, frequency_distance
+from mld_table.text_cell import read_text, write_text
+
+OTHER = "other"
+"""The value that stands for all unknown ones."""
+MAX_VALUES = 1000
+"""Largest value of the setting `max_values`."""
+MAX_LENGTH = 200
+"""Characters of the longest value; a longer one is text."""
+
+
+class CategoryConfig(ModalityConfig):
+    """Settings of the modality `category`."""
+
+    latent_dim: int = Field(
+        32,
+        ge=1,
+        le=MAX_VALUES,
+        description="width of the latent, at most; it is one less than the number of values if that"
+        " is smaller, and all values are then equally far apart",
+    )
+    values: tuple[Annotated[str, Field(min_length=1, max_length=MAX_LENGTH)], ...] = Field(
+        (), max_length=MAX_VALUES, description="all values; by default those of the training split"
+    )
+    unknown: Literal["error", "other"] = Field(
+        "error", description="what to do with a value that is not known: other reads it as 'other'"
+    )
+    max_values: int = Field(
+        100,
+        ge=1,
+        le=MAX_VALUES,
+        description="values that are learnt from the training split, at most; with more, an error,"
+        " or with unknown: other the most frequent ones",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        repeated = [value for value, count in Counter(self.values).items() if count > 1]
+        if repeated:
+            raise ValueError(f"values holds {repeated[0]!r} twice")
+        padded = [value for value in self.values if value != value.strip()]
+        if padded:
+            raise ValueError(f"values holds {padded[0]!r}: remove the white space around it")
+        return self
+
+
+class Category(Modality):
+    """One of a few named values.
+
+    `raw` is a str without white space around it; case counts. An item is an int64 tensor of shape
+    (1,), the index of the value among the sorted ones, or in the order of the setting `values`.
+    The latent is an exact code without training: a point for each value.
+    """
+
+    kind = "category"
+    Config = CategoryConfig
+    inline = True
+    config: CategoryConfig
+
+    @classmethod
+    def fit(cls, config: ModalityConfig, raw: Iterable[Any]) -> dict[str, JsonValue]:
+        """The values: those of the config, or of the training split, sorted; `other` is last."""
+        assert isinstance(config, CategoryConfig)
+        counts = Counter(_check_value(value) for value in raw)
+        values = [*config.values]
+        if not values:
+            values = sorted(counts)
+            if len(values) > config.max_values:
+                values = sorted(_most_frequent(counts, config))
+        if config.unknown == "other" and OTHER not in values:
+            values.append(OTHER)
+        if not values:
+            raise ValueError("there are no values to learn the categories from")
+        return {"values": [*values]}
+
+    @property
+    def latent_dim(self) -> int:
+        """Width of the latent: as configured, or one less than the number of values."""
+        return min(self.config.latent_dim, max(1, len(self._values) - 1))
+
+    def read(self, source: Path | str) -> str:
+        """The text of a cell, or of a path's file."""
+        return _check_value(read_text(source))
+
+    def preprocess(self, raw: Any) -> Int64[Tensor, " 1"]:
+        """The index of the value."""
+        value = _check_value(raw)
+        index = self._indices.get(value)
+        if index is None and self.config.unknown == "other":
+            index = self._indices[OTHER]
+        if index is None:
+            known = ", ".join(self._values[:10]) + (", ..." if len(self._values) > 10 else "")
+            raise ValueError(
+                f"the value is unknown (values: {known}){did_you_mean(value, self._values)}: add it"
+                " to values or to the training split, or set unknown: other"
+            )
+        return torch.tensor([index])
+
+    def autoencoder(self) -> CategoryAutoencoder:
+        """The exact code, which has no trainable parameters."""
+        return CategoryAutoencoder(len(self._values), self.latent_dim)
+
+    def classifier(self, classes: int) -> CategoryClassifier:
+        """A new embedding with a linear layer, with 64 features."""
+        return CategoryClassifier(len(self._values), classes)
+
+    def metrics(self) -> Mapping[str, Metric]:
+        """Errors of reconstructions, and the distance from the test set's frequencies."""
+        return {
+            "error_rate": Metric(error_rate, "originals", "lower", best=0.0),
+            "frequency_distance": Metric(frequency_distance, "test", "lower", best=0.0),
+        }
+
+    def write(self, x: Int64[Tensor, " 1"], stem: Path) -> Path:
+        """Write the value as a text file with the suffix .txt."""
+        return write_text(self.cell(x), stem)
+
+    def cell(self, x: Int64[Tensor, " 1"]) -> str:
+        """The value."""
+        return self._values[int(x)]
+
+    def examples(self, labels: Sequence[int], split: SplitName, rng: Generator) -> list[str]:
+        """A name of each label, of two; every split has the same ones."""
+        return sample_categories(labels, rng, self.config.values)
+
+    @cached_property
+    def _values(self) -> Sequence[str]:
+        values: Any = self.facts["values"]
+        return tuple(values)
+
+    @cached_property
+    def _indices(self) -> Mapping[str, int]:
+        return {value: index for index, value in enumerate(self._values)}
+
+
+def _check_value(raw: Any) -> str:
+    """A value of a category. ValueError if it is none."""
+    if not isinstance(raw, str):
+        raise ValueError(f"a category must be a str, not {type(raw).__name__}")
+    if not raw:
+        raise ValueError("is blank: leave the cell empty if the value is missing")
+    if len(raw) > MAX_LENGTH:
+        raise ValueError(
+            f"has {len(raw)} characters, more than the {MAX_LENGTH} of a category: is it text?"
+        )
+    return raw
+
+
+def _most_frequent(counts: Counter[str], config: CategoryConfig) -> list[str]:
+    """The most frequent values, as many as allowed. ValueError if unknown ones are errors."""
+    if config.unknown == "error":
+        raise ValueError(
+            f"the training split has {len(counts):,} different values, more than max_values ="
+            f" {config.max_values}: raise max_values (up to {MAX_VALUES:,}), or set unknown: other,"
+            " which keeps the most frequent ones"
+        )
+    ranked = sorted(counts, key=lambda value: (-counts[value], value))
+    return ranked[: config.max_values]
+
+
+@hookimpl
+def register_modalities() -> list[type[Modality]]:
+    """The modality of this module."""
+    return [Category]

@@ -1,0 +1,102 @@
+"""A run whose modalities are all numbers and categories, from a table to a filled table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mld
+from mld.config.spec import Spec, load_spec
+from mld.pipeline.plan import plan
+from mld.pipeline.run import run
+from mld.storage.run_dir import RunDir
+from mld.storage.weight_store import WeightStore
+from mld_core import Registry
+
+SPEC = """
+name: table
+data: {{kind: manifest, path: rows.{suffix}}}
+modalities:
+  group: {{kind: category, unknown: other}}
+  flag: {{kind: category, values: ["false", "true"]}}
+  mass: {{kind: number, log: true, scale: quantile, unit: g}}
+  place: {{kind: number, size: 2}}
+diffuse: {{network: {{kind: residual-mlp, width: 16, depth: 1}}, steps: 4, batch_size: 16}}
+generate: {{num_samples: 4, num_previews: 1, steps: 2, subsets: [[], [group, mass]]}}
+compute: {{threads: 1}}
+"""
+REGISTRY = Registry()
+
+
+def write_table(folder: Path, suffix: str) -> Path:
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "group": None if row % 5 == 0 else "abc"[row % 3],
+            "flag": bool(row % 2),
+            "mass": None if row % 7 == 0 else round(rng.lognormal(), 3),
+            "place": f"{rng.normal():.3f} {rng.normal():.3f}",
+            "split": ("train", "train", "train", "validation", "test")[row // 8],
+        }
+        for row in range(40)
+    ]
+    path = folder / f"rows.{suffix}"
+    if suffix == "jsonl":
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    else:
+        cells = [["" if c is None else str(c).lower() for c in row.values()] for row in rows]
+        path.write_text("\n".join(map(",".join, [list(rows[0]), *cells])))
+    return path
+
+
+def small_spec(folder: Path, suffix: str) -> Spec:
+    write_table(folder, suffix)
+    (folder / "table.yaml").write_text(SPEC.format(suffix=suffix))
+    return load_spec(folder / "table.yaml", REGISTRY)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_table_without_networks_to_train_but_one(tmp_path: Path, suffix: str) -> None:
+    spec = small_spec(tmp_path, suffix)
+    assert [job.name for job in plan(spec, REGISTRY).jobs] == ["diffuse"]
+    run_dir = RunDir(tmp_path / "run")
+    report = run(spec, run_dir, REGISTRY, store=WeightStore(tmp_path / "store"))
+    trained = {event["job"] for event in run_dir.read_events() if event["event"] == "train"}
+    assert trained == {"diffuse"}
+    metrics = json.loads(run_dir.metrics.read_text())["modalities"]
+    assert metrics["flag"]["metrics"]["error_rate"]["value"] == 0
+    assert metrics["mass"]["metrics"]["mae"]["unit"] == "g"
+    assert report.is_file()
+
+    finished = mld.load(run_dir.path)
+    assert [m.latent_dim for m in finished.modalities.values()] == [3, 1, 1, 2]
+    samples = finished.sample({"mass": 1.5, "flag": True, "group": "z"}, n=2)
+    assert {len(cell.split()) for cell in samples.cells("place")} == {2}
+    filled = mld.impute(finished, tmp_path / f"rows.{suffix}", tmp_path / "filled", n=1)
+    assert filled.read_text().count("\n") >= 39
+
+
+def test_csv_and_jsonl_hold_the_same_items(tmp_path: Path) -> None:
+    from mld.data.loading import Data, fit_modalities, open_dataset
+
+    items = []
+    for suffix in ("csv", "jsonl"):
+        dataset = open_dataset(small_spec(tmp_path, suffix), REGISTRY)
+        modalities = fit_modalities(load_spec(tmp_path / "table.yaml", REGISTRY), dataset, REGISTRY)
+        items.append(Data(dataset, modalities).train.items)
+    assert all((items[0][name] == items[1][name]).all() for name in items[0])
+
+
+def test_the_width_of_a_latent_may_depend_on_rows_that_a_plan_does_not_read(tmp_path: Path) -> None:
+    lines = ["group,mass", *(f"g{row % 90},{row + 1}" for row in range(300))]
+    (tmp_path / "rows.csv").write_text("\n".join(lines))
+    for latent_dim, is_exact in ((32, True), (80, False)):
+        (tmp_path / "wide.yaml").write_text(
+            "name: wide\ndata: {kind: manifest, path: rows.csv}\nmodalities:\n"
+            f"  group: {{kind: category, latent_dim: {latent_dim}}}\n  mass: {{kind: number}}\n"
+        )
+        jobs = plan(load_spec(tmp_path / "wide.yaml", REGISTRY), REGISTRY).jobs
+        assert [job.is_exact for job in jobs] == [is_exact]
