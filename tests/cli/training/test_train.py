@@ -253,7 +253,7 @@ def test_a_finished_training_is_not_repeated(
     assert same(fit(tmp_path), first)
 
 
-def test_weights_of_another_run_are_told_and_own_ones_not(tmp_path: Path) -> None:
+def test_only_weights_of_another_run_are_logged_as_reused(tmp_path: Path) -> None:
     job = TrainJob(JOB, Regression(), rows(), rows(50), CONFIG, {})
     one, other = (replace(context(tmp_path), run_dir=RunDir(tmp_path / name)) for name in "ab")
     # The second call is that of a run killed after it had stored the weights.
