@@ -78,19 +78,25 @@ class Metric:
     Args:
         measure: (items, reference), each "row *item", to a number. ValueError if `items` is empty,
             or if `reference` is empty unless `against` is "none".
-        against: the reference. "originals": the items that `items` reconstruct, row by row. "test":
-            items of the split that samples are evaluated against, with unrelated rows. "train": the
-            training items. "none": an empty reference.
+        against: the reference. "originals": the items that `items` reconstruct, row by row.
+            "truth": the same, and for samples that were given other modalities of a row, the item
+            that this row has, row by row. "test": items of the split that samples are evaluated
+            against, with unrelated rows. "train": the training items. "none": an empty reference.
         better: whether higher or lower values are better.
-        best: the value of a perfect model, if there is one.
+        best: the value of items that equal the reference, if there is one; none is better.
         unit: of the value ("dB"); "" for a plain ratio.
     """
 
     measure: Callable[[Tensor, Tensor], float]
-    against: Literal["originals", "test", "train", "none"]
+    against: Literal["originals", "truth", "test", "train", "none"]
     better: Literal["higher", "lower"]
     best: float | None = None
     unit: str = ""
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether each item is compared with the reference's item of the same row."""
+        return self.against in ("originals", "truth")
 
 
 class Modality(ABC):

@@ -1,4 +1,4 @@
-"""Reconstruction quality of spectrograms."""
+"""Quality of spectrograms beside their originals."""
 
 from __future__ import annotations
 

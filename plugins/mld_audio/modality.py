@@ -105,8 +105,8 @@ class Audio(Modality):
         return AudioClassifier(self.config, classes)
 
     def metrics(self) -> Mapping[str, Metric]:
-        """Log-spectral distance of reconstructions."""
-        metric = Metric(log_spectral_distance, "originals", "lower", best=0.0, unit="dB")
+        """Log-spectral distance of reconstructions and conditional samples."""
+        metric = Metric(log_spectral_distance, "truth", "lower", best=0.0, unit="dB")
         return {"log_spectral_distance": metric}
 
     def write(self, x: Spectrogram, stem: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Reconstruction quality of images: PSNR and SSIM."""
+"""Quality of images beside their originals: PSNR and SSIM."""
 
 from __future__ import annotations
 

@@ -84,9 +84,9 @@ class ImageModality(Modality):
         return ImageClassifier(classes, self.config.size, self.config.channels)
 
     def metrics(self) -> Mapping[str, Metric]:
-        """PSNR and SSIM of reconstructions."""
+        """PSNR of reconstructions and conditional samples; SSIM of reconstructions."""
         return {
-            "psnr": Metric(psnr, "originals", "higher", best=BEST_PSNR, unit="dB"),
+            "psnr": Metric(psnr, "truth", "higher", best=BEST_PSNR, unit="dB"),
             "ssim": Metric(ssim, "originals", "higher", best=1.0),
         }
 

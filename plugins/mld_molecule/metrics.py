@@ -1,4 +1,4 @@
-"""Metrics of molecules: validity, uniqueness, novelty, drug-likeness, matching distributions."""
+"""Metrics of molecules: alone, beside their originals, and of their distributions."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from functools import cache, lru_cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from rdkit import RDConfig, rdBase
+from rdkit.DataStructs import ExplicitBitVect, TanimotoSimilarity
 from torch import Tensor
 
 from mld_core import Metric
@@ -49,6 +51,24 @@ def log_p(smiles: str) -> float:
     from rdkit.Chem import Crippen
 
     return float(Crippen.MolLogP(parse_smiles(smiles)))  # type: ignore[attr-defined]
+
+
+@lru_cache(maxsize=MOLECULE_CACHE_SIZE)
+def _fingerprint(smiles: str) -> ExplicitBitVect:
+    fingerprint: ExplicitBitVect = _morgan_generator().GetFingerprint(parse_smiles(smiles))
+    return fingerprint
+
+
+@cache
+def _morgan_generator() -> Any:
+    from rdkit.Chem import rdFingerprintGenerator
+
+    return rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
+
+
+def tanimoto_similarity(smiles: str, other: str) -> float:
+    """Tanimoto similarity of Morgan fingerprints of radius 2 and 2,048 bits, from 0 to 1."""
+    return float(TanimotoSimilarity(_fingerprint(smiles), _fingerprint(other)))
 
 
 @cache
@@ -97,6 +117,10 @@ def molecule_metrics(vocabulary: SelfiesVocabulary) -> Mapping[str, Metric]:
         pairs = zip(decode(items), decode(originals), strict=True)
         return float(np.mean([smiles == original for smiles, original in pairs]))
 
+    def mean_similarity(items: Tensor, originals: Tensor) -> float:
+        pairs = zip(decode(items), decode(originals), strict=True)
+        return float(np.mean([tanimoto_similarity(smiles, original) for smiles, original in pairs]))
+
     def mean(of: Property) -> Callable[[Tensor, Tensor], float]:
         return lambda items, _: float(np.mean([of(smiles) for smiles in decode(items)]))
 
@@ -113,7 +137,8 @@ def molecule_metrics(vocabulary: SelfiesVocabulary) -> Mapping[str, Metric]:
         "sa_score": Metric(mean(synthetic_accessibility), "none", "lower", best=1.0),
         "weight_overlap": Metric(overlap(molecular_weight), "test", "higher", best=1.0),
         "logp_overlap": Metric(overlap(log_p), "test", "higher", best=1.0),
-        "exact_match": Metric(exact_match, "originals", "higher", best=1.0),
+        "tanimoto_similarity": Metric(mean_similarity, "truth", "higher", best=1.0),
+        "exact_match": Metric(exact_match, "truth", "higher", best=1.0),
     }
 
 

@@ -82,7 +82,7 @@ class Molecule(Modality):
         return MoleculeClassifier(len(self._vocabulary.symbols) + 1, classes)
 
     def metrics(self) -> Mapping[str, Metric]:
-        """Validity, uniqueness, novelty, QED, SA score, matching distributions, exact match."""
+        """Of molecules, of their distributions, and of pairs: similarity and exact match."""
         return molecule_metrics(self._vocabulary)
 
     def write(self, x: Int[Tensor, " length"], stem: Path) -> Path:

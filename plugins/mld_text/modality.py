@@ -82,10 +82,10 @@ class Text(Modality):
         return TextClassifier(classes)
 
     def metrics(self) -> Mapping[str, Metric]:
-        """Exact match and character error rate of reconstructions; distinct-n of any set."""
+        """Character error rate and exact match of pairs; distinct-n of any set."""
         return {
-            "exact_match": Metric(exact_match, "originals", "higher", best=1.0),
-            "character_error_rate": Metric(character_error_rate, "originals", "lower", best=0.0),
+            "character_error_rate": Metric(character_error_rate, "truth", "lower", best=0.0),
+            "exact_match": Metric(exact_match, "truth", "higher", best=1.0),
             "distinct_1": Metric(distinct_1, "none", "higher"),
             "distinct_2": Metric(distinct_2, "none", "higher"),
         }

@@ -159,7 +159,12 @@ def write_samples(run: RunDir, given: list[str], num_previews: int, labelled: bo
             cells[name] = {"role": role, **write_cell(folder, name, number, label, rng)}
         test_row = f"test-{number:05}" if given else None
         rows.append(
-            {"id": test_row, "label": label if labelled and given else None, "cells": cells}
+            {
+                "id": test_row,
+                "label": label if labelled and given else None,
+                "class": WORDS[label] if labelled and given else None,
+                "cells": cells,
+            }
         )
     run.write_json(folder / "index.json", {"given": given, "rows": rows})
 
@@ -177,7 +182,7 @@ def metrics(labelled: bool) -> dict[str, Any]:
     metric = {
         "digit": ("psnr", 19.4, None, "reconstructions", "higher", None, "dB"),
         "tone": ("log-spectral distance", 6.31, None, "reconstructions", "lower", 0.0, "dB"),
-        "word": ("exact match", 0.991, None, "reconstructions", "higher", 1.0, ""),
+        "word": ("exact_match", 0.991, None, "reconstructions", "higher", 1.0, ""),
         "molecule": ("validity", 0.982, 1.0, "joint samples", "higher", 1.0, ""),
     }
     fields = ("value", "reference", "of", "better", "best", "unit")
@@ -212,6 +217,19 @@ def metrics(labelled: bool) -> dict[str, Any]:
             }
             for given, name in wanted
             if given and labelled
+        ],
+        "conditional_metrics": [
+            {
+                "given": given,
+                "target": name,
+                "metric": metric[name][0],
+                **interval(accuracy[name] - 0.6 + 0.025 * len(given)),
+                "better": metric[name][4],
+                "best": metric[name][5],
+                "unit": metric[name][6],
+            }
+            for given, name in wanted
+            if given and metric[name][3] == "reconstructions"
         ],
         "frechet": [
             {

@@ -15,6 +15,7 @@ from mld.bench.suite import Coordinates
 from mld.bench.suite_dir import SuiteDir
 from mld.bench.trials import Trial
 from mld.data.types import subset_key
+from mld.reporting.number_format import metric_title
 from mld.storage.files import atomic_write
 from mld.storage.run_dir import RunDir
 
@@ -46,6 +47,39 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class TruthMetric:
+    """A metric of samples of `target` against the items of the rows that they were given.
+
+    Its columns in leaderboard.csv are `column`, the mean over samples given one modality each,
+    `direction_column` for each conditioning subset, and `limit_column`, of reconstructions.
+    """
+
+    target: str
+    name: str
+    unit: str
+    better: str
+
+    @property
+    def column(self) -> str:
+        """As in "image psnr"."""
+        return f"{self.target} {self.name}"
+
+    @property
+    def limit_column(self) -> str:
+        """As in "image reconstruction psnr"."""
+        return f"{self.target} reconstruction {self.name}"
+
+    def direction_column(self, given: str) -> str:
+        """As in "image+text>audio log_spectral_distance"."""
+        return f"{given}>{self.column}"
+
+    @property
+    def title(self) -> str:
+        """As in "image: psnr, dB ↑"."""
+        return f"{self.target}: {metric_title(self.name, self.unit, self.better)}"
+
+
+@dataclass(frozen=True)
 class TrialResult:
     """The results of one finished trial, by column of leaderboard.csv.
 
@@ -53,12 +87,14 @@ class TrialResult:
         split: whose rows the samples were evaluated against.
         metrics: a column that ends in `coherence` is a proportion.
         intervals: the ends of a 95 % interval, for the columns that have one.
+        truth_metrics: those that the run was evaluated by, the first of each modality first.
     """
 
     run_dir: RunDir
     split: str
     metrics: Mapping[str, float | None]
     intervals: Mapping[str, tuple[float, float]]
+    truth_metrics: Sequence[TruthMetric]
 
 
 @dataclass(frozen=True)
@@ -87,6 +123,20 @@ class VariantResult:
     def split(self) -> str:
         """The split whose rows the samples were evaluated against."""
         return next(iter(self.trials.values())).split
+
+    @property
+    def truth_metrics(self) -> list[TruthMetric]:
+        """The metrics against the truth that any trial has."""
+        metrics = (metric for trial in self.trials.values() for metric in trial.truth_metrics)
+        return list(dict.fromkeys(metrics))
+
+    def lower_is_better(self, column: str) -> bool:
+        """Whether lower values of a column are better: distances and some plugins' metrics."""
+        target_and_metric = column.rpartition(">")[2]
+        return column.endswith("frechet") or any(
+            metric.better == "lower" and metric.column == target_and_metric
+            for metric in self.truth_metrics
+        )
 
     def is_comparable(self, other: VariantResult, column: str) -> bool:
         """False for results on different splits, and for Frechet distances of unequal numbers of
@@ -181,6 +231,9 @@ def trial_result(run_dir: RunDir) -> TrialResult:
             columns[f"{name} {score}"] = modality[score]
         values = (distance["value"] for distance in cross if distance["target"] == name)
         columns[f"{name} conditional_frechet"] = _mean(values)
+    truth_metrics = _truth_metrics(scores)
+    for metric in truth_metrics:
+        columns |= _truth_columns(metric, scores)
     columns |= {
         "joint_frechet": _mean(distance["value"] for distance in joint),
         "conditional_frechet": _mean(distance["value"] for distance in cross),
@@ -193,8 +246,46 @@ def trial_result(run_dir: RunDir) -> TrialResult:
     }
     proportions = {name: score for name, score in columns.items() if isinstance(score, dict)}
     metrics = columns | {name: score["value"] for name, score in proportions.items()}
-    intervals = {name: (score["low"], score["high"]) for name, score in proportions.items()}
-    return TrialResult(run_dir, scores["split"], metrics, intervals)
+    intervals = {
+        name: (score["low"], score["high"])
+        for name, score in proportions.items()
+        if score["low"] is not None
+    }
+    return TrialResult(run_dir, scores["split"], metrics, intervals, truth_metrics)
+
+
+def _truth_metrics(scores: Mapping[str, Any]) -> list[TruthMetric]:
+    """The metrics against the truth; none in a run that was evaluated without them."""
+    metrics = [
+        TruthMetric(score["target"], score["metric"], score["unit"], score["better"])
+        for score in scores.get("conditional_metrics", [])
+    ]
+    names = list(scores["modalities"])
+    return sorted(dict.fromkeys(metrics), key=lambda metric: names.index(metric.target))
+
+
+def _truth_columns(metric: TruthMetric, scores: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a metric against the truth.
+
+    The samples given one modality each share rows: the interval of their mean is that if they all
+    err together, the widest.
+    """
+    entries = [
+        score
+        for score in scores["conditional_metrics"]
+        if (score["target"], score["metric"]) == (metric.target, metric.name)
+    ]
+    alone = [score for score in entries if len(score["given"]) == 1 and score["value"] is not None]
+    ends = ("value", "low", "high")
+    if any(score["low"] is None for score in alone):
+        ends_of_mean = {"value": _mean(score["value"] for score in alone), "low": None}
+    else:
+        ends_of_mean = {end: _mean(score[end] for score in alone) for end in ends}
+    return {
+        metric.column: ends_of_mean,
+        **{metric.direction_column(subset_key(tuple(each["given"]))): each for each in entries},
+        metric.limit_column: scores["modalities"][metric.target]["metrics"][metric.name]["value"],
+    }
 
 
 def _direction(score: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mld.bench.aggregate import Figure, VariantResult, variant_results
 from mld.bench.suite_dir import SuiteDir
-from mld.bench.tables import MAIN_COLUMNS
+from mld.bench.tables import main_columns
 from mld.bench.trials import Trial, summarise_trials
 from mld_core import RunDirError
 
@@ -24,7 +24,8 @@ def compare(first: SuiteDir, second: SuiteDir) -> list[dict[str, Any]]:
     rows = []
     for result in variant_results(second, second.read_trials()):
         if reference := references.get(result.coordinates.variant_key):
-            differences = {name: result.difference(reference, name) for name in MAIN_COLUMNS}
+            columns = main_columns([result, reference])
+            differences = {column: result.difference(reference, column) for column in columns}
             rows.append(variant_row(result, differences))
     if not rows:
         raise RunDirError(f"{first.path} and {second.path} have no finished variant in common")

@@ -65,12 +65,20 @@ def leaderboard_page(
         summary: one sentence on how many trials are done.
         command: the command line to reproduce the page with.
     """
-    metric_tables = (tables.main_table, tables.one_to_one_table)
+    metric_tables = {
+        "All metrics": tables.main_table,
+        "One to one": tables.one_to_one_table,
+        "One to one, against the truth": tables.one_to_one_truth_table,
+    }
     sections = [
         {
             "group": group,
             "panels": _panels(group),
-            "tables": [table for make in metric_tables if (table := make(group)).rows],
+            "tables": {
+                heading: table
+                for heading, make in metric_tables.items()
+                if (table := make(group)).rows
+            },
             "differences": tables.difference_table(group),
             "charts": group_charts(spec, group),
             "legend": legend(spec, group),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, permutations
 
-from mld.bench.aggregate import Figure, VariantResult, mean_difference
+from mld.bench.aggregate import Figure, TruthMetric, VariantResult, mean_difference
 from mld.bench.suite import Published, SuiteSpec
 from mld.reporting.number_format import format_fixed, format_number
 
@@ -28,11 +28,13 @@ CAPTION = (
     "Means over seeds ± standard deviation; for a single seed, the 95 % bootstrap interval over "
     "its samples. Bold: better than every other variant, with 95 % intervals of the differences "
     "that exclude 0. The row of reconstructions is the limit that the autoencoders set: the "
-    "proportion of held-out rows whose reconstructions are classified correctly, and their Frechet "
-    "distance. Frechet distances of different numbers of samples are not compared, because the "
-    "distance decreases as the number grows. Training time and parameters are those of mld's score "
-    "network without the autoencoders, or of the whole baseline; a training that was interrupted "
-    "has no time."
+    "proportion of held-out rows whose reconstructions are classified correctly, their Frechet "
+    "distance, and their metrics. A plugin's metric, such as psnr, compares samples that were "
+    "given one other modality with the items of their rows, and is averaged over what was given; "
+    "↑ higher, ↓ lower is better. Frechet distances of different numbers of samples are not "
+    "compared, because the distance decreases as the number grows. Training time and parameters "
+    "are those of mld's score network without the autoencoders, or of the whole baseline; a "
+    "training that was interrupted has no time."
 )
 DIFFERENCES_CAPTION = (
     "Paired by seed, with 95 % intervals (Student's t over seeds; for a single seed, that of two "
@@ -131,12 +133,30 @@ def group_results(spec: SuiteSpec, results: Sequence[VariantResult]) -> list[Gro
     return groups
 
 
+def truth_metrics(results: Iterable[VariantResult]) -> list[TruthMetric]:
+    """The metrics against the truth that any result has."""
+    return list(dict.fromkeys(metric for result in results for metric in result.truth_metrics))
+
+
+def main_columns(results: Sequence[VariantResult]) -> dict[str, str]:
+    """The metrics by which results are compared: columns of leaderboard.csv, with their titles."""
+    titles = {column: COLUMN_TITLES[column] for column in MAIN_COLUMNS}
+    titles |= {metric.column: metric.title for metric in truth_metrics(results)}
+    return {
+        column: title
+        for column, title in titles.items()
+        if any(result.figure(column) for result in results)
+    }
+
+
 def main_table(group: Group) -> Table:
-    """Coherence, Frechet distances by modality, and costs."""
+    """Coherence, metrics against the truth and Frechet distances by modality, and costs."""
     columns = {
         "joint_coherence": ("joint coherence", "joint_ceiling"),
         "conditional_coherence": ("conditional coherence", ""),
     }
+    for metric in truth_metrics(group.results):
+        columns[metric.column] = (metric.title, metric.limit_column)
     for name in group.modalities:
         columns[f"joint>{name} frechet"] = (f"Frechet, {name}", f"{name} reconstruction_frechet")
     for name in group.modalities:
@@ -155,15 +175,27 @@ def one_to_one_table(group: Group) -> Table:
     return _table(group, f"{group.name}: one to one", columns)
 
 
+def one_to_one_truth_table(group: Group) -> Table:
+    """The metrics against the truth of each modality given each other one."""
+    columns = {
+        metric.direction_column(given): (
+            f"{given} → {metric.title}",
+            metric.limit_column,
+        )
+        for metric in truth_metrics(group.results)
+        for given in group.modalities
+    }
+    return _table(group, f"{group.name}: one to one, against the truth", columns)
+
+
 def difference_table(group: Group) -> Table:
     """Each variant minus the one it is compared with."""
-    columns = [name for name in MAIN_COLUMNS if any(each.figure(name) for each in group.results)]
+    columns = main_columns(group.results)
     rows = []
     for result, other in group.comparisons if columns else ():
         cells = [format_difference(result.difference(other, column)) for column in columns]
         rows.append(Row(f"{result.variant} − {other.variant}", cells))
-    headers = [COLUMN_TITLES[column] for column in columns]
-    return Table(f"{group.name}: differences", headers, rows)
+    return Table(f"{group.name}: differences", [*columns.values()], rows)
 
 
 def overall_table(groups: Sequence[Group]) -> Table:
@@ -172,13 +204,13 @@ def overall_table(groups: Sequence[Group]) -> Table:
     for result, other in (pair for group in groups for pair in group.comparisons):
         name = f"{result.variant} − {other.variant}"
         pairs_of_row.setdefault(name, []).append((result, other))
+    columns = main_columns([result for group in groups for result in group.results])
     rows = [
-        Row(name, [format_difference(mean_difference(pairs, column)) for column in MAIN_COLUMNS])
+        Row(name, [format_difference(mean_difference(pairs, column)) for column in columns])
         for name, pairs in pairs_of_row.items()
     ]
-    headers = [COLUMN_TITLES[column] for column in MAIN_COLUMNS]
     title = f"Differences over all {len(groups)} sets"
-    return Table(title, headers, rows if len(groups) > 1 else [])
+    return Table(title, [*columns.values()], rows if len(groups) > 1 and columns else [])
 
 
 def _table(group: Group, title: str, columns: Mapping[str, tuple[str, str]]) -> Table:
@@ -212,7 +244,7 @@ def significant_best(results: Sequence[VariantResult], column: str) -> VariantRe
     present = [(figure.value, other) for other in results if (figure := other.figure(column))]
     if len(present) < 2 or column in COST_COLUMNS:
         return None
-    sign = -1 if column.endswith("frechet") else 1
+    sign = -1 if any(result.lower_is_better(column) for result in results) else 1
     _, best = max(present, key=lambda pair: sign * pair[0])
     others = [other for _, other in present if other is not best]
     comparable = [other for other in others if best.is_comparable(other, column)]

@@ -239,11 +239,12 @@ def _print_trials(suite_dir: SuiteDir, trials: Sequence[Trial], slots: int) -> N
 def _print_results(suite_dir: SuiteDir, trials: Sequence[Trial], as_json: bool) -> None:
     from mld.bench.aggregate import variant_results
     from mld.bench.compare import variant_row
-    from mld.bench.tables import MAIN_COLUMNS
+    from mld.bench.tables import main_columns
 
     rows: list[dict[str, Any]] = []
     for result in variant_results(suite_dir, trials):
-        figures = {column: figure for column in MAIN_COLUMNS if (figure := result.figure(column))}
+        columns = main_columns([result])
+        figures = {column: figure for column in columns if (figure := result.figure(column))}
         rows.append(variant_row(result, figures))
         means = ", ".join(f"{column} {figure.value:.3f}" for column, figure in figures.items())
         if not as_json:

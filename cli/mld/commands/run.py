@@ -123,8 +123,17 @@ def _print_scores(run_dir: RunDir) -> None:
     if joint:
         upper_bound = f", ceiling {ceiling['value']:.3f}" if ceiling else ""
         typer.echo(f"joint coherence {joint['value']:.3f} (n = {joint['n']}{upper_bound})")
+    judged = set()
     for row in scores["conditional_coherence"]:
         if len(row["given"]) == 1:
+            judged.add((*row["given"], row["target"]))
             typer.echo(f"{row['given'][0]} to {row['target']}: coherence {row['value']:.3f}")
+    for row in scores.get("conditional_metrics", []):
+        pair = (*row["given"], row["target"])
+        if len(pair) == 2 and pair not in judged and row["value"] is not None:
+            judged.add(pair)
+            unit = f" {row['unit']}" if row["unit"] else ""
+            metric = row["metric"].replace("_", " ")
+            typer.echo(f"{pair[0]} to {pair[1]}: {metric} {row['value']:.3g}{unit}")
     for message in scores["warnings"]:
         typer.echo(f"warning: {message}", err=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
@@ -32,6 +33,21 @@ PEEK_ITEMS = 64
 
 PLUGIN_ERRORS = (MLDError, ValueError, OSError)
 """What a plugin may raise about its settings or an item; anything else breaks the contract."""
+
+
+@dataclass(frozen=True)
+class ColumnItems:
+    """The items of one column.
+
+    Args:
+        items: zeros where missing; None if there is none.
+        present: whether a row has an item.
+        errors: of the rows that cannot be used.
+    """
+
+    items: Shaped[Tensor, " row *item"] | None
+    present: Bool[Tensor, " row"]
+    errors: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -81,15 +97,11 @@ class Column:
         usable = sum(1 for _ in self._rows(f"fit {self.name}", read_and_fit, errors, {}))
         return errors if usable or len({*reasons}) > 1 or len(reasons) < len(errors) else []
 
-    def load(
-        self, modality: Modality, present: Bool[Tensor, " row"], errors: list[str], label: str
-    ) -> Tensor | None:
-        """All items of a fitted modality as one tensor, zeros where missing; None if there is none.
-
-        Sets `present` to True in place for each row with an item; `errors` and `label` as for
-        `items`.
-        """
+    def load(self, modality: Modality, label: str) -> ColumnItems:
+        """All items of a fitted modality; `label` as for `items`."""
         items: Tensor | None = None
+        present = torch.zeros(len(self.split.ids), dtype=torch.bool)
+        errors: list[str] = []
         for row, x in self.items(modality, errors, label):
             if items is None:
                 items = x.new_zeros((len(self.split.ids), *x.shape))
@@ -101,7 +113,7 @@ class Column:
                 )
             items[row] = x
             present[row] = True
-        return items
+        return ColumnItems(items, present, errors)
 
     def items(
         self, modality: Modality, errors: list[str], label: str

@@ -55,6 +55,11 @@ class Coverage:
     classes: tuple[str, ...]
     splits: Mapping[SplitName, SplitCoverage]
 
+    @property
+    def count(self) -> int:
+        """The number of rows of all splits."""
+        return sum(split.count for split in self.splits.values())
+
     def as_json(self) -> dict[str, JsonValue]:
         """The counts, for the marker of a stage."""
         return {

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from mld.data.columns import PEEK_ITEMS, Column, open_split
-from mld.runtime.memory import available_memory
 from mld_core import DataError, Dataset, Modality
 
 
-def check_item_memory(dataset: Dataset, modalities: Mapping[str, Modality], rows: int) -> int:
+def check_item_memory(
+    dataset: Dataset, modalities: Mapping[str, Modality], rows: int, available: int | None
+) -> int:
     """The bytes of the items of so many rows. DataError if they are more than are available.
 
     Every row counts with every modality, because a missing item takes the space of a recorded one.
-    A modality without a readable item among the first ones counts nothing.
     """
-    split = open_split(dataset, "train", modalities, PEEK_ITEMS)
-    sizes = {}
-    for name, modality in modalities.items():
-        items = Column(split, name, dataset.kind, PEEK_ITEMS).items(modality, [], f"measure {name}")
-        _, first = next(items, (0, None))
-        sizes[name] = 0 if first is None else rows * first.nbytes
-    total, available = sum(sizes.values()), available_memory()
+    sizes = {
+        name: rows * first_item_bytes(dataset, modalities, name, modality)
+        for name, modality in modalities.items()
+    }
+    total = sum(sizes.values())
     if available is not None and total > available:
         largest = max(sizes, key=lambda name: sizes[name])
         raise DataError(
@@ -37,3 +35,15 @@ def check_item_memory(dataset: Dataset, modalities: Mapping[str, Modality], rows
             stacklevel=2,
         )
     return total
+
+
+def first_item_bytes(dataset: Dataset, names: Iterable[str], name: str, modality: Modality) -> int:
+    """The bytes of an item of the modality `name`; 0 if none of the first ones is readable.
+
+    Args:
+        names: of all modalities.
+    """
+    split = open_split(dataset, "train", names, PEEK_ITEMS)
+    items = Column(split, name, dataset.kind, PEEK_ITEMS).items(modality, [], f"measure {name}")
+    _, first = next(items, (0, None))
+    return 0 if first is None else first.nbytes

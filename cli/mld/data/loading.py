@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,12 +14,13 @@ from torch import Tensor
 from mld.config.spec import Spec
 from mld.data.columns import PLUGIN_ERRORS, Column, format_item_errors, open_split
 from mld.data.missingness import DatasetWithMissingCells
+from mld.data.modality_columns import build_modality, fit_column, load_column
+from mld.data.read_ahead import FIT, NOTHING_READ, ReadAhead
 from mld.storage.run_dir import RunDir
 from mld_core import (
     DataError,
     Dataset,
     Modality,
-    PluginError,
     Registry,
     SpecError,
     SplitName,
@@ -84,16 +85,10 @@ def load_modalities(
     spec: Spec, registry: Registry, facts: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Modality]:
     """The spec's modalities with the facts of an earlier fit; without facts, not fitted."""
-    modalities = {}
-    for name, section in spec.modalities.items():
-        plugin_class = registry.modality(section.kind)
-        config: Any = section.config
-        try:
-            with plugin_call(f"kind {section.kind!r}: the constructor", passes=PLUGIN_ERRORS):
-                modalities[name] = plugin_class(config, facts.get(name))
-        except (ValueError, OSError) as error:
-            raise SpecError(f"modalities.{name}: {error}") from error
-    return modalities
+    return {
+        name: build_modality(name, registry.modality(section.kind), section.config, facts.get(name))
+        for name, section in spec.modalities.items()
+    }
 
 
 def load_fitted_modalities(spec: Spec, registry: Registry, run_dir: RunDir) -> dict[str, Modality]:
@@ -108,54 +103,49 @@ def layout_of(modalities: Mapping[str, Modality]) -> LatentLayout:
 
 
 def fit_modalities(
-    spec: Spec, dataset: Dataset, registry: Registry, max_items: int | None = None
+    spec: Spec,
+    dataset: Dataset,
+    registry: Registry,
+    max_items: int | None = None,
+    ahead: ReadAhead = NOTHING_READ,
 ) -> dict[str, Modality]:
     """The spec's modalities, each with the facts that it learns from the training split.
 
-    With `max_items` only from so many items of each, as the dataset's `peek` gives them.
+    Args:
+        max_items: only from so many items of each, as the dataset's `peek` gives them.
+        ahead: modalities that other processes fit.
     """
     split = open_split(dataset, "train", spec.modalities, max_items)
     facts = {}
     for name, section in spec.modalities.items():
-        plugin_class = registry.modality(section.kind)
-        config: Any = section.config
-        column = Column(split, name, dataset.kind, max_items)
-        fitted = _fit(plugin_class, config, column)
-        try:
-            facts[name] = json.loads(json.dumps(fitted, allow_nan=False))
-        except (TypeError, ValueError) as error:
-            raise PluginError(
-                f"kind {section.kind!r}: fit returned a value that is not JSON: {error}"
-            ) from error
+        fit = partial(
+            fit_column,
+            Column(split, name, dataset.kind, max_items),
+            registry.modality(section.kind),
+            section.config,
+        )
+        facts[name] = ahead.result(name, FIT, fit)
     return load_modalities(spec, registry, facts)
-
-
-def _fit(plugin_class: type[Modality], config: Any, column: Column) -> Any:
-    """What a modality learns from a column. DataError with all rows that cannot be used."""
-
-    def fit(raw: Iterable[Any]) -> Any:
-        with plugin_call(f"kind {plugin_class.kind!r}: fit", passes=PLUGIN_ERRORS):
-            return plugin_class.fit(config, raw)
-
-    try:
-        return fit(column)
-    except (ValueError, OSError, DataError) as error:
-        if errors := column.fit_errors(fit):
-            raise DataError(format_item_errors("the train split", errors)) from error
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"modality {column.name!r} cannot be fitted: {error}") from error
 
 
 class Data:
     """The rows of a dataset as tensors of fitted modalities.
 
     A split is loaded when first used, and then kept in memory; a finished run loads none.
+
+    Args:
+        ahead: columns that other processes read.
     """
 
-    def __init__(self, dataset: Dataset, modalities: Mapping[str, Modality]) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        modalities: Mapping[str, Modality],
+        ahead: ReadAhead = NOTHING_READ,
+    ) -> None:
         self._dataset = dataset
         self._modalities = dict(modalities)
+        self._ahead = ahead
         self._splits: dict[SplitName, SplitTensors] = {}
 
     @property
@@ -190,9 +180,10 @@ class Data:
         present = torch.zeros(len(split.ids), len(self._modalities), dtype=torch.bool)
         errors: list[str] = []
         for index, (modality_name, modality) in enumerate(self._modalities.items()):
-            column = Column(split, modality_name, self._dataset.kind)
-            label = f"read {name} {modality_name}"
-            items[modality_name] = column.load(modality, present[:, index], errors, label)
+            load = partial(load_column, split, name, self._dataset.kind, modality_name, modality)
+            column = self._ahead.result(modality_name, name, load)
+            items[modality_name], present[:, index] = column.items, column.present
+            errors += column.errors
         if errors:
             raise DataError(format_item_errors(f"the {name} split", errors))
         nonempty = present.any(dim=1)

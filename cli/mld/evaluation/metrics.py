@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -15,6 +15,7 @@ from mld.data.encoding import decode, mean_nll
 from mld.data.loading import Data
 from mld.data.types import SubsetSamples, subset_key
 from mld.evaluation.evaluator import ModalityEvaluator
+from mld.evaluation.group_interval import group_half_width
 from mld.runtime.progress import with_progress
 from mld.runtime.seeds import derive
 from mld_core import Autoencoder, Metric, Modality, SplitName, plugin_call
@@ -82,6 +83,7 @@ class EvaluationTable:
             "joint_ceiling": self._joint_ceiling(),
             "pairwise_agreement": self._pairwise_agreement(),
             "conditional_coherence": self._conditional_coherence(),
+            "conditional_metrics": self._conditional_metrics(),
             "frechet": self._frechet(),
             "nfe": {subset_key(subset.given): subset.nfe for subset in self.samples},
             "seconds_per_sample": {
@@ -117,10 +119,10 @@ class EvaluationTable:
         }
 
     def _plugin_metric(self, name: str, title: str, metric: Metric) -> dict[str, Any]:
-        """A plugin's metric: of reconstructions where it compares rows with their originals, else
-        of joint samples, with its value for real items."""
+        """A plugin's metric: of reconstructions where it compares items row by row, else of joint
+        samples, with its value for real items."""
         evaluator = self.evaluators[name]
-        of_reconstructions = metric.against == "originals"
+        of_reconstructions = metric.is_paired
         reference_value = None
         if of_reconstructions:
             value = self._measure(
@@ -206,6 +208,55 @@ class EvaluationTable:
                 proportion = self._proportion_with_ci(predicted[labelled] == truth)
                 rows.append({"given": list(subset.given), "target": target, **proportion})
         return rows
+
+    def _conditional_metrics(self) -> list[dict[str, Any]]:
+        """Plugins' metrics of samples against the items of the rows that they were given."""
+        return [
+            score
+            for subset in with_progress("compare with the truth", self.samples, "subsets")
+            for target, x in self.items[subset.given].items()
+            for score in self._metrics_against_truth(subset, target, x)
+        ]
+
+    def _metrics_against_truth(
+        self, subset: SubsetSamples, target: str, x: Tensor
+    ) -> Iterator[dict[str, Any]]:
+        """The metrics of one target; rows that lack it are left out, joint samples have no rows."""
+        recorded = self.rows.present[subset.rows, list(self.evaluators).index(target)]
+        if not subset.given or not bool(recorded.any()):
+            return
+        x, truth = x[recorded], self.rows.items[target][subset.rows[recorded]]
+        for title, metric in self.modalities[target].metrics().items():
+            if metric.against == "truth":
+                yield {
+                    "given": list(subset.given),
+                    "target": target,
+                    "metric": title,
+                    **self._value_with_ci(target, title, metric, x, truth),
+                    "better": metric.better,
+                    "best": metric.best,
+                    "unit": metric.unit,
+                }
+
+    def _value_with_ci(
+        self, name: str, title: str, metric: Metric, x: Tensor, truth: Tensor
+    ) -> dict[str, Any]:
+        """A metric of pairs with its 95 % interval, which ends at the metric's `best`."""
+
+        def value_of(rows: Bool[Tensor, " row"]) -> float | None:
+            return self._measure(name, title, metric, x[rows], truth[rows])
+
+        n = len(x)
+        value = value_of(torch.ones(n).bool())
+        half_width = group_half_width(value_of, n)
+        if value is None or half_width is None:
+            return {"value": value, "low": None, "high": None, "n": n}
+        low, high = value - half_width, value + half_width
+        if metric.best is not None and metric.better == "higher":
+            high = min(high, metric.best)
+        elif metric.best is not None:
+            low = max(low, metric.best)
+        return {"value": value, "low": low, "high": high, "n": n}
 
     def _frechet(self) -> list[dict[str, Any]]:
         return [

@@ -80,13 +80,12 @@ def read_manifest(run: TrainedRun, manifest: Path | str | ManifestRows) -> Manif
         for index, (name, modality) in enumerate(modalities.items()):
             if name not in used or not len(rows):
                 continue
-            split_present = torch.zeros(len(rows), dtype=torch.bool)
-            column = Column(split, name, dataset.kind)
-            loaded = column.load(modality, split_present, errors, label=f"read {name}")
-            present[rows, index] = split_present
-            if loaded is not None:
-                zeros = loaded.new_zeros((len(table.rows), *loaded.shape[1:]))
-                items.setdefault(name, zeros)[rows] = loaded
+            column = Column(split, name, dataset.kind).load(modality, f"read {name}")
+            present[rows, index] = column.present
+            errors += column.errors
+            if column.items is not None:
+                zeros = column.items.new_zeros((len(table.rows), *column.items.shape[1:]))
+                items.setdefault(name, zeros)[rows] = column.items
     if errors:
         raise DataError(format_item_errors(str(path), errors))
     return ManifestRows(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -134,19 +135,24 @@ def _write(
                 "cell": cell,
             }
             files += paths
+    source_row = partial(_source_row, split, data.classes, bool(samples.given))
     rows = [
-        {**_source_row(int(samples.rows[row]), bool(samples.given), split), "cells": row_cells}
+        {**source_row(int(samples.rows[row])), "cells": row_cells}
         for row, row_cells in enumerate(cells)
     ]
     run_dir.write_json(index, {"given": [*samples.given], "rows": [*rows]})
     return files
 
 
-def _source_row(row: int, is_conditional: bool, split: SplitTensors) -> dict[str, JsonValue]:
-    """Id and label of the row that a sample was given; None if nothing was given."""
+def _source_row(
+    split: SplitTensors, classes: Sequence[str], is_conditional: bool, row: int
+) -> dict[str, JsonValue]:
+    """Id, label and class of the row that a sample was given; None if nothing was given."""
     if not is_conditional:
-        return {"id": None, "label": None}
-    return {"id": split.ids[row], "label": None if split.labels is None else int(split.labels[row])}
+        return {"id": None, "label": None, "class": None}
+    label = None if split.labels is None else int(split.labels[row])
+    name = classes[label] if label is not None and label >= 0 else None
+    return {"id": split.ids[row], "label": label, "class": name}
 
 
 def _load(given: tuple[str, ...], layout: LatentLayout, run_dir: RunDir) -> SubsetSamples:

@@ -20,6 +20,7 @@ from mld.pipeline.demands import check_demands
 from mld.pipeline.diffuse import select_method
 from mld.pipeline.plugin_method import PluginMethod
 from mld.runtime.compute import Compute, resolve
+from mld.runtime.memory import available_memory
 from mld.storage.stages import AUTOENCODE, DIFFUSE, EVALUATE
 from mld.training.job import count_parameters, is_trainable
 from mld_core import SPLITS, DataError, Dataset, Modality, Registry
@@ -84,7 +85,7 @@ def plan(spec: Spec, registry: Registry) -> Plan:
     rows: dict[str, int] = {name: coverage.splits[name].count for name in SPLITS}
     modalities = fit_modalities(spec, dataset, registry, PEEK_ITEMS)
     _check_items(dataset, modalities)
-    item_bytes = check_item_memory(dataset, modalities, sum(rows.values()))
+    item_bytes = check_item_memory(dataset, modalities, sum(rows.values()), available_memory())
     method, layout = select_method(spec, registry, modalities), layout_of(modalities)
     saw_all = rows["train"] <= PEEK_ITEMS
     is_exact = {name: saw_all or not modality.facts for name, modality in modalities.items()}

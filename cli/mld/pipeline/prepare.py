@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -16,12 +17,15 @@ from mld.data.coverage import Coverage, coverage_of, declared_coverage
 from mld.data.item_memory import check_item_memory
 from mld.data.loading import Data, fit_modalities, load_fitted_modalities, open_dataset
 from mld.data.quality import label_warnings, repeated_row_warnings
+from mld.data.read_ahead import ModalityToRead, ReadAhead, read_ahead
 from mld.pipeline.demands import Shortfall, check_demands
 from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
+from mld.runtime.memory import available_memory
 from mld.storage.digests import code_digest
 from mld.storage.stages import DATA
-from mld_core import SPLITS, Modality, Registry
+from mld.training.parallel import TrainingPool
+from mld_core import SPLITS, Dataset, Modality, Registry
 
 
 @dataclass(frozen=True)
@@ -45,20 +49,33 @@ class PreparedData:
 
 
 def prepare(
-    spec: Spec, registry: Registry, context: RunContext, recompute: bool = False
+    spec: Spec,
+    registry: Registry,
+    context: RunContext,
+    recompute: bool = False,
+    pool: TrainingPool | None = None,
 ) -> PreparedData:
     """Read and check all data; nothing is written yet, so bad data leave no trace.
 
     A run that has completed this stage loads its modalities, and reads rows when they are used;
     with `recompute` it begins anew.
+
+    Args:
+        pool: processes that read the rows, and then get ready to train.
     """
     start = time.monotonic()
     with recorded_warnings() as messages:
-        prepared = _prepare(spec, registry, context, recompute)
+        prepared = _prepare(spec, registry, context, recompute, pool)
     return replace(prepared, seconds=time.monotonic() - start, warnings=messages)
 
 
-def _prepare(spec: Spec, registry: Registry, context: RunContext, recompute: bool) -> PreparedData:
+def _prepare(
+    spec: Spec,
+    registry: Registry,
+    context: RunContext,
+    recompute: bool,
+    pool: TrainingPool | None,
+) -> PreparedData:
     dataset = open_dataset(spec, registry)
     kinds = sorted({modality.kind for modality in spec.modalities.values()})
     fingerprint: dict[str, JsonValue] = {
@@ -72,19 +89,42 @@ def _prepare(spec: Spec, registry: Registry, context: RunContext, recompute: boo
         coverage = Coverage.from_json(record["coverage"], record["classes"])
         shortfalls = check_demands(spec, registry, coverage)
         modalities = load_fitted_modalities(spec, registry, run_dir)
-        data = Data(dataset, modalities)
+        facts = {name: modality.facts for name, modality in modalities.items()}
+        ahead = _read_ahead(spec, registry, dataset, coverage, facts, pool)
+        data = Data(dataset, modalities, ahead)
     else:
         # What the dataset tells now need not wait until every item is read.
         declared = declared_coverage(dataset, spec.modalities)
         check_demands(spec, registry, declared)
-        modalities = fit_modalities(spec, dataset, registry)
-        rows = sum(split.count for split in declared.splits.values())
-        check_item_memory(dataset, modalities, rows)
-        data = Data(dataset, modalities)
+        # Before other processes write to a temporary folder, which may be in memory.
+        available = available_memory()
+        ahead = _read_ahead(spec, registry, dataset, declared, {}, pool)
+        modalities = fit_modalities(spec, dataset, registry, ahead=ahead)
+        check_item_memory(dataset, modalities, declared.count, available)
+        data = Data(dataset, modalities, ahead)
         coverage = coverage_of(data)
         shortfalls = check_demands(spec, registry, coverage)
         warn_about_rows(data)
     return PreparedData(modalities, data, fingerprint, coverage, shortfalls)
+
+
+def _read_ahead(
+    spec: Spec,
+    registry: Registry,
+    dataset: Dataset,
+    coverage: Coverage,
+    facts: Mapping[str, Mapping[str, Any]],
+    pool: TrainingPool | None,
+) -> ReadAhead:
+    """All rows as the processes of a pool read them, which then load what trainings need."""
+    modalities = {
+        name: ModalityToRead(registry.modality(section.kind), section.config, facts.get(name))
+        for name, section in spec.modalities.items()
+    }
+    ahead = read_ahead(dataset, modalities, coverage.count, pool)
+    if pool is not None:
+        pool.load_libraries()
+    return ahead
 
 
 @contextmanager

@@ -59,9 +59,14 @@ def run(
         training_pool(len(spec.modalities), context.compute) as pool,
         torch_threads(context.compute),
     ):
-        if pool and not run_dir.is_complete(AUTOENCODE.name):
+        # The rows are read ahead for the first training, and later stages may need none.
+        will_train = not run_dir.is_complete(AUTOENCODE.name)
+        will_train |= from_stage in (DATA.name, AUTOENCODE.name)
+        if pool and will_train:
             pool.start()
-        prepared = prepare(spec, registry, context, recompute=from_stage == DATA.name)
+        prepared = prepare(
+            spec, registry, context, from_stage == DATA.name, pool if will_train else None
+        )
         modalities, data = prepared.modalities, prepared.data
         method = select_method(spec, registry, modalities)
         with run_dir.claim(), _record_crash(run_dir):

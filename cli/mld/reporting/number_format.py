@@ -1,4 +1,4 @@
-"""Numbers as text for pages and tables."""
+"""Numbers, and what they are, as text for pages and tables."""
 
 from __future__ import annotations
 
@@ -29,6 +29,12 @@ def format_tick(value: float) -> str:
 def format_interval(interval: Mapping[str, float]) -> str:
     """The bounds of a confidence interval, `low` and `high`."""
     return f"{interval['low']:.2f}–{interval['high']:.2f}"
+
+
+def metric_title(name: str, unit: str, better: str) -> str:
+    """A plugin's metric with its unit, and an arrow up if "higher" is better, else down."""
+    arrow = "↑" if better == "higher" else "↓"
+    return f"{name.replace('_', ' ')}{', ' if unit else ''}{unit} {arrow}"
 
 
 def format_duration(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -11,9 +11,10 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
+from mld.data.types import subset_key
 from mld.reporting.charts import line_chart
 from mld.reporting.html import Media, environment, media_of
-from mld.reporting.number_format import format_fixed, format_number
+from mld.reporting.number_format import format_fixed, format_number, metric_title
 from mld.storage.digests import file_digest
 from mld.storage.run_dir import RunDir
 
@@ -30,12 +31,12 @@ class Cell:
 class Sample:
     """One row of a gallery.
 
-    A joint sample is given no row and has neither `row` nor `label`; a row whose label is
-    missing has no label.
+    A joint sample is given no row and has neither `row` nor `label`, which is the name of the row's
+    class; a row without a class has no label.
     """
 
     row: str | None
-    label: int | None
+    label: str | None
     cells: dict[str, Cell]
 
 
@@ -56,6 +57,31 @@ class Subset:
     def name(self) -> str:
         """Its name on the page."""
         return " + ".join(self.given) or "joint"
+
+
+@dataclass(frozen=True)
+class TruthMetric:
+    """A metric of samples against the items of the rows that they were given.
+
+    Args:
+        title: its name, unit, and whether higher or lower is better.
+        scores: by key of the conditioning subset, as in metrics.json.
+        of_reconstructions: the same of reconstructions, the limit that the autoencoder sets.
+    """
+
+    target: str
+    title: str
+    scores: Mapping[str, Mapping[str, Any]]
+    of_reconstructions: float | None
+
+    @property
+    def one_to_one(self) -> list[float]:
+        """Its values given one modality each."""
+        return [
+            score["value"]
+            for score in self.scores.values()
+            if len(score["given"]) == 1 and score["value"] is not None
+        ]
 
 
 @dataclass(frozen=True)
@@ -97,6 +123,7 @@ def render_report(run_dir: RunDir) -> str:
     events = run_dir.read_events()
     modalities = {name: metrics["modalities"][name] for name in spec["modalities"]}
     subsets = _subsets(metrics, list(modalities), run_dir)
+    truth_metrics = _truth_metrics(metrics, modalities)
     template = environment().get_template("report.html.j2")
     return template.render(
         spec=spec,
@@ -112,6 +139,9 @@ def render_report(run_dir: RunDir) -> str:
             if len(subset.given) == 1
             for entry in subset.coherence.values()
         ],
+        truth_metrics=truth_metrics,
+        main_truth_metrics=_first_of_each_target(truth_metrics),
+        given_alone=[subset.key for subset in subsets if len(subset.given) == 1],
         warnings=list(dict.fromkeys([*metrics["warnings"], *_warnings(events)])),
         curves=_curves(events),
         information=_information(run_dir, list(modalities)),
@@ -143,14 +173,50 @@ def _by_target(given: list[str], entries: list[dict[str, Any]]) -> dict[str, dic
     return {entry["target"]: entry for entry in entries if set(entry["given"]) == set(given)}
 
 
+def _truth_metrics(
+    metrics: Mapping[str, Any], modalities: Mapping[str, Mapping[str, Any]]
+) -> list[TruthMetric]:
+    """The metrics against the truth, by target; none in a run that was evaluated without them."""
+    by_metric: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for score in metrics.get("conditional_metrics", []):
+        by_metric.setdefault((score["target"], score["metric"]), []).append(score)
+    return [
+        TruthMetric(
+            target=target,
+            title=metric_title(name, scores[0]["unit"], scores[0]["better"]),
+            scores={subset_key(tuple(score["given"])): score for score in scores},
+            of_reconstructions=modalities[target]["metrics"][name]["value"],
+        )
+        for (target, name), scores in sorted(
+            by_metric.items(), key=lambda item: [*modalities].index(item[0][0])
+        )
+    ]
+
+
+def _first_of_each_target(metrics: Iterable[TruthMetric]) -> list[TruthMetric]:
+    """The first metric of each target that has values given one modality."""
+    first: dict[str, TruthMetric] = {}
+    for metric in metrics:
+        if metric.one_to_one:
+            first.setdefault(metric.target, metric)
+    return list(first.values())
+
+
 def _samples(run_dir: RunDir, key: str) -> list[Sample]:
     folder = run_dir.samples(key)
     index = folder / "index.json"
     samples = []
     for row in run_dir.read_json(index)["rows"] if index.exists() else []:
         cells = {name: _cell(run_dir, folder, entry) for name, entry in row["cells"].items()}
-        samples.append(Sample(row["id"], row["label"] if row["label"] != -1 else None, cells))
+        samples.append(Sample(row["id"], _label(row), cells))
     return samples
+
+
+def _label(row: Mapping[str, Any]) -> str | None:
+    """The class of a row; its number in runs that did not record the name."""
+    if row["label"] is None or row["label"] == -1:
+        return None
+    return f"class {row['class']}" if "class" in row else f"label {row['label']}"
 
 
 def _cell(run_dir: RunDir, folder: Path, entry: Mapping[str, Any]) -> Cell:

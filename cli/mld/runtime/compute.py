@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -47,11 +47,16 @@ def resolve(spec: ComputeSpec) -> Compute:
     return Compute(accelerator, devices, precision, threads)
 
 
-@contextmanager
-def torch_threads(compute: Compute) -> Iterator[None]:
+def torch_threads(compute: Compute) -> AbstractContextManager[None]:
     """Limit torch to the run's threads until the block ends."""
+    return limited_threads(compute.threads)
+
+
+@contextmanager
+def limited_threads(threads: int) -> Iterator[None]:
+    """Limit torch to so many threads until the block, or the decorated function, ends."""
     before = torch.get_num_threads()
-    torch.set_num_threads(compute.threads)
+    torch.set_num_threads(threads)
     try:
         yield
     finally:

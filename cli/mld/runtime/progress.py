@@ -7,10 +7,12 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
+
+from mld.runtime.progress_relay import shown_by_parent
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -22,9 +24,6 @@ Clock = Callable[[], float]
 
 TrainingProgress = Callable[[int, float, float], None]
 """Called with the number of finished steps, the loss, and the rate in rows per second."""
-
-ShowTraining = Callable[[str, int, int], AbstractContextManager[TrainingProgress]]
-"""(job, first step, steps) to the progress of a training."""
 
 _Show = Callable[[int, Callable[[], str]], None]
 """Shows the number of finished parts and a detail, unless it is too early to show anything."""
@@ -70,6 +69,7 @@ class RecentRate:
         return (last - first) / (end - start) if end > start else None
 
 
+@shown_by_parent
 @contextmanager
 def training_progress(
     job: str, step: int, steps: int, clock: Clock = time.monotonic
@@ -94,6 +94,7 @@ def training_progress(
         yield show_training
 
 
+@shown_by_parent
 @contextmanager
 def counting(
     job: str, total: int, unit: str = "rows", clock: Clock = time.monotonic

@@ -22,7 +22,7 @@ from jaxtyping import Float, Int64
 from torch import Generator, Tensor, nn
 
 from mld.runtime.context import RunContext
-from mld.runtime.progress import ShowTraining
+from mld.runtime.progress import training_progress
 from mld.runtime.seeds import derive
 from mld.training.checkpoint import Checkpoint, optimizer_state, read_checkpoint, restore_optimizer
 from mld.training.flat_parameters import flatten_parameters
@@ -54,7 +54,6 @@ def fit(
     ranks: Ranks,
     should_stop: Callable[[], bool],
     checkpoint_seconds: float,
-    progress: ShowTraining,
 ) -> None:
     """Train until all steps are done, from the last checkpoint if there is one.
 
@@ -68,7 +67,8 @@ def fit(
     sync_every = 1 if fabric.device.type == "cpu" else GPU_SYNC_STEPS
     meter = LossMeter(job.name, job.config.batch_size, trainer.objective)
     saved_at = time.monotonic()
-    with progress(job.name, trainer.step, steps) if is_first else nullcontext() as show:
+    progress = training_progress(job.name, trainer.step, steps) if is_first else nullcontext()
+    with progress as show:
         while trainer.step < steps:
             meter.update(*trainer.forward_backward(should_stop()))
             step = trainer.step + 1

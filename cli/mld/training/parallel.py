@@ -6,24 +6,20 @@ do two halves of a batch.
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
-import time
 from collections.abc import Iterator
 from concurrent.futures import wait
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from pickle import PicklingError
 from tempfile import TemporaryDirectory
-from threading import Lock, Thread
-from typing import Any
+from threading import Lock
 
 from mld.runtime.compute import Compute
 from mld.runtime.context import RunContext
-from mld.runtime.progress import TrainingProgress, training_progress
+from mld.runtime.worker_pool import WorkerPool, is_interrupted
 from mld.storage.files import load_tensors, save_tensors
 from mld.training.checkpoint import flatten, unflatten
 from mld.training.job import TrainJob
@@ -39,10 +35,6 @@ from mld.training.train import (
 
 MIN_SHARED_ROWS = 256
 """Rows of a batch that are worth a process: with fewer, the cost of a step itself weighs more."""
-REPORT_SECONDS = 0.1
-"""The shortest time between two reports of a training's progress."""
-PARENT_SECONDS = 0.5
-"""The time between two looks at whether a worker's parent is alive."""
 
 
 def parallel_trainings(jobs: int, compute: Compute) -> tuple[int, Compute]:
@@ -78,44 +70,20 @@ def training_pool(jobs: int, compute: Compute) -> Iterator[TrainingPool | None]:
         yield pool
 
 
-class TrainingPool:
-    """Processes that train jobs; they start with `start` or with the first job.
+class TrainingPool(WorkerPool):
+    """Processes that train jobs.
 
-    When the block ends, so do they, whatever they do. They do not run the user's script again, so
-    that it needs no main guard.
+    After `interrupt`, all trainings save their checkpoints and raise KeyboardInterrupt.
     """
 
     def __init__(self, workers: int) -> None:
-        from loky import ProcessPoolExecutor
-        from loky.backend import get_context
-
-        self.workers = workers
-        context = get_context("loky")
-        self._stop = context.Event()
-        self._reports = context.SimpleQueue()
-        self._executor = ProcessPoolExecutor(
-            workers, context=context, initializer=_start, initargs=(self._stop, self._reports)
-        )
-        self._printer = Thread(target=_show_reports, args=(self._reports,), daemon=True)
+        super().__init__(workers)
         self._this_process = Lock()
 
-    def __enter__(self) -> TrainingPool:
-        self._printer.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._executor.shutdown(kill_workers=True)
-        self._reports.put(None)
-        self._printer.join()
-
-    def start(self) -> None:
-        """Start the processes without waiting for them; they import libraries for seconds."""
+    def load_libraries(self) -> None:
+        """Have idle processes import what every training does, for seconds; does not wait."""
         for _ in range(self.workers):
-            self._executor.submit(_load_libraries)
-
-    def interrupt(self) -> None:
-        """Have all trainings save their checkpoints and raise KeyboardInterrupt."""
-        self._stop.set()
+            self.submit(_load_libraries)
 
     def train(self, job: TrainJob, context: RunContext) -> TrainedWeights:
         """As `train`, in one of the processes; may be called from several threads.
@@ -124,11 +92,11 @@ class TrainingPool:
         """
         with _rows_file(job) as (without_rows, path):
             try:
-                self._executor.submit(_train, without_rows, path, context).result()
+                self.submit(_train, without_rows, path, context).result()
             except PicklingError:
                 # One at a time, since trainings in one process share torch's random generator.
                 with self._this_process:
-                    return train(job, context, should_stop=self._stop.is_set)
+                    return train(job, context, should_stop=self.is_interrupted)
         return finished_weights(job, context)
 
     def train_together(self, job: TrainJob, context: RunContext) -> TrainedWeights:
@@ -138,7 +106,7 @@ class TrainingPool:
     def _launch_ranks(self, job: TrainJob, context: RunContext) -> None:
         with _rows_file(job) as (without_rows, path):
             shares = [
-                self._executor.submit(_train_share, without_rows, path, context, rank)
+                self.submit(_train_share, without_rows, path, context, rank)
                 for rank in range(context.compute.processes)
             ]
             try:
@@ -162,73 +130,23 @@ def _rows_file(job: TrainJob) -> Iterator[tuple[TrainJob, Path]]:
         yield job.moved({}, {}), path
 
 
-_state: dict[str, Any] = {}
-"""In a worker: what its pool has given it."""
-
-
-def _start(stop: Any, reports: Any) -> None:
-    """Prepare a worker's process, which ends with its parent."""
-    _state.update(stop=stop, reports=reports)
-    # Ctrl-C reaches all processes of a terminal; a training handles it, and an idle worker waits.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-
-
 def _load_libraries() -> None:
     """In a worker: what every training imports, beyond this module's imports."""
     import lightning_fabric  # noqa: F401
 
 
-def _end_with_parent(parent: int) -> None:
-    """End this process when its parent has died; what it has saved is complete."""
-    while os.getppid() == parent:
-        time.sleep(PARENT_SECONDS)
-    os._exit(1)
-
-
 def _train(job: TrainJob, rows: Path, context: RunContext) -> None:
     """In a worker: train a job whose rows are in a file."""
-    train(_with_rows(job, rows), context, should_stop=_state["stop"].is_set, progress=_reporting)
+    train(_with_rows(job, rows), context, should_stop=is_interrupted)
 
 
 def _train_share(job: TrainJob, rows: Path, context: RunContext, rank: int) -> None:
     """In a worker: train a job together with the other ranks."""
-    job, stop = _with_rows(job, rows), _state["stop"].is_set
+    job = _with_rows(job, rows)
     with SharedMemoryRanks(rows.parent, rank, context.compute.processes) as ranks:
-        launch(job, context, CHECKPOINT_SECONDS, stop, _reporting, ranks)
+        launch(job, context, CHECKPOINT_SECONDS, is_interrupted, ranks)
 
 
 def _with_rows(job: TrainJob, rows: Path) -> TrainJob:
     groups = unflatten(load_tensors(rows)[0])
     return job.moved(groups["rows"], groups.get("validation", {}))
-
-
-@contextmanager
-def _reporting(job: str, step: int, steps: int) -> Iterator[TrainingProgress]:
-    """Progress of a training, shown by the process of the pool."""
-    first, due_at = step, 0.0
-
-    def report(step: int, loss: float, rate: float) -> None:
-        nonlocal due_at
-        now = time.monotonic()
-        if now >= due_at or step == steps:
-            due_at = now + REPORT_SECONDS
-            _state["reports"].put((job, first, steps, step, loss, rate))
-
-    yield report
-
-
-def _show_reports(reports: Any) -> None:
-    """Show the progress of all workers until a None comes."""
-    shows: dict[str, tuple[TrainingProgress, ExitStack]] = {}
-    with ExitStack() as unfinished:
-        while (report := reports.get()) is not None:
-            job, first, steps, step, loss, rate = report
-            if job not in shows:
-                stack = unfinished.enter_context(ExitStack())
-                shows[job] = stack.enter_context(training_progress(job, first, steps)), stack
-            show, stack = shows[job]
-            show(step, loss, rate)
-            if step == steps:
-                stack.close()
-                del shows[job]

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from mld.runtime.compute import torch_threads
 from mld.runtime.context import RunContext
-from mld.runtime.progress import ShowTraining, training_progress
 from mld.training.checkpoint import read_checkpoint
 from mld.training.job import TrainJob
 from mld.training.loop import fit
@@ -51,7 +50,6 @@ def train(
     context: RunContext,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     should_stop: Callable[[], bool] = _never,
-    progress: ShowTraining = training_progress,
 ) -> TrainedWeights:
     """Train a copy of the job's objective, resuming from its checkpoint if there is one.
 
@@ -62,11 +60,8 @@ def train(
     Args:
         checkpoint_seconds: time between checkpoints.
         should_stop: asked at every step whether to do as on SIGINT.
-        progress: shows the progress of a training, as `training_progress` does.
     """
-    return train_by(
-        partial(launch, job, context, checkpoint_seconds, should_stop, progress), job, context
-    )
+    return train_by(partial(launch, job, context, checkpoint_seconds, should_stop), job, context)
 
 
 def train_by(launched: Callable[[], None], job: TrainJob, context: RunContext) -> TrainedWeights:
@@ -109,7 +104,6 @@ def launch(
     context: RunContext,
     checkpoint_seconds: float,
     should_stop: Callable[[], bool],
-    progress: ShowTraining,
     ranks: Ranks | None = None,
 ) -> None:
     """Train up to the last checkpoint; arguments and errors as of `train`.
@@ -130,9 +124,7 @@ def launch(
     earlier, port = set(multiprocessing.active_children()), os.environ.get("MASTER_PORT")
     with _on_signal(_interrupt):
         try:
-            rank = partial(
-                _train_rank, job, context, checkpoint_seconds, should_stop, progress, ranks
-            )
+            rank = partial(_train_rank, job, context, checkpoint_seconds, should_stop, ranks)
             stopped = fabric.launch(rank)
         except KeyboardInterrupt:
             # Workers save and exit, or are terminated; the caller holds the run's lock until then.
@@ -153,7 +145,6 @@ def _train_rank(
     context: RunContext,
     checkpoint_seconds: float,
     should_stop: Callable[[], bool],
-    progress: ShowTraining,
     ranks: Ranks | None,
     fabric: Fabric,
 ) -> BaseException | None:
@@ -175,7 +166,6 @@ def _train_rank(
                 ranks or DeviceRanks(fabric),
                 lambda: stop.is_set() or should_stop(),
                 checkpoint_seconds,
-                progress,
             )
         except (NumericalError, KeyboardInterrupt) as error:
             return error

@@ -222,8 +222,21 @@ def make_scores(
             {"given": [given], "target": target, **proportion(coherence + 0.01 * index)}
             for index, (given, target) in enumerate(pairs)
         ],
+        "conditional_metrics": [
+            {
+                "given": [given],
+                "target": target,
+                "metric": "edit_distance",
+                **proportion(1 - coherence + 0.01 * index, half_width),
+                "better": "lower",
+                "best": 0.0,
+                "unit": "bytes",
+            }
+            for index, (given, target) in enumerate(pairs)
+        ],
         "modalities": {
             name: {
+                "metrics": {"edit_distance": {"value": 0.02}},
                 "classifier_accuracy": proportion(0.99),
                 "reconstruction_accuracy": proportion(0.97),
                 "reconstruction_frechet": 5.0,

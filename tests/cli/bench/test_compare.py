@@ -30,6 +30,7 @@ def test_compare_pairs_variants_by_seed(
     rows = compare(finished, other)
     assert [row["variant"] for row in rows] == ["mld", "paper"]
     assert rows[0]["joint_coherence"]["value"] == pytest.approx(0.05)
+    assert rows[0]["digit psnr"] == {"value": 0, "low": 0, "high": 0, "std": 0, "n": 2}
     with pytest.raises(RunDirError, match=r"nothing contains no suite: trials\.json is missing"):
         compare(finished, SuiteDir(tmp_path / "nothing"))
     printed = CliRunner().invoke(

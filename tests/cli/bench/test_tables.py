@@ -7,7 +7,13 @@ from typing import Any
 
 from mld.bench.charts import group_charts
 from mld.bench.suite import Coordinates
-from mld.bench.tables import NO_VALUE, difference_table, main_table, overall_table
+from mld.bench.tables import (
+    NO_VALUE,
+    difference_table,
+    main_table,
+    one_to_one_truth_table,
+    overall_table,
+)
 
 ONE_SEED = "modalities: [[a, b]]\nmethods: {one: {}, two: {}}\n"
 
@@ -35,6 +41,48 @@ def test_main_and_difference_table(finish_suite: Callable[..., Any]) -> None:
     assert difference.best is True
     assert one["joint coherence"].best
     assert not values(main_table(group), "two")["joint coherence"].best
+
+
+def test_metrics_against_the_truth(finish_suite: Callable[..., Any]) -> None:
+    axes = "modalities: all\nmethods: {one: {}, two: {}}\nseeds: [0, 1, 2]\n"
+    group = finish_suite(axes).groups[0]
+    title = "a: edit distance, bytes ↓"
+    # The directions b>a and c>a are the third and the fifth of six: 0.18 + 0.03 on average.
+    one, two = values(main_table(group), "one")[title], values(main_table(group), "two")[title]
+    assert (one.text, one.note, one.best) == ("0.210", "± 0.020", True)
+    assert (two.text, two.best) == ("0.510", False)
+    assert values(main_table(group), "reconstructions")[title].text == "0.0200"
+    directions = values(one_to_one_truth_table(group), "two")
+    assert directions[f"b → {title}"].text == "0.500"
+    assert directions[f"c → {title}"].text == "0.520"
+    difference = values(difference_table(group), "two − one")[title]
+    assert (difference.text, difference.note) == ("+0.300", "+0.275 to +0.325")
+    assert list(values(difference_table(group), "two − one"))[-3:] == [
+        f"{name}: edit distance, bytes ↓" for name in "abc"
+    ]
+
+
+def test_metrics_without_an_interval_have_none(finish_suite: Callable[..., Any]) -> None:
+    suite = finish_suite(ONE_SEED)
+    run_dir = suite.suite_dir.run_dir(suite.trials[0])
+    scores = run_dir.read_json(run_dir.metrics)
+    scores["conditional_metrics"][0] |= {"low": None, "high": None}  # b given a
+    run_dir.write_json(run_dir.metrics, scores)
+    table = main_table(suite.group)
+    a, b = (values(table, "one")[f"{name}: edit distance, bytes ↓"] for name in "ab")
+    assert (a.text, a.note, b.text, b.note) == ("0.210", "0.170–0.250", "0.200", "")
+
+
+def test_runs_that_were_evaluated_without_truth(finish_suite: Callable[..., Any]) -> None:
+    suite = finish_suite(ONE_SEED)
+    for trial in suite.trials:
+        run_dir = suite.suite_dir.run_dir(trial)
+        scores = run_dir.read_json(run_dir.metrics)
+        del scores["conditional_metrics"]
+        run_dir.write_json(run_dir.metrics, scores)
+    assert one_to_one_truth_table(suite.group).rows == []
+    assert not any("edit" in header for header in main_table(suite.group).headers)
+    assert len(difference_table(suite.group).headers) == 4
 
 
 def test_single_seed_has_the_interval_of_its_run(finish_suite: Callable[..., Any]) -> None:
@@ -80,8 +128,8 @@ def test_distances_of_fewer_samples_are_not_compared(finish_suite: Callable[...,
     difference = values(difference_table(suite.group), "one − few")
     assert difference["joint coherence"].best
     assert difference["Frechet distance, joint"] is NO_VALUE
-    bold = [row.name for row in main_table(suite.group).rows if row.values[2].best]
-    assert bold == []
+    methods = ("few", "one", "two")
+    assert not any(values(main_table(suite.group), name)["Frechet, a"].best for name in methods)
     assert values(main_table(suite.group), "few")["samples"].text == "300"
     assert values(main_table(suite.group), "few")["Frechet, a"].text == "6"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from mld.commands.run import _warn_of_busy_cores
+from mld.commands.run import _print_scores, _warn_of_busy_cores
 from mld.storage.run_dir import RunDir
 
 
@@ -108,6 +108,27 @@ def test_a_missing_library_names_the_pip_line(
     result = mld("run", "bad.yaml")
     assert result.exit_code == 3, result.output
     assert "pip install 'mld-toolkit[molecule]'" in result.stderr
+
+
+def test_scores_without_coherence_are_the_first_against_the_truth(
+    write_run: Callable[..., RunDir], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = write_run(tmp_path / "run", labelled=False, num_previews=0)
+    scores = run_dir.read_json(run_dir.metrics)
+    second = {**scores["conditional_metrics"][0], "metric": "ssim", "value": 0.5}
+    undefined = {**second, "given": ["digit"], "target": "molecule", "value": None}
+    scores["conditional_metrics"] += [second, undefined]
+    run_dir.write_json(run_dir.metrics, scores)
+    _print_scores(run_dir)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 * 3
+    assert lines[0] == "digit to tone: log-spectral distance 0.265 dB"
+    assert "digit to word: exact match 0.395" in lines
+    coherent = write_run(tmp_path / "labelled", num_previews=0)
+    _print_scores(coherent)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 4 * 3
+    assert all("coherence" in line for line in lines)
 
 
 def test_run_sample_and_report(mld_small: Callable[..., Result], quick: list[str]) -> None:

@@ -123,7 +123,8 @@ def test_items_that_do_not_fit_into_memory(
     )
 
     def available(memory: int) -> None:
-        monkeypatch.setattr("mld.data.item_memory.available_memory", lambda: memory)
+        for module in ("pipeline.plan", "pipeline.prepare", "data.read_ahead"):
+            monkeypatch.setattr(f"mld.{module}.available_memory", lambda: memory)
 
     available(2 * needed)
     assert plan(spec, counted_registry).item_bytes == needed

@@ -64,6 +64,9 @@ def test_files_and_events_of_a_run(finished: Path) -> None:
     }
     assert len(conditional) == 9  # six of one to one, three of two to one
     assert min(conditional.values()) > 0.6
+    against_truth = {(*row["given"], row["target"]): row for row in scores["conditional_metrics"]}
+    assert against_truth.keys() == conditional.keys()
+    assert {row["metric"] for row in against_truth.values()} == {"rms"}
     assert len(scores["frechet"]) == 12
     assert scores["nfe"] == {
         "joint": 40,

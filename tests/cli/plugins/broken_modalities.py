@@ -381,9 +381,11 @@ def _as_tensor(x, reference):
 
 breaks_metric("metrics-return-floats", Metric(_as_tensor, "originals", "lower", best=0.0))
 breaks_metric("metrics-best-on-identical", Metric(root_mean_square, "originals", "lower", best=1.0))
+breaks_metric("metrics-best-on-identical", Metric(root_mean_square, "truth", "lower", best=1.0))
 breaks_metric(
     "metrics-worse-on-corrupted", Metric(root_mean_square, "originals", "higher", best=0.0)
 )
+breaks_metric("metrics-worse-on-corrupted", Metric(root_mean_square, "truth", "higher", best=0.0))
 breaks_metric("metrics-reject-empty", Metric(_zero_if_empty, "originals", "lower", best=0.0))
 
 

@@ -70,7 +70,7 @@ class Points(Modality):
         return SmallClassifier(classes)
 
     def metrics(self):
-        return {"rms": Metric(root_mean_square, "originals", "lower", best=0.0)}
+        return {"rms": Metric(root_mean_square, "truth", "lower", best=0.0)}
 
     def cell(self, x):
         return " ".join(f"{value:.4f}" for value in x.tolist())

@@ -126,6 +126,46 @@ def test_matrix_shows_value_interval_and_ceiling(run: RunDir) -> None:
     ]
 
 
+def test_samples_are_compared_with_the_truth_given_one_modality_and_in_all_subsets(
+    run: RunDir,
+) -> None:
+    text = run.report.read_text(encoding="utf-8")
+    section = text[text.index('<h2 id="truth">') :].partition("</section>")[0]
+    one_to_one, all_subsets = (
+        part.partition("</table>")[0] for part in section.split("<table")[1:]
+    )
+    rows = re.findall(r'<th scope="row">([^<]+)</th><td>([^<]+)</td>', one_to_one)
+    assert rows == [
+        ("digit", "psnr, dB ↑"),
+        ("tone", "log-spectral distance, dB ↓"),
+        ("word", "exact match ↑"),
+    ]
+    assert one_to_one.count("<b>") == 3 * 3
+    assert one_to_one.count('<td class="n">–</td>') == 3  # what is given is not compared
+    word = "word given digit: 0.395, 95 % interval 0.352 to 0.438, n = 500"
+    assert f'title="{word}"><b>0.395</b><br><small>0.352–0.438</small>' in one_to_one
+    assert '<td class="n">0.991</td></tr>' in one_to_one  # of reconstructions
+    assert all_subsets.count('<th scope="row">') == 14
+    assert all_subsets.count("<b>") == 3 * 7
+
+
+def test_runs_that_were_evaluated_without_truth_have_no_such_section(run_copy: RunDir) -> None:
+    metrics = run_copy.read_json(run_copy.metrics)
+    del metrics["conditional_metrics"]
+    run_copy.write_json(run_copy.metrics, metrics)
+    assert "truth" not in render_report(run_copy)
+
+
+def test_classes_are_named(run_copy: RunDir) -> None:
+    change_row(run_copy, "digit", **{"label": 7, "class": "seven & more"})
+    assert "<br>class seven &amp; more</th>" in render_report(run_copy)
+    index = run_copy.samples("digit") / "index.json"
+    content = run_copy.read_json(index)
+    del content["rows"][0]["class"]  # a run of an earlier version
+    run_copy.write_json(index, content)
+    assert "<br>label 7</th>" in render_report(run_copy)
+
+
 def test_headlines(run: RunDir) -> None:
     text = run.report.read_text(encoding="utf-8")
     figures = re.findall(r"<dt>([^<]+)</dt><dd class=\"figure\">([^<]+)</dd>", text)
@@ -174,11 +214,16 @@ def test_report_without_labels_has_no_coherence(
     text = render_report(write_run(tmp_path / "digits", labelled=False))
     assert "The data have no labels" in text
     assert "re-encoded latents" in text
+    figures = re.findall(r"<dt>([^<]+)</dt><dd class=\"figure\">([^<]+)</dd>", text)
+    assert figures[:2] == [
+        ("digit: psnr, dB ↑", "0.355"),
+        ("tone: log-spectral distance, dB ↓", "0.265"),
+    ]
     for absent in (
         '<table class="matrix">',
         "Joint coherence",
         "Pairwise",
-        "label 3",
+        "class three",
         "hollow dots",
     ):
         assert absent not in text
@@ -218,8 +263,11 @@ def test_missing_metrics_are_dashes(run_copy: RunDir) -> None:
         entry["value"] = None if entry["target"] == "digit" else entry["value"]
     metrics["modalities"]["digit"]["reconstruction_frechet"] = None
     run_copy.write_json(run_copy.metrics, metrics)
+    metrics["conditional_metrics"][0] |= {"value": None, "low": None, "high": None}
+    run_copy.write_json(run_copy.metrics, metrics)
     change_row(run_copy, "digit", label=-1)
     text = render_report(run_copy)
+    assert 'title="tone given digit: –' in text
     panel = text[text.index("<caption>digit") :].partition("</table>")[0]
     assert panel.count("<td>–</td>") == 8
     assert "circle" not in panel

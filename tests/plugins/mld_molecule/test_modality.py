@@ -373,6 +373,19 @@ def test_set_metrics(molecule: Molecule) -> None:
     assert metrics["validity"].measure(items, none) == 1.0
 
 
+def test_tanimoto_similarity_of_morgan_fingerprints(molecule: Molecule) -> None:
+    metric = molecule.metrics()["tanimoto_similarity"]
+    assert (metric.against, metric.better, metric.best) == ("truth", "higher", 1.0)
+    items = rows_of(molecule, ["OCC", "C", "CCC"])
+    truth = rows_of(molecule, ["CCO", "O", "CCCC"])
+    # Equal molecules; no common environment; 3 of the 6 environments of propane and butane.
+    values = [metric.measure(items[[i]], truth[[i]]) for i in range(3)]
+    assert values == [1, 0, 0.5]
+    assert metric.measure(items, truth) == 0.5
+    with pytest.raises(ValueError, match="no molecules"):
+        metric.measure(items[:0], truth)
+
+
 def test_validity_counts_untruncated_selfies() -> None:
     molecule = fitted(["C[Si](F)(F)F"], max_symbols=30)
     symbols = molecule.facts["symbols"]

@@ -162,7 +162,7 @@ def test_metric_values(name: str, items: list[str], reference: list[str], value:
 def test_metric_without_rows_or_originals(name: str):
     with pytest.raises(ValueError, match="no texts"):
         measure(name, [], [])
-    if text().metrics()[name].against == "originals":
+    if text().metrics()[name].is_paired:
         with pytest.raises(ValueError, match="longer"):
             measure(name, ["a"], ["a", "b"])
 

@@ -44,7 +44,7 @@ def metrics_worse_on_corrupted(plugin: ModalityUnderTest) -> None:
     """A metric with a reference is worse for mismatched items, or for one item repeated."""
     for name, metric in _metrics_of_similarity(plugin).items():
         x = plugin.sample_items
-        corrupted = x.roll(1, 0) if metric.against == "originals" else x[:1].expand_as(x)
+        corrupted = x.roll(1, 0) if metric.is_paired else x[:1].expand_as(x)
         good, bad = metric.measure(x, x), metric.measure(corrupted.contiguous(), x)
         require(
             bad < good if metric.better == "higher" else bad > good,
@@ -108,18 +108,21 @@ def _metrics(plugin: ModalityUnderTest) -> dict[str, Metric]:
 
 
 def _metrics_of_similarity(plugin: ModalityUnderTest) -> dict[str, Metric]:
-    """The metrics that compare with originals or with the test set."""
-    similarity = ("originals", "test")
-    metrics = {name: m for name, m in _metrics(plugin).items() if m.against in similarity}
+    """The metrics that compare with items of the same rows or with the test set."""
+    metrics = {
+        name: metric
+        for name, metric in _metrics(plugin).items()
+        if metric.is_paired or metric.against == "test"
+    }
     if not metrics:
-        raise CheckSkipped("no metric compares with originals or with the test set")
+        raise CheckSkipped("no metric compares with originals, the truth or the test set")
     return metrics
 
 
 def _reference(plugin: ModalityUnderTest, metric: Metric) -> Tensor:
-    sizes = {"originals": NUM_ITEMS, "test": None, "train": 10 * NUM_CLASSES, "none": 0}
     items = plugin.items["train" if metric.against == "train" else "test"]
-    return items[: sizes.get(metric.against, 0)]
+    sizes = {"test": None, "train": 10 * NUM_CLASSES, "none": 0}
+    return items[: NUM_ITEMS if metric.is_paired else sizes.get(metric.against, 0)]
 
 
 def _augment(plugin: ModalityUnderTest, seed: int) -> tuple[Tensor, Tensor]:

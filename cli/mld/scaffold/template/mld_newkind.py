@@ -129,7 +129,7 @@ class NewKind(Modality):
 
     def metrics(self) -> dict[str, Metric]:
         """The quality metrics of this modality; optional."""
-        return {"rms": Metric(root_mean_square, against="originals", better="lower", best=0.0)}
+        return {"rms": Metric(root_mean_square, against="truth", better="lower", best=0.0)}
 
     def write(self, x: Tensor, stem: Path) -> Path:
         """Write one item to one file, `stem` plus a suffix, that `read` can read."""
