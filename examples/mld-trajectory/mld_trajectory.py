@@ -153,8 +153,8 @@ class Trajectory(Modality):
         return TrajectoryClassifier(self.config, classes)
 
     def metrics(self):
-        """Distance between the points of reconstructions and originals."""
-        return {"point_error": Metric(point_error, "originals", "lower", best=0.0, unit="%")}
+        """Distance between the points of reconstructions or samples and the true ones."""
+        return {"point_error": Metric(point_error, "truth", "lower", best=0.0, unit="%")}
 
     def write(self, x, stem):
         """Write a CSV file that `read` accepts."""

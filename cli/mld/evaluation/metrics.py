@@ -35,7 +35,7 @@ class EvaluationTable:
         decoders: by modality, of the samples.
         split: whose rows the samples were given and are evaluated against.
         samples: by conditioning subset, none of them empty.
-        seed: of the bootstrap intervals.
+        seed: of the bootstrap intervals, and of pairs of unrelated rows.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class EvaluationTable:
         self.rows = data.split(split)
         self.samples = samples
         self.classified = [name for name, each in evaluators.items() if each.classifier is not None]
+        self.seed = seed
         self.rng = np.random.default_rng(derive(seed, "evaluate", "bootstrap"))
         self.items = {
             subset.given: {
@@ -136,11 +137,24 @@ class EvaluationTable:
         return {
             "value": value,
             "reference": reference_value,
+            "unrelated": self._unrelated(name, title, metric),
             "of": "reconstructions" if of_reconstructions else "joint samples",
             "better": metric.better,
             "best": metric.best,
             "unit": metric.unit,
         }
+
+    def _unrelated(self, name: str, title: str, metric: Metric) -> float | None:
+        """A metric of real items of other rows, as a model would reach that ignores what is given.
+
+        None for a metric that is not against the truth, or with fewer than two rows.
+        """
+        originals = self.evaluators[name].originals
+        if metric.against != "truth" or len(originals) < 2:
+            return None
+        generator = torch.Generator().manual_seed(derive(self.seed, "evaluate", "unrelated", name))
+        order = torch.randperm(len(originals), generator=generator)
+        return self._measure(name, title, metric, originals[order.roll(1)], originals[order])
 
     def _metric_reference(self, name: str, metric: Metric) -> Tensor:
         """The items that a metric compares with."""

@@ -66,12 +66,14 @@ class TruthMetric:
     Args:
         title: its name, unit, and whether higher or lower is better.
         scores: by key of the conditioning subset, as in metrics.json.
-        of_reconstructions: the same of reconstructions, the limit that the autoencoder sets.
+        of_other_rows: the metric of real items of other rows.
+        of_reconstructions: the metric of reconstructions, the limit that the autoencoder sets.
     """
 
     target: str
     title: str
     scores: Mapping[str, Mapping[str, Any]]
+    of_other_rows: float | None
     of_reconstructions: float | None
 
     @property
@@ -185,6 +187,7 @@ def _truth_metrics(
             target=target,
             title=metric_title(name, scores[0]["unit"], scores[0]["better"]),
             scores={subset_key(tuple(score["given"])): score for score in scores},
+            of_other_rows=modalities[target]["metrics"][name]["unrelated"],
             of_reconstructions=modalities[target]["metrics"][name]["value"],
         )
         for (target, name), scores in sorted(

@@ -144,7 +144,8 @@ def test_samples_are_compared_with_the_truth_given_one_modality_and_in_all_subse
     assert one_to_one.count('<td class="n">–</td>') == 3  # what is given is not compared
     word = "word given digit: 0.395, 95 % interval 0.352 to 0.438, n = 500"
     assert f'title="{word}"><b>0.395</b><br><small>0.352–0.438</small>' in one_to_one
-    assert '<td class="n">0.991</td></tr>' in one_to_one  # of reconstructions
+    # Of other rows and of reconstructions.
+    assert '<td class="n">0.112</td><td class="n">0.991</td></tr>' in one_to_one
     assert all_subsets.count('<th scope="row">') == 14
     assert all_subsets.count("<b>") == 3 * 7
 
