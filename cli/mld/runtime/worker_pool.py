@@ -20,6 +20,9 @@ from mld_core.errors import describe_exception
 PARENT_SECONDS = 0.5
 """The time between two looks at whether a worker's parent is alive."""
 
+WORKER_ENVIRONMENT = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e18"}
+"""Loky would take the data and libraries that a worker has loaded for a leak, and restart it."""
+
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
@@ -44,7 +47,11 @@ class WorkerPool:
         self._stop = context.Event()
         self._reports = context.SimpleQueue()
         self._executor = ProcessPoolExecutor(
-            workers, context=context, initializer=_start, initargs=(self._stop, self._reports)
+            workers,
+            context=context,
+            initializer=_start,
+            initargs=(self._stop, self._reports),
+            env=WORKER_ENVIRONMENT,
         )
         self._printer = Thread(target=show_relayed_progress, args=(self._reports.get,), daemon=True)
         self._temporary = TemporaryDirectory(prefix="mld-", ignore_cleanup_errors=True)

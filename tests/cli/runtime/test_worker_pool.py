@@ -46,6 +46,13 @@ def read_and_train() -> int:
     return os.getpid()
 
 
+def restart_bytes() -> int:
+    """By how much this process may grow before loky restarts it."""
+    from loky import process_executor
+
+    return int(process_executor._MAX_MEMORY_LEAK_SIZE)
+
+
 def wait_for_interrupt() -> str:
     while not is_interrupted():
         time.sleep(0.01)
@@ -71,6 +78,7 @@ def test_a_worker_pool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
         with pytest.raises(PicklingError, match="KeyError: 'lost'"):
             pool.submit(load, pool.share(Lost())).result()
         assert pool.submit(load, pool.share({"a": [1]})).result() == {"a": [1]}
+        assert pool.submit(restart_bytes).result() > 2**50
         waiting = pool.submit(wait_for_interrupt)
         assert not pool.is_interrupted()
         pool.interrupt()
