@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def read_npy(path: Path, max_numbers: int) -> np.ndarray[Any, Any]:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except EOFError as error:
         raise ValueError("the file is empty, not an .npy file") from error
-    except ValueError as error:
+    except (ValueError, TokenError) as error:  # the latter of a header without an end
         raise ValueError(f"not an .npy file of numbers: {error}") from error
     if not isinstance(array, np.ndarray):
         array.close()

@@ -1,4 +1,4 @@
-"""Any bytes as a picture, a sound, a text or a molecule."""
+"""Any bytes as a picture, a sound, a text, a molecule or a vector, and any text as a cell."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "audio": {"too_long": "truncate"},
     "text": {"max_bytes": 16, "too_long": "truncate"},
     "molecule": {"max_symbols": 12},
+    "vector": {},
 }
 PICTURES = (
     *(("RGB", suffix) for suffix in ("png", "jpeg", "gif", "bmp", "tiff", "webp")),
@@ -62,6 +63,16 @@ def sounds() -> list[bytes]:
     return contents
 
 
+def vectors() -> list[bytes]:
+    """Six numbers in each of several types."""
+    contents = []
+    for dtype in ("<f4", ">f8", "i2", "c8", "U2"):
+        buffer = io.BytesIO()
+        np.save(buffer, np.arange(6).astype(dtype))
+        contents.append(buffer.getvalue())
+    return contents
+
+
 @st.composite
 def damaged(draw: Any, contents: list[bytes]) -> bytes:
     """One of some contents, in which a few bytes are replaced, or whose end is missing."""
@@ -74,21 +85,31 @@ def damaged(draw: Any, contents: list[bytes]) -> bytes:
     return content[: draw(st.just(len(content)) | st.integers(0, len(content)))]
 
 
-VALID = {"image": pictures()[0], "audio": sounds()[0], "text": b"one", "molecule": b"CCO"}
+VALID = {
+    "image": pictures()[0],
+    "audio": sounds()[0],
+    "vector": vectors()[0],
+    "text": b"one",
+    "molecule": b"CCO",
+}
 MOLECULES = SMILES.map(str.encode) | damaged([smiles.encode() for smiles in SEEDS])
 CONTENTS = {
     "image": damaged(pictures()) | st.binary(),
     "audio": damaged(sounds()) | st.binary(),
     "text": st.binary() | st.text().map(lambda text: text.encode("utf-16")),
     "molecule": MOLECULES | st.binary(),
+    "vector": damaged(vectors()) | st.binary(),
 }
+SAMPLES: dict[str, Any] = {"molecule": SEEDS, "vector": [np.arange(6)], "number": [1.0, 2.0]}
+"""Data to which kinds are fitted; others need none."""
 
 
 @pytest.fixture
 def modality(kind: str, registry: Registry) -> Modality:
     plugin_class = registry.modality(kind)
-    config = plugin_class.Config.model_validate({"latent_dim": 4, **SETTINGS[kind]})
-    return plugin_class(config, plugin_class.fit(config, SEEDS) if kind == "molecule" else None)
+    settings = {"latent_dim": 4, **SETTINGS[kind]} if kind in SETTINGS else {}
+    config = plugin_class.Config.model_validate(settings)
+    return plugin_class(config, plugin_class.fit(config, SAMPLES.get(kind, ())))
 
 
 def item_of(modality: Modality, source: Path | str) -> Tensor | None:
@@ -126,3 +147,21 @@ def test_any_cell(kind: str, for_any: Any, modality: Modality) -> None:
             assert modality.preprocess(modality.read(modality.cell(item))).equal(item)
 
     for_any(100, st.text() | SMILES | st.sampled_from(SEEDS), check)
+
+
+NUMBERS = st.text(st.sampled_from("0123456789.,eE+- ;"), max_size=12)
+
+
+@pytest.mark.parametrize("kind", ["number"])
+def test_any_cell_of_a_number(for_any: Any, modality: Modality) -> None:
+    autoencoder = modality.autoencoder()
+
+    def check(cell: str) -> None:
+        item = item_of(modality, cell)
+        if item is not None:
+            torch.testing.assert_close(
+                modality.preprocess(modality.read(modality.cell(item))), item
+            )
+            assert autoencoder.encode(item[None]).isfinite().all()
+
+    for_any(100, NUMBERS | st.floats().map(str) | st.integers().map(str) | st.text(), check)

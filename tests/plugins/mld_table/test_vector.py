@@ -89,6 +89,7 @@ HEADER = b"\x93NUMPY\x01\0v\0{'descr': '<f8', 'fortran_order': False, 'shape': (
         (b"1 2 3\n", "not an .npy file"),
         (HEADER.ljust(127) + b"\n" + bytes(8), "not an .npy file"),
         (HEADER[:40], "not an .npy file"),
+        (HEADER.replace(b"}", b"(").ljust(127) + b"\n" + bytes(8), "not an .npy file"),
         (b"\x93NUMPY" + bytes(2), "not an .npy file"),
         (bytes(400_000), "400,000 bytes, and at most"),
     ],
