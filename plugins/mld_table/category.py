@@ -124,9 +124,9 @@ class Category(Modality):
         return CategoryClassifier(len(self._values), classes)
 
     def metrics(self) -> Mapping[str, Metric]:
-        """Errors of reconstructions, and the distance from the test set's frequencies."""
+        """Errors of reconstructions and conditional samples, and the distance of frequencies."""
         return {
-            "error_rate": Metric(error_rate, "originals", "lower", best=0.0),
+            "error_rate": Metric(error_rate, "truth", "lower", best=0.0),
             "frequency_distance": Metric(frequency_distance, "test", "lower", best=0.0),
         }
 

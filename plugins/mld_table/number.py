@@ -123,13 +123,13 @@ class Number(Modality):
         return NumberClassifier(self.autoencoder(), self.config.size, classes)
 
     def metrics(self) -> Mapping[str, Metric]:
-        """Errors of reconstructions, and the distance from the test set's distribution."""
+        """Errors of reconstructions and conditional samples, and the distance of distributions."""
         unit = self.config.unit
         return {
-            "mae": Metric(mean_absolute_error, "originals", "lower", best=0.0, unit=unit),
-            "rmse": Metric(root_mean_squared_error, "originals", "lower", best=0.0, unit=unit),
-            "r2": Metric(r_squared, "originals", "higher", best=1.0),
-            "rank_correlation": Metric(rank_correlation, "originals", "higher", best=1.0),
+            "mae": Metric(mean_absolute_error, "truth", "lower", best=0.0, unit=unit),
+            "rmse": Metric(root_mean_squared_error, "truth", "lower", best=0.0, unit=unit),
+            "r2": Metric(r_squared, "truth", "higher", best=1.0),
+            "rank_correlation": Metric(rank_correlation, "truth", "higher", best=1.0),
             "wasserstein": Metric(wasserstein_distance, "test", "lower", best=0.0, unit=unit),
         }
 

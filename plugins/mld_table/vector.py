@@ -119,12 +119,12 @@ class Vector(Modality):
         return VectorClassifier(StandardScale(self.facts), self._length, classes)
 
     def metrics(self) -> Mapping[str, Metric]:
-        """Errors of reconstructions, and the distance from the test set's distribution."""
+        """Errors of reconstructions and conditional samples, and the distance of distributions."""
         unit = self.config.unit
         return {
-            "mae": Metric(mean_absolute_error, "originals", "lower", best=0.0, unit=unit),
-            "rmse": Metric(root_mean_squared_error, "originals", "lower", best=0.0, unit=unit),
-            "r2": Metric(r_squared, "originals", "higher", best=1.0),
+            "mae": Metric(mean_absolute_error, "truth", "lower", best=0.0, unit=unit),
+            "rmse": Metric(root_mean_squared_error, "truth", "lower", best=0.0, unit=unit),
+            "r2": Metric(r_squared, "truth", "higher", best=1.0),
             "wasserstein": Metric(wasserstein_distance, "test", "lower", best=0.0, unit=unit),
         }
 

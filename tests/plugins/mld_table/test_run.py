@@ -70,6 +70,8 @@ def test_a_table_without_networks_to_train_but_one(tmp_path: Path, suffix: str) 
     assert metrics["flag"]["metrics"]["error_rate"]["value"] == 0
     assert metrics["mass"]["metrics"]["mae"]["unit"] == "g"
     assert report.is_file()
+    compared = json.loads(run_dir.metrics.read_text())["conditional_metrics"]
+    assert {row["target"] for row in compared} == {"flag", "place"}
 
     finished = mld.load(run_dir.path)
     assert [m.latent_dim for m in finished.modalities.values()] == [3, 1, 1, 2]
