@@ -30,7 +30,8 @@ def group_half_width(
         value_of: the number of some of the n rows, None where it has none.
 
     Returns:
-        None with fewer than 30 rows, or if a group has no value.
+        None with fewer than 30 rows, or if a group has no value or all have the same one, as with
+        no match at all: then the spread is unknown, not 0.
     """
     count = min(MAX_GROUPS, n // MIN_ROWS_PER_GROUP)
     if count < MIN_GROUPS:
@@ -38,6 +39,6 @@ def group_half_width(
     group_of_row = torch.arange(n) % count
     values = [value_of(group_of_row == group) for group in range(count)]
     present = [value for value in values if value is not None]
-    if len(present) < count:
+    if len(present) < count or len(set(present)) == 1:
         return None
     return float(stdtrit(count - 1, 0.975)) * stdev(present) / math.sqrt(count)

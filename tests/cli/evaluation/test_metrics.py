@@ -62,9 +62,7 @@ def evaluate(
         labels=None,
     )
     data: Any = SimpleNamespace(split=lambda name: rows, train=rows, classes=())
-    modality: Any = SimpleNamespace(
-        kind="number", config=SimpleNamespace(latent_dim=1), metrics=lambda: metrics
-    )
+    modality: Any = SimpleNamespace(kind="number", latent_dim=1, metrics=lambda: metrics)
     names, autoencoder = ("a", "b"), Identity()
     modalities: Any = dict.fromkeys(names, modality)
     networks: Any = dict.fromkeys(names, autoencoder)
@@ -154,5 +152,6 @@ def test_interval_needs_three_groups_of_ten_rows(n: int, half_width: float | Non
     assert group_half_width(lambda rows: next(values), n) == pytest.approx(half_width, abs=1e-5)
 
 
-def test_interval_needs_a_value_of_each_group() -> None:
+def test_interval_needs_a_value_of_each_group_and_a_spread() -> None:
+    assert group_half_width(lambda rows: 0.0, 50) is None
     assert group_half_width(lambda rows: None if rows[0] else 1.0, 50) is None
