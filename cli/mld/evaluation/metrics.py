@@ -236,8 +236,10 @@ class EvaluationTable:
         self, subset: SubsetSamples, target: str, x: Tensor
     ) -> Iterator[dict[str, Any]]:
         """The metrics of one target; rows that lack it are left out, joint samples have no rows."""
+        if not subset.given:
+            return
         recorded = self.rows.present[subset.rows, list(self.evaluators).index(target)]
-        if not subset.given or not bool(recorded.any()):
+        if not bool(recorded.any()):
             return
         x, truth = x[recorded], self.rows.items[target][subset.rows[recorded]]
         for title, metric in self.modalities[target].metrics().items():
