@@ -231,7 +231,7 @@ def test_a_corrupt_file_is_named(
     [
         ("autoencode/left", 60),
         pytest.param("autoencode/third", 150, marks=pytest.mark.long),
-        ("diffuse", 10),
+        pytest.param("diffuse", 10, marks=pytest.mark.long),
         pytest.param("diffuse", 250, marks=pytest.mark.long),
         pytest.param("diffuse", 480, marks=pytest.mark.long),
     ],

@@ -165,6 +165,7 @@ def test_row_noise_does_not_depend_on_the_batch() -> None:
     assert len(together.unique(dim=0)) == len(draws)
 
 
+@pytest.mark.slow
 def test_inpaint_approximates_the_conditional(gaussian: Any) -> None:
     """The network only ever predicts jointly at one time, yet samples follow the observed block."""
     calls_are_joint = []

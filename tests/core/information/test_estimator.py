@@ -172,6 +172,7 @@ def test_measures_do_not_depend_on_the_scale_of_latents(gaussian: Any) -> None:
         assert close(result.estimate(measure).value, exact)
 
 
+@pytest.mark.slow
 def test_pointwise_values_match_the_densities(gaussian_latents: Any) -> None:
     """Errors of single rows agree with their standard error, and rows are ranked correctly."""
     gaussian = pair(gaussian_latents, 3, 2.0)
