@@ -91,7 +91,7 @@ def imputed(run: TrainedRun, rows: SplitTensors, folder: Path) -> dict[str, Any]
     generator = torch.Generator().manual_seed(0)
     present = torch.rand(rows.present.shape, generator=generator) >= MISSING_RATE
     manifest = manifest_rows(rows.ids, dict(rows.items), present, folder / "gaps.jsonl")
-    mld.impute(run, manifest, folder / "filled", 1)
+    mld.impute(run, manifest, folder / "filled", 1, guidance=run.spec.generate.guidance)
     is_correct: dict[str, list[bool]] = {name: [] for name in run.modalities}
     row_of_id = {row_id: row for row, row_id in enumerate(rows.ids)}
     for entry in read_filled(folder / "filled"):

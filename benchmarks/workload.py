@@ -203,7 +203,7 @@ def seconds_per_sample(
     latents = problem.latents.layout.split(problem.latents.train.z[: effort.samples])
     start = time.perf_counter()
     for name, z in latents.items():
-        decode(generator.decoders[name], z)
+        decode(generator.decoders[name], z, name)
     return seconds + (time.perf_counter() - start) / effort.samples
 
 

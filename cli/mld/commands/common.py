@@ -44,6 +44,8 @@ _UNWRITABLE = (
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RunFolder = Annotated[Path, typer.Argument(help="a finished run's directory")]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Solver steps (default: the run's).")]
+Sampler = Annotated[str | None, typer.Option(help="The solver (default: the run's).")]
 Texts = list[str] | None
 """The values of an option that may be repeated; None if it is not given."""
 

@@ -11,8 +11,11 @@ import typer
 from mld.commands.common import (
     AsJson,
     RunFolder,
+    Sampler,
     Seed,
+    Steps,
     Texts,
+    check_sampling,
     command,
     open_run,
     repeatable,
@@ -80,6 +83,14 @@ def impute(
     manifest: ManifestFile,
     out: Annotated[Path, typer.Option(help="The folder for the new manifest and its files.")],
     n: Annotated[int, typer.Option("-n", min=1, help="Samples for each empty cell.")] = 1,
+    guidance: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Guidance weight; more than 0 makes samples more alike than is certain."
+        ),
+    ] = 0.0,
+    steps: Steps = None,
+    sampler: Sampler = None,
     gallery: Gallery = 30,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -89,15 +100,21 @@ def impute(
     from mld.inference.impute import impute as impute_rows
     from mld.inference.manifest import read_manifest
 
+    settings = {"sampler": sampler, "steps": steps, "guidance": guidance}
+    check_sampling({name: value for name, value in settings.items() if value is not None})
     trained_run = open_run(run, context.obj.registry())
     rows = read_manifest(trained_run, manifest)
-    model = trained_run.score_model
-    if not model.has_marginals:
-        reason = f"{run}: a model trained with roles: {model.scheme} has no marginals"
-        advice = "so cells are filled without guidance; train with roles: three-role for guidance"
-        typer.echo(f"{reason}, {advice}", err=True)
     with resumable():
-        filled_manifest = impute_rows(trained_run, rows, out, n, seed=seed)
+        filled_manifest = impute_rows(
+            trained_run,
+            rows,
+            out,
+            n,
+            seed=seed,
+            sampler=sampler,
+            steps=steps,
+            guidance=guidance,
+        )
     filled = read_filled(out)
     write_page(out / PAGE_FILE, trained_run, filled, rows, gallery)
     if as_json:

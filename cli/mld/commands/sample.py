@@ -12,7 +12,9 @@ import typer
 from mld.commands.common import (
     AsJson,
     RunFolder,
+    Sampler,
     Seed,
+    Steps,
     Texts,
     check_sampling,
     command,
@@ -38,10 +40,8 @@ def sample(
     guidance: Annotated[
         float | None, typer.Option(min=0, help="Guidance weight (default: the run's).")
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Solver steps (default: the run's).")
-    ] = None,
-    sampler: Annotated[str | None, typer.Option(help="The solver (default: the run's).")] = None,
+    steps: Steps = None,
+    sampler: Sampler = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mld.config.sections import GuidanceSpec
 from mld.data.encoding import decode
 from mld.data.items import write_item
 from mld.inference.manifest import (
@@ -23,7 +24,7 @@ from mld.inference.manifest import (
     rows_by_modalities,
 )
 from mld.inference.trained_run import TrainedRun
-from mld.pipeline.diffusion_method import guidance_of
+from mld.pipeline.diffusion_method import DiffusionGenerator, guidance_of
 from mld.pipeline.joint_method import Conditioning
 from mld.reporting.gallery import GalleryCell, GalleryPage, GalleryRow, item_media, write_gallery
 from mld.runtime.progress import counting
@@ -31,7 +32,7 @@ from mld.runtime.seeds import derive
 from mld.storage.digests import digest, file_digest
 from mld.storage.files import append_line, read_lines, write_text
 from mld.storage.outputs import HIDDEN_FILES, claimed, copy_file, is_occupied
-from mld_core import DataError, Modality, NumericalError, OutputError
+from mld_core import DataError, Modality, NumericalError, OutputError, SpecError
 from mld_core.diffusion.sampling import ScoreModel
 
 BATCH_SIZE = 64
@@ -55,15 +56,29 @@ def impute(
     n: int = 1,
     *,
     seed: int = 0,
+    sampler: str | None = None,
+    steps: int | None = None,
+    guidance: float | GuidanceSpec = 0.0,
 ) -> Path:
     """Write a copy of the manifest in which every empty cell is filled, and return its path.
 
     Each cell gets `n` alternatives; the first fills it, and all are listed in alternatives.jsonl.
+    Without guidance, the default, they are draws from what the network has learnt; guidance makes
+    them more alike than the truth is certain. Sampler and steps default to the run's spec.
+
     Call it again with the same arguments to resume. DataError if the manifest does not fit the
-    run, OutputError if `out` holds anything else, SpecError if the run has no score network.
+    run, OutputError if `out` holds anything else, SpecError if the run has no score network or a
+    setting is invalid.
     """
     rows = read_manifest(run, manifest)
-    return _Imputer(run, run.score_model, rows, Path(out), n, seed).fill()
+    model, generator = run.score_model, run.generator_with(sampler, steps, guidance)
+    assert isinstance(generator, DiffusionGenerator)
+    if any(astuple(guidance_of(guidance))[:2]) and not model.has_marginals:
+        raise SpecError(
+            f"{run.run_dir.path}: a model trained with roles: {model.scheme} has no marginals, "
+            "which guidance requires: set guidance to 0"
+        )
+    return _Imputer(run, model, generator, rows, Path(out), n, seed).fill()
 
 
 def read_filled(out: Path) -> list[dict[str, Any]]:
@@ -81,6 +96,7 @@ class _Imputer:
 
     run: TrainedRun
     model: ScoreModel
+    generator: DiffusionGenerator
     rows: ManifestRows
     out: Path
     n: int
@@ -117,7 +133,7 @@ class _Imputer:
 
         OutputError if the folder holds anything but an earlier call of the same request.
         """
-        spec = self.run.spec.generate
+        spec = self.generator.sampling
         fingerprint = digest(
             {
                 "manifest": file_digest(self.rows.path),
@@ -188,7 +204,7 @@ class _Imputer:
         ids = [self.rows.ids[row] for row in batch]
         seeds = [derive(self.seed, "impute", row_id, k) for row_id in ids]
         try:
-            return self.run.generator.sample(observed, wanted, seeds).latents
+            return self.generator.sample(observed, wanted, seeds).latents
         except NumericalError as error:
             raise NumericalError(f"rows {ids[0]!r} to {ids[-1]!r}: {error}") from error
 

@@ -136,7 +136,7 @@ class TrainedRun:
             raise SpecError(f"each modality can be wanted once, not {', '.join(want)}")
         return SampleRequest(
             modalities=self.modalities,
-            generator=self._with_sampling_overrides(sampler, steps, guidance),
+            generator=self.generator_with(sampler, steps, guidance),
             items=items,
             latents={name: self._latent(name, x)[0] for name, x in items.items()},
             wanted=want,
@@ -144,8 +144,11 @@ class TrainedRun:
             network=file_digest(self.run_dir.network),
         )
 
-    def _with_sampling_overrides(
-        self, sampler: str | None, steps: int | None, guidance: float | GuidanceSpec | None
+    def generator_with(
+        self,
+        sampler: str | None = None,
+        steps: int | None = None,
+        guidance: float | GuidanceSpec | None = None,
     ) -> JointGenerator:
         """The generator with other sampling settings where not None.
 

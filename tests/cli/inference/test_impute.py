@@ -13,7 +13,7 @@ from mld.inference.impute import _Imputer, impute, read_filled
 from mld.inference.manifest import read_manifest
 from mld.inference.trained_run import TrainedRun
 from mld.storage.files import append_line
-from mld_core import OutputError
+from mld_core import OutputError, SpecError
 
 WriteManifest = Callable[..., Path]
 
@@ -105,6 +105,23 @@ def test_alternatives_do_not_depend_on_their_number_or_on_an_interruption(
                 assert (tmp_path / "two" / name).read_bytes() == (
                     tmp_path / "three" / name
                 ).read_bytes()
+
+
+def test_cells_are_drawn_without_guidance_unless_asked(
+    trained_run: TrainedRun, write_manifest: WriteManifest, tmp_path: Path
+) -> None:
+    path = write_manifest(tmp_path / "m", missing=True)
+    impute(trained_run, path, tmp_path / "default", 4)
+    impute(trained_run, path, tmp_path / "none", 4, guidance=0)
+    impute(trained_run, path, tmp_path / "much", 4, guidance=3)
+    default, none, much = (read_filled(tmp_path / name) for name in ("default", "none", "much"))
+    assert default == none != much
+    settings = [{"guidance": 1}, {"steps": 3}, {"sampler": "ddim"}]
+    for other in settings:
+        with pytest.raises(OutputError, match="another manifest, run or setting"):
+            impute(trained_run, path, tmp_path / "default", 4, **other)  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="must be one of"):
+        impute(trained_run, path, tmp_path / "typo", sampler="eulr")
 
 
 def _stop_after(function: Callable[..., None], calls: int) -> Callable[..., None]:

@@ -111,9 +111,11 @@ def test_a_run_without_marginals_cannot_score(
         assert "has no marginals" in result.stderr
         assert "roles: three-role" in result.stderr
         assert result.stderr.count("\n") == 1
+    guided = mld("impute", folder, path, "--out", "out", "--guidance", "1")
+    assert guided.exit_code == 3, guided.output
+    assert "which guidance requires: set guidance to 0" in guided.stderr
     filled = mld("impute", folder, path, "--out", "out")
     assert filled.exit_code == 0, filled.output
-    assert "without guidance" in filled.stderr
     with pytest.raises(SpecError, match="no marginals"):
         score(load(folder, registry), path)
 
