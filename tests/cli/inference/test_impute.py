@@ -107,7 +107,7 @@ def test_alternatives_do_not_depend_on_their_number_or_on_an_interruption(
                 ).read_bytes()
 
 
-def test_cells_are_drawn_without_guidance_unless_asked(
+def test_guidance_is_zero_by_default(
     trained_run: TrainedRun, write_manifest: WriteManifest, tmp_path: Path
 ) -> None:
     path = write_manifest(tmp_path / "m", missing=True)

@@ -15,6 +15,7 @@ from mld_core.information.likelihood import log_scale
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_flow_and_denoising_errors_agree(
     trained_run: TrainedRun, write_manifest: Callable[..., Path], tmp_path: Path
 ) -> None:
