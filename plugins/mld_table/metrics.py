@@ -9,11 +9,27 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from mld_core import Metric
+
 Numbers = Float[Tensor, "_ coordinate"]
 Classes = Int64[Tensor, "_ 1"]
 
 QUANTILE_LEVELS = (np.arange(1000) + 0.5) / 1000
 """Levels at which two distributions are compared."""
+
+
+def error_metrics(unit: str) -> dict[str, Metric]:
+    """Errors of numbers of a unit, beside the numbers of their rows."""
+    return {
+        "mae": Metric(mean_absolute_error, "truth", "lower", best=0.0, unit=unit),
+        "rmse": Metric(root_mean_squared_error, "truth", "lower", best=0.0, unit=unit),
+        "r2": Metric(r_squared, "truth", "higher", best=1.0),
+    }
+
+
+def distribution_metrics(unit: str) -> dict[str, Metric]:
+    """Distances of the distribution of numbers of a unit from that of the test split."""
+    return {"wasserstein": Metric(wasserstein_distance, "test", "lower", best=0.0, unit=unit)}
 
 
 def mean_absolute_error(items: Numbers, reference: Numbers) -> float:

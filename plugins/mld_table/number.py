@@ -16,13 +16,7 @@ from torch import Tensor
 
 from mld_core import Metric, Modality, ModalityConfig, SplitName, hookimpl
 from mld_table.examples import sample_numbers
-from mld_table.metrics import (
-    mean_absolute_error,
-    r_squared,
-    rank_correlation,
-    root_mean_squared_error,
-    wasserstein_distance,
-)
+from mld_table.metrics import distribution_metrics, error_metrics, rank_correlation
 from mld_table.number_cell import format_numbers, parse_numbers
 from mld_table.number_networks import NumberAutoencoder, NumberClassifier
 from mld_table.scales import MAX_MAGNITUDE, make_scale, moments, quantiles
@@ -125,13 +119,8 @@ class Number(Modality):
     def metrics(self) -> Mapping[str, Metric]:
         """Errors of reconstructions and conditional samples, and the distance of distributions."""
         unit = self.config.unit
-        return {
-            "mae": Metric(mean_absolute_error, "truth", "lower", best=0.0, unit=unit),
-            "rmse": Metric(root_mean_squared_error, "truth", "lower", best=0.0, unit=unit),
-            "r2": Metric(r_squared, "truth", "higher", best=1.0),
-            "rank_correlation": Metric(rank_correlation, "truth", "higher", best=1.0),
-            "wasserstein": Metric(wasserstein_distance, "test", "lower", best=0.0, unit=unit),
-        }
+        rank = Metric(rank_correlation, "truth", "higher", best=1.0)
+        return {**error_metrics(unit), "rank_correlation": rank, **distribution_metrics(unit)}
 
     def write(self, x: Float[Tensor, " size"], stem: Path) -> Path:
         """Write the numbers as a text file with the suffix .txt."""

@@ -18,15 +18,11 @@ from torch import Tensor
 from mld_core import Autoencoder, Metric, Modality, ModalityConfig, SplitName, hookimpl
 from mld_table.examples import sample_vectors
 from mld_table.line_plot import draw_line
-from mld_table.metrics import (
-    mean_absolute_error,
-    r_squared,
-    root_mean_squared_error,
-    wasserstein_distance,
-)
+from mld_table.metrics import distribution_metrics, error_metrics
 from mld_table.npy_file import read_npy
+from mld_table.number_networks import NumberAutoencoder
 from mld_table.scales import MAX_MAGNITUDE, StandardScale
-from mld_table.vector_networks import ExactVectorAutoencoder, VectorAutoencoder, VectorClassifier
+from mld_table.vector_networks import VectorAutoencoder, VectorClassifier
 
 MAX_LENGTH = 16_384
 """Most numbers in a vector."""
@@ -111,7 +107,7 @@ class Vector(Modality):
     def autoencoder(self) -> Autoencoder:
         """A new perceptron, or the exact code if the latent is as wide as the vector."""
         if self.latent_dim == self._length:
-            return ExactVectorAutoencoder(StandardScale(self.facts))
+            return NumberAutoencoder(StandardScale(self.facts))
         return VectorAutoencoder(StandardScale(self.facts), self._length, self.latent_dim)
 
     def classifier(self, classes: int) -> VectorClassifier:
@@ -121,12 +117,7 @@ class Vector(Modality):
     def metrics(self) -> Mapping[str, Metric]:
         """Errors of reconstructions and conditional samples, and the distance of distributions."""
         unit = self.config.unit
-        return {
-            "mae": Metric(mean_absolute_error, "truth", "lower", best=0.0, unit=unit),
-            "rmse": Metric(root_mean_squared_error, "truth", "lower", best=0.0, unit=unit),
-            "r2": Metric(r_squared, "truth", "higher", best=1.0),
-            "wasserstein": Metric(wasserstein_distance, "test", "lower", best=0.0, unit=unit),
-        }
+        return {**error_metrics(unit), **distribution_metrics(unit)}
 
     def write(self, x: Float[Tensor, " length"], stem: Path) -> Path:
         """Write the vector as an .npy file of float32."""

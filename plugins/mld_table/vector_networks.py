@@ -1,4 +1,4 @@
-"""The autoencoders and the classifier of vectors."""
+"""The learnt autoencoder and the classifier of vectors."""
 
 from __future__ import annotations
 
@@ -17,26 +17,6 @@ PRECISION = 0.1
 HIDDEN_WIDTH = 256
 FEATURE_DIM = 64
 """Width of the classifier's features."""
-
-
-class ExactVectorAutoencoder(Autoencoder):
-    """An exact code without trainable parameters: the standardised vector."""
-
-    def __init__(self, scale: StandardScale) -> None:
-        super().__init__()
-        self.scale = scale
-
-    def encode(self, x: Vectors) -> Latents:
-        """The standardised coordinates of each vector."""
-        return self.scale.to_coordinates(x.float())
-
-    def decode(self, z: Latents) -> Vectors:
-        """The vector of each latent."""
-        return self.scale.to_numbers(z.float()).clamp(-MAX_MAGNITUDE, MAX_MAGNITUDE)
-
-    def loss(self, z: Latents, x: Vectors) -> Float[Tensor, " batch"]:
-        """−log of a Gaussian of coordinates around the latent, without its constant."""
-        return ((z.float() - self.encode(x)) / PRECISION).square().sum(1) / 2
 
 
 class VectorAutoencoder(Autoencoder):
