@@ -141,12 +141,19 @@ def _check_request(
     counts = {name: len(latent) for name, latent in observed.items() if len(latent) != len(seeds)}
     if counts:
         raise ValueError(f"need one observed row per seed ({len(seeds)} seeds), got {counts}")
+    check_settings(model, sampler, guidance, is_conditional=bool(observed))
+
+
+def check_settings(
+    model: ScoreModel, sampler: str, guidance: Guidance, is_conditional: bool
+) -> None:
+    """ValueError if the model cannot sample, given other modalities or not, with these settings."""
     if (guidance.conditional or guidance.joint) and not model.has_marginals:
         raise ValueError(
             f"a model trained with roles: {model.scheme} has no marginals, which guidance "
             "requires: set guidance to 0"
         )
-    if model.scheme == "joint" and observed and sampler != "inpaint":
+    if model.scheme == "joint" and is_conditional and sampler != "inpaint":
         raise ValueError(
             "a model trained with roles: joint conditions only by in-painting: "
             f"sampler must be inpaint, not {sampler}"

@@ -7,7 +7,7 @@ import os
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -185,8 +185,8 @@ def parse_pairs(texts: Iterable[str] | None, option: str, form: str) -> dict[str
     return pairs
 
 
-def check_sampling(settings: Mapping[str, Any]) -> None:
-    """BadParameter unless these values of sampling options are valid in a spec."""
+def check_sampling(**settings: Any) -> None:
+    """BadParameter unless these values of sampling options, where given, are valid in a spec."""
     from mld.config.sections import GenerateSpec
 
     try:

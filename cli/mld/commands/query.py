@@ -100,8 +100,7 @@ def impute(
     from mld.inference.impute import impute as impute_rows
     from mld.inference.manifest import read_manifest
 
-    settings = {"sampler": sampler, "steps": steps, "guidance": guidance}
-    check_sampling({name: value for name, value in settings.items() if value is not None})
+    check_sampling(sampler=sampler, steps=steps, guidance=guidance)
     trained_run = open_run(run, context.obj.registry())
     rows = read_manifest(trained_run, manifest)
     with resumable():

@@ -51,8 +51,7 @@ def sample(
     """
     conditioning = parse_pairs(given, "--given", "NAME=DATUM")
     wanted = [name.strip() for name in want.split(",") if name.strip()] or None
-    settings = {"sampler": sampler, "steps": steps, "guidance": guidance}
-    check_sampling({name: value for name, value in settings.items() if value is not None})
+    check_sampling(sampler=sampler, steps=steps, guidance=guidance)
     trained_run = open_run(run, context.obj.registry())
     request = trained_run.sample_request(
         conditioning, wanted, seed=seed, sampler=sampler, steps=steps, guidance=guidance

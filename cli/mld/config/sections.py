@@ -293,8 +293,12 @@ class GenerateSpec(Section):
             seen.append(set(subset))
 
     def with_overrides(self, **overrides: Any) -> GenerateSpec:
-        """The same settings with some replaced. SpecError if one of those is not valid."""
-        settings = dict(self) | overrides
+        """The same settings with those replaced that are not None.
+
+        SpecError if one of these is not valid.
+        """
+        given = {name: value for name, value in overrides.items() if value is not None}
+        settings = dict(self) | given
         try:
             return GenerateSpec.model_validate(settings)
         except ValidationError as error:

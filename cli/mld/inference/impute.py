@@ -33,7 +33,7 @@ from mld.storage.digests import digest, file_digest
 from mld.storage.files import append_line, read_lines, write_text
 from mld.storage.outputs import HIDDEN_FILES, claimed, copy_file, is_occupied
 from mld_core import DataError, Modality, NumericalError, OutputError, SpecError
-from mld_core.diffusion.sampling import ScoreModel
+from mld_core.diffusion.sampling import ScoreModel, check_settings
 
 BATCH_SIZE = 64
 """Rows filled at once; an interruption loses at most one batch."""
@@ -73,11 +73,11 @@ def impute(
     rows = read_manifest(run, manifest)
     model, generator = run.score_model, run.generator_with(sampler, steps, guidance)
     assert isinstance(generator, DiffusionGenerator)
-    if any(astuple(guidance_of(guidance))[:2]) and not model.has_marginals:
-        raise SpecError(
-            f"{run.run_dir.path}: a model trained with roles: {model.scheme} has no marginals, "
-            "which guidance requires: set guidance to 0"
-        )
+    sampling, is_conditional = generator.sampling, bool(rows.present.any())
+    try:
+        check_settings(model, sampling.sampler, guidance_of(sampling.guidance), is_conditional)
+    except ValueError as error:
+        raise SpecError(f"{run.run_dir.path}: {error}") from error
     return _Imputer(run, model, generator, rows, Path(out), n, seed).fill()
 
 

@@ -154,11 +154,9 @@ class TrainedRun:
 
         SpecError if there are any and they are invalid or the run has no score network.
         """
-        settings = {"sampler": sampler, "steps": steps, "guidance": guidance}
-        overrides = {name: value for name, value in settings.items() if value is not None}
-        if not overrides:
+        if (sampler, steps, guidance) == (None, None, None):
             return self.generator
-        spec = self.spec.generate.with_overrides(**overrides)
+        spec = self.spec.generate.with_overrides(sampler=sampler, steps=steps, guidance=guidance)
         return DiffusionGenerator(self.score_model, self.autoencoders, spec)
 
     def _latent(self, name: str, x: Tensor) -> Tensor:

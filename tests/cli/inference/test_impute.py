@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from typer.testing import Result
 from mld.inference.impute import _Imputer, impute, read_filled
 from mld.inference.manifest import read_manifest
 from mld.inference.trained_run import TrainedRun
+from mld.pipeline.diffusion_method import DiffusionGenerator
 from mld.storage.files import append_line
 from mld_core import OutputError, SpecError
 
@@ -122,6 +125,19 @@ def test_guidance_is_zero_by_default(
             impute(trained_run, path, tmp_path / "default", 4, **other)  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="must be one of"):
         impute(trained_run, path, tmp_path / "typo", sampler="eulr")
+
+
+def test_what_the_model_cannot_sample_is_an_error_before_the_work(
+    trained_run: TrainedRun, write_manifest: WriteManifest, tmp_path: Path
+) -> None:
+    generator = trained_run.generator
+    assert isinstance(generator, DiffusionGenerator)
+    joint = copy.copy(trained_run)
+    joint.generator = replace(generator, model=replace(generator.model, scheme="joint"))
+    path = write_manifest(tmp_path / "m", missing=True)
+    with pytest.raises(SpecError, match="sampler must be inpaint, not ddim"):
+        impute(joint, path, tmp_path / "out", sampler="ddim")
+    assert not (tmp_path / "out").exists()
 
 
 def _stop_after(function: Callable[..., None], calls: int) -> Callable[..., None]:
