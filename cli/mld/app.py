@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mld.commands import bench, check, plugins, query, run, sample, spec
+from mld.commands import bench, check, describe, plugins, query, run, sample, spec
 from mld.commands.common import PluginSelection, StrictCommand, Texts, command, repeatable
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     plugins.modalities,
     plugins.datasets,
     plugins.methods,
+    describe.describe,
     check.check,
 )
 for _command in _COMMANDS:

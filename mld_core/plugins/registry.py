@@ -150,12 +150,8 @@ class Registry:
         method_class: type[Method] = self._require(kind, "method")
         return method_class
 
-    def _load(self, kind: str) -> list[Entry]:
-        if kind not in self._entries:
-            self._entries[kind] = _load_entries(self._points[kind])
-        return self._entries[kind]
-
-    def _require(self, kind: str, role: PluginRole) -> Any:
+    def usable(self, kind: str) -> Entry:
+        """The plugin of a kind. SpecError if there is none, or it cannot be used."""
         if kind not in self._points and kind not in self._entries:
             installed = ", ".join(self.kinds) or "none"
             message = f"no plugin of kind {kind!r} is installed (installed: {installed})"
@@ -165,6 +161,15 @@ class Registry:
         if entry.plugin_class is None:
             release = f"{entry.distribution} {entry.version}"
             raise SpecError(f"kind {kind!r} ({release}) cannot be used: {entry.problem}")
+        return entry
+
+    def _load(self, kind: str) -> list[Entry]:
+        if kind not in self._entries:
+            self._entries[kind] = _load_entries(self._points[kind])
+        return self._entries[kind]
+
+    def _require(self, kind: str, role: PluginRole) -> Any:
+        entry = self.usable(kind)
         if entry.role != role:
             raise SpecError(f"kind {kind!r} is a {entry.role}, but a {role} is required here")
         return entry.plugin_class

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic.errors import PydanticUserError
-
+from mld.config.plugin_description import config_schema
 from mld.config.plugin_sections import MissingSpec
 from mld.config.sections import TrainingSpec
 from mld.config.spec import Spec
-from mld_core import PluginError
 
 if TYPE_CHECKING:
     from mld_core import Entry, Registry
@@ -57,12 +55,7 @@ def _any_kind(
 def _kind_schema(entry: Entry, key: str, shared: Mapping[str, Any]) -> Schema:
     """The definitions of one kind; their names begin with the kind, so that they are unique."""
     name = f"kind.{entry.kind}"
-    assert entry.plugin_class is not None
-    config = entry.plugin_class.Config
-    try:
-        schema = config.model_json_schema(ref_template=f"#/$defs/{name}.{{model}}")
-    except PydanticUserError as error:
-        raise PluginError(f"kind {entry.kind!r}: its Config has no JSON Schema: {error}") from error
+    schema = config_schema(entry, ref_template=f"#/$defs/{name}.{{model}}")
     inner = {f"{name}.{model}": value for model, value in schema.pop("$defs", {}).items()}
     kind = {"const": entry.kind, "description": entry.summary}
     schema["properties"] = {key: kind, **shared, **schema.get("properties", {})}

@@ -95,7 +95,7 @@ class DataSpec(KindSpec):
         return {"kind": self.kind, **self.config.model_dump(mode="json"), **missing}
 
 
-class _DataSettings(BaseModel):
+class DataSettings(BaseModel):
     """The settings that every dataset has, beside those of its own Config."""
 
     missing: MissingSpec | None = None
@@ -110,7 +110,7 @@ def parse_dataset(raw: Any, info: ValidationInfo) -> Any:
     """The DataSpec of a flat mapping or a KindSpec; any other value is returned as it is."""
     if isinstance(raw, KindSpec) and not isinstance(raw, DataSpec):
         return DataSpec(kind=raw.kind, config=raw.config)
-    return parse_plugin_section(DataSpec, raw, "dataset", info, _DataSettings)
+    return parse_plugin_section(DataSpec, raw, "dataset", info, DataSettings)
 
 
 def parse_plugin_section(

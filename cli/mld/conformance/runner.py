@@ -15,15 +15,13 @@ from typing import Any, get_args
 import torch
 from pydantic import BaseModel, ValidationError
 
+from mld.config.plugin_description import DEFAULT_LATENT_DIM
 from mld.config.validation_errors import format_errors, format_validation_errors
 from mld.conformance.check import Check, CheckFailed, CheckResult, CheckSkipped, Status
 from mld.conformance.checks import CHECKS
 from mld.conformance.fixtures import COMPUTE, DatasetUnderTest, ModalityUnderTest, PluginUnderTest
 from mld.runtime.compute import torch_threads
 from mld_core import Dataset, Modality, Registry, SpecError, describe_exception, did_you_mean
-
-DEFAULT_LATENT_DIM = 16
-"""The latent_dim of a Config that requires one and is not given it."""
 
 MAX_REASON_LENGTH = 400
 PluginSettings = Mapping[str, Any] | BaseModel | None
