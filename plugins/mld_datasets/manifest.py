@@ -45,6 +45,9 @@ class ManifestConfig(DatasetConfig):
     """Settings of the dataset `manifest`."""
 
     path: SpecPath = Field(description="a .csv or .jsonl file; relative to the spec's folder")
+    ignore: list[str] = Field(
+        [], description="columns that are not modalities, of which no warning is needed"
+    )
 
     @field_validator("path")
     @classmethod
@@ -73,7 +76,7 @@ class Manifest(Dataset):
     ) -> None:
         super().__init__(config, modalities, seed)
         reader = _ManifestReader(read_table(config.path))
-        reader.check_columns(modalities)
+        reader.check_columns(modalities, config.ignore)
         self._ids = reader.ids()
         self._labels, self._classes = reader.labels()
         self._sources = {
@@ -129,9 +132,9 @@ class _ManifestReader:
         self._files: list[tuple[int, tuple[int, int]]] = []
         """The row of each file and its (device, inode), which is the same under every name."""
 
-    def check_columns(self, modalities: Collection[str]) -> None:
+    def check_columns(self, modalities: Collection[str], ignored: Collection[str]) -> None:
         """Warn of unused columns. DataError if a modality has no column."""
-        unused = unused_columns(self.table, modalities)
+        unused = unused_columns(self.table, [*modalities, *ignored])
         missing = [name for name in modalities if name not in self.table.columns]
         if missing:
             raise DataError(

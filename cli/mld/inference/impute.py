@@ -16,12 +16,11 @@ from torch import Tensor
 from mld.config.sections import GuidanceSpec
 from mld.data.encoding import decode
 from mld.data.items import write_item
+from mld.data.recorded import rows_by_modalities
 from mld.inference.manifest import (
     ManifestRows,
     encode_manifest,
-    format_table,
     read_manifest,
-    rows_by_modalities,
 )
 from mld.inference.trained_run import TrainedRun
 from mld.pipeline.diffusion_method import DiffusionGenerator, guidance_of
@@ -30,8 +29,9 @@ from mld.reporting.gallery import GalleryCell, GalleryPage, GalleryRow, item_med
 from mld.runtime.progress import counting
 from mld.runtime.seeds import derive
 from mld.storage.digests import digest, file_digest
-from mld.storage.files import append_line, read_lines, write_text
+from mld.storage.files import append_line, read_lines
 from mld.storage.outputs import HIDDEN_FILES, claimed, copy_file, is_occupied
+from mld.storage.table_file import write_table
 from mld_core import DataError, Modality, NumericalError, OutputError, SpecError
 from mld_core.diffusion.sampling import ScoreModel, check_settings
 
@@ -157,7 +157,7 @@ class _Imputer:
     def _batches(self) -> Iterator[tuple[list[int], list[str]]]:
         """A batch of incomplete rows, and the names of the modalities that are given in them."""
         names = list(self.run.modalities)
-        for given, indices in rows_by_modalities(self.rows, names):
+        for given, indices in rows_by_modalities(self.rows.present, names):
             for batch in indices.split(BATCH_SIZE) if given != names else ():
                 yield batch.tolist(), given
 
@@ -253,9 +253,9 @@ class _Imputer:
                     row[name] = self._cell_of_copy(str(row[name]))
             rows.append(row)
         manifest = self.out / self.rows.path.name
-        write_text(manifest, format_table(manifest, [*self.rows.columns, *added], rows))
+        write_table(manifest, [*self.rows.columns, *added], rows)
         alternatives = self.out / ALTERNATIVES_FILE
-        write_text(alternatives, format_table(alternatives, (), filled_cells))
+        write_table(alternatives, (), filled_cells)
         return manifest
 
     @cached_property

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,21 +52,26 @@ class ManifestRows:
     labels: tuple[str, ...]
 
 
-def read_manifest(run: TrainedRun, manifest: Path | str | ManifestRows) -> ManifestRows:
+def read_manifest(
+    run: TrainedRun, manifest: Path | str | ManifestRows, unread: Collection[str] = ()
+) -> ManifestRows:
     """Read a manifest with columns for some of a run's modalities; rows already read pass through.
 
-    DataError if a column is misspelt, none is a modality, or the file or an item cannot be read.
+    Cells of the modalities `unread` count as empty. DataError if a column is misspelt, none is a
+    modality that is read, or the file or an item cannot be read.
     """
     if isinstance(manifest, ManifestRows):
-        return manifest
+        return _without(manifest, list(run.modalities), unread)
     path, modalities = Path(manifest), run.modalities
     table = read_table(path)
     raise_line_errors(path, table.errors)
     unused_columns(table, modalities)
-    used = {name: modality for name, modality in modalities.items() if name in table.columns}
+    read = {name: modality for name, modality in modalities.items() if name not in unread}
+    used = {name: modality for name, modality in read.items() if name in table.columns}
     if not used:
-        raise DataError(f"{path}: no column is a modality of the run ({', '.join(modalities)})")
-    dataset = _open(path, used, run.registry)
+        names = ", ".join(read)
+        raise DataError(f"{path}: no column is a modality of the run that is read ({names})")
+    dataset = _open(path, used, [name for name in unread if name in table.columns], run.registry)
     row_of = {table.row_id(row): index for index, row in enumerate(table.rows)}
     present = torch.zeros(len(table.rows), len(modalities), dtype=torch.bool)
     items: dict[str, Tensor] = {}
@@ -99,13 +101,11 @@ def read_manifest(run: TrainedRun, manifest: Path | str | ManifestRows) -> Manif
     )
 
 
-def rows_by_modalities(
-    rows: ManifestRows, names: Sequence[str]
-) -> Iterator[tuple[list[str], Tensor]]:
-    """The rows in which the same of these modalities are present: their names, and the indices."""
-    for pattern in rows.present.unique(dim=0):
-        row_names = [name for name, has in zip(names, pattern.tolist(), strict=True) if has]
-        yield row_names, torch.nonzero((rows.present == pattern).all(1)).squeeze(1)
+def _without(rows: ManifestRows, names: Sequence[str], unread: Collection[str]) -> ManifestRows:
+    present = rows.present.clone()
+    present[:, [index for index, name in enumerate(names) if name in unread]] = False
+    items = {name: x for name, x in rows.items.items() if name not in unread}
+    return replace(rows, items=items, present=present)
 
 
 def encode_manifest(run: TrainedRun, rows: ManifestRows) -> dict[str, Tensor]:
@@ -114,28 +114,12 @@ def encode_manifest(run: TrainedRun, rows: ManifestRows) -> dict[str, Tensor]:
     return encode_present(run.autoencoders, dims, rows.items, rows.present)
 
 
-def format_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    """The text of a CSV or JSONL file, by the path's suffix; an absent JSONL cell stays absent."""
-    if path.suffix.lower() != ".csv":
-        return "".join(json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows)
-    buffer = io.StringIO(newline="")
-    # The csv module does not quote a lone carriage return, yet reads it as the end of the row.
-    quote_all = any("\r" in str(cell) for row in rows for cell in row.values())
-    writer = csv.DictWriter(
-        buffer,
-        columns,
-        lineterminator="\n",
-        quoting=csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL,
-    )
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
-
-
-def _open(path: Path, modalities: Mapping[str, Modality], registry: Registry) -> Dataset:
+def _open(
+    path: Path, modalities: Mapping[str, Modality], ignored: Sequence[str], registry: Registry
+) -> Dataset:
     plugin_class = registry.dataset("manifest")
     try:
-        config = plugin_class.Config.model_validate({"path": path})
+        config = plugin_class.Config.model_validate({"path": path, "ignore": ignored})
         with plugin_call(f"kind {plugin_class.kind!r}: the constructor", passes=PLUGIN_ERRORS):
             return plugin_class(config, modalities, 0)
     except (ValueError, OSError) as error:

@@ -9,20 +9,19 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mld.data.recorded import rows_by_modalities
 from mld.inference.held_out import calibration_latents, check_marginals
 from mld.inference.manifest import (
     ManifestRows,
     encode_manifest,
-    format_table,
     read_manifest,
-    rows_by_modalities,
 )
 from mld.inference.trained_run import TrainedRun
 from mld.reporting.gallery import GalleryCell, GalleryPage, GalleryRow, item_media, write_gallery
 from mld.reporting.number_format import format_fixed
 from mld.runtime.progress import counting
 from mld.runtime.seeds import derive
-from mld.storage.files import write_text
+from mld.storage.table_file import write_table
 from mld_core import DataError
 from mld_core.information.estimator import NODES, surprisal
 from mld_core.information.measures import (
@@ -109,7 +108,7 @@ def score(run: TrainedRun, manifest: Path | str | ManifestRows, *, seed: int = 0
     calibration = calibration_latents(run)
     batches = [
         (names, batch)
-        for names, indices in rows_by_modalities(rows, run.score_model.layout.names)
+        for names, indices in rows_by_modalities(rows.present, run.score_model.layout.names)
         for batch in indices.split(BATCH_SIZE)
         if names
     ]
@@ -154,7 +153,7 @@ def write_scores(path: Path, scores: Sequence[RowScore]) -> None:
     records = [score.record() for score in scores]
     longest_first = sorted(records, key=len, reverse=True)
     columns = list(dict.fromkeys(name for record in longest_first for name in record))
-    write_text(path, format_table(path, columns, records))
+    write_table(path, columns, records)
 
 
 def write_page(

@@ -116,6 +116,14 @@ def test_unused_columns_are_named_and_ignored(make_manifest):
     assert list(dataset.split("train").items) == ["word"]
 
 
+def test_columns_to_ignore_are_no_misspellings_and_not_warned_of(tmp_path):
+    (tmp_path / "rows.csv").write_text("word,labels,remark\na,b,c\n")
+    config = ManifestConfig(path=tmp_path / "rows.csv", ignore=["labels", "remark"])
+    assert list(Manifest(config, {"word": WORD}, 0).columns) == ["word"]
+    with pytest.raises(DataError, match="unknown column 'labels'; did you mean 'label'"):
+        Manifest(ManifestConfig(path=tmp_path / "rows.csv"), {"word": WORD}, 0)
+
+
 @pytest.mark.parametrize("label", [" cat", "cat\u00a0", "cat\t"])
 def test_white_space_around_labels_and_splits(make_manifest, label):
     dataset = make_manifest(f"word, label , split\na,cat, train\nb,{label},train \n", word=WORD)
