@@ -99,6 +99,19 @@ class Metric:
         return self.against in ("originals", "truth")
 
 
+@dataclass(frozen=True)
+class Summary:
+    """What several draws of one item say about it.
+
+    Args:
+        best: "*item", the best point estimate, such as the median.
+        values: figures by name, such as "std"; they become columns of a table of estimates.
+    """
+
+    best: Shaped[Tensor, "*item"]
+    values: Mapping[str, float]
+
+
 class Modality(ABC):
     """One kind of data: how it is read, encoded, decoded, evaluated and shown.
 
@@ -159,6 +172,13 @@ class Modality(ABC):
     def metrics(self) -> Mapping[str, Metric]:
         """Quality metrics by name; none by default."""
         return {}
+
+    def summarise(self, draws: Shaped[Tensor, " draw *item"]) -> Summary | None:
+        """What draws of one item, at least one, say about it.
+
+        None by default: the draw nearest to all others in the latent space is then the estimate.
+        """
+        return None
 
     @abstractmethod
     def write(self, x: Shaped[Tensor, "*item"], stem: Path) -> Path:

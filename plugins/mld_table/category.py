@@ -14,7 +14,7 @@ from numpy.random import Generator
 from pydantic import Field, JsonValue, model_validator
 from torch import Tensor
 
-from mld_core import Metric, Modality, ModalityConfig, SplitName, did_you_mean, hookimpl
+from mld_core import Metric, Modality, ModalityConfig, SplitName, Summary, did_you_mean, hookimpl
 from mld_table.category_networks import CategoryAutoencoder, CategoryClassifier
 from mld_table.examples import sample_categories
 from mld_table.metrics import error_rate, frequency_distance
@@ -129,6 +129,15 @@ class Category(Modality):
             "error_rate": Metric(error_rate, "truth", "lower", best=0.0),
             "frequency_distance": Metric(frequency_distance, "test", "lower", best=0.0),
         }
+
+    def summarise(self, draws: Int64[Tensor, "draw 1"]) -> Summary:
+        """The most frequent value and its probability, with the probability of each value."""
+        shares = torch.bincount(draws[:, 0], minlength=len(self._values)) / len(draws)
+        best = int(shares.argmax())
+        values = {"probability": float(shares[best])}
+        for value, share in zip(self._values, shares.tolist(), strict=True):
+            values[f"p({value})"] = share
+        return Summary(torch.tensor([best]), values)
 
     def write(self, x: Int64[Tensor, " 1"], stem: Path) -> Path:
         """Write the value as a text file with the suffix .txt."""

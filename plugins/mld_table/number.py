@@ -14,11 +14,12 @@ from numpy.random import Generator
 from pydantic import Field, FiniteFloat, JsonValue, model_validator
 from torch import Tensor
 
-from mld_core import Metric, Modality, ModalityConfig, SplitName, hookimpl
+from mld_core import Metric, Modality, ModalityConfig, SplitName, Summary, hookimpl
 from mld_table.examples import sample_numbers
 from mld_table.metrics import distribution_metrics, error_metrics, rank_correlation
 from mld_table.number_cell import format_numbers, parse_numbers
 from mld_table.number_networks import NumberAutoencoder, NumberClassifier
+from mld_table.number_summary import summarise_numbers
 from mld_table.scales import MAX_MAGNITUDE, make_scale, moments, quantiles
 from mld_table.text_cell import read_text, write_text
 
@@ -121,6 +122,10 @@ class Number(Modality):
         unit = self.config.unit
         rank = Metric(rank_correlation, "truth", "higher", best=1.0)
         return {**error_metrics(unit), "rank_correlation": rank, **distribution_metrics(unit)}
+
+    def summarise(self, draws: Float[Tensor, "draw size"]) -> Summary:
+        """The median, with the mean, standard deviation and an 80 % interval of each number."""
+        return summarise_numbers(draws)
 
     def write(self, x: Float[Tensor, " size"], stem: Path) -> Path:
         """Write the numbers as a text file with the suffix .txt."""

@@ -15,7 +15,7 @@ from numpy.random import Generator
 from pydantic import Field, JsonValue
 from torch import Tensor
 
-from mld_core import Autoencoder, Metric, Modality, ModalityConfig, SplitName, hookimpl
+from mld_core import Autoencoder, Metric, Modality, ModalityConfig, SplitName, Summary, hookimpl
 from mld_table.examples import sample_vectors
 from mld_table.line_plot import draw_line
 from mld_table.metrics import distribution_metrics, error_metrics
@@ -118,6 +118,12 @@ class Vector(Modality):
         """Errors of reconstructions and conditional samples, and the distance of distributions."""
         unit = self.config.unit
         return {**error_metrics(unit), **distribution_metrics(unit)}
+
+    def summarise(self, draws: Float[Tensor, "draw length"]) -> Summary:
+        """The median of each number, with the mean of their standard deviations."""
+        best = draws.double().quantile(0.5, dim=0).to(draws.dtype)
+        std = {"std": float(draws.double().std(0).mean())} if len(draws) > 1 else {}
+        return Summary(best, std)
 
     def write(self, x: Float[Tensor, " length"], stem: Path) -> Path:
         """Write the vector as an .npy file of float32."""

@@ -24,7 +24,7 @@ from pydantic import Field
 from slow_to_import import SlowToImport
 from torch import nn
 
-from mld_core import Metric
+from mld_core import Metric, Summary
 
 BROKEN: dict[str, type[Tiny]] = {"imports-quickly": SlowToImport, "imports-quietly": LoudToImport}
 """Check to a modality that fails it."""
@@ -387,6 +387,15 @@ breaks_metric(
 )
 breaks_metric("metrics-worse-on-corrupted", Metric(root_mean_square, "truth", "higher", best=0.0))
 breaks_metric("metrics-reject-empty", Metric(_zero_if_empty, "originals", "lower", best=0.0))
+
+
+# summarise
+
+
+@breaks("summary-fits-its-draws")
+class SummarisesFirstDraw(Tiny):
+    def summarise(self, draws):
+        return Summary(draws[0], {})
 
 
 # augment

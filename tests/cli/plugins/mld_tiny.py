@@ -18,6 +18,7 @@ from mld_core import (
     Modality,
     ModalityConfig,
     Split,
+    Summary,
     hookimpl,
 )
 
@@ -99,6 +100,9 @@ class Tiny(Modality):
             "rms": Metric(root_mean_square, "originals", "lower", best=0.0),
             "spread": Metric(spread, "none", "higher"),
         }
+
+    def summarise(self, draws):
+        return Summary(draws.mean(0), {"largest": float(draws.max())})
 
     def write(self, x, stem):
         path = stem.with_name(f"{stem.name}.txt")

@@ -1,4 +1,4 @@
-"""Checks of the optional methods `metrics` and `augment`."""
+"""Checks of the optional methods `metrics`, `summarise` and `augment`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from mld.conformance.check import CheckFailed, CheckSkipped, check, describe, is_finite, require
 from mld.conformance.fixtures import NUM_CLASSES, NUM_ITEMS, ModalityUnderTest
-from mld_core import Metric, Modality, describe_exception
+from mld_core import Metric, Modality, Summary, describe_exception
 
 
 @check("modality")
@@ -70,6 +70,36 @@ def metrics_reject_empty(plugin: ModalityUnderTest) -> None:
                 seen = describe_exception(error)
                 raise CheckFailed(f"{name} with {case} raised {seen}: raise ValueError") from error
             raise CheckFailed(f"{name} with {case} gave {value!r}: raise ValueError")
+
+
+@check("modality")
+def summary_fits_its_draws(plugin: ModalityUnderTest) -> None:
+    """`summarise` gives an item and finite figures, for any number of draws in any order."""
+    if plugin.plugin_class.summarise is Modality.summarise:
+        raise CheckSkipped("the modality does not summarise draws")
+    x = plugin.sample_items
+    for draws in (x[:1], x[:1].repeat(3, *[1] * (x.ndim - 1)), x):
+        summary = plugin.modality.summarise(draws.clone())
+        require(
+            isinstance(summary, Summary), f"summarise gave a {type(summary).__name__}: no Summary"
+        )
+        assert summary is not None
+        expected, seen = describe(draws[0]), describe(summary.best)
+        require(seen == expected, f"the best estimate is {seen}, but items are {expected}")
+        figures = [*summary.values.values()]
+        are_finite = all(isinstance(each, int | float) and math.isfinite(each) for each in figures)
+        require(are_finite, f"values are {dict(summary.values)}: finite numbers are needed")
+        if bool((draws == draws[0]).all()):
+            require(
+                torch.allclose(summary.best.double(), draws[0].double(), rtol=1e-4, atol=1e-4),
+                "the best estimate from equal draws is another item",
+            )
+        turned = plugin.modality.summarise(draws.flip(0))
+        require(
+            turned is not None
+            and torch.allclose(turned.best.double(), summary.best.double(), rtol=1e-4, atol=1e-4),
+            "the best estimate depends on the order of the draws",
+        )
 
 
 @check("modality")
