@@ -50,6 +50,7 @@ NODES = 64
 SPEC = DiffuseSpec(
     purpose="information",
     network=ResidualMLPSpec(width=64, depth=2),
+    balance=0.0,
     steps=2500,
     batch_size=512,
     learning_rate=5e-3,

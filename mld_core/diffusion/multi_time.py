@@ -91,7 +91,7 @@ def masked_loss(
     roles: Roles,
     layout: LatentLayout,
     schedule: VPSchedule,
-    balance: float = 0.0,
+    balance: float,
 ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
     """Mean squared error of the velocity over GENERATED coordinates, in total and by modality.
 

@@ -160,10 +160,11 @@ class DiffuseSpec(Section):
     batch_size: BatchSize = 512
     learning_rate: LearningRate = 1e-3
     balance: FiniteFloat = Field(
-        default=0.0,
+        default=0.5,
         ge=0,
         le=1,
-        description="0 weighs all latent coordinates alike in the loss, 1 all modalities alike",
+        description="0 weighs all latent coordinates alike in the loss, 1 all modalities alike,"
+        " however wide their latents are",
     )
     beta_min: FiniteFloat = Field(default=0.1, gt=0, description="noise rate at time 0, clean data")
     beta_max: FiniteFloat = Field(

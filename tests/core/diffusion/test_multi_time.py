@@ -61,7 +61,7 @@ def test_masked_loss_is_the_mean_of_row_means() -> None:
     eps_hat[2, 3:] = torch.tensor([0.0, 0.0, 3.0])
     # Almost clean, so that alpha is 1 and the velocity's error that of the noise.
     times = multi_time_vector(torch.full((3, 1), T_MIN), ROLES)
-    total, parts = masked_loss(eps_hat, eps, times, ROLES, LAYOUT, VPSchedule())
+    total, parts = masked_loss(eps_hat, eps, times, ROLES, LAYOUT, VPSchedule(), 0.0)
     rows = [(1 + 1 + 4 + 9 * 3) / 6, 4.0, 3.0]
     assert total.item() == pytest.approx(sum(rows) / 3)
     assert parts["a"].item() == pytest.approx((1 + 1 + 4 + 4) / 4)
@@ -88,12 +88,12 @@ def test_rows_without_generated_modalities_are_ignored() -> None:
     roles = torch.tensor([[G, O, A], [O, O, A]])
     eps_hat = torch.ones(2, 6, requires_grad=True)
     clean, schedule = torch.full((2, 3), T_MIN), VPSchedule()
-    total, parts = masked_loss(eps_hat, torch.zeros(2, 6), clean, roles, LAYOUT, schedule)
+    total, parts = masked_loss(eps_hat, torch.zeros(2, 6), clean, roles, LAYOUT, schedule, 0.0)
     assert total.item() == pytest.approx(1)
     assert parts["a"].item() == pytest.approx(1)
     assert parts["b"].item() == parts["c"].item() == 0
     observed = torch.full((2, 3), O)
-    nothing, _ = masked_loss(eps_hat, torch.zeros(2, 6), clean, observed, LAYOUT, schedule)
+    nothing, _ = masked_loss(eps_hat, torch.zeros(2, 6), clean, observed, LAYOUT, schedule, 0.0)
     assert nothing.item() == 0
     total.backward()
     assert eps_hat.grad is not None
@@ -111,5 +111,5 @@ def test_loss_is_the_velocity_error() -> None:
     v, v_hat = (
         schedule.alpha(t) * e - schedule.sigma(t) * data for e, data in ((eps, z), (eps_hat, z_hat))
     )
-    total, _ = masked_loss(eps_hat, eps, times, roles, LAYOUT, schedule)
+    total, _ = masked_loss(eps_hat, eps, times, roles, LAYOUT, schedule, 0.0)
     assert total.item() == pytest.approx((v_hat - v).square().mean().item(), rel=1e-4)
