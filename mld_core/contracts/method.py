@@ -1,8 +1,8 @@
 """The contract of a method: a baseline that models all modalities jointly.
 
-From a new autoencoder of each modality, the same as mld's own method uses, a method builds one
-model that is trained on rows of items and samples wanted modalities given others. mld trains it in
-its training loop and evaluates it like its own method.
+A method builds one model over rows of items, or of the latents that mld's own method uses, which
+samples wanted modalities given others. mld fits it, trains it in its training loop, and evaluates
+it like its own method.
 """
 
 from __future__ import annotations
@@ -28,18 +28,29 @@ class MethodConfig(BaseModel):
 
 
 class JointModel(nn.Module, ABC):
-    """One network over all modalities.
+    """One model over all modalities.
 
-    Random draws come from torch's global generator, which the caller seeds.
+    Its rows are items, or latents if its method works `on_latents`. Random draws come from torch's
+    global generator, which the caller seeds. One without trainable parameters is fitted alone.
 
     Args:
         autoencoders: by modality, in the spec's order; they may be trained, and their `decode`
-            turns the latents of `sample` into items.
+            turns the latents of `sample` into items. Empty for a method that works on latents.
     """
 
     def __init__(self, autoencoders: Mapping[str, Autoencoder]) -> None:
         super().__init__()
         self.autoencoders = nn.ModuleDict(autoencoders)
+
+    def fit(
+        self,
+        items: Mapping[str, Shaped[Tensor, " batch *item"]],
+        present: Bool[Tensor, "batch modality"],
+    ) -> None:
+        """Set, before any training, what follows from all training rows; by default nothing.
+
+        Every parameter and buffer keeps its shape. A missing cell contains zeros.
+        """
 
     @abstractmethod
     def loss(
@@ -47,7 +58,7 @@ class JointModel(nn.Module, ABC):
         items: Mapping[str, Shaped[Tensor, " batch *item"]],
         present: Bool[Tensor, "batch modality"],
     ) -> Float[Tensor, ""]:
-        """Training loss, the mean over rows; a missing cell contains zeros."""
+        """What training or `fit` minimises, the mean over rows; a missing cell contains zeros."""
 
     @abstractmethod
     def sample(
@@ -69,6 +80,9 @@ class Method(ABC):
     Config: ClassVar[type[MethodConfig]]
     needs_complete: ClassVar[bool] = False
     """True: rows with a missing cell are excluded from training."""
+    on_latents: ClassVar[bool] = False
+    """True: its rows are standardised latents of mld's trained autoencoders, which also decode its
+    samples; False: items, with new autoencoders."""
     libraries: ClassVar[tuple[str, ...]] = ()
     """Distributions whose versions, as well as the plugin's code, determine the trained model."""
 
@@ -78,4 +92,8 @@ class Method(ABC):
 
     @abstractmethod
     def model(self, autoencoders: Mapping[str, Autoencoder]) -> JointModel:
-        """A new model; its initial weights come from torch's global generator."""
+        """A new model; its initial weights come from torch's global generator.
+
+        `autoencoders` are new ones of its own, or none if it works on latents; the width of a
+        latent is `self.modalities[name].latent_dim`.
+        """

@@ -46,6 +46,12 @@ class Standardiser:
             deads.append(dead)
         return cls(torch.cat(means).float(), torch.cat(stds).float(), torch.cat(deads))
 
+    def by_modality(self, layout: LatentLayout) -> dict[str, Standardiser]:
+        """The statistics of each modality's latent."""
+        widths = list(layout.dims.values())
+        parts = (values.split(widths) for values in (self.mean, self.std, self.dead))
+        return dict(zip(layout.names, map(Standardiser, *parts), strict=True))
+
     def standardise(self, z: JointLatent) -> JointLatent:
         """Raw latents to standardised ones."""
         return (z - self.mean.to(z.device)) / self.std.to(z.device)

@@ -1,4 +1,6 @@
-"""Baselines: multi-modal variational autoencoders of the package `multivae`, one module each.
+"""Baselines, one module each.
 
-`method` is what they share. Only `model` imports the package, and `model` never imports `method`.
+`gaussian` is a normal distribution over mld's latents. The others are multi-modal variational
+autoencoders of the package `multivae`: `method` is what they share; only `model` imports the
+package, and `model` never imports `method`.
 """

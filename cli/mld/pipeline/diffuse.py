@@ -21,9 +21,9 @@ from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
 from mld.storage.stages import DIFFUSE
 from mld.training.cached import train_cached
-from mld.training.job import count_parameters
+from mld.training.job import count_parameters, is_trainable
 from mld.training.parallel import TrainingPool, shared_training
-from mld.training.train import train
+from mld.training.train import TrainedWeights, train
 from mld_core import Autoencoder, Modality, Registry
 
 
@@ -52,9 +52,12 @@ def train_joint_model(
             message = f"{method.title} needs complete rows: {dropped} incomplete rows are left out"
             context.run_dir.warn(DIFFUSE.name, message)
         job = method.job(data, latents, context)
-        compute = shared_training(job.config.batch_size, context.compute, pool)
-        train_job = pool.train_together if pool and compute.processes > 1 else train
-        trained = train_cached(job, replace(context, compute=compute), train_job)
+        if is_trainable(job.objective):
+            compute = shared_training(job.config.batch_size, context.compute, pool)
+            train_job = pool.train_together if pool and compute.processes > 1 else train
+            trained = train_cached(job, replace(context, compute=compute), train_job)
+        else:
+            trained = TrainedWeights(job.objective.state_dict(), None)
         files = method.save(trained, latents, context.run_dir)
         parameters: dict[str, JsonValue] = {DIFFUSE.job: count_parameters(job.objective)}
         return StageOutput(files, {"parameters": parameters, "incomplete": dropped})

@@ -14,7 +14,14 @@ from torch import Generator, Tensor, nn
 from mld.config.sections import DiffuseSpec, GenerateSpec, GuidanceSpec
 from mld.data.loading import Data
 from mld.data.types import LatentCache, SplitLatents
-from mld.pipeline.joint_method import Conditioning, JointGenerator, JointMethod
+from mld.pipeline.joint_method import (
+    Conditioning,
+    JointGenerator,
+    JointMethod,
+    pop_standardiser,
+    standardiser_tensors,
+    usable_latents,
+)
 from mld.runtime.context import RunContext
 from mld.storage.digests import code_digest
 from mld.storage.run_dir import RunDir
@@ -85,6 +92,8 @@ def build_network(spec: DiffuseSpec, layout: LatentLayout, schedule: VPSchedule)
 class DiffusionMethod(JointMethod):
     """Trains and loads a score network; `sampling` is how the trained network samples."""
 
+    on_latents = True
+
     def __init__(self, spec: DiffuseSpec, sampling: GenerateSpec, layout: LatentLayout) -> None:
         self.title = f"roles: {spec.roles}"
         self.needs_complete = spec.roles == "paper"
@@ -126,14 +135,12 @@ class DiffusionMethod(JointMethod):
         return TrainJob(DIFFUSE.name, objective, rows, validation, config, key)
 
     def _usable_rows(self, split: SplitLatents, latents: LatentCache) -> dict[str, Tensor]:
-        usable = self.usable(split.present)
-        present = split.present[usable]
-        z = latents.standardiser.standardise(split.z)[usable]
-        return {"z": torch.where(latents.layout.expand(present), z, 0.0), "present": present}
+        z, present = usable_latents(latents, split, self.usable(split.present))
+        return {"z": z, "present": present}
 
     def save(self, trained: TrainedWeights, latents: LatentCache, run_dir: RunDir) -> list[Path]:
         """The network and its average, each with the standardiser."""
-        standardiser = {f"standardiser.{k}": v for k, v in vars(latents.standardiser).items()}
+        standardiser = standardiser_tensors(latents.standardiser)
         run_dir.write_tensors(run_dir.network, {**trained.weights, **standardiser})
         run_dir.write_tensors(run_dir.ema, {**(trained.ema or {}), **standardiser})
         return [run_dir.network, run_dir.ema]
@@ -147,10 +154,7 @@ class DiffusionMethod(JointMethod):
         # Saved names have the objective's prefix, "network.".
         objective = DenoisingObjective(self.spec, self.layout, self.schedule, network)
         with context.run_dir.content_of(context.run_dir.ema):
-            names = ("mean", "std", "dead")
-            statistics = {name: weights.pop(f"standardiser.{name}") for name in names}
-            standardiser = Standardiser(**statistics)
-            standardiser.standardise(torch.zeros(1, self.layout.joint_dim))
+            standardiser = pop_standardiser(weights, self.layout)
             objective.load_state_dict(weights)
         device = torch.device(context.compute.accelerator)
         network.to(device).eval()

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from mld.data.loading import Data
-from mld.data.types import LatentCache, subset_key
+from mld.data.types import LatentCache, SplitLatents, subset_key
 from mld.runtime.context import RunContext
 from mld.storage.run_dir import RunDir
 from mld.training.job import TrainJob
 from mld.training.train import TrainedWeights
 from mld_core import Autoencoder, NumericalError
+from mld_core.diffusion.latent_layout import LatentLayout
 from mld_core.diffusion.sampling import LatentSamples
+from mld_core.diffusion.standardiser import Standardiser
+
+_STANDARDISER = "standardiser."
+"""Prefix of the statistics' names in a file of weights."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,34 @@ class JointGenerator(ABC):
         """What `sample` returns, not checked."""
 
 
+def usable_latents(
+    latents: LatentCache, split: SplitLatents, usable: Bool[Tensor, " row"]
+) -> tuple[Float[Tensor, "row joint"], Bool[Tensor, "row modality"]]:
+    """The standardised latents of the usable rows of a split, and which are present.
+
+    They are zero where a modality is missing.
+    """
+    present = split.present[usable]
+    z = latents.standardiser.standardise(split.z)[usable]
+    return torch.where(latents.layout.expand(present), z, 0.0), present
+
+
+def standardiser_tensors(standardiser: Standardiser) -> dict[str, Tensor]:
+    """The statistics as tensors that are saved beside a network."""
+    return {f"{_STANDARDISER}{name}": values for name, values in vars(standardiser).items()}
+
+
+def pop_standardiser(tensors: dict[str, Tensor], layout: LatentLayout) -> Standardiser:
+    """The statistics saved beside a network, removed from its tensors; an error if they do not fit.
+
+    It is a KeyError or a RuntimeError.
+    """
+    names = [field.name for field in fields(Standardiser)]
+    standardiser = Standardiser(**{name: tensors.pop(f"{_STANDARDISER}{name}") for name in names})
+    standardiser.standardise(torch.zeros(1, layout.joint_dim))
+    return standardiser
+
+
 class JointMethod(ABC):
     """How a joint model is built, trained on a run's data, and loaded.
 
@@ -70,10 +104,12 @@ class JointMethod(ABC):
     Args:
         title: what trains the model, for messages.
         needs_complete: whether rows with a missing item are left out of its training.
+        on_latents: whether it models the latents of the trained autoencoders, not items.
     """
 
     title: str
     needs_complete: bool
+    on_latents: bool
 
     def usable(self, present: Bool[Tensor, "row modality"]) -> Bool[Tensor, " row"]:
         """Which rows the model can be trained on."""
@@ -89,7 +125,7 @@ class JointMethod(ABC):
 
     @abstractmethod
     def job(self, data: Data, latents: LatentCache, context: RunContext) -> TrainJob:
-        """The training job, on usable rows."""
+        """The training job, on usable rows; nothing is trained without trainable parameters."""
 
     @abstractmethod
     def save(self, trained: TrainedWeights, latents: LatentCache, run_dir: RunDir) -> list[Path]:

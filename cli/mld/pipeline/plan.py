@@ -18,7 +18,6 @@ from mld.data.quality import label_warnings
 from mld.data.types import subset_key, subsets_of
 from mld.pipeline.demands import check_demands
 from mld.pipeline.diffuse import select_method
-from mld.pipeline.plugin_method import PluginMethod
 from mld.runtime.compute import Compute, resolve
 from mld.runtime.memory import available_memory
 from mld.storage.stages import AUTOENCODE, DIFFUSE, EVALUATE
@@ -98,14 +97,15 @@ def plan(spec: Spec, registry: Registry) -> Plan:
             jobs.append(_planned(job, autoencoder, is_exact[name], training))
         else:
             frozen_parameters += count_parameters(autoencoder)
-    # mld's own networks depend on the widths of latents alone, a plugin's method on all facts.
+    # A model of latents depends on their widths alone, a model of items on all facts.
     joint, joint_is_exact = method.network(), all(is_exact.values())
-    if not isinstance(method, PluginMethod):
+    if method.on_latents:
         joint_is_exact = all(
             is_exact[name] or modality.latent_dim == modality.config.latent_dim
             for name, modality in modalities.items()
         )
-    jobs.append(_planned(DIFFUSE.job, joint, joint_is_exact, spec.diffuse))
+    if is_trainable(joint):
+        jobs.append(_planned(DIFFUSE.job, joint, joint_is_exact, spec.diffuse))
     for name, modality in modalities.items():
         if not sum(coverage.splits["train"].labelled[name]):
             continue

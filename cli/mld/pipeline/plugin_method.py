@@ -1,9 +1,10 @@
-"""The method of a plugin: its joint model, trained on rows of items."""
+"""The method of a plugin: its joint model, fitted and trained on rows of items or of latents."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,9 +12,16 @@ from pydantic import JsonValue
 from torch import Generator, Tensor
 
 from mld.config.sections import MethodSpec
-from mld.data.loading import Data, SplitTensors
-from mld.data.types import LatentCache
-from mld.pipeline.joint_method import Conditioning, JointGenerator, JointMethod
+from mld.data.loading import Data, SplitTensors, layout_of
+from mld.data.types import LatentCache, SplitLatents
+from mld.pipeline.joint_method import (
+    Conditioning,
+    JointGenerator,
+    JointMethod,
+    pop_standardiser,
+    standardiser_tensors,
+    usable_latents,
+)
 from mld.runtime.context import RunContext
 from mld.runtime.seeds import derive
 from mld.storage.digests import code_digest
@@ -32,17 +40,25 @@ from mld_core import (
     plugin_call,
 )
 from mld_core.diffusion.sampling import LatentSamples
+from mld_core.diffusion.standardiser import Standardiser
 from mld_core.plugins.discovery import installed_version
 
 
 class MethodObjective(Objective):
-    """A joint model's own loss on rows of items, augmented as for the autoencoders."""
+    """A joint model's own loss on rows.
 
-    def __init__(self, kind: str, model: JointModel, modalities: Mapping[str, Modality]) -> None:
+    Args:
+        modalities: whose items are augmented as for the autoencoders; latents are not.
+    """
+
+    def __init__(
+        self, kind: str, model: JointModel, modalities: Mapping[str, Modality], on_latents: bool
+    ) -> None:
         super().__init__()
         self.kind = kind
         self.model = model
         self.modalities = dict(modalities)
+        self.on_latents = on_latents
 
     def forward(
         self, batch: Mapping[str, Tensor], generator: Generator
@@ -51,7 +67,7 @@ class MethodObjective(Objective):
         present, items = batch["present"], {}
         for index, (name, modality) in enumerate(self.modalities.items()):
             x = batch[f"item/{name}"]
-            if self.training:
+            if self.training and not self.on_latents:
                 recorded = present[:, index].reshape(-1, *[1] * (x.ndim - 1))
                 x = torch.where(recorded, modality.augment(x, generator), x)
             items[name] = x
@@ -76,10 +92,12 @@ class PluginMethod(JointMethod):
         except ValueError as error:
             raise SpecError(f"diffuse.method: {spec.method}: {error}") from error
         self.needs_complete = self.method.needs_complete
+        self.on_latents = self.method.on_latents
 
     def network(self) -> JointModel:
-        """A new joint model, with autoencoders of its own."""
-        autoencoders = {name: each.autoencoder() for name, each in self.modalities.items()}
+        """A new joint model, with autoencoders of its own unless it works on latents."""
+        own = {} if self.on_latents else self.modalities
+        autoencoders = {name: modality.autoencoder() for name, modality in own.items()}
         with plugin_call(f"{self.title}: model"):
             return self.method.model(autoencoders)
 
@@ -88,10 +106,14 @@ class PluginMethod(JointMethod):
         return 1.0
 
     def job(self, data: Data, latents: LatentCache, context: RunContext) -> TrainJob:
-        """On items."""
+        """On items or latents, of a model that is fitted to the training rows."""
         spec = self.spec
-        model = context.seeded_init(self.network, DIFFUSE.name)
-        rows, validation = self._usable_rows(data.train), self._usable_rows(data.validation)
+        if self.on_latents:
+            rows = self._latent_rows(latents.train, latents)
+            validation = self._latent_rows(latents.validation, latents)
+        else:
+            rows, validation = self._item_rows(data.train), self._item_rows(data.validation)
+        model = context.seeded_init(lambda: self._fitted(rows), DIFFUSE.name)
         plugins = (self.method, *self.modalities.values())
         key: dict[str, JsonValue] = {
             "spec": spec.model_dump(mode="json"),
@@ -103,48 +125,107 @@ class PluginMethod(JointMethod):
             "core": code_digest("mld_core"),
             "libraries": {name: installed_version(name) for name in self.method.libraries},
         }
-        objective = MethodObjective(spec.method, model, self.modalities)
+        objective = self._objective(model)
         config = TrainConfig(spec.steps, spec.batch_size, spec.learning_rate)
         return TrainJob(DIFFUSE.name, objective, rows, validation, config, key)
 
-    def _usable_rows(self, split: SplitTensors) -> dict[str, Tensor]:
+    def _fitted(self, rows: Mapping[str, Tensor]) -> JointModel:
+        model = self.network()
+        items = {name: rows[f"item/{name}"] for name in self.modalities}
+        with torch.no_grad(), plugin_call(f"{self.title}: fit"):
+            model.fit(items, rows["present"])
+        return model
+
+    def _objective(self, model: JointModel) -> MethodObjective:
+        return MethodObjective(self.spec.method, model, self.modalities, self.on_latents)
+
+    def _item_rows(self, split: SplitTensors) -> dict[str, Tensor]:
         usable = self.usable(split.present)
         items = {f"item/{name}": x[usable] for name, x in split.items.items()}
         return {**items, "present": split.present[usable]}
 
+    def _latent_rows(self, split: SplitLatents, latents: LatentCache) -> dict[str, Tensor]:
+        z, present = usable_latents(latents, split, self.usable(split.present))
+        parts = {f"item/{name}": part for name, part in latents.layout.split(z).items()}
+        return {**parts, "present": present}
+
     def save(self, trained: TrainedWeights, latents: LatentCache, run_dir: RunDir) -> list[Path]:
-        """The model's weights."""
-        run_dir.write_tensors(run_dir.network, trained.weights)
+        """The model's weights, with the standardiser of latents that it works on."""
+        statistics = standardiser_tensors(latents.standardiser) if self.on_latents else {}
+        run_dir.write_tensors(run_dir.network, {**trained.weights, **statistics})
         return [run_dir.network]
 
     def load(self, autoencoders: Mapping[str, Autoencoder], context: RunContext) -> PluginGenerator:
-        """The joint model, which has autoencoders of its own."""
+        """The joint model; its samples are decoded by its own autoencoders, if it has them."""
         model = context.seeded_init(self.network, DIFFUSE.name)
-        # Saved names have the objective's prefix, "model.".
-        objective = MethodObjective(self.spec.method, model, self.modalities)
-        context.run_dir.load_weights(objective, context.run_dir.network)
-        return PluginGenerator(self.spec.method, model.eval())
+        scales: dict[str, Standardiser] = {}
+        tensors = context.run_dir.read_tensors(context.run_dir.network)
+        with context.run_dir.content_of(context.run_dir.network):
+            if self.on_latents:
+                layout = layout_of(self.modalities)
+                scales = pop_standardiser(tensors, layout).by_modality(layout)
+            # Saved names have the objective's prefix, "model.".
+            self._objective(model).load_state_dict(tensors)
+        model.eval()
+        if self.on_latents:
+            return LatentPluginGenerator(self.spec.method, model, autoencoders, scales)
+        own: dict[str, Any] = dict(model.autoencoders.items())
+        return PluginGenerator(self.spec.method, model, own)
 
 
 class PluginGenerator(JointGenerator):
-    """A plugin's joint model; a sample depends on its whole batch."""
+    """A plugin's joint model of items; a sample depends on its whole batch."""
 
-    def __init__(self, kind: str, model: JointModel) -> None:
+    def __init__(self, kind: str, model: JointModel, decoders: Mapping[str, Autoencoder]) -> None:
         self.kind = kind
         self.model = model
-        self.decoders = dict(model.autoencoders.items())  # type: ignore[arg-type]
+        self.decoders = decoders
 
-    @torch.no_grad()
     def _draw(
         self, conditioning: Conditioning, wanted: Sequence[str], seeds: Sequence[int]
     ) -> LatentSamples:
         """One pass of the model. PluginError if it breaks its contract."""
+        return LatentSamples(self._sample(conditioning.items, wanted, seeds), 1.0)
+
+    @torch.no_grad()
+    def _sample(
+        self, given: Mapping[str, Tensor], wanted: Sequence[str], seeds: Sequence[int]
+    ) -> dict[str, Float[Tensor, "row _"]]:
         with torch.random.fork_rng():
             torch.manual_seed(derive(0, "draw", *seeds))
             with plugin_call(f"method {self.kind!r}: sample"):
-                latents = self.model.sample(conditioning.items, wanted, len(seeds))
+                latents = self.model.sample(given, wanted, len(seeds))
         for name in wanted:
             if name not in latents or len(latents[name]) != len(seeds):
                 message = f"sample did not return {len(seeds)} rows of {name!r}"
                 raise PluginError(f"method {self.kind!r}: {message}")
-        return LatentSamples({name: latents[name].float() for name in wanted}, 1.0)
+        return {name: latents[name].float() for name in wanted}
+
+
+class LatentPluginGenerator(PluginGenerator):
+    """A plugin's joint model of standardised latents.
+
+    Args:
+        scales: the statistics of each modality's latent.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        model: JointModel,
+        decoders: Mapping[str, Autoencoder],
+        scales: Mapping[str, Standardiser],
+    ) -> None:
+        super().__init__(kind, model, decoders)
+        self.scales = scales
+
+    def _draw(
+        self, conditioning: Conditioning, wanted: Sequence[str], seeds: Sequence[int]
+    ) -> LatentSamples:
+        """Raw latents; what never varies in the training rows does not in samples either."""
+        given = {name: self.scales[name].standardise(z) for name, z in conditioning.latents.items()}
+        samples = {
+            name: self.scales[name].unstandardise(torch.where(self.scales[name].dead, 0.0, z))
+            for name, z in self._sample(given, wanted, seeds).items()
+        }
+        return LatentSamples(samples, 1.0)

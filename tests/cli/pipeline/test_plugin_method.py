@@ -10,12 +10,17 @@ import pytest
 import torch
 
 from mld.config.spec import dump_spec, load_spec
+from mld.data.loading import layout_of
 from mld.inference.information import information
 from mld.inference.trained_run import TrainedRun, load
+from mld.pipeline.encode import load_latents
+from mld.pipeline.joint_method import Conditioning
 from mld.pipeline.plan import plan
+from mld.pipeline.plugin_method import LatentPluginGenerator
 from mld.pipeline.run import run
 from mld.storage.run_dir import RunDir
-from mld_core import PluginError, Registry, SpecError
+from mld_core import JointModel, PluginError, Registry, SpecError
+from mld_core.diffusion.standardiser import Standardiser
 
 RELAY = "diffuse={method: relay, steps: 300, batch_size: 32, learning_rate: 0.01}"
 SMALL = ["diffuse.steps=60", "autoencode.steps=60", "evaluate.steps=30", "generate.guidance=0"]
@@ -111,6 +116,64 @@ def test_incomplete_rows_are_used_or_counted(
         run_dir = RunDir(tmp_path / f"run{fail}")
         run(make_spec(RELAY, *SMALL[1:3], missing, f"diffuse.fail={fail!r}"), run_dir, registry)
         assert bool(run_dir.stage_metadata("diffuse")["incomplete"]) is dropped
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_method_on_latents_that_is_fitted_in_closed_form(
+    small_run: Any, spec_file: Path, tmp_path: Path
+) -> None:
+    registry = small_run.registry({"gaussian": "mld_baselines.gaussian"})
+    overrides = [
+        "diffuse={method: gaussian}",
+        "data.missing={rate: 0.3}",
+        "autoencode.steps=20",
+        "evaluate.steps=5",
+        "generate.num_samples=20",
+    ]
+    spec, run_dir = load_spec(spec_file, registry, overrides), RunDir(tmp_path / "run")
+    planned = plan(spec, registry)
+    assert not [job for job in planned.jobs if job.name == "diffuse"]
+    run(spec, run_dir, registry)
+    network = run_dir.network.read_bytes()
+    assert run_dir.stage_metadata("diffuse")["parameters"] == {"diffuse": 13 + 13**2}
+    assert not [e for e in run_dir.read_events() if e["event"] == "train" and e["job"] == "diffuse"]
+    trained = load(run_dir.path, registry)
+    assert trained.generator.decoders == trained.autoencoders
+
+    # Its samples are those of the normal distribution of the latents of the training rows.
+    latents = load_latents(layout_of(trained.modalities), run_dir)
+    z, complete = latents.train.z, latents.train.present.all(1)
+    left = torch.tensor([4.0, 0, 0, 0, 1, 0])
+    samples = trained.sample({"left": left}, want=["third"], n=2000).latents["third"]
+    assert samples.std(0).min() > 0.01 * z[complete].std()
+    given = trained.encode({"left": left})["left"]
+    ones = torch.ones(int(complete.sum()), 1)
+    regression = torch.linalg.lstsq(torch.cat([z[complete][:, :4], ones], 1), z[complete][:, 9:])
+    expected = torch.cat([given, torch.ones(1, 1)], 1) @ regression.solution
+    assert (samples.mean(0) - expected).abs().max() < 0.3 * z[complete].std(0).max()
+
+    run_dir.invalidate_from("diffuse")
+    run(spec, run_dir, registry)
+    assert run_dir.network.read_bytes() == network
+
+
+def test_latents_that_never_vary_do_not_vary_in_samples(registry: Registry) -> None:
+    class Noise(JointModel):
+        def loss(self, items: Any, present: Any) -> Any: ...
+
+        def sample(self, given: Any, wanted: Any, n: int) -> Any:
+            assert torch.equal(given["a"], torch.full((n, 1), 2.0))
+            return {"b": torch.randn(n, 3)}
+
+    a = Standardiser(torch.ones(1), 3 * torch.ones(1), torch.tensor([False]))
+    dead = torch.tensor([False, True, False])
+    b = Standardiser(torch.tensor([5.0, 6.0, 7.0]), torch.tensor([10.0, 1.0, 1.0]), dead)
+    generator = LatentPluginGenerator("noise", Noise({}), {}, {"a": a, "b": b})
+    conditioning = Conditioning({}, {"a": torch.full((50, 1), 7.0)})
+    samples = generator.sample(conditioning, ["b"], range(50)).latents["b"]
+    assert samples[:, 1].eq(6).all()
+    assert 7 < samples[:, 0].std() < 14
+    assert 0.7 < samples[:, 2].std() < 1.4
 
 
 @pytest.mark.parametrize(

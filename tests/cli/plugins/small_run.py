@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,10 @@ MODULES = {
 }
 
 
-def registry(**selection: Any) -> Registry:
-    """The small modalities, a small method and the built-in datasets, nothing else."""
-    points = [EntryPoint(kind, module, "mld") for kind, module in MODULES.items()]
+def registry(more: Mapping[str, str] | None = None, **selection: Any) -> Registry:
+    """The small modalities, a small method, the built-in datasets and `more` modules by kind."""
+    modules = {**MODULES, **(more or {})}
+    points = [EntryPoint(kind, module, "mld") for kind, module in modules.items()]
     return Registry(points, **selection)
 
 
