@@ -310,8 +310,9 @@ class Work:
         """A line of a log."""
         name = f"{self.doing}, line of {path.name}".strip(", ")
         self.reach(f"{name}, half", lambda: original(path, line[: len(line) // 2]))
-        original(path, line)
+        place = original(path, line)
         self.reach(name)
+        return place
 
     def item(self, original: Any, modality: Any, x: Any, stem: Path) -> Any:
         """The file of a sample."""

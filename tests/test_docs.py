@@ -262,7 +262,7 @@ def test_readme_code_and_commands_run() -> None:
     for block in code_blocks(README, "python"):
         exec(block, names)
     lines = re.findall(r"^    mld ((?:sample|score|impute|information) .*)$", README, re.MULTILINE)
-    assert len(lines) == 4
+    assert len(lines) == 5
     shutil.rmtree("filled")
     for line in lines:
         result = CliRunner().invoke(app, shlex.split(line))

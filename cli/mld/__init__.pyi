@@ -6,6 +6,7 @@ from .inference.information import information as information
 from .inference.log_density import log_density as log_density
 from .inference.manifest import ManifestRows as ManifestRows
 from .inference.manifest import read_manifest as read_manifest
+from .inference.sample_table import sample_table as sample_table
 from .inference.samples import Samples as Samples
 from .inference.score import RowScore as RowScore
 from .inference.score import score as score

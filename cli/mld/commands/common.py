@@ -195,6 +195,12 @@ def check_sampling(**settings: Any) -> None:
         raise typer.BadParameter(str(error)) from error
 
 
+def check_table_name(path: Path, option: str) -> None:
+    """BadParameter unless a path, the value of an option, is named like a table."""
+    if path.suffix.lower() not in (".csv", ".jsonl"):
+        raise typer.BadParameter(f"{option} must be named *.csv or *.jsonl, not {path}")
+
+
 class StrictCommand(TyperCommand):
     """A command whose options are given once, unless they may be repeated."""
 

@@ -16,6 +16,7 @@ from mld.commands.common import (
     Steps,
     Texts,
     check_sampling,
+    check_table_name,
     command,
     open_run,
     repeatable,
@@ -49,8 +50,7 @@ def score(
     log_density:A for each modality, in nats; columns with _se hold their standard errors.
     """
     out = out or Path(f"{manifest.stem}.scores.csv")
-    if out.suffix.lower() not in (".csv", ".jsonl"):
-        raise typer.BadParameter(f"--out must be named *.csv or *.jsonl, not {out}")
+    check_table_name(out, "--out")
     page = out.with_suffix(".html")
     from mld.inference.manifest import read_manifest
     from mld.inference.score import MAIN_COLUMNS, PAGE_TITLE, write_page, write_scores

@@ -27,9 +27,14 @@ def write_item(modality: Modality, x: Tensor, stem: Path) -> tuple[str | None, l
         file = modality.write(x, stem)
     with _writing_by_plugin(f"{kind}: preview of {stem}", stem):
         previews = modality.preview(x, stem)
-    with plugin_call(f"{kind}: cell of {stem}"):
-        cell = modality.cell(x) if modality.inline else None
+    cell = item_cell(modality, x, str(stem)) if modality.inline else None
     return cell, [file, *previews]
+
+
+def item_cell(modality: Modality, x: Tensor, name: str) -> str:
+    """The manifest cell of an item of an inline modality; errors name the item by `name`."""
+    with plugin_call(f"kind {modality.kind!r}: cell of {name}"):
+        return modality.cell(x)
 
 
 @contextmanager

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
+import torch
+from pydantic import JsonValue
 from torch import Tensor
 
 from mld.config.plugin_versions import version_mismatches
@@ -15,18 +17,18 @@ from mld.config.sections import GuidanceSpec
 from mld.config.spec import load_spec
 from mld.data.encoding import encode
 from mld.data.loading import load_fitted_modalities
-from mld.inference.samples import SampleRequest, Samples
+from mld.inference.samples import GivenRows, SampleRequest, Samples
 from mld.pipeline.autoencode import load_autoencoders
 from mld.pipeline.diffuse import select_method
 from mld.pipeline.diffusion_method import DiffusionGenerator
 from mld.pipeline.joint_method import JointGenerator
 from mld.runtime.compute import resolve
 from mld.runtime.context import RunContext
-from mld.storage.digests import file_digest
+from mld.storage.digests import file_digest, tensor_digest
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import DATA, EVALUATE
 from mld.storage.weight_store import WeightStore
-from mld_core import Classifier, DataError, Registry, RunDirError, SpecError
+from mld_core import Classifier, DataError, Registry, RunDirError, SpecError, did_you_mean
 from mld_core.diffusion.sampling import ScoreModel
 
 Datum = Path | str | float | Tensor
@@ -95,7 +97,9 @@ class TrainedRun:
         an item as a tensor.
         SpecError for an unknown modality, DataError if a datum cannot be read.
         """
-        return {name: self._latent(name, self._item(name, datum)) for name, datum in given.items()}
+        return {
+            name: self._latent(name, self._item(name, datum)[None]) for name, datum in given.items()
+        }
 
     def sample(
         self,
@@ -129,19 +133,57 @@ class TrainedRun:
         guidance: float | GuidanceSpec | None = None,
     ) -> SampleRequest:
         """A request for samples, which draws or writes any number of them; see `sample`."""
-        items = {name: self._item(name, datum) for name, datum in (given or {}).items()}
+        data = dict(given or {})
+        items = {name: self._item(name, datum)[None] for name, datum in data.items()}
+        latents = {name: self._latent(name, x) for name, x in items.items()}
+        present = torch.tensor([[name in items for name in self.modalities]])
+        files = [
+            Path(str(datum))
+            for name, datum in data.items()
+            if not (self.modalities[name].inline or isinstance(datum, Tensor))
+        ]
+        return self.request_for_rows(
+            GivenRows(items, latents, present),
+            want,
+            self.generator_with(sampler, steps, guidance),
+            seed,
+            given={name: _in_words(datum) for name, datum in data.items()},
+            inputs=files,
+        )
+
+    def request_for_rows(
+        self,
+        rows: GivenRows,
+        want: Sequence[str] | None,
+        generator: JointGenerator,
+        seed: int,
+        *,
+        given: Mapping[str, JsonValue],
+        inputs: Sequence[Path],
+    ) -> SampleRequest:
+        """A request for samples for each of some rows; `given` and `inputs` as in SampleRequest.
+
+        `want` defaults to the modalities that no row has. SpecError if it names another than those
+        of the run, or one twice.
+        """
         if want is None:
-            want = [name for name in self.modalities if name not in items]
+            has_none = (~rows.present.any(0)).tolist()
+            want = [name for name, free in zip(self.modalities, has_none, strict=True) if free]
+        self.check_names(want)
         if len(set(want)) < len(want):
             raise SpecError(f"each modality can be wanted once, not {', '.join(want)}")
+        if not want:
+            raise SpecError("every modality is given: name those to generate (--want)")
         return SampleRequest(
             modalities=self.modalities,
-            generator=self.generator_with(sampler, steps, guidance),
-            items=items,
-            latents={name: self._latent(name, x)[0] for name, x in items.items()},
+            generator=generator,
+            rows=rows,
             wanted=want,
             seed=seed,
             network=file_digest(self.run_dir.network),
+            run=self.run_dir.path,
+            given=given,
+            inputs=inputs,
         )
 
     def generator_with(
@@ -159,13 +201,20 @@ class TrainedRun:
         spec = self.spec.generate.with_overrides(sampler=sampler, steps=steps, guidance=guidance)
         return DiffusionGenerator(self.score_model, self.autoencoders, spec)
 
+    def check_names(self, names: Iterable[str]) -> None:
+        """SpecError if one of some names is no modality of the run."""
+        for name in names:
+            if name not in self.modalities:
+                listed, hint = ", ".join(self.modalities), did_you_mean(name, self.modalities)
+                raise SpecError(
+                    f"{self.run_dir.path} has no modality {name!r} (it has {listed}){hint}"
+                )
+
     def _latent(self, name: str, x: Tensor) -> Tensor:
-        return encode(self.autoencoders[name], x[None], self.modalities[name].latent_dim)
+        return encode(self.autoencoders[name], x, self.modalities[name].latent_dim)
 
     def _item(self, name: str, datum: Datum) -> Tensor:
-        if name not in self.modalities:
-            names = ", ".join(self.modalities)
-            raise SpecError(f"{self.run_dir.path} has no modality {name!r} (it has {names})")
+        self.check_names([name])
         if isinstance(datum, Tensor):
             return datum
         modality = self.modalities[name]
@@ -175,6 +224,13 @@ class TrainedRun:
             return modality.preprocess(modality.read(source))
         except (ValueError, OSError) as error:
             raise DataError(f"modality {name!r}, {str(datum)!r}: {error}") from error
+
+
+def _in_words(datum: Datum) -> JsonValue:
+    """A datum as given.json names it: a value itself, a path, or a tensor's shape and digest."""
+    if isinstance(datum, Tensor):
+        return f"tensor {list(datum.shape)} {tensor_digest(datum)[:16]}"
+    return datum if isinstance(datum, int | float) else str(datum)
 
 
 def load(folder: Path | str, registry: Registry | None = None) -> TrainedRun:

@@ -137,21 +137,26 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def append_line(path: Path, value: Mapping[str, JsonValue]) -> None:
-    """Append one line of JSON to a file. OutputError if it cannot be written."""
+def append_line(path: Path, value: Mapping[str, JsonValue]) -> int:
+    """Append one line of JSON to a file; returns the place of its first byte in the file.
+
+    OutputError if it cannot be written.
+    """
     line = json.dumps(value, allow_nan=False).encode() + b"\n"
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _append(path, line)
+        return _append(path, line)
 
 
-def _append(path: Path, line: bytes) -> None:
+def _append(path: Path, line: bytes) -> int:
     with path.open("ab+") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
-            # A killed process may have left half a line.
-            line = line if file.read(1) == b"\n" else b"\n" + line
+            if file.read(1) != b"\n":
+                file.write(b"\n")  # a killed process has left half a line
+        place = file.tell()
         file.write(line)
+        return place
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

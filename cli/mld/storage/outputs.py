@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -67,6 +67,25 @@ def mark(folder: Path, content: str) -> None:
     """Write a folder's mark, unless it has one."""
     if _marked_content(folder) is None:
         write_json(folder / MARK, with_checksum({"content": content}))
+
+
+def clear_folder(folder: Path, names: Container[str]) -> None:
+    """Delete these entries of a folder, all that it holds but hidden files.
+
+    OutputError, and nothing is deleted, if it holds another entry.
+    """
+    with writing(folder):
+        entries = [child for child in folder.iterdir() if not child.name.startswith(".")]
+        if others := sorted(child.name for child in entries if child.name not in names):
+            raise OutputError(
+                f"{folder} holds {others[0]!r}, which mld has not written: move it away, or choose "
+                "another folder with --out"
+            )
+        for child in entries:
+            if child.is_dir() and not child.is_symlink():
+                shutil.rmtree(child)
+            else:
+                child.unlink()
 
 
 def check_file(path: Path, inputs: Iterable[Path], recognise: Iterable[str]) -> None:

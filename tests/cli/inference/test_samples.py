@@ -10,7 +10,14 @@ import pytest
 import torch
 from typer.testing import Result
 
-from mld.inference.samples import FIRST_BATCH_SIZE, MAX_BATCH_SIZE, SampleRequest, batches_of
+from mld.inference.sample_folder import write_samples
+from mld.inference.samples import (
+    FIRST_BATCH_SIZE,
+    MAX_BATCH_SIZE,
+    SampleBlock,
+    SampleRequest,
+    batches_of,
+)
 from mld.inference.trained_run import TrainedRun
 from mld_core import OutputError, SpecError
 
@@ -35,6 +42,11 @@ def test_batches_do_not_depend_on_the_number_of_samples() -> None:
         batches = [*batches_of(n)]
         assert batches == all_batches[: len(batches)]
         assert n <= batches[-1].stop <= max(FIRST_BATCH_SIZE, 2 * n)
+        for rows in (3, 100, 512):
+            batches = [*batches_of(n, rows)]
+            assert batches == [*batches_of(5000, rows)][: len(batches)]
+            assert n <= batches[-1].stop <= max(FIRST_BATCH_SIZE // rows, 2 * n)
+            assert rows * max(map(len, batches)) <= MAX_BATCH_SIZE
 
 
 @pytest.mark.usefixtures("rounding_by_batch")
@@ -51,28 +63,28 @@ def test_a_sample_has_the_same_bits_whatever_their_number(trained_run: TrainedRu
 def test_an_interrupted_request_resumes_and_more_samples_extend_it(
     request_: SampleRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request_.write(tmp_path / "whole", 70)
+    write_samples(request_, tmp_path / "whole", 70)
     draw, drawn = SampleRequest.batch, []
 
-    def interrupted(self: SampleRequest, rows: range) -> object:
-        drawn.append(rows.start)
+    def interrupted(self: SampleRequest, block: SampleBlock) -> object:
+        drawn.append(block.samples.start)
         if len(drawn) == 2:
             raise KeyboardInterrupt
-        return draw(self, rows)
+        return draw(self, block)
 
     monkeypatch.setattr(SampleRequest, "batch", interrupted)
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        request_.write(out, 40)
+        write_samples(request_, out, 40)
     assert len(contents(out / "left")) == 32
     (out / "left" / "0003.txt").unlink()
-    written = request_.write(out, 40)
+    written = list(write_samples(request_, out, 40))
     assert drawn == [0, 32, 0, 32]
-    assert [row["row"] for row in written] == [*range(40)]
-    assert [row["files"]["left"] for row in written][3] == "left/0003.txt"
-    assert len(request_.write(out, 2)) == 2
+    assert [entry["sample"] for entry in written] == [*range(40)]
+    assert [entry["files"]["left"] for entry in written][3] == "left/0003.txt"
+    assert len(write_samples(request_, out, 2)) == 2
     assert drawn == [0, 32, 0, 32]
-    request_.write(out, 70)
+    write_samples(request_, out, 70)
     files, expected = contents(out), contents(tmp_path / "whole")
     assert files.pop("samples.jsonl") != expected.pop("samples.jsonl")
     assert files == expected
@@ -82,24 +94,70 @@ def test_other_samples_are_not_mixed_in(
     trained_run: TrainedRun, request_: SampleRequest, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    with pytest.raises(SpecError, match="not middle"):
-        trained_run.sample_request(GIVEN, ["middle"]).write(out, 1)
-    request_.write(out, 1)
+    with pytest.raises(SpecError, match="has no modality 'middle'"):
+        trained_run.sample_request(GIVEN, ["middle"])
+    with pytest.raises(SpecError, match="every modality is given"):
+        trained_run.sample_request(GIVEN, [])
+    with pytest.raises(SpecError, match="disjoint from"):
+        write_samples(trained_run.sample_request(GIVEN, ["right"]), out, 1)
+    write_samples(request_, out, 1)
     before = contents(out)
-    for other in (
-        trained_run.sample_request({"right": "4 0 4 0 5 1"}),
-        trained_run.sample_request(GIVEN, ["left"]),
-        trained_run.sample_request(GIVEN, seed=1),
-        trained_run.sample_request(GIVEN, guidance=2.0),
+    for other, change in (
+        (trained_run.sample_request({"right": "4 0 4 0 5 1"}), "given.right: .* -> .*5 1"),
+        (trained_run.sample_request(GIVEN, ["left"]), "want: .*third.* -> "),
+        (trained_run.sample_request(GIVEN, seed=1), "seed: 0 -> 1"),
+        (trained_run.sample_request(GIVEN, guidance=2.0), "sampling.guidance: 1.0 -> 2.0"),
     ):
-        with pytest.raises(OutputError, match="out holds samples of another run, request or s"):
-            other.write(out, 1)
+        with pytest.raises(
+            OutputError, match="(?s)holds samples of another run, r.*--ov.*" + change
+        ):
+            write_samples(other, out, 1)
     with pytest.raises(OutputError, match="out holds samples: choose another folder"):
         trained_run.sample(GIVEN).write(out)
     assert contents(out) == before
-    (out / "samples.jsonl").unlink()
+    (out / "given.json").unlink()
     with pytest.raises(OutputError, match="out holds samples of another"):
-        request_.write(out, 1)
+        write_samples(request_, out, 1)
+
+
+def test_other_samples_are_overwritten_if_asked(
+    trained_run: TrainedRun, request_: SampleRequest, tmp_path: Path
+) -> None:
+    out, other = tmp_path / "out", trained_run.sample_request(GIVEN, ["left"], seed=1)
+    write_samples(request_, out, 3)
+    (out / "notes.txt").write_text("mine")
+    before = contents(out)
+    with pytest.raises(OutputError, match=r"holds 'notes\.txt', which mld has not written"):
+        write_samples(other, out, 1, overwrite=True)
+    assert contents(out) == before
+    (out / "notes.txt").unlink()
+    write_samples(other, out, 1, overwrite=True)
+    write_samples(other, tmp_path / "new", 1)
+    assert contents(out) == contents(tmp_path / "new")
+    before = contents(out)
+    (out / "left" / "0000.txt").write_text("spoilt")
+    write_samples(other, out, 1, overwrite=True)  # the same samples are kept
+    assert contents(out) == {**before, "left/0000.txt": b"spoilt"}
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="not empty and not made by this command"):
+        write_samples(other, tmp_path / "mine", 1, overwrite=True)
+
+
+def test_a_folder_says_what_its_samples_are(
+    trained_run: TrainedRun, finished_run: Path, tmp_path: Path
+) -> None:
+    samples = trained_run.sample({**GIVEN, "left": torch.zeros(6)}, n=2, seed=7, steps=3)
+    samples.write(tmp_path / "python")
+    record = json.loads((tmp_path / "python" / "given.json").read_text())
+    assert record["given"]["right"] == GIVEN["right"]
+    assert record["given"]["left"].startswith("tensor [6] ")
+    assert (record["run"], record["want"], record["seed"]) == (str(finished_run), ["third"], 7)
+    assert record["sampling"] == {"sampler": "dpm-solver++", "steps": 3, "guidance": 1.0}
+    assert record["mld"]
+    request = trained_run.sample_request({**GIVEN, "left": torch.zeros(6)}, seed=7, steps=3)
+    write_samples(request, tmp_path / "folder", 1)
+    assert json.loads((tmp_path / "folder" / "given.json").read_text()) == record
 
 
 def test_sample_command(
@@ -113,6 +171,8 @@ def test_sample_command(
     other = mld(*words, "--seed", 1)
     assert other.exit_code == 6
     assert other.stderr.startswith("error: out holds samples of another run")
+    assert mld(*words, "--seed", 1, "--overwrite").exit_code == 0
+    assert mld(*words, "-n", 2, "--overwrite").exit_code == 0
     assert mld("sample", finished_run, "--out", finished_run).exit_code == 6
 
     def interrupted(*args: object) -> None:
