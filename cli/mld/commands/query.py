@@ -24,6 +24,8 @@ from mld.commands.common import (
 )
 
 MAX_ROWS_PRINTED = 10
+SHOWN_LEVEL = 0.8
+"""The level of the regions whose coverage is printed."""
 
 ManifestFile = Annotated[
     Path, typer.Argument(help="a .csv or .jsonl file with columns of the run's modalities")
@@ -46,7 +48,7 @@ def score(
 ) -> None:
     """Score how well the modalities of each row match, by mean pairwise PMI, worst first.
 
-    The columns are id, label, total_correlation, mean_pairwise_pmi, pmi:A+B for each pair and
+    The columns are id, label, suspect (the cell that fits the others worst), total_correlation, mean_pairwise_pmi, pmi:A+B for each pair and
     log_density:A for each modality, in nats; columns with _se hold their standard errors.
     """
     out = out or Path(f"{manifest.stem}.scores.csv")
@@ -70,7 +72,7 @@ def score(
     for row in scores[:MAX_ROWS_PRINTED]:
         pmi = row.mean_pairwise_pmi
         text = "–" if pmi is None else f"{pmi.value:+8.2f} ± {pmi.standard_error:.2f} nats"
-        typer.echo(f"{text}  {row.id}")
+        typer.echo(f"{text}  {row.id}" + (f"  suspect: {row.suspect}" if row.suspect else ""))
     empty = len(rows.ids) - len(scores)
     left_out = f" ({empty} empty rows left out)" if empty else ""
     typer.echo(f"{len(scores)} rows{left_out} in {out}, the lowest of them on {page}", err=True)
@@ -82,7 +84,21 @@ def impute(
     run: RunFolder,
     manifest: ManifestFile,
     out: Annotated[Path, typer.Option(help="The folder for the new manifest and its files.")],
-    n: Annotated[int, typer.Option("-n", min=1, help="Samples for each empty cell.")] = 1,
+    n: Annotated[int, typer.Option("-n", min=1, help="Samples for each empty cell.")] = 16,
+    want: Annotated[
+        str,
+        typer.Option(
+            help="Modalities to fill, comma-separated; new ones become columns (default: all that"
+            " are columns)."
+        ),
+    ] = "",
+    draw: Annotated[
+        bool, typer.Option("--draw", help="Fill cells with one sample, not the best estimate.")
+    ] = False,
+    held_out: Annotated[
+        int,
+        typer.Option(min=0, help="Test rows of the run by which the estimates are checked."),
+    ] = 200,
     guidance: Annotated[
         float,
         typer.Option(
@@ -95,12 +111,19 @@ def impute(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Fill a manifest's empty cells, conditioned on the others of each row; re-run to resume."""
-    from mld.inference.impute import PAGE_FILE, read_filled, write_page
+    """Fill a manifest's empty cells, conditioned on the others of each row; re-run to resume.
+
+    Beside the filled manifest, estimates.csv holds figures about each filled cell (for numbers the
+    median, mean, standard deviation and an 80 % interval; for categories the probabilities), and
+    alternatives.jsonl its samples.
+    """
+    from mld.inference.imputation_page import write_page
+    from mld.inference.impute import PAGE_FILE, read_filled, read_held_out
     from mld.inference.impute import impute as impute_rows
     from mld.inference.manifest import read_manifest
 
     check_sampling(sampler=sampler, steps=steps, guidance=guidance)
+    wanted = [name.strip() for name in want.split(",") if name.strip()] or None
     trained_run = open_run(run, context.obj.registry())
     rows = read_manifest(trained_run, manifest)
     with resumable():
@@ -109,20 +132,32 @@ def impute(
             rows,
             out,
             n,
+            want=wanted,
+            fill="draw" if draw else "best",
+            held_out=held_out,
             seed=seed,
             sampler=sampler,
             steps=steps,
             guidance=guidance,
         )
-    filled = read_filled(out)
-    write_page(out / PAGE_FILE, trained_run, filled, rows, gallery)
+    filled, checked = read_filled(out), read_held_out(out)
+    write_page(out / PAGE_FILE, trained_run, filled, checked, rows, gallery)
     if as_json:
-        typer.echo(json.dumps({"manifest": str(filled_manifest), "cells": filled}))
+        result = {"manifest": str(filled_manifest), "cells": filled, "held_out": checked}
+        typer.echo(json.dumps(result))
         return
-    joint = len({cell["id"] for cell in filled if cell["joint"]})
     typer.echo(filled_manifest)
+    for name, scores in (checked or {"modalities": {}})["modalities"].items():
+        for region in scores["coverage"]:
+            if region["level"] == SHOWN_LEVEL:
+                typer.echo(
+                    f"{name}: {region['expected']:.0%} regions hold the truth in "
+                    f"{region['observed']:.0%} of {scores['cells']} held-out cells",
+                    err=True,
+                )
+    joint = len({cell["id"] for cell in filled if cell["joint"]})
     summary = f"{len(filled)} cells filled, {joint} rows generated jointly"
-    typer.echo(f"{summary}; {out / 'report.html'}", err=True)
+    typer.echo(f"{summary}; {out / PAGE_FILE}", err=True)
 
 
 @command

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,6 +63,9 @@ class RowScore:
             modalities.
         pairwise_pmi: the pointwise mutual information of each pair of modalities that the row has.
         log_density: of each modality's latent, per unit of the standardised latent.
+        suspect: the modality that fits the rest of the row worst: its mean PMI with the others is
+            lowest. A single pair blames both alike; of two modalities it is the one whose own
+            log-density is lower among the rows. "" with fewer than two.
     """
 
     id: str
@@ -70,15 +75,16 @@ class RowScore:
     mean_pairwise_pmi: RowEstimate | None
     pairwise_pmi: Mapping[tuple[str, str], RowEstimate]
     log_density: Mapping[str, RowEstimate]
+    suspect: str = ""
 
     def record(self) -> dict[str, Any]:
-        """The row of a table: `id`, `label` and estimates in nats with their standard errors (se).
+        """The row of a table: `id`, `label`, `suspect`, and estimates in nats with standard errors.
 
         Columns are `total_correlation` and `mean_pairwise_pmi`, `pmi:A+B` for each pair and
         `log_density:A` for each modality, each followed by its standard error, such as
         `total_correlation_se` and `pmi_se:A+B`. None where there is no estimate.
         """
-        record: dict[str, Any] = {"id": self.id, "label": self.label}
+        record: dict[str, Any] = {"id": self.id, "label": self.label, "suspect": self.suspect}
 
         def add(name: str, estimate: RowEstimate | None, of: str = "") -> None:
             value, error = estimate or (None, None)
@@ -142,7 +148,7 @@ def score(run: TrainedRun, manifest: Path | str | ManifestRows, *, seed: int = 0
                 columns.append(map(RowEstimate, values.tolist(), errors.tolist()))
             for index, *estimates in zip(batch.tolist(), *columns, strict=True):
                 scores.append(_row_score(rows, index, names, estimates))
-    return sorted(scores, key=_rank)
+    return sorted(_with_suspects(scores), key=_rank)
 
 
 def write_scores(path: Path, scores: Sequence[RowScore]) -> None:
@@ -165,7 +171,8 @@ def write_page(
         cells = {
             name: GalleryCell(
                 item_media(run.modalities[name], rows.items[name][row.index]),
-                f"log-density {format_fixed(density.value, 1)}",
+                f"log-density {format_fixed(density.value, 1)}"
+                + (", suspect" if name == row.suspect else ""),
             )
             for name, density in row.log_density.items()
         }
@@ -179,7 +186,8 @@ def write_page(
         names=list(run.modalities),
         about=(
             "A negative PMI means that the pair is less likely than two items drawn independently: "
-            "the row may be mispaired or mislabelled. Below the mean are the total correlation, "
+            "the row may be mispaired or mislabelled; the suspect is the cell that fits the others "
+            "worst. Below the mean are the total correlation, "
             "which measures the dependence of all modalities together, and the PMI of each pair. "
             "Log-densities are per unit of the standardised latents."
         ),
@@ -235,6 +243,27 @@ def _row_score(
         pairwise_pmi=dict(zip(pairs, estimates[2 : -len(names)], strict=True)),
         log_density={name: RowEstimate(-value, error) for name, (value, error) in surprisals},
     )
+
+
+def _with_suspects(scores: Sequence[RowScore]) -> Iterator[RowScore]:
+    """The scores with the suspect modality of each row."""
+    densities: dict[str, list[float]] = {}
+    for score in scores:
+        for name, estimate in score.log_density.items():
+            densities.setdefault(name, []).append(estimate.value)
+    for values in densities.values():
+        values.sort()
+
+    def fit(score: RowScore, name: str) -> tuple[float, float]:
+        """How well a modality fits its row: its mean PMI, then the rank of its own density."""
+        others = [pmi.value for pair, pmi in score.pairwise_pmi.items() if name in pair]
+        ranks = densities[name]
+        rank = bisect_left(ranks, score.log_density[name].value) / len(ranks)
+        return sum(others) / len(others), rank
+
+    for score in scores:
+        names = score.log_density if score.pairwise_pmi else ()
+        yield replace(score, suspect=min(names, key=partial(fit, score), default=""))
 
 
 def _rank(score: RowScore) -> float:

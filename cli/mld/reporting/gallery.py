@@ -34,6 +34,16 @@ class GalleryRow:
 
 
 @dataclass(frozen=True)
+class GalleryTable:
+    """A table of texts above the gallery; the first cell of a row is its head."""
+
+    title: str
+    about: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
 class GalleryPage:
     """A page with a gallery.
 
@@ -43,6 +53,7 @@ class GalleryPage:
         names: the columns of the gallery.
         about: what its rows and captions mean.
         rows: of the gallery, which is left out where there are none.
+        tables: above the gallery.
     """
 
     title: str
@@ -50,6 +61,7 @@ class GalleryPage:
     names: Sequence[str]
     about: str
     rows: Sequence[GalleryRow]
+    tables: Sequence[GalleryTable] = ()
 
 
 def write_gallery(path: Path, page: GalleryPage) -> None:

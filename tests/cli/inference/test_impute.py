@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 import torch
 from typer.testing import Result
 
-from mld.inference.impute import _Imputer, impute, read_filled
+from mld.inference.impute import _Imputer, impute, read_filled, read_held_out
 from mld.inference.manifest import read_manifest
 from mld.inference.trained_run import TrainedRun
 from mld.pipeline.diffusion_method import DiffusionGenerator
@@ -39,8 +40,7 @@ def test_every_empty_cell_is_filled_and_given_cells_stay(
     cells = read_filled(tmp_path / "out")
     assert len(cells) == int((~before.present).sum())
     assert all(len(cell["alternatives"]) == 3 for cell in cells)
-    agreements = ("class_agreement", "latent_agreement")
-    assert all(0 <= cell[agreement] <= 1 for cell in cells for agreement in agreements)
+    assert all(0 <= cell["class_agreement"] <= 1 and cell["spread"] > 0 for cell in cells)
     assert {cell["id"] for cell in cells if cell["joint"]} == {"r0"}
     classifier = trained_run.classifiers["right"]
     filled_rows = [row for row in range(1, 40) if not before.present[row, 1]]
@@ -163,7 +163,7 @@ def test_given_files_keep_their_names_and_bytes(
     path.write_text("left,third\n./Generated/left/00001-0.txt,\n,3.txt\n")
     out = tmp_path / "out"
     for _ in range(2):
-        filled = impute(trained_run, path, out)
+        filled = impute(trained_run, path, out, 1)
         copy = out / "Generated" / "left" / "00001-0.txt"
         assert copy.read_bytes() == generated.read_bytes()
         first, second = read_manifest(trained_run, filled).cells
@@ -171,7 +171,7 @@ def test_given_files_keep_their_names_and_bytes(
         assert second["left"] == "generated-2/left/00001-0.txt"
     generated.write_text("4 0 4 0 5 1")
     with pytest.raises(OutputError, match="is no copy of"):
-        impute(trained_run, path, out)
+        impute(trained_run, path, out, 1)
 
 
 @pytest.mark.parametrize("name", ["report.html", "ROWS.csv", "imputed.jsonl", ".mld.json"])
@@ -201,7 +201,8 @@ def test_impute_command_writes_a_manifest_and_a_page(
     assert "1 rows generated jointly" in result.stderr
     page = Path("filled/report.html").read_text()
     assert "nothing given: generated jointly" in page
-    assert "latent agreement" in page
+    assert "How far the estimates can be trusted" in page
+    assert "80% regions hold the truth in" not in result.stderr  # two samples have no such region
     again = mld("impute", finished_run, path, "--out", "filled", "-n", "2", "--json")
     assert json.loads(again.stdout)["manifest"] == "filled/rows.csv"
     without_rows = mld("impute", finished_run, path, "--out", "filled", "-n", "2", "--gallery", "0")
@@ -216,4 +217,60 @@ def test_a_path_out_of_the_folder_becomes_absolute(
     filled = impute(trained_run, tmp_path / "m" / "deep" / "list.csv", tmp_path / "out")
     left = filled.read_text().splitlines()[1].split(",")[0]
     assert Path(left) == path.parent / "3.txt"
-    assert bool(read_manifest(trained_run, filled).present.all())
+
+
+@pytest.mark.filterwarnings("ignore:.*unused column 'note'")
+def test_wanted_modalities_alone_are_filled_and_others_are_not_added(
+    trained_run: TrainedRun, write_manifest: WriteManifest, tmp_path: Path
+) -> None:
+    path = write_manifest(tmp_path / "m").with_name("some.csv")
+    path.write_text("note,left,third\n=1+1,1.txt,\n' x ,,2.txt\n")
+    filled = impute(trained_run, path, tmp_path / "default", 2)
+    assert [cell["modality"] for cell in read_filled(filled.parent)] == ["third", "left"]
+    wanted = impute(trained_run, path, tmp_path / "wanted", 2, want=["right", "third"])
+    assert {cell["modality"] for cell in read_filled(wanted.parent)} == {"right", "third"}
+    rows = read_manifest(trained_run, wanted)
+    assert rows.columns == ("note", "left", "third", "right")
+    assert rows.present.tolist() == [[True, True, True], [False, True, True]]
+    assert [cells["note"] for cells in rows.cells] == ["=1+1", "' x "]
+    with pytest.raises(SpecError, match=r"'rihgt' is no modality of the run.*did you mean 'right'"):
+        impute(trained_run, path, tmp_path / "typo", want=["rihgt"])
+
+
+def test_cells_hold_the_best_estimate_or_a_sample(
+    trained_run: TrainedRun, write_manifest: WriteManifest, tmp_path: Path
+) -> None:
+    path = write_manifest(tmp_path / "m", missing=True)
+    out = tmp_path / "out"
+    best = read_manifest(trained_run, impute(trained_run, path, out, 3)).cells
+    sample = read_manifest(trained_run, impute(trained_run, path, out, 3, fill="draw")).cells
+    row = {row_id: index for index, row_id in enumerate(read_manifest(trained_run, path).ids)}
+    cells = read_filled(out)
+    for cell in cells:
+        assert best[row[cell["id"]]][cell["modality"]] == cell["estimate"]
+        assert sample[row[cell["id"]]][cell["modality"]] == cell["alternatives"][0]
+    # The mean of three samples is none of them; without a summary the estimate is one of them.
+    assert all(
+        (cell["estimate"] in cell["alternatives"]) == (not cell["summary"]) for cell in cells
+    )
+    with (out / "estimates.csv").open(newline="") as file:
+        estimates = list(csv.DictReader(file))
+    assert [each["estimate"] for each in estimates] == [cell["estimate"] for cell in cells]
+    assert [float(each["spread"]) for each in estimates] == [cell["spread"] for cell in cells]
+
+
+def test_held_out_cells_are_hidden_like_the_gaps(
+    trained_run: TrainedRun, write_manifest: WriteManifest, tmp_path: Path
+) -> None:
+    path = write_manifest(tmp_path / "m", missing=True)
+    filled = impute(trained_run, path, tmp_path / "out", 9, held_out=30)
+    checked = read_held_out(filled.parent)
+    assert checked is not None
+    assert (checked["split"], checked["samples"]) == ("test", 9)
+    assert set(checked["modalities"]) == {"left", "right", "third"}
+    for scores in checked["modalities"].values():
+        assert 0 < scores["cells"] <= 30
+        assert [region["expected"] for region in scores["coverage"]] == [0.5, 0.8, 0.9]
+        assert scores["error"] > 0
+        assert scores["spread"] > 0
+    assert read_held_out(impute(trained_run, path, tmp_path / "none", 2, held_out=0).parent) is None

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import Result
 
 from mld.inference.manifest import read_manifest
-from mld.inference.score import score
+from mld.inference.score import RowEstimate, RowScore, _with_suspects, score
 from mld.inference.trained_run import TrainedRun, load
 from mld_core import Registry, SpecError
 
@@ -32,6 +32,19 @@ def test_mispaired_rows_come_first(
         row.mean_pairwise_pmi is not None and row.mean_pairwise_pmi.value < 0 for row in first
     )
     assert all(pmi.standard_error > 0 for row in scores for pmi in row.pairwise_pmi.values())
+    assert {row.suspect for row in first} == {"right"}
+
+
+def test_of_two_modalities_the_unusual_one_is_suspect() -> None:
+    def scored(row: int, left: float, right: float) -> RowScore:
+        density = {"left": RowEstimate(left, 0.1), "right": RowEstimate(right, 0.1)}
+        pmi = {("left", "right"): RowEstimate(-1.0, 0.1)}
+        return RowScore(f"r{row}", "", row, None, RowEstimate(-1.0, 0.1), pmi, density)
+
+    rows = [scored(0, -20.0, 1.0), scored(1, 4.0, -3.0), *(scored(k, 5.0, k) for k in (2, 3))]
+    alone = RowScore("r4", "", 4, None, None, {}, {"left": RowEstimate(-30.0, 0.1)})
+    suspects = {row.id: row.suspect for row in _with_suspects([*rows, alone])}
+    assert (suspects["r0"], suspects["r1"], suspects["r4"]) == ("left", "right", "")
 
 
 @pytest.mark.slow
@@ -90,7 +103,7 @@ def test_score_columns(
         for statistic, colon, of in (name.partition(":") for name in names)
     ]
     columns = [column for pair in zip(names, errors, strict=True) for column in pair]
-    assert list(row.record()) == ["id", "label", *columns]
+    assert list(row.record()) == ["id", "label", "suspect", *columns]
     assert row.record()["log_density:left"] == round(row.log_density["left"].value, 4)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,6 +54,13 @@ def write_table(folder: Path, suffix: str) -> Path:
     return path
 
 
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def small_spec(folder: Path, suffix: str) -> Spec:
     write_table(folder, suffix)
     (folder / "table.yaml").write_text(SPEC.format(suffix=suffix))
@@ -77,8 +86,19 @@ def test_a_table_without_networks_to_train_but_one(tmp_path: Path, suffix: str) 
     assert [m.latent_dim for m in finished.modalities.values()] == [3, 1, 1, 2]
     samples = finished.sample({"mass": 1.5, "flag": True, "group": "z"}, n=2)
     assert {len(cell.split()) for cell in samples.cells("place")} == {2}
-    filled = mld.impute(finished, tmp_path / f"rows.{suffix}", tmp_path / "filled", n=1)
-    assert filled.read_text().count("\n") >= 39
+    filled = mld.impute(finished, tmp_path / f"rows.{suffix}", tmp_path / "filled", n=9)
+    rows = read_rows(filled)
+    assert len(rows) == 40
+    if suffix == "jsonl":  # numbers stay numbers
+        assert {type(row["mass"]) for row in rows} == {float}
+    estimates = read_rows(filled.with_name("estimates.csv"))
+    assert {each["modality"] for each in estimates} == {"group", "mass"}
+    for each in estimates:
+        if each["modality"] == "mass":
+            assert float(each["p10"]) <= float(each["median"]) <= float(each["p90"])
+            assert float(each["estimate"]) == pytest.approx(float(each["median"]), rel=1e-6)
+        else:
+            assert float(each["probability"]) == float(each[f"p({each['estimate']})"])
 
 
 def test_csv_and_jsonl_hold_the_same_items(tmp_path: Path) -> None:
