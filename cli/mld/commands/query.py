@@ -48,8 +48,9 @@ def score(
 ) -> None:
     """Score how well the modalities of each row match, by mean pairwise PMI, worst first.
 
-    The columns are id, label, suspect (the cell that fits the others worst), total_correlation, mean_pairwise_pmi, pmi:A+B for each pair and
-    log_density:A for each modality, in nats; columns with _se hold their standard errors.
+    The columns are id, label, suspect (the cell that fits the others worst), total_correlation,
+    mean_pairwise_pmi, pmi:A+B for each pair and log_density:A for each modality, in nats; columns
+    with _se hold their standard errors.
     """
     out = out or Path(f"{manifest.stem}.scores.csv")
     check_table_name(out, "--out")
