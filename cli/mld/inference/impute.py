@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
@@ -96,7 +97,12 @@ def impute(
         check_settings(model, sampling.sampler, guidance_of(sampling.guidance), is_conditional)
     except ValueError as error:
         raise SpecError(f"{run.run_dir.path}: {error}") from error
-    wanted = _check_wanted(run, rows, want)
+    names, wanted = list(run.modalities), _check_wanted(run, rows, want)
+    if bool(rows.present[:, [names.index(name) for name in wanted]].all()):
+        warnings.warn(
+            f"{rows.path}: no cell of {', '.join(wanted)} is empty: name columns to add with --want",
+            stacklevel=2,
+        )
     cell_sampler = CellSampler(run, generator, n, seed, "impute")
     return _Imputer(run, cell_sampler, rows, wanted, Path(out), fill, held_out).fill()
 
