@@ -100,7 +100,8 @@ def impute(
     names, wanted = list(run.modalities), _check_wanted(run, rows, want)
     if bool(rows.present[:, [names.index(name) for name in wanted]].all()):
         warnings.warn(
-            f"{rows.path}: no cell of {', '.join(wanted)} is empty: name columns to add with --want",
+            f"{rows.path}: no cell of {', '.join(wanted)} is empty: name columns to add with "
+            "--want",
             stacklevel=2,
         )
     cell_sampler = CellSampler(run, generator, n, seed, "impute")
@@ -314,14 +315,12 @@ class _Imputer:
     @cached_property
     def types_recorded(self) -> dict[str, set[type]]:
         """The types of JSON in each wanted column; int counts as float where both occur."""
-        types = {
-            name: {type(cells[name]) for cells in self.rows.cells if name in cells}
-            for name in self.wanted
-        }
-        return {
-            name: found | ({int, float} if found & {int, float} else set())
-            for name, found in types.items()
-        }
+        numbers = {int, float}
+        columns: dict[str, set[type]] = {}
+        for name in self.wanted:
+            types = {type(cells[name]) for cells in self.rows.cells if name in cells}
+            columns[name] = types | numbers if types & numbers else types
+        return columns
 
     def _write_estimates(self, filled_cells: Sequence[Mapping[str, Any]]) -> None:
         """Write the table of estimates, with a column for each figure of any modality."""

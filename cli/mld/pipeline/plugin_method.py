@@ -96,8 +96,8 @@ class PluginMethod(JointMethod):
 
     def network(self) -> JointModel:
         """A new joint model, with autoencoders of its own unless it works on latents."""
-        own = {} if self.on_latents else self.modalities
-        autoencoders = {name: modality.autoencoder() for name, modality in own.items()}
+        trained = {} if self.on_latents else self.modalities
+        autoencoders = {name: modality.autoencoder() for name, modality in trained.items()}
         with plugin_call(f"{self.title}: model"):
             return self.method.model(autoencoders)
 
@@ -169,8 +169,8 @@ class PluginMethod(JointMethod):
         model.eval()
         if self.on_latents:
             return LatentPluginGenerator(self.spec.method, model, autoencoders, scales)
-        own: dict[str, Any] = dict(model.autoencoders.items())
-        return PluginGenerator(self.spec.method, model, own)
+        trained: dict[str, Any] = dict(model.autoencoders.items())
+        return PluginGenerator(self.spec.method, model, trained)
 
 
 class PluginGenerator(JointGenerator):

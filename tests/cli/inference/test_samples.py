@@ -120,7 +120,7 @@ def test_other_samples_are_not_mixed_in(
         write_samples(request_, out, 1)
 
 
-def test_other_samples_are_overwritten_if_asked(
+def test_overwrite_replaces_other_samples(
     trained_run: TrainedRun, request_: SampleRequest, tmp_path: Path
 ) -> None:
     out, other = tmp_path / "out", trained_run.sample_request(GIVEN, ["left"], seed=1)
