@@ -25,10 +25,12 @@ from .data.table_file import raise_line_errors as raise_line_errors
 from .data.table_file import read_table as read_table
 from .errors import DataError as DataError
 from .errors import ExitCode as ExitCode
+from .errors import LimitError as LimitError
 from .errors import MLDError as MLDError
 from .errors import NumericalError as NumericalError
 from .errors import OutputError as OutputError
 from .errors import PluginError as PluginError
+from .errors import ReadError as ReadError
 from .errors import RunDirError as RunDirError
 from .errors import SpecError as SpecError
 from .errors import describe_exception as describe_exception

@@ -50,6 +50,39 @@ class DataError(MLDError):
     exit_code = ExitCode.DATA
 
 
+class LimitError(ValueError):
+    """A datum that a larger value of a setting would accept.
+
+    Args:
+        message: what is too large, and what to do.
+        setting: the setting's name.
+        needed: the least value of it with which this datum can be used.
+    """
+
+    def __init__(self, message: str, setting: str, needed: int | float) -> None:
+        super().__init__(message, setting, needed)
+        self.message, self.setting, self.needed = message, setting, needed
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ReadError(ValueError):
+    """A datum that cannot be read.
+
+    Args:
+        source: the file, or the text of the cell.
+        reason: the error of reading it.
+    """
+
+    def __init__(self, source: str, reason: ValueError | OSError) -> None:
+        super().__init__(source, reason)
+        self.source, self.reason = source, reason
+
+    def __str__(self) -> str:
+        return f"{self.source}: {describe_reason(self.reason)}"
+
+
 class RunDirError(MLDError):
     """A run directory is incomplete, corrupt, locked or of another spec."""
 
@@ -99,6 +132,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 def describe_exception(error: BaseException) -> str:
     """Type and message of an exception: "ValueError: not a number"."""
     return f"{type(error).__name__}: {error}"
+
+
+def describe_reason(error: ValueError | OSError) -> str:
+    """The message of an error; of the operating system's, without its number and the file."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def first_errors(errors: Sequence[str]) -> list[str]:

@@ -40,12 +40,15 @@ class Split:
         labels: class index per row, −1 for a row without one; None without labels.
         present: by column, whether each row has an item, where that is known without reading any:
             False means that the item is None. None if only reading tells.
+        invalid: by column, the index of each row whose item is known, without reading it, to be
+            unusable, and why; such items are never indexed. None if only reading tells.
     """
 
     ids: Sequence[str]
     items: Mapping[str, Sequence[Any]]
     labels: Sequence[int] | None = None
     present: Mapping[str, Sequence[bool]] | None = None
+    invalid: Mapping[str, Mapping[int, str]] | None = None
 
 
 class Dataset(ABC):

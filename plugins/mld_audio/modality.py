@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -24,7 +25,7 @@ from mld_audio.metrics import log_spectral_distance
 from mld_audio.networks import AudioAutoencoder, AudioClassifier
 from mld_audio.resampling import resample
 from mld_audio.spectrum import LogMel, Spectrogram, Spectrograms
-from mld_core import Metric, Modality, SplitName
+from mld_core import LimitError, Metric, Modality, SplitName
 
 Sound = tuple[np.ndarray, int]
 """A mono waveform and its sample rate in Hz."""
@@ -85,10 +86,12 @@ class Audio(Modality):
         """The samples of an item at a sound's rate. ValueError if it has more and may not."""
         max_samples = max(1, round(self.config.seconds * sample_rate))
         if samples > max_samples and self.config.too_long == "error":
-            raise ValueError(
+            raise LimitError(
                 f"the sound lasts {samples / sample_rate:.3f} s, longer than "
                 f"seconds = {self.config.seconds:g}: raise seconds, at the cost of every item, or "
-                "set too_long: truncate"
+                "set too_long: truncate",
+                "seconds",
+                math.ceil(1000 * samples / sample_rate) / 1000,
             )
         return max_samples
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -29,7 +27,7 @@ _HEADER = ("CID", "SMILES", "description")
 
 
 class CaptionedMoleculesConfig(LimitedConfig):
-    """Where the data are, and what to do with rows that a modality rejects.
+    """Where the data are.
 
     The folder has `train.txt`, `validation.txt` and `test.txt` (plain or .gz), itself or in its
     subfolder `chebi20` or `ChEBI-20_data`: tab-separated, with the header CID, SMILES,
@@ -42,20 +40,10 @@ class CaptionedMoleculesConfig(LimitedConfig):
         description="validation: train on the first nine tenths of validation.txt; no train.txt "
         "is needed",
     )
-    on_invalid: Literal["error", "drop"] = Field(
-        "error", description="rows that a modality rejects: raise an error, or drop and count them"
-    )
 
 
 class CaptionedMolecules(Dataset):
-    """Molecules with captions, in the layout of ChEBI-20 (Edwards et al. 2021); no labels.
-
-    With `on_invalid: drop`, a row that one of the spec's modalities rejects is served with empty
-    cells; the run then drops and counts it. Examples are a caption longer than `max_bytes`, and a
-    molecule with a symbol that no training molecule has. The dataset does not know which cells
-    `data.missing` leaves out: a symbol that only those molecules have is still an error; use more
-    training rows or another seed.
-    """
+    """Molecules with captions, in the layout of ChEBI-20 (Edwards et al. 2021); no labels."""
 
     kind = "captioned-molecules"
     Config = CaptionedMoleculesConfig
@@ -67,7 +55,6 @@ class CaptionedMolecules(Dataset):
         self, config: CaptionedMoleculesConfig, modalities: Mapping[str, Modality], seed: int
     ) -> None:
         super().__init__(config, modalities, seed)
-        self._accepted: dict[str, bool] = {}
         self._files = _find_files(config.folder)
         if not self._files:
             raise SOURCE.missing_error(config.folder)
@@ -83,55 +70,20 @@ class CaptionedMolecules(Dataset):
         return {"train": self.config.train_from, "validation": "validation", "test": "test"}
 
     def split(self, name: SplitName) -> Split:
-        """The rows of a split, in the order of its file; a row is judged when it is read."""
-        return self._split_of(self._rows(name), self._accepts)
-
-    def peek(self, name: SplitName, rows: int) -> Split:
-        """The first rows, or the first that modalities fitted on the row alone accept."""
-        if self.config.on_invalid == "error":
-            return self.split(name)
-        valid = (
-            row for row in self._rows(name) if _is_valid(self.modalities, row, _fit_and_preprocess)
+        """The rows of a split, in the order of its file."""
+        rows = self._rows(name)
+        return Split(
+            ids=[row.id for row in rows],
+            items={column: [row.cells[column] for row in rows] for column in self.columns},
         )
-        return self._split_of([*islice(valid, rows)], lambda row: True)
-
-    def _split_of(self, rows: Sequence[Row], accepts: Callable[[Row], bool]) -> Split:
-        columns = {column: _Column(rows, column, accepts) for column in self.columns}
-        return Split(ids=[row.id for row in rows], items=columns)
-
-    def _accepts(self, row: Row) -> bool:
-        """Whether a row keeps its cells."""
-        if self.config.on_invalid == "error":
-            return True
-        if row.id not in self._accepted:
-            self._accepted[row.id] = _is_valid(self._fitted_modalities, row)
-        return self._accepted[row.id]
 
     def _rows(self, name: SplitName) -> list[Row]:
-        """All rows of a split, valid or not."""
+        """The rows of a split."""
         rows = _read(self._files[self._file_of[name]])
         if self.config.train_from == "validation" and name != "test":
             train = len(rows) - len(rows) // VALIDATION_DIVISOR
             rows = rows[:train] if name == "train" else rows[train:]
         return rows[: self.config.limit(name)]
-
-    @cached_property
-    def _fitted_modalities(self) -> dict[str, Modality]:
-        """The modalities as a run fits them: on the training rows that are valid for all."""
-        rows = [row for row in self._rows("train") if _is_valid(self.modalities, row, _fit_cells)]
-        fitted = self._fit(rows)
-        return self._fit([row for row in rows if _is_valid(fitted, row)])
-
-    def _fit(self, rows: Sequence[Row]) -> dict[str, Modality]:
-        if not rows:
-            raise DataError(
-                f"{self._files[self._file_of['train']]}: every row of training is rejected by a "
-                "modality; set on_invalid: error to see why"
-            )
-        return {
-            name: _fit_cells(modality, *(row.cells[name] for row in rows))
-            for name, modality in self.modalities.items()
-        }
 
     def fingerprint(self) -> str:
         """Includes the contents of the files."""
@@ -144,50 +96,6 @@ class Row:
 
     id: str
     cells: Mapping[str, str | None]
-
-
-@dataclass(frozen=True)
-class _Column(Sequence[str | None]):
-    """One cell of each row; None where it is empty or the row is not accepted."""
-
-    rows: Sequence[Row]
-    name: str
-    accepts: Callable[[Row], bool]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: Any) -> Any:
-        row = self.rows[index]
-        return row.cells[self.name] if self.accepts(row) else None
-
-
-def _fit_cells(modality: Modality, *cells: str | None) -> Modality:
-    facts = modality.fit(modality.config, (cell for cell in cells if cell is not None))
-    return type(modality)(modality.config, facts)
-
-
-def _preprocess(modality: Modality, cell: str) -> object:
-    return modality.preprocess(cell)
-
-
-def _fit_and_preprocess(modality: Modality, cell: str) -> object:
-    return _fit_cells(modality, cell).preprocess(cell)
-
-
-def _is_valid(
-    modalities: Mapping[str, Modality],
-    row: Row,
-    use: Callable[[Modality, str], object] = _preprocess,
-) -> bool:
-    """Whether every modality can preprocess its cell of a row, or make another use of it."""
-    try:
-        for name, modality in modalities.items():
-            if (cell := row.cells[name]) is not None:
-                use(modality, cell)
-    except ValueError:
-        return False
-    return True
 
 
 def _find_files(folder: Path) -> dict[SplitName, Path]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from mld_core import MLDError, Modality, plugin_call
+from mld_core import MLDError, Modality, ReadError, plugin_call
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,12 @@ class LazyItems(Sequence[Any]):
 def read_item(modality: Modality, source: Path | str) -> Any:
     """What a modality reads from a path, or from the text of a cell where it is inline.
 
-    ValueError names the source if it cannot be read, PluginError the plugin if it fails otherwise.
+    ReadError if it cannot be read, PluginError if the plugin fails otherwise.
     """
     name = repr(source) if isinstance(source, str) else str(source)
     call = f"kind {modality.kind!r}: read of {name}"
     try:
         with plugin_call(call, passes=(MLDError, ValueError, OSError)):
             return modality.read(source)
-    except OSError as error:
-        raise ValueError(f"{name}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
+    except (ValueError, OSError) as error:
+        raise ReadError(name, error) from error

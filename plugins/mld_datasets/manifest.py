@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, field_validator
 
@@ -82,6 +83,7 @@ class Manifest(Dataset):
         self._sources = {
             name: reader.sources(name, modality.inline) for name, modality in modalities.items()
         }
+        self._invalid = reader.invalid
         self._splits = reader.splits(seed)
         reader.raise_if_errors()
         self._state = [reader.table.sha256, *reader.file_stats]
@@ -99,16 +101,19 @@ class Manifest(Dataset):
     def split(self, name: SplitName) -> Split:
         """The rows of a split, in the manifest's order; files are read when indexed."""
         rows = [row for row, split in enumerate(self._splits) if split == name]
-        items, present = {}, {}
+        items, present, invalid = {}, {}, {}
         for column, modality in self.modalities.items():
             sources = [self._sources[column][row] for row in rows]
+            reasons = self._invalid[column]
             items[column] = LazyItems(partial(read_item, modality), sources)
             present[column] = [source is not None for source in sources]
+            invalid[column] = {i: reasons[row] for i, row in enumerate(rows) if row in reasons}
         return Split(
             ids=[self._ids[row] for row in rows],
             items=items,
             labels=[self._labels[row] for row in rows] if self._classes else None,
             present=present,
+            invalid=invalid,
         )
 
     def fingerprint(self) -> str:
@@ -118,16 +123,18 @@ class Manifest(Dataset):
 
 
 class _ManifestReader:
-    """Reads a manifest column by column, and collects all errors.
+    """Reads a manifest column by column, and collects all errors of rows.
 
     Attributes:
         table: the rows as parsed.
         file_stats: size and modification time of each file seen so far.
+        invalid: by column, the index of each row whose cell cannot be read, and why.
     """
 
     def __init__(self, table: Table) -> None:
         self.table = table
         self.file_stats: list[str] = []
+        self.invalid: dict[str, dict[int, str]] = {}
         self._errors: list[LineError] = list(table.errors)
         self._files: list[tuple[int, tuple[int, int]]] = []
         """The row of each file and its (device, inode), which is the same under every name."""
@@ -189,21 +196,23 @@ class _ManifestReader:
         return [class_index.get(label, -1) for label in labels], classes
 
     def sources(self, column: str, inline: bool) -> list[Path | str | None]:
-        """What each row's item is read from: an existing file, or the cell where inline."""
+        """What each row's item is read from: an existing file, or the cell where inline.
+
+        A cell that cannot be read is entered in `invalid`.
+        """
         sources: list[Path | str | None] = []
+        invalid = self.invalid.setdefault(column, {})
         for index, row in enumerate(self.table.rows):
             cell = row.cells.get(column)
             if cell is None or cell == "":
                 sources.append(None)
-            elif not inline and isinstance(cell, str):
-                sources.append(self._stat_file(index, column, cell))
-            elif inline and (text := cell_text(cell)) is not None:
-                sources.append(text)
-            else:
-                expected = "text, a number, true or false" if inline else "a file's name"
-                message = f"the cell of column {column!r} must be {expected}, not {cell!r:.80}"
-                self._add_error(row, message)
-                sources.append(None)
+                continue
+            try:
+                source = _inline_cell(cell) if inline else self._existing_file(index, cell)
+            except ValueError as error:
+                invalid[index] = str(error)
+                source = ""
+            sources.append(source)
         return sources
 
     def raise_if_errors(self) -> None:
@@ -213,27 +222,35 @@ class _ManifestReader:
     def _add_error(self, row: TableRow, message: str) -> None:
         self._errors.append((row.line, message))
 
-    def _stat_file(self, index: int, column: str, name: str) -> Path:
-        folder, row = self.table.path.parent, self.table.rows[index]
-        file = folder / name
+    def _existing_file(self, index: int, name: Any) -> Path:
+        """The file of a row's cell. ValueError if it cannot be read."""
+        if not isinstance(name, str):
+            raise ValueError(f"the cell must be a file's name, not {name!r:.80}")
         if "\0" in name:
-            self._add_error(row, f"column {column!r}: {name!r} contains the character NUL")
-            return file
+            raise ValueError(f"{name!r} contains the character NUL")
+        folder = self.table.path.parent
+        file = folder / name
         try:
             stat = stat_regular_file(file)
         except OSError as error:
             hint = other_spelling(folder, name) if error.errno == errno.ENOENT else ""
-            message = f"column {column!r}: {file} cannot be read: {error.strerror}{hint}"
-            self._add_error(row, message)
-        else:
-            self.file_stats.append(f"{stat.st_size} {stat.st_mtime_ns}")
-            self._files.append((index, (stat.st_dev, stat.st_ino)))
+            raise ValueError(f"{file} cannot be read: {error.strerror}{hint}") from error
+        self.file_stats.append(f"{stat.st_size} {stat.st_mtime_ns}")
+        self._files.append((index, (stat.st_dev, stat.st_ino)))
         return file
 
     def _check_text(self, row: TableRow, column: str) -> None:
         cell = row.cells.get(column)
         if isinstance(cell, bool) or not isinstance(cell, str | int | None):
             self._add_error(row, f"the {column} must be text or a whole number, not {cell!r}")
+
+
+def _inline_cell(cell: Any) -> str:
+    """The text of a cell. ValueError if it holds none."""
+    text = cell_text(cell)
+    if text is None:
+        raise ValueError(f"the cell must be text, a number, true or false, not {cell!r:.80}")
+    return text
 
 
 @hookimpl

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from mld_core import LimitError
 from mld_molecule.selfies_rdkit import (
     longest_valid_prefix,
     parse_smiles,
@@ -60,9 +61,11 @@ class SelfiesVocabulary:
                 " molecule contains: add a molecule that does to the training split"
             )
         if len(symbols) > self.length:
-            raise ValueError(
+            raise LimitError(
                 f"{smiles!r} has {len(symbols)} SELFIES symbols, more than the {self.length} that"
-                f" fit: set max_symbols to {len(symbols)} or more"
+                f" fit: set max_symbols to {len(symbols)} or more",
+                "max_symbols",
+                len(symbols),
             )
         return symbols
 

@@ -11,7 +11,7 @@ from numpy.random import Generator
 from pydantic import Field
 from torch import Tensor
 
-from mld_core import Metric, Modality, ModalityConfig, SplitName
+from mld_core import LimitError, Metric, Modality, ModalityConfig, SplitName
 from mld_text.byte_tokens import to_text, to_tokens, truncate
 from mld_text.example_phrases import sample_phrases
 from mld_text.metrics import character_error_rate, distinct_1, distinct_2, exact_match
@@ -67,9 +67,11 @@ class Text(Modality):
             raise ValueError(f"character {error.start} is {character}, a lone surrogate") from error
         max_bytes = self.config.max_bytes
         if length > max_bytes and self.config.too_long == "error":
-            raise ValueError(
+            raise LimitError(
                 f"the text has {length} bytes, more than max_bytes = {max_bytes}: raise max_bytes "
-                f"(up to {MAX_BYTES}), at the cost of every item, or set too_long: truncate"
+                f"(up to {MAX_BYTES}), at the cost of every item, or set too_long: truncate",
+                "max_bytes",
+                length,
             )
         return to_tokens(truncate(raw, max_bytes), max_bytes)
 

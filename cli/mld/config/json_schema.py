@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mld.config.plugin_description import config_schema
-from mld.config.plugin_sections import MissingSpec
+from mld.config.plugin_sections import DataSettings, MissingSpec
 from mld.config.sections import TrainingSpec
 from mld.config.spec import Spec
 
@@ -23,10 +23,10 @@ def spec_schema(registry: Registry) -> Schema:
     for name in ("KindSpec", "DataSpec", "BaseModel"):
         del definitions[name]
     definitions["MissingSpec"] = MissingSpec.model_json_schema()
-    missing = {"missing": {"$ref": "#/$defs/MissingSpec"}}
+    of_data = DataSettings.model_json_schema()["properties"]
     training = TrainingSpec.model_json_schema()["properties"]
     entries = registry.entries()
-    properties["data"] = _any_kind(entries, "dataset", "kind", missing, definitions)
+    properties["data"] = _any_kind(entries, "dataset", "kind", of_data, definitions)
     properties["modalities"]["additionalProperties"] = _any_kind(
         entries, "modality", "kind", {}, definitions
     )

@@ -84,21 +84,30 @@ class MissingSpec(Section):
                 yield ("rate", name) if name else ("rate",), f"{limit} ({reason}), not {rate}"
 
 
-class DataSpec(KindSpec):
-    """A dataset and its settings, and which of its cells an experiment leaves out."""
+OnInvalid = Literal["error", "empty", "drop"]
 
-    missing: MissingSpec | None = None
+
+class DataSettings(Section):
+    """The settings that every dataset has, beside those of its own Config."""
+
+    on_invalid: OnInvalid = Field(
+        default="error",
+        description="items that cannot be used: raise an error, leave their cells empty, or drop "
+        "their rows",
+    )
+    missing: MissingSpec | None = Field(
+        default=None, description="cells to leave out of training, for experiments"
+    )
+
+
+class DataSpec(DataSettings, KindSpec):
+    """A dataset and its settings, and which of its cells an experiment leaves out."""
 
     @model_serializer
     def _flat(self) -> dict[str, Any]:
         missing = {"missing": self.missing.model_dump()} if self.missing else {}
-        return {"kind": self.kind, **self.config.model_dump(mode="json"), **missing}
-
-
-class DataSettings(BaseModel):
-    """The settings that every dataset has, beside those of its own Config."""
-
-    missing: MissingSpec | None = None
+        settings = {"on_invalid": self.on_invalid, **missing}
+        return {"kind": self.kind, **self.config.model_dump(mode="json"), **settings}
 
 
 def parse_modality(raw: Any, info: ValidationInfo) -> Any:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
+from mld.data.faults import Fault
 from mld.data.messages import recorded_messages
 from mld.runtime.progress import with_progress
 from mld_core import (
@@ -22,11 +23,12 @@ from mld_core import (
     MLDError,
     Modality,
     PluginError,
+    ReadError,
     Split,
     SplitName,
     plugin_call,
 )
-from mld_core.errors import MAX_ERRORS_SHOWN, first_errors
+from mld_core.errors import MAX_ERRORS_SHOWN
 
 PEEK_ITEMS = 64
 """Items of each modality that a look at the training split reads."""
@@ -42,40 +44,47 @@ class ColumnItems:
     Args:
         items: zeros where missing; None if there is none.
         present: whether a row has an item.
-        errors: of the rows that cannot be used.
+        faults: of the rows that cannot be used.
     """
 
     items: Shaped[Tensor, " row *item"] | None
     present: Bool[Tensor, " row"]
-    errors: Sequence[str]
+    faults: Sequence[Fault]
+
+    @property
+    def count(self) -> int:
+        """The number of items, with those that cannot be used."""
+        return int(self.present.sum()) + len(self.faults)
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a split, read row by row; iterates over its raw data without missing cells.
+    """One column of a split, read row by row; iterates over its raw data.
+
+    Missing cells and those that cannot be read are left out.
 
     Args:
         split: of the dataset.
+        split_name: for error messages.
         name: of the column, which is the modality's name in the spec.
         dataset: the dataset's kind, for error messages.
         max_items: at most so many items are read; None for all.
+        rejected: rows whose item the modality cannot be fitted to, and why, by id.
     """
 
     split: Split
+    split_name: str
     name: str
     dataset: str
     max_items: int | None = None
+    rejected: Mapping[str, Fault] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Any]:
-        """The raw data. DataError after the last row with all rows that cannot be read."""
-        errors: list[str] = []
-        for _, raw in self._rows(f"fit {self.name}", self._read, errors, {}):
-            yield raw
-        if errors:
-            raise DataError(format_item_errors("the train split", errors))
+        """The raw data."""
+        return (raw for _, raw in self._rows(f"fit {self.name}", self._read, [], {}))
 
-    def fit_errors(self, fit: Callable[[Iterable[Any]], object]) -> list[str]:
-        """Rows that cannot be read, or to which alone `fit` raises a ValueError or OSError.
+    def faults_of_fit(self, fit: Callable[[Iterable[Any]], object]) -> dict[str, Fault]:
+        """By row id, those to which alone `fit` raises a ValueError or OSError.
 
         Empty if it raises the same error for every row, which is then no fault of the row.
         """
@@ -88,21 +97,28 @@ class Column:
                 except MLDError:
                     return raw
                 except (ValueError, OSError) as error:
-                    reasons.append(str(error))
-                    raise
+                    rejected[self.split.ids[row]] = self._fault(row, _with_value(error, raw))
+                    return None
             return raw
 
-        reasons: list[str] = []
-        errors: list[str] = []
-        usable = sum(1 for _ in self._rows(f"fit {self.name}", read_and_fit, errors, {}))
-        return errors if usable or len({*reasons}) > 1 or len(reasons) < len(errors) else []
+        rejected: dict[str, Fault] = {}
+        usable = sum(1 for _ in self._rows(f"fit {self.name}", read_and_fit, [], {}))
+        reasons = {fault.reason for fault in rejected.values()}
+        return rejected if usable or len(reasons) > 1 else {}
+
+    def faults_of_reading(self) -> list[Fault]:
+        """Of the rows that cannot be read."""
+        faults: list[Fault] = []
+        for _ in self._rows(f"read {self.name}", self._read, faults, {}):
+            pass
+        return faults
 
     def load(self, modality: Modality, label: str) -> ColumnItems:
         """All items of a fitted modality; `label` as for `items`."""
         items: Tensor | None = None
         present = torch.zeros(len(self.split.ids), dtype=torch.bool)
-        errors: list[str] = []
-        for row, x in self.items(modality, errors, label):
+        faults: list[Fault] = []
+        for row, x in self.items(modality, faults, label):
             if items is None:
                 items = x.new_zeros((len(self.split.ids), *x.shape))
             if x.shape != items[0].shape or x.dtype != items.dtype:
@@ -113,19 +129,19 @@ class Column:
                 )
             items[row] = x
             present[row] = True
-        return ColumnItems(items, present, errors)
+        return ColumnItems(items, present, faults)
 
     def items(
-        self, modality: Modality, errors: list[str], label: str
+        self, modality: Modality, faults: list[Fault], label: str
     ) -> Iterator[tuple[int, Shaped[Tensor, "*item"]]]:
         """Each row that has an item of a fitted modality, with the item.
 
-        A row that cannot be read or preprocessed is appended to `errors`, and the others are still
+        One that cannot be read or preprocessed is appended to `faults`, and the others are still
         read. Warnings are issued after the last row, each once with its first row. `label` is that
         of the progress.
         """
         warned: dict[str, list[int]] = {}
-        yield from self._rows(label, partial(self._item, modality), errors, warned)
+        yield from self._rows(label, partial(self._item, modality), faults, warned)
         for message, (row, *more) in islice(warned.items(), MAX_ERRORS_SHOWN):
             warnings.warn(f"{self._cell_name(row)}{_and_more(len(more))}: {message}", stacklevel=2)
         if (hidden := len(warned) - MAX_ERRORS_SHOWN) > 0:
@@ -135,22 +151,26 @@ class Column:
         self,
         label: str,
         read: Callable[[int], Any],
-        errors: list[str],
+        faults: list[Fault],
         warned: dict[str, list[int]],
     ) -> Iterator[tuple[int, Any]]:
         """Each row for which `read` returns anything but None, with what it returns.
 
-        Rows that cannot be read are appended to `errors`, and the rows of each warning to `warned`.
+        Rows that cannot be read are appended to `faults`, and the rows of each warning to `warned`.
         """
         count = 0
         for row in with_progress(label, range(len(self.split.ids))):
             if count == self.max_items:
                 return
+            if rejected := self.rejected.get(self.split.ids[row]):
+                faults.append(rejected)
+                count += 1
+                continue
             try:
                 with recorded_messages() as messages:
                     value = read(row)
             except (ValueError, OSError) as error:
-                errors.append(f"{self._cell_name(row)}: {error}")
+                faults.append(self._fault(row, error))
                 count += 1
                 continue
             for message in messages:
@@ -171,14 +191,18 @@ class Column:
             if x.is_floating_point() and not x.isfinite().all():
                 raise ValueError("holds NaN or infinity")
         except (ValueError, OSError) as error:
-            value = f"{raw!r:.80}: " if isinstance(raw, str | Path) else ""
-            raise ValueError(f"{value}{error}") from error
+            raise _with_value(error, raw) from error
         return x
 
     def _read(self, row: int) -> Any:
+        if reason := invalid_items(self.split, self.name).get(row):
+            raise ValueError(reason)
         call = f"kind {self.dataset!r}: reading {self._cell_name(row)}"
         with plugin_call(call, passes=PLUGIN_ERRORS):
             return self.split.items[self.name][row]
+
+    def _fault(self, row: int, error: ValueError | OSError) -> Fault:
+        return Fault.of(error, self.split_name, self.split.ids[row], self.name)
 
     def _cell_name(self, row: int) -> str:
         return f"row {self.split.ids[row]!r}, modality {self.name!r}"
@@ -213,6 +237,8 @@ def _contract_violation(split: Split, classes: int, modalities: Iterable[str]) -
             return f"has no column {name!r}"
         if len(split.items[name]) != rows:
             return f"has {rows} ids, but {len(split.items[name])} items in column {name!r}"
+        if not all(0 <= row < rows for row in invalid_items(split, name)):
+            return f"has {rows} ids, but an invalid item of {name!r} beyond"
         if split.present is not None and len(split.present.get(name, ())) != rows:
             return f"has {rows} ids, but does not say of as many whether {name!r} is present"
     if split.labels is None:
@@ -225,11 +251,24 @@ def _contract_violation(split: Split, classes: int, modalities: Iterable[str]) -
     return ""
 
 
+def invalid_items(split: Split, column: str) -> Mapping[int, str]:
+    """The rows of a column whose item is known to be unusable before it is read, and why."""
+    return (split.invalid or {}).get(column, {})
+
+
+def declared_faults(split: Split, name: SplitName, modalities: Iterable[str]) -> list[Fault]:
+    """Of the rows of a split that are known to be unusable before they are read."""
+    return [
+        Fault(name, split.ids[row], modality, "", reason)
+        for modality in modalities
+        for row, reason in invalid_items(split, modality).items()
+    ]
+
+
+def _with_value(error: ValueError | OSError, raw: Any) -> ValueError | OSError:
+    """An error about a datum; with the datum, if that is a text."""
+    return ReadError(f"{raw!r:.80}", error) if isinstance(raw, str | Path) else error
+
+
 def _and_more(rows: int) -> str:
     return f" and {rows:,} more row{'s' * (rows > 1)}" if rows else ""
-
-
-def format_item_errors(source: str, errors: list[str]) -> str:
-    """A message that counts the invalid items of a source and lists the first ten."""
-    count = "1 item" if len(errors) == 1 else f"{len(errors)} items"
-    return "\n  ".join([f"{count} of {source} cannot be used:", *first_errors(errors)])

@@ -44,6 +44,7 @@ def first_item_bytes(dataset: Dataset, names: Iterable[str], name: str, modality
         names: of all modalities.
     """
     split = open_split(dataset, "train", names, PEEK_ITEMS)
-    items = Column(split, name, dataset.kind, PEEK_ITEMS).items(modality, [], f"measure {name}")
+    column = Column(split, "train", name, dataset.kind, PEEK_ITEMS)
+    items = column.items(modality, [], f"measure {name}")
     _, first = next(items, (0, None))
     return 0 if first is None else first.nbytes

@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NoReturn
 
 import torch
 from jaxtyping import Bool, Int64, Shaped
 from torch import Tensor
 
+from mld.config.plugin_sections import OnInvalid
 from mld.config.spec import Spec
-from mld.data.columns import PLUGIN_ERRORS, Column, format_item_errors, open_split
+from mld.data.columns import PLUGIN_ERRORS, Column, ColumnItems, open_split
+from mld.data.faults import Fault, InvalidItemsError
 from mld.data.missingness import DatasetWithMissingCells
-from mld.data.modality_columns import build_modality, fit_column, load_column
+from mld.data.modality_columns import Fit, build_modality, fit_column, load_column
 from mld.data.read_ahead import FIT, NOTHING_READ, ReadAhead
 from mld.storage.run_dir import RunDir
 from mld_core import (
+    SPLITS,
     DataError,
     Dataset,
     Modality,
     Registry,
     SpecError,
+    Split,
     SplitName,
     did_you_mean,
     plugin_call,
 )
 from mld_core.diffusion.latent_layout import LatentLayout
+
+INVALID_ADVICE = (
+    "correct them, or leave out their rows with data.on_invalid: drop, or their cells alone with "
+    "data.on_invalid: empty"
+)
+"""What can be done about items that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,8 @@ class SplitTensors:
         present: True where an item is recorded; columns in the spec's order; at least one per row.
         labels: class index per row, −1 where a row has none; None without labels.
         dropped: number of the split's rows that were dropped because every cell is missing.
+        faults: of the items that cannot be used; their cells or rows are left out.
+        read: number of items by modality, with those that cannot be used.
     """
 
     ids: tuple[str, ...]
@@ -47,6 +61,8 @@ class SplitTensors:
     present: Bool[Tensor, "row modality"]
     labels: Int64[Tensor, " row"] | None
     dropped: int = 0
+    faults: tuple[Fault, ...] = ()
+    read: Mapping[str, int] = field(default_factory=dict)
 
 
 def open_dataset(spec: Spec, registry: Registry) -> Dataset:
@@ -102,30 +118,48 @@ def layout_of(modalities: Mapping[str, Modality]) -> LatentLayout:
     return LatentLayout({name: modality.latent_dim for name, modality in modalities.items()})
 
 
-def fit_modalities(
+def fit_columns(
     spec: Spec,
     dataset: Dataset,
     registry: Registry,
     max_items: int | None = None,
     ahead: ReadAhead = NOTHING_READ,
-) -> dict[str, Modality]:
-    """The spec's modalities, each with the facts that it learns from the training split.
+) -> dict[str, Fit]:
+    """What each of the spec's modalities learns from the training split.
+
+    InvalidItemsError if one of them has no item that can be used.
 
     Args:
         max_items: only from so many items of each, as the dataset's `peek` gives them.
         ahead: modalities that other processes fit.
     """
     split = open_split(dataset, "train", spec.modalities, max_items)
-    facts = {}
+    fits: dict[str, Fit] = {}
+    faults: list[Fault] = []
     for name, section in spec.modalities.items():
         fit = partial(
             fit_column,
-            Column(split, name, dataset.kind, max_items),
+            Column(split, "train", name, dataset.kind, max_items),
             registry.modality(section.kind),
             section.config,
         )
-        facts[name] = ahead.result(name, FIT, fit)
-    return load_modalities(spec, registry, facts)
+        try:
+            fits[name] = ahead.result(name, FIT, fit)
+        except InvalidItemsError as error:
+            faults += error.faults
+    if faults:
+        raise InvalidItemsError(faults, {})
+    return fits
+
+
+def fit_modalities(spec: Spec, dataset: Dataset, registry: Registry) -> dict[str, Modality]:
+    """The spec's modalities, each with the facts that it learns from the training split."""
+    return modalities_of(spec, registry, fit_columns(spec, dataset, registry))
+
+
+def modalities_of(spec: Spec, registry: Registry, fits: Mapping[str, Fit]) -> dict[str, Modality]:
+    """The spec's modalities with what they have learnt."""
+    return load_modalities(spec, registry, {name: fit.facts for name, fit in fits.items()})
 
 
 class Data:
@@ -135,6 +169,8 @@ class Data:
 
     Args:
         ahead: columns that other processes read.
+        on_invalid: what to do with items that cannot be used.
+        rejected: by modality, the training rows that it could not be fitted to.
     """
 
     def __init__(
@@ -142,10 +178,14 @@ class Data:
         dataset: Dataset,
         modalities: Mapping[str, Modality],
         ahead: ReadAhead = NOTHING_READ,
+        on_invalid: OnInvalid = "error",
+        rejected: Mapping[str, Mapping[str, Fault]] = MappingProxyType({}),
     ) -> None:
         self._dataset = dataset
         self._modalities = dict(modalities)
         self._ahead = ahead
+        self._on_invalid = on_invalid
+        self.rejected = rejected
         self._splits: dict[SplitName, SplitTensors] = {}
 
     @property
@@ -169,24 +209,55 @@ class Data:
         return self.split("test")
 
     def split(self, name: SplitName) -> SplitTensors:
-        """A split by its name."""
+        """A split by its name.
+
+        InvalidItemsError with all items of all splits that cannot be used, if there are any in this
+        one and they are errors.
+        """
         if name not in self._splits:
-            self._splits[name] = self._load(name)
+            split, columns = self._read(name)
+            faults = _faults(columns)
+            if faults and self._on_invalid == "error":
+                self._raise_all_faults(name, columns)
+            self._splits[name] = self._assemble(name, split, columns)
         return self._splits[name]
 
-    def _load(self, name: SplitName) -> SplitTensors:
+    def _read(self, name: SplitName) -> tuple[Split, dict[str, ColumnItems]]:
         split = open_split(self._dataset, name, self._modalities)
-        items: dict[str, Tensor | None] = {}
-        present = torch.zeros(len(split.ids), len(self._modalities), dtype=torch.bool)
-        errors: list[str] = []
-        for index, (modality_name, modality) in enumerate(self._modalities.items()):
-            load = partial(load_column, split, name, self._dataset.kind, modality_name, modality)
-            column = self._ahead.result(modality_name, name, load)
-            items[modality_name], present[:, index] = column.items, column.present
-            errors += column.errors
-        if errors:
-            raise DataError(format_item_errors(f"the {name} split", errors))
+        columns = {}
+        for modality_name, modality in self._modalities.items():
+            rejected = self.rejected.get(modality_name, {}) if name == "train" else {}
+            column = Column(split, name, modality_name, self._dataset.kind, rejected=rejected)
+            load = partial(load_column, column, modality)
+            columns[modality_name] = self._ahead.result(modality_name, name, load)
+        return split, columns
+
+    def _raise_all_faults(self, name: SplitName, columns: Mapping[str, ColumnItems]) -> NoReturn:
+        """InvalidItemsError for all splits; one of them has been read."""
+        faults: list[Fault] = []
+        items: Counter[str] = Counter()
+        for each in SPLITS:
+            if each in self._splits:
+                items.update(self._splits[each].read)
+                continue
+            others = columns if each == name else self._read(each)[1]
+            faults += _faults(others)
+            items.update({key: column.count for key, column in others.items()})
+        raise InvalidItemsError(faults, items, INVALID_ADVICE)
+
+    def _assemble(
+        self, name: SplitName, split: Split, columns: Mapping[str, ColumnItems]
+    ) -> SplitTensors:
+        """The rows of a split, without those that are empty or to be dropped."""
+        present = torch.stack([column.present for column in columns.values()], dim=1)
         nonempty = present.any(dim=1)
+        dropped = int((~nonempty).sum())
+        faults = _faults(columns)
+        if self._on_invalid == "drop":
+            invalid = {fault.row for fault in faults}
+            valid = torch.tensor([row_id not in invalid for row_id in split.ids], dtype=torch.bool)
+            dropped = int((~nonempty & valid).sum())
+            nonempty &= valid
         if name == "train" and not nonempty.any():
             raise DataError("the train split has no row with anything recorded")
         labels = None
@@ -195,12 +266,14 @@ class Data:
         return SplitTensors(
             ids=tuple(split.ids[row] for row in nonempty.nonzero().flatten().tolist()),
             items={
-                modality: self._drop_empty_rows(modality, name, column, nonempty)
-                for modality, column in items.items()
+                modality: self._drop_empty_rows(modality, name, column.items, nonempty)
+                for modality, column in columns.items()
             },
             present=present[nonempty],
             labels=labels,
-            dropped=int((~nonempty).sum()),
+            dropped=dropped,
+            faults=tuple(faults),
+            read={modality: column.count for modality, column in columns.items()},
         )
 
     def _drop_empty_rows(
@@ -213,3 +286,16 @@ class Data:
             raise DataError(f"the train split has no item of modality {modality!r}")
         like = self.train.items[modality]
         return like.new_zeros((int(nonempty.sum()), *like.shape[1:]))
+
+
+def _faults(columns: Mapping[str, ColumnItems]) -> list[Fault]:
+    return [fault for column in columns.values() for fault in column.faults]
+
+
+def all_faults(data: Data) -> tuple[list[Fault], Counter[str]]:
+    """The items of all splits that cannot be used, and the number of all items by modality."""
+    splits = [data.split(name) for name in SPLITS]
+    items: Counter[str] = Counter()
+    for split in splits:
+        items.update(split.read)
+    return [fault for split in splits for fault in split.faults], items

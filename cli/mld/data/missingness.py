@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from mld.config.plugin_sections import MissingSpec
+from mld.data.columns import invalid_items
 from mld.runtime.seeds import derive
 from mld_core import DataError, Dataset, Split, SplitName
 
@@ -52,15 +53,17 @@ class DatasetWithMissingCells(Dataset):
         split = self._dataset.split(name)
         if name == "test":
             return split
-        items, present = {}, {}
+        items, present, invalid = {}, {}, {}
         for column, values in split.items.items():
             missing = self._draw_missing(name, column, split)
+            reasons = invalid_items(split, column)
+            invalid[column] = {row: why for row, why in reasons.items() if not missing[row]}
             items[column] = _ColumnWithMissingCells(values, missing)
             recorded = np.ones(len(missing), bool)
             if split.present is not None:
                 recorded = np.array(split.present[column], bool)
             present[column] = (recorded & ~missing).tolist()
-        return replace(split, items=items, present=present)
+        return replace(split, items=items, present=present, invalid=invalid)
 
     def peek(self, name: SplitName, rows: int) -> Split:
         """Rows of the wrapped dataset; none of their cells is left out."""

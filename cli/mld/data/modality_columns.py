@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mld.data.columns import PLUGIN_ERRORS, Column, ColumnItems, format_item_errors
+from mld.data.columns import PLUGIN_ERRORS, Column, ColumnItems
+from mld.data.faults import Fault, InvalidItemsError
 from mld.runtime.compute import limited_threads
 from mld_core import (
     DataError,
     Modality,
     PluginError,
     SpecError,
-    Split,
-    SplitName,
     plugin_call,
 )
 
@@ -36,27 +36,47 @@ def build_modality(
         raise SpecError(f"modalities.{name}: {error}") from error
 
 
-@limited_threads(1)
-def fit_column(column: Column, plugin_class: type[Modality], config: Any) -> Any:
-    """The facts that a modality learns from a column.
+@dataclass(frozen=True)
+class Fit:
+    """What a modality has learnt from the training split.
 
-    DataError with all rows that cannot be used, PluginError for facts that are not JSON.
+    Args:
+        facts: for its constructor.
+        rejected: training rows that it cannot be fitted to, by id.
+    """
+
+    facts: Any
+    rejected: Mapping[str, Fault] = field(default_factory=dict)
+
+
+@limited_threads(1)
+def fit_column(column: Column, plugin_class: type[Modality], config: Any) -> Fit:
+    """What a modality learns from the items of a column that can be used.
+
+    DataError if there are none or they cannot be used together, PluginError for facts that are not
+    JSON.
     """
 
     def fit(raw: Iterable[Any]) -> Any:
         with plugin_call(f"kind {plugin_class.kind!r}: fit", passes=PLUGIN_ERRORS):
             return plugin_class.fit(config, raw)
 
+    rejected: Mapping[str, Fault] = {}
     try:
-        facts = fit(column)
-    except (ValueError, OSError, DataError) as error:
-        if errors := column.fit_errors(fit):
-            raise DataError(format_item_errors("the train split", errors)) from error
-        if isinstance(error, DataError):
-            raise
+        try:
+            facts = fit(column)
+        except (ValueError, OSError):
+            rejected = column.faults_of_fit(fit)
+            if not rejected:
+                raise
+            facts = fit(replace(column, rejected=rejected))
+    except (ValueError, OSError) as error:
+        faults = [*column.faults_of_reading(), *rejected.values()]
+        if faults:
+            raise InvalidItemsError(faults, {}) from error
         raise DataError(f"modality {column.name!r} cannot be fitted: {error}") from error
     try:
-        return json.loads(json.dumps(facts, allow_nan=False))
+        return Fit(json.loads(json.dumps(facts, allow_nan=False)), rejected)
     except (TypeError, ValueError) as error:
         raise PluginError(
             f"kind {plugin_class.kind!r}: fit returned a value that is not JSON: {error}"
@@ -64,8 +84,6 @@ def fit_column(column: Column, plugin_class: type[Modality], config: Any) -> Any
 
 
 @limited_threads(1)
-def load_column(
-    split: Split, split_name: SplitName, dataset: str, name: str, modality: Modality
-) -> ColumnItems:
-    """The items of a modality `name` in a split of a dataset of kind `dataset`."""
-    return Column(split, name, dataset).load(modality, f"read {split_name} {name}")
+def load_column(column: Column, modality: Modality) -> ColumnItems:
+    """The items of a column."""
+    return column.load(modality, f"read {column.split_name} {column.name}")

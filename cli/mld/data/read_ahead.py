@@ -13,8 +13,9 @@ from pickle import PicklingError
 from typing import Any, TypeVar
 
 from mld.data.columns import Column, ColumnItems, open_split
+from mld.data.faults import Fault
 from mld.data.item_memory import first_item_bytes
-from mld.data.modality_columns import build_modality, fit_column, load_column
+from mld.data.modality_columns import Fit, build_modality, fit_column, load_column
 from mld.runtime.memory import available_memory
 from mld.runtime.worker_pool import WorkerPool, load_shared
 from mld.storage.files import load_tensors, save_tensors
@@ -31,12 +32,12 @@ class ModalityToRead:
     """A modality of a spec, whose columns are read.
 
     Args:
-        facts: of an earlier fit; None if it is to be fitted.
+        fit: an earlier one; None if it is to be fitted.
     """
 
     plugin_class: type[Modality]
     config: Any
-    facts: Mapping[str, Any] | None = None
+    fit: Fit | None = None
 
 
 class ReadAhead:
@@ -118,19 +119,19 @@ class _StoredColumn:
     """The items of a column in a file."""
 
     path: Path
-    errors: Sequence[str]
+    faults: Sequence[Fault]
 
     @classmethod
     def store(cls, column: ColumnItems, path: Path) -> _StoredColumn:
         items = {} if column.items is None else {"items": column.items}
         save_tensors(path, {"present": column.present, **items}, {})
-        return cls(path, column.errors)
+        return cls(path, column.faults)
 
     def load(self) -> ColumnItems:
         """The items; deletes the file."""
         tensors, _ = load_tensors(self.path)
         self.path.unlink()
-        return ColumnItems(tensors.get("items"), tensors["present"], self.errors)
+        return ColumnItems(tensors.get("items"), tensors["present"], self.faults)
 
 
 def _read(shared: Path, name: str, limits: _Limits) -> dict[str, _Outcome]:
@@ -152,31 +153,31 @@ def _steps(
     folder: Path,
 ) -> Iterator[tuple[str, _Outcome]]:
     plugin_class, config = modalities[name].plugin_class, modalities[name].config
-    facts = modalities[name].facts
-    split = open_split(dataset, "train", modalities)
-    if facts is None:
-        fit = partial(fit_column, Column(split, name, dataset.kind), plugin_class, config)
-        outcome = _outcome(fit)
+    fit = modalities[name].fit
+    column = Column(open_split(dataset, "train", modalities), "train", name, dataset.kind)
+    if fit is None:
+        outcome = _outcome(partial(fit_column, column, plugin_class, config))
         yield FIT, outcome
         if outcome.error is not None:
             return
-        facts = outcome.value
-    modality = build_modality(name, plugin_class, config, facts)
+        fit = outcome.value
+    modality = build_modality(name, plugin_class, config, fit.facts)
     size = limits.rows * first_item_bytes(dataset, modalities, name, modality)
     # The parent refuses items that do not fit into memory, with the sizes of all modalities.
     if limits.available is not None and size > limits.available:
         return
     for split_name in SPLITS:
-        if split_name != "train":
+        if split_name == "train":
+            column = replace(column, rejected=fit.rejected)
+        else:
             split = open_split(dataset, split_name, modalities)
-        outcome = _outcome(partial(load_column, split, split_name, dataset.kind, name, modality))
+            column = Column(split, split_name, name, dataset.kind)
+        outcome = _outcome(partial(load_column, column, modality))
         if outcome.error is not None:
             yield split_name, outcome
             return
         stored = _StoredColumn.store(outcome.value, folder / f"{name}-{split_name}.safetensors")
         yield split_name, replace(outcome, value=stored)
-        if stored.errors:
-            return
 
 
 def _outcome(step: Callable[[], Any]) -> _Outcome:

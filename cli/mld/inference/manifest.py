@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +12,9 @@ import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
-from mld.data.columns import PLUGIN_ERRORS, Column, format_item_errors, open_split
+from mld.data.columns import PLUGIN_ERRORS, Column, open_split
 from mld.data.encoding import encode_present
+from mld.data.faults import Fault, InvalidItemsError
 from mld.data.loading import layout_of
 from mld.inference.trained_run import TrainedRun
 from mld_core import (
@@ -75,21 +77,23 @@ def read_manifest(
     row_of = {table.row_id(row): index for index, row in enumerate(table.rows)}
     present = torch.zeros(len(table.rows), len(modalities), dtype=torch.bool)
     items: dict[str, Tensor] = {}
-    errors: list[str] = []
+    faults: list[Fault] = []
+    items_read: Counter[str] = Counter()
     for split_name in SPLITS:
         split = open_split(dataset, split_name, used)
         rows = torch.tensor([row_of[row_id] for row_id in split.ids], dtype=torch.int64)
         for index, (name, modality) in enumerate(modalities.items()):
             if name not in used or not len(rows):
                 continue
-            column = Column(split, name, dataset.kind).load(modality, f"read {name}")
+            column = Column(split, path.name, name, dataset.kind).load(modality, f"read {name}")
             present[rows, index] = column.present
-            errors += column.errors
+            faults += column.faults
+            items_read[name] += column.count
             if column.items is not None:
                 zeros = column.items.new_zeros((len(table.rows), *column.items.shape[1:]))
                 items.setdefault(name, zeros)[rows] = column.items
-    if errors:
-        raise DataError(format_item_errors(str(path), errors))
+    if faults:
+        raise InvalidItemsError(faults, items_read)
     return ManifestRows(
         path,
         table.columns,

@@ -10,10 +10,18 @@ from torch import nn
 
 from mld.config.sections import DiffuseSpec, TrainingSpec
 from mld.config.spec import Spec
-from mld.data.columns import PEEK_ITEMS, Column, format_item_errors, open_split
+from mld.data.columns import PEEK_ITEMS, Column, declared_faults, open_split
 from mld.data.coverage import declared_coverage
+from mld.data.faults import Fault, InvalidItemsError
 from mld.data.item_memory import check_item_memory
-from mld.data.loading import fit_modalities, layout_of, open_dataset
+from mld.data.loading import (
+    INVALID_ADVICE,
+    fit_columns,
+    layout_of,
+    modalities_of,
+    open_dataset,
+)
+from mld.data.modality_columns import Fit
 from mld.data.quality import label_warnings
 from mld.data.types import subset_key, subsets_of
 from mld.pipeline.demands import check_demands
@@ -82,8 +90,9 @@ def plan(spec: Spec, registry: Registry) -> Plan:
     ]:
         warnings.warn(message, stacklevel=2)
     rows: dict[str, int] = {name: coverage.splits[name].count for name in SPLITS}
-    modalities = fit_modalities(spec, dataset, registry, PEEK_ITEMS)
-    _check_items(dataset, modalities)
+    fits = fit_columns(spec, dataset, registry, PEEK_ITEMS)
+    modalities = modalities_of(spec, registry, fits)
+    _check_items(spec, dataset, modalities, fits)
     item_bytes = check_item_memory(dataset, modalities, sum(rows.values()), available_memory())
     method, layout = select_method(spec, registry, modalities), layout_of(modalities)
     saw_all = rows["train"] <= PEEK_ITEMS
@@ -132,14 +141,26 @@ def _planned(
     return PlannedJob(name, parameters, is_exact, training.steps, training.batch_size)
 
 
-def _check_items(dataset: Dataset, modalities: Mapping[str, Modality]) -> None:
-    """Read and preprocess a few training items. DataError with all that cannot be used."""
+def _check_items(
+    spec: Spec, dataset: Dataset, modalities: Mapping[str, Modality], fits: Mapping[str, Fit]
+) -> None:
+    """Read and preprocess a few training items.
+
+    InvalidItemsError with those that cannot be used, and with all that the dataset knows without
+    reading them, unless the run goes on without them.
+    """
     split = open_split(dataset, "train", modalities, PEEK_ITEMS)
-    errors: list[str] = []
+    faults: dict[tuple[str, str], Fault] = {}
     for name, modality in modalities.items():
-        column = Column(split, name, dataset.kind, PEEK_ITEMS)
-        items = list(column.items(modality, errors, f"read train {name}"))
-        if not items and not errors:
+        read: list[Fault] = []
+        rejected = fits[name].rejected
+        column = Column(split, "train", name, dataset.kind, PEEK_ITEMS, rejected)
+        items = list(column.items(modality, read, f"read train {name}"))
+        if not items and not read:
             raise DataError(f"the train split has no item of modality {name!r}")
-    if errors:
-        raise DataError(format_item_errors("the train split", errors))
+        faults |= {(name, fault.row): fault for fault in read}
+    for each in SPLITS:
+        declared = declared_faults(open_split(dataset, each, modalities), each, modalities)
+        faults |= {(fault.modality, fault.row): fault for fault in declared}
+    if faults and spec.data.on_invalid == "error":
+        raise InvalidItemsError([*faults.values()], {}, INVALID_ADVICE)

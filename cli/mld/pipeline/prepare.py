@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -14,11 +14,21 @@ from pydantic import JsonValue
 
 from mld.config.spec import Spec
 from mld.data.coverage import Coverage, coverage_of, declared_coverage
+from mld.data.faults import Fault, table_of_faults
 from mld.data.item_memory import check_item_memory
-from mld.data.loading import Data, fit_modalities, load_fitted_modalities, open_dataset
+from mld.data.loading import (
+    Data,
+    all_faults,
+    fit_columns,
+    load_fitted_modalities,
+    modalities_of,
+    open_dataset,
+)
+from mld.data.modality_columns import Fit
 from mld.data.quality import label_warnings, repeated_row_warnings
 from mld.data.read_ahead import ModalityToRead, ReadAhead, read_ahead
 from mld.pipeline.demands import Shortfall, check_demands
+from mld.pipeline.invalid_items import listed_in_file, warn_of_left_out
 from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
 from mld.runtime.memory import available_memory
@@ -64,7 +74,7 @@ def prepare(
         pool: processes that read the rows, and then get ready to train.
     """
     start = time.monotonic()
-    with recorded_warnings() as messages:
+    with recorded_warnings() as messages, listed_in_file(context.run_dir):
         prepared = _prepare(spec, registry, context, recompute, pool)
     return replace(prepared, seconds=time.monotonic() - start, warnings=messages)
 
@@ -89,9 +99,12 @@ def _prepare(
         coverage = Coverage.from_json(record["coverage"], record["classes"])
         shortfalls = check_demands(spec, registry, coverage)
         modalities = load_fitted_modalities(spec, registry, run_dir)
-        facts = {name: modality.facts for name, modality in modalities.items()}
-        ahead = _read_ahead(spec, registry, dataset, coverage, facts, pool)
-        data = Data(dataset, modalities, ahead)
+        fits = {
+            name: Fit(modality.facts, _rejected(record, name))
+            for name, modality in modalities.items()
+        }
+        ahead = _read_ahead(spec, registry, dataset, coverage, fits, pool)
+        data = _data(spec, dataset, modalities, ahead, fits)
     else:
         # What the dataset tells now need not wait until every item is read.
         declared = declared_coverage(dataset, spec.modalities)
@@ -99,13 +112,26 @@ def _prepare(
         # Before other processes write to a temporary folder, which may be in memory.
         available = available_memory()
         ahead = _read_ahead(spec, registry, dataset, declared, {}, pool)
-        modalities = fit_modalities(spec, dataset, registry, ahead=ahead)
+        fits = fit_columns(spec, dataset, registry, ahead=ahead)
+        modalities = modalities_of(spec, registry, fits)
         check_item_memory(dataset, modalities, declared.count, available)
-        data = Data(dataset, modalities, ahead)
+        data = _data(spec, dataset, modalities, ahead, fits)
         coverage = coverage_of(data)
         shortfalls = check_demands(spec, registry, coverage)
+        warn_of_left_out(data, spec.data.on_invalid)
         warn_about_rows(data)
     return PreparedData(modalities, data, fingerprint, coverage, shortfalls)
+
+
+def _data(
+    spec: Spec,
+    dataset: Dataset,
+    modalities: Mapping[str, Modality],
+    ahead: ReadAhead,
+    fits: Mapping[str, Fit],
+) -> Data:
+    rejected = {name: fit.rejected for name, fit in fits.items()}
+    return Data(dataset, modalities, ahead, spec.data.on_invalid, rejected)
 
 
 def _read_ahead(
@@ -113,12 +139,12 @@ def _read_ahead(
     registry: Registry,
     dataset: Dataset,
     coverage: Coverage,
-    facts: Mapping[str, Mapping[str, Any]],
+    fits: Mapping[str, Fit],
     pool: TrainingPool | None,
 ) -> ReadAhead:
     """All rows as the processes of a pool read them, which then load what trainings need."""
     modalities = {
-        name: ModalityToRead(registry.modality(section.kind), section.config, facts.get(name))
+        name: ModalityToRead(registry.modality(section.kind), section.config, fits.get(name))
         for name, section in spec.modalities.items()
     }
     ahead = read_ahead(dataset, modalities, coverage.count, pool)
@@ -160,6 +186,12 @@ def record_data_stage(prepared: PreparedData, context: RunContext) -> None:
             files.append(run_dir.modality_facts(name))
         for message in prepared.warnings:
             run_dir.log("warning", stage=DATA.name, message=message)
+        faults, _ = all_faults(data)
+        if faults:
+            run_dir.write_text(run_dir.invalid_items, table_of_faults(faults))
+            files.append(run_dir.invalid_items)
+        else:
+            run_dir.invalid_items.unlink(missing_ok=True)
         empty: dict[str, JsonValue] = {split: data.split(split).dropped for split in SPLITS}
         if any(empty.values()):
             listed = ", ".join(f"{split} {count}" for split, count in empty.items() if count)
@@ -171,7 +203,24 @@ def record_data_stage(prepared: PreparedData, context: RunContext) -> None:
                 "dropped": empty,
                 "classes": [*data.classes],
                 "coverage": prepared.coverage.as_json(),
+                **_record_rejected(data),
             },
         )
 
     run_stage(run_dir, DATA, prepared.fingerprint, compute, lambda: None, prepared.seconds)
+
+
+def _record_rejected(data: Data) -> dict[str, JsonValue]:
+    """The training rows that modalities could not be fitted to, for the stage's marker."""
+    rejected: dict[str, JsonValue] = {
+        name: [asdict(fault) for fault in faults.values()]
+        for name, faults in data.rejected.items()
+        if faults
+    }
+    return {"rejected": rejected} if rejected else {}
+
+
+def _rejected(record: Mapping[str, Any], name: str) -> dict[str, Fault]:
+    """What `_record_rejected` has recorded of a modality, by row id."""
+    faults = [Fault(**fault) for fault in record.get("rejected", {}).get(name, ())]
+    return {fault.row: fault for fault in faults}

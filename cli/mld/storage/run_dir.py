@@ -58,6 +58,8 @@ class RunDir:
     """The resolved spec."""
     provenance = _File("provenance.json")
     """Code, libraries and machine of this run."""
+    invalid_items = _File("invalid.csv")
+    """The items that cannot be used, if there are any."""
     events = _File("events.jsonl")
     """The event log, one JSON object a line; see `log` and `read_events`."""
     status = _File("status.json")

@@ -25,7 +25,7 @@ class Stage:
     job: str = ""
 
 
-DATA = Stage("data", sections=("data", "modalities"), files=("modalities",))
+DATA = Stage("data", sections=("data", "modalities"), files=("modalities", "invalid.csv"))
 AUTOENCODE = Stage(
     "autoencode",
     sections=("autoencode",),

@@ -16,7 +16,9 @@ def test_schema_includes_the_installed_kinds(registry):
     assert dots["properties"]["size"]["maximum"] == 64
     assert dots["required"] == ["kind", "latent_dim"]
     assert schema["properties"]["data"]["oneOf"] == [{"$ref": "#/$defs/kind.table"}]
-    assert schema["$defs"]["kind.table"]["properties"]["missing"] == {"$ref": "#/$defs/MissingSpec"}
+    of_data = schema["$defs"]["kind.table"]["properties"]
+    assert of_data["missing"]["anyOf"][0] == {"$ref": "#/$defs/MissingSpec"}
+    assert of_data["on_invalid"]["enum"] == ["error", "empty", "drop"]
     assert {"$ref": "#/$defs/kind.guess"} in schema["properties"]["diffuse"]["anyOf"]
     assert {"method", "steps", "luck"} <= set(schema["$defs"]["kind.guess"]["properties"])
     assert set(references(schema)) <= {f"#/$defs/{name}" for name in schema["$defs"]}

@@ -11,8 +11,19 @@ from pydantic import Field
 
 from mld.config.plugin_sections import KindSpec
 from mld.config.spec import Spec
-from mld.data.loading import Data, fit_modalities, load_modalities, open_dataset
+from mld.data.faults import InvalidItemsError
+from mld.data.loading import (
+    INVALID_ADVICE,
+    Data,
+    all_faults,
+    fit_columns,
+    fit_modalities,
+    load_modalities,
+    modalities_of,
+    open_dataset,
+)
 from mld_core import (
+    SPLITS,
     DataError,
     Dataset,
     DatasetConfig,
@@ -237,11 +248,63 @@ def test_invalid_items_are_reported_together(make_data):
     with pytest.raises(DataError) as caught:
         _ = make_data([([1.0], [1.0]), ("absent", [nan]), ("text", [2.0])]).train
     assert str(caught.value) == (
-        "3 items of the train split cannot be used:\n"
+        "3 items cannot be used (train 3):\n"
         "  row 'train-1', modality 'left': a/b.txt is not there\n"
         "  row 'train-2', modality 'left': 'text': is text; set maximum\n"
-        "  row 'train-1', modality 'right': holds NaN or infinity"
+        f"  row 'train-1', modality 'right': holds NaN or infinity\n{INVALID_ADVICE}"
     )
+
+
+def test_invalid_items_of_all_splits_are_reported_together(make_data):
+    train = [([1.0], [1.0]), ("text", [2.0])]
+    data = make_data(train, validation=[("absent", [1.0])], test=[([1.0], "text")])
+    for split in SPLITS:
+        with pytest.raises(InvalidItemsError) as caught:
+            data.split(split)
+        assert [(fault.split, fault.row) for fault in caught.value.faults] == [
+            ("train", "train-1"),
+            ("validation", "validation-0"),
+            ("test", "test-0"),
+        ]
+        assert caught.value.items == {"left": 4, "right": 4}
+
+
+INVALID = [
+    ([1.0], [1.0]),
+    ("text", [2.0]),
+    ([3.0], "absent"),
+    (None, None),
+    ("text", "text"),
+    ([5.0], None),
+]
+
+
+@pytest.mark.parametrize(
+    ("on_invalid", "rows", "present", "dropped"),
+    [
+        ("empty", [0, 1, 2, 5], [[1, 1], [0, 1], [1, 0], [1, 0]], 2),
+        ("drop", [0, 5], [[1, 1], [1, 0]], 1),
+    ],
+)
+def test_invalid_items_are_left_out(registry, on_invalid, rows, present, dropped):
+    spec = make_spec(INVALID, validation=[("text", None)], labels=None)
+    modalities = load_modalities(spec, registry, {})
+    data = Data(open_dataset(spec, registry), modalities, on_invalid=on_invalid)
+    train = data.train
+    assert train.ids == tuple(f"train-{row}" for row in rows)
+    assert train.present.int().tolist() == present
+    assert train.dropped == dropped
+    assert not train.items["right"][~train.present[:, 1]].any()
+    assert data.validation.ids == ()
+    faults, items = all_faults(data)
+    assert [fault.row for fault in faults] == [
+        "train-1",
+        "train-4",
+        "train-2",
+        "train-4",
+        "validation-0",
+    ]
+    assert items == {"left": 6, "right": 4}
 
 
 def test_warnings_name_rows(make_data, capfd):
@@ -268,9 +331,12 @@ def test_ten_invalid_items_are_shown(make_data):
     with pytest.raises(DataError) as caught:
         _ = make_data([([1.0], [1.0])], test=[("text", None)] * 12).test
     lines = str(caught.value).splitlines()
-    assert lines[0] == "12 items of the test split cannot be used:"
-    assert lines[10] == "  row 'test-9', modality 'left': 'text': is text; set maximum"
-    assert lines[11:] == ["  ... and 2 more"]
+    rows = ", ".join(f"'test-{row}'" for row in range(10))
+    assert lines == [
+        "12 items cannot be used (test 12):",
+        f"  rows {rows} and 2 more, modality 'left': 'text': is text; set maximum",
+        INVALID_ADVICE,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -363,25 +429,17 @@ def test_dataset_constructor_error(registry):
     [
         (
             4,
-            TRAIN,
-            DataError,
-            "1 item of the train split cannot be used:\n"
-            "  row 'train-1', modality 'left': 5.0 is above maximum: 4",
-        ),
-        (
-            4,
-            [("absent", [1.0]), ([5.0], [1.0]), (None, [1.0]), ([1.0], [1.0]), ([6.0], [1.0])],
-            DataError,
-            "3 items of the train split cannot be used:\n"
-            "  row 'train-0', modality 'left': a/b.txt is not there\n"
-            "  row 'train-1', modality 'left': 5.0 is above maximum: 4\n"
-            "  row 'train-4', modality 'left': 6.0 is above maximum: 4",
-        ),
-        (
-            4,
             [([7.0], [1.0]), ([7.0], [1.0])],
             DataError,
             "modality 'left' cannot be fitted: 7.0 is above maximum: 4",
+        ),
+        (
+            4,
+            [([7.0], [1.0]), ([8.0], "absent"), ("absent", [1.0])],
+            DataError,
+            "3 items cannot be used (train 3):\n"
+            "  row 'train-2', modality 'left': a/b.txt is not there\n"
+            "  rows 'train-0', 'train-1', modality 'left': 7.0 is above maximum: 4",
         ),
         (99, TRAIN, PluginError, "kind 'numbers': fit failed: KeyError: 'vocabulary'"),
         (
@@ -391,14 +449,6 @@ def test_dataset_constructor_error(registry):
             "kind 'numbers': fit returned a value that is not JSON: Object of type set is not JSON "
             "serializable",
         ),
-        (
-            50,
-            [([1.0], [1.0]), ("absent", [2.0]), ("absent", [2.0])],
-            DataError,
-            "2 items of the train split cannot be used:\n"
-            "  row 'train-1', modality 'left': a/b.txt is not there\n"
-            "  row 'train-2', modality 'left': a/b.txt is not there",
-        ),
     ],
 )
 def test_fit_errors(registry, maximum, train, error, expected):
@@ -406,6 +456,25 @@ def test_fit_errors(registry, maximum, train, error, expected):
     with pytest.raises(error) as caught:
         fit_modalities(spec, open_dataset(spec, registry), registry)
     assert str(caught.value) == expected
+
+
+def test_rows_that_fit_rejects_are_left_out(registry):
+    train = [("absent", [1.0]), ([5.0], [1.0]), (None, [1.0]), ([1.0], [1.0]), ([6.0], [1.0])]
+    spec = make_spec(train, maximum=4)
+    dataset = open_dataset(spec, registry)
+    fits = fit_columns(spec, dataset, registry)
+    assert fits["left"].facts == {"greatest": 1.0, "rows": [1]}
+    modalities = modalities_of(spec, registry, fits)
+    rejected = {name: fit.rejected for name, fit in fits.items()}
+    with pytest.raises(DataError) as caught:
+        _ = Data(dataset, modalities, rejected=rejected).train
+    assert str(caught.value).splitlines()[:3] == [
+        "3 items cannot be used (train 3):",
+        "  row 'train-0', modality 'left': a/b.txt is not there",
+        "  rows 'train-1', 'train-4', modality 'left': 5.0 is above maximum: 4",
+    ]
+    train = Data(dataset, modalities, on_invalid="empty", rejected=rejected).train
+    assert train.present[:, 0].tolist() == [False, False, False, True, False]
 
 
 def test_short_reading_shows_no_progress(make_data, capsys):

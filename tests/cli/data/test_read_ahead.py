@@ -11,10 +11,11 @@ import pytest
 import torch
 from pydantic import Field
 
-from mld.config.plugin_sections import KindSpec
+from mld.config.plugin_sections import KindSpec, OnInvalid
 from mld.config.spec import Spec
 from mld.data import read_ahead as module
-from mld.data.loading import Data, fit_modalities
+from mld.data.loading import Data, fit_columns, modalities_of
+from mld.data.modality_columns import Fit
 from mld.data.read_ahead import NOTHING_READ, ModalityToRead, ReadAhead, read_ahead
 from mld.runtime.worker_pool import WorkerPool
 from mld_core import (
@@ -117,7 +118,9 @@ def ahead_of(dataset: Dataset, pool: WorkerPool | None, rows: int = 9) -> ReadAh
     return read_ahead(dataset, modalities, rows, pool)
 
 
-def read(dataset: Dataset, ahead: ReadAhead) -> tuple[Any, list[str], str]:
+def read(
+    dataset: Dataset, ahead: ReadAhead, on_invalid: OnInvalid = "error"
+) -> tuple[Any, list[str], str]:
     """All that is read, the warnings, and the error."""
     spec = Spec(
         name="test",
@@ -130,12 +133,14 @@ def read(dataset: Dataset, ahead: ReadAhead) -> tuple[Any, list[str], str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         try:
-            modalities = fit_modalities(spec, dataset, registry, ahead=ahead)
+            fits = fit_columns(spec, dataset, registry, ahead=ahead)
+            modalities = modalities_of(spec, registry, fits)
             result += [modality.facts for modality in modalities.values()]
-            data = Data(dataset, modalities, ahead)
+            rejected = {name: fit.rejected for name, fit in fits.items()}
+            data = Data(dataset, modalities, ahead, on_invalid, rejected)
             for name in SPLITS:
                 rows = data.split(name)
-                result += [rows.ids, rows.present.tolist(), rows.dropped]
+                result += [rows.ids, rows.present.tolist(), rows.dropped, rows.faults]
                 result += [(x.dtype, x.shape, x.tolist()) for x in rows.items.values()]
         except MLDError as raised:
             error = f"{type(raised).__name__}: {raised}"
@@ -151,8 +156,8 @@ GOOD = [([1.0, 2.0], [3.0]), (None, [15.0]), (None, None), ([15.0, 6.0], None)]
         ({"train": GOOD, "validation": GOOD[:1], "test": [(None, [1.0]), (None, None)]}, ""),
         (
             {"train": [([-1.0], [1.0]), ([1.0], [-2.0])], "test": [([-3.0], [1.0])]},
-            "DataError: 2 items of the train split cannot be used:\n"
-            "  row 'train-0', modality 'left': -1.0 is negative\n"
+            "InvalidItemsError: 3 items cannot be used (train 2, test 1):\n"
+            "  rows 'train-0', 'test-0', modality 'left': -1.0 is negative\n"
             "  row 'train-1', modality 'right': -2.0 is negative",
         ),
         (
@@ -162,7 +167,8 @@ GOOD = [([1.0, 2.0], [3.0]), (None, [15.0]), (None, None), ([15.0, 6.0], None)]
         ),
         (
             {"train": [([-1.0], [13.0]), ([1.0], [1.0])]},
-            "DataError: 1 item of the train split cannot be used:\n"
+            "InvalidItemsError: 2 items cannot be used (train 2):\n"
+            "  row 'train-0', modality 'left': -1.0 is negative\n"
             "  row 'train-0', modality 'right': 13 is unlucky",
         ),
         ({"train": [([1.0], None)]}, "DataError: modality 'right' cannot be fitted: "),
@@ -180,9 +186,21 @@ def test_what_processes_read_is_what_one_reads(
     assert not list(pool.folder.rglob("*-train.safetensors")) or expected
 
 
+@pytest.mark.parametrize("on_invalid", ["empty", "drop"])
+def test_processes_leave_out_the_same_invalid_items(
+    pool: WorkerPool, on_invalid: OnInvalid
+) -> None:
+    train = [*GOOD, ([-1.0, 0.0], [1.0]), ([2.0, 0.0], [13.0])]
+    dataset = Rows(RowsConfig(splits={"train": train, "test": [([-1.0, 0.0], [2.0])]}), {}, 0)
+    alone = read(dataset, NOTHING_READ, on_invalid)
+    assert read(dataset, ahead_of(dataset, pool), on_invalid) == alone
+    assert alone[2] == ""
+    assert len(alone[0][2]) == (5 if on_invalid == "empty" else 3)
+
+
 def test_facts_of_an_earlier_fit_are_kept(pool: WorkerPool) -> None:
     dataset = Rows(RowsConfig(splits={"train": GOOD}), {}, 0)
-    fitted = ModalityToRead(Numbers, NumbersConfig(), {"greatest": 0.5})
+    fitted = ModalityToRead(Numbers, NumbersConfig(), Fit({"greatest": 0.5}))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ahead = read_ahead(dataset, {"left": fitted}, 4, pool)
@@ -217,7 +235,7 @@ def test_columns_larger_than_the_memory_are_left_to_this_process(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # Items of 8 bytes on the left and of 4 on the right.
-        assert ahead.result("left", "fit", not_read) == {"greatest": 15.0}
+        assert ahead.result("left", "fit", not_read) == Fit({"greatest": 15.0})
         with pytest.raises(AssertionError, match="read in this process"):
             ahead.result("left", "train", not_read)
         assert ahead.result("right", "train", not_read).present.tolist() == [1, 1, 0, 0]

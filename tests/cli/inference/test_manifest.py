@@ -14,7 +14,7 @@ from typer.testing import Result
         ("lft,right\na,b\n", "unknown column 'lft'; did you mean 'left'"),
         (" Label ,right\na,1 2 3 4 5 6\n", "unknown column 'Label'; did you mean 'label'"),
         ("id,label\na,b\n", "no column is a modality of the run that is read"),
-        ("left\nabsent.txt\n", "rows.csv:2: column 'left'.*absent.txt cannot be read"),
+        ("left\nabsent.txt\n", "row 'rows.csv:2', modality 'left': .*absent.txt cannot be read"),
         ("right\n1 2 3\n", "row 'rows.csv:2', modality 'right': 3 numbers, expected 6"),
         ('right\n"1 2\n', "rows.csv:2: is not CSV"),
         ("left,right\n", "has no rows"),

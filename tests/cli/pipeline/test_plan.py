@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import SimpleNamespace
@@ -103,9 +104,26 @@ def test_a_plan_looks_past_missing_cells(
 def test_a_plan_reports_the_items_that_it_cannot_read(
     counted_spec: Callable[..., Spec], counted_registry: Registry
 ) -> None:
-    with pytest.raises(DataError, match=r"(?s)\d+ items? of the train split.*a\.txt is not there"):
+    with pytest.raises(DataError, match=r"(?s)^192 items cannot be used.*a\.txt is not there"):
         plan(counted_spec(", invalid: 1000"), counted_registry)
     assert {row for _, _, row in Counted.reads} <= set(range(PEEK_ITEMS))
+
+
+def test_a_plan_reports_every_item_that_is_known_to_be_invalid(
+    counted_spec: Callable[..., Spec], counted_registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split_of = Counted.split
+
+    def split(self: Counted, name: SplitName) -> Split:
+        invalid = {"left": {150: "is not there"}, "right": {3: "is not there"}}
+        return replace(split_of(self, name), invalid=invalid)
+
+    monkeypatch.setattr(Counted, "split", split)
+    with pytest.raises(DataError, match=r"^6 items cannot be used \(train 2, validation 2, test 2"):
+        plan(counted_spec(""), counted_registry)
+    for on_invalid in ("empty", "drop"):
+        plan(counted_spec(f", on_invalid: {on_invalid}"), counted_registry)
+    assert ("train", "right", 3) not in Counted.reads
 
 
 def test_items_that_do_not_fit_into_memory(

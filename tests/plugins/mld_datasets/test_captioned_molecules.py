@@ -6,20 +6,15 @@ import pytest
 
 from mld import load_spec
 from mld.conformance import check_dataset
-from mld_core import DataError, Registry, SpecError
+from mld.data.loading import Data, fit_modalities, open_dataset
+from mld_core import SPLITS, DataError, Registry, SpecError
 from mld_datasets.captioned_molecules import CaptionedMolecules, CaptionedMoleculesConfig
-from mld_molecule.modality import Molecule, MoleculeConfig
-from mld_text.modality import Text, TextConfig
 
 HEADER = "CID\tSMILES\tdescription"
-MOLECULE = Molecule(MoleculeConfig(latent_dim=8))
-CAPTION = Text(TextConfig(max_bytes=20))
-MODALITIES = {"molecule": MOLECULE, "caption": CAPTION}
 
 
-def make_dataset(folder, seed=0, modalities=None, **settings) -> CaptionedMolecules:
-    config = CaptionedMoleculesConfig(folder=folder, **settings)
-    return CaptionedMolecules(config, modalities or {}, seed)
+def make_dataset(folder, seed=0, **settings) -> CaptionedMolecules:
+    return CaptionedMolecules(CaptionedMoleculesConfig(folder=folder, **settings), {}, seed)
 
 
 def error_message(folder, split="train", **settings) -> str:
@@ -81,15 +76,21 @@ def test_train_from_validation(folder):
 def test_invalid_rows_are_dropped(folder):
     rows = [("[As]C", "unknown symbol"), ("C(C", "no molecule"), ("CC", "x" * 21), ("CC", "fits")]
     (folder / "chebi20" / "test.txt").write_text(text(rows))
-    unchecked = make_dataset(folder, modalities=MODALITIES).split("test")
-    assert list(unchecked.items["molecule"]) == ["[As]C", "C(C", "CC", "CC"]
-    dropped = make_dataset(folder, modalities=MODALITIES, on_invalid="drop").split("test")
-    assert dropped.ids == unchecked.ids
-    assert list(dropped.items["molecule"]) == [None, None, None, "CC"]
-    assert list(dropped.items["caption"]) == [None, None, None, "fits"]
-    modalities = {"molecule": MOLECULE}
-    molecules = make_dataset(folder, modalities=modalities, on_invalid="drop").split("test")
-    assert list(molecules.items["molecule"]) == [None, None, "CC", "CC"]
+    path = folder / "spec.yaml"
+    path.write_text(
+        "name: molecules\ndata: {kind: captioned-molecules, folder: ., on_invalid: drop}\n"
+        "modalities:\n  molecule: {kind: molecule, latent_dim: 8}\n"
+        "  caption: {kind: text, latent_dim: 8, max_bytes: 20}\n"
+    )
+    spec = load_spec(path, Registry())
+    dataset = open_dataset(spec, Registry())
+    data = Data(dataset, fit_modalities(spec, dataset, Registry()), on_invalid="drop")
+    assert data.test.ids == ("test.txt:5 CID 3",)
+    assert [fault.row for fault in data.test.faults] == [
+        "test.txt:2 CID 0",
+        "test.txt:3 CID 1",
+        "test.txt:4 CID 2",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -109,40 +110,6 @@ def test_old_key_and_value_name_the_new_ones(folder, old, expected):
     with pytest.raises(SpecError) as caught:
         load_spec(path, Registry())
     assert str(caught.value) == f"{path}:2: {expected}"
-
-
-def test_dropped_training_rows_add_no_symbol(folder):
-    rows = [*chains(30, "of"), ("[As]C", "x" * 21), ("C(C", "no molecule")]
-    (folder / "chebi20" / "train.txt").write_text(text(rows))
-    (folder / "chebi20" / "test.txt").write_text(text([("[As]C", "fits"), ("CC", "fits")]))
-    dataset = make_dataset(folder, modalities=MODALITIES, on_invalid="drop")
-    assert list(dataset.split("train").items["molecule"])[-3:] == ["C" * 30, None, None]
-    assert list(dataset.split("test").items["molecule"]) == [None, "CC"]
-
-
-def test_peek_fits_no_other_row(folder, monkeypatch):
-    rows = [("C(C", "no molecule"), ("CC", "x" * 21), ("[As]C", "fits"), *chains(30, "of")]
-    (folder / "chebi20" / "train.txt").write_text(text(rows))
-    fitted = []
-    fit = Molecule.fit
-
-    def recorded(cls, config, raw):
-        cells = [*raw]
-        fitted.extend(cells)
-        return fit(config, cells)
-
-    monkeypatch.setattr(Molecule, "fit", classmethod(recorded))
-    dataset = make_dataset(folder, modalities=MODALITIES, on_invalid="drop")
-    peek = dataset.peek("train", 3)
-    assert list(peek.items["molecule"]) == ["[As]C", "C", "CC"]
-    assert len(dataset.split("test").ids) == 5
-    assert fitted == ["C(C", "CC", "[As]C", "C", "CC"]
-
-
-def test_all_training_rows_are_invalid(folder):
-    (folder / "chebi20" / "train.txt").write_text(text([("C", "x" * 21)]))
-    message = error_message(folder, modalities=MODALITIES, on_invalid="drop")
-    assert message.startswith("FOLDER/chebi20/train.txt: every row of training is rejected by a")
 
 
 def test_missing_folder(tmp_path):
@@ -187,18 +154,10 @@ def test_contract(folder):
 
 
 def test_real_data(real_data):
-    caption = Text(TextConfig(max_bytes=320))
-    molecule = Molecule(MoleculeConfig(latent_dim=8, max_symbols=64))
-    modalities = {"molecule": molecule, "caption": caption}
-    dataset = make_dataset(
-        real_data, modalities=modalities, train_from="validation", on_invalid="drop", train=300
-    )
-    splits = {name: dataset.split(name) for name in ("train", "validation", "test")}
+    dataset = make_dataset(real_data, train_from="validation", train=300)
+    splits = {name: dataset.split(name) for name in SPLITS}
     assert {name: len(split.ids) for name, split in splits.items()} == {
         "train": 300,
         "validation": 330,
         "test": 3300,
     }
-    captions = [caption for caption in splits["test"].items["caption"] if caption]
-    assert len(captions) > 1000
-    assert max(len(caption.encode()) for caption in captions) <= 320

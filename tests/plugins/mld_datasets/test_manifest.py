@@ -76,6 +76,11 @@ def error_lines(make_manifest, tmp_path):
     return error_lines
 
 
+def invalid(manifest: Manifest) -> dict[str, dict[int, str]]:
+    """The cells of the training rows that cannot be read."""
+    return manifest.split("train").invalid
+
+
 CSV = """\
 id,word,page,label,split,remark
 r1,seven,a.txt,10,train,x
@@ -155,12 +160,10 @@ def test_long_numbers_as_labels(make_manifest):
         ("a\0.txt", "p.txt", r"'a\x00.txt' contains the character NUL"),
     ],
 )
-def test_files_of_other_spelling(error_lines, tmp_path, cell, file, hint):
+def test_files_of_other_spelling(make_manifest, tmp_path, cell, file, hint):
     (tmp_path / "sub").mkdir()
     (tmp_path / file).write_text("")
-    (line,) = error_lines(f"page\n{cell}\n", page=PAGE)
-    assert line.startswith("rows.csv:2: column 'page': ")
-    assert line.endswith(hint)
+    assert invalid(make_manifest(f"page\n{cell}\n", page=PAGE))["page"][0].endswith(hint)
 
 
 def test_files_are_read_when_indexed(make_manifest, tmp_path):
@@ -273,10 +276,6 @@ def test_fingerprint_covers_manifest_and_files(make_manifest, tmp_path):
             "rows.csv:2: the split must be one of train, validation, test, not 'val'",
             "rows.csv:3: the split must be one of train, validation, test, not ''",
         ]),
-        ("word,page\na,none.txt\nb,a.txt\nc,sub/none.txt\n", [
-            "rows.csv:2: column 'page': none.txt cannot be read: No such file or directory",
-            "rows.csv:4: column 'page': sub/none.txt cannot be read: No such file or directory",
-        ]),
         ("id,label,words,pages\nx,1,a,b\n", [
             "rows.csv: unknown column 'words'; did you mean 'word'? Rename or remove it",
             "rows.csv: unknown column 'pages'; did you mean 'page'? Rename or remove it",
@@ -309,20 +308,34 @@ def test_csv_errors(error_lines, text, expected):
         ]),
         ("[1]\n", ["rows.jsonl:1: is not a JSON object"]),
         ('{"word": "a", "page": null, "word": "b"}\n', ["rows.jsonl:1: names 'word' twice"]),
-        ('{"word": [7], "page": null, "label": 1.5, "id": true}\n', [
-            "rows.jsonl:1: the cell of column 'word' must be text, a number, true or false, not "
-            "[7]",
+        ('{"word": "a", "page": null, "label": 1.5, "id": true}\n', [
             "rows.jsonl:1: the id must be text or a whole number, not True",
             "rows.jsonl:1: the label must be text or a whole number, not 1.5",
-        ]),
-        ('{"word": {}, "page": false}\n', [
-            "rows.jsonl:1: the cell of column 'page' must be a file's name, not False",
-            "rows.jsonl:1: the cell of column 'word' must be text, a number, true or false, not {}",
         ]),
     ],
 )  # fmt: skip
 def test_jsonl_errors(error_lines, text, expected):
     assert error_lines(text, "rows.jsonl") == expected
+
+
+def test_unreadable_cells_are_known_before_any_is_read(make_manifest, tmp_path):
+    rows = [("train", "a.txt"), ("test", "none.txt"), ("train", "b.txt"), ("train", "sub/none.txt")]
+    manifest = make_manifest("split,page\n" + "".join(f"{a},{b}\n" for a, b in rows), page=PAGE)
+    missing = f"{tmp_path}/{{}} cannot be read: No such file or directory"
+    assert invalid(manifest) == {"page": {2: missing.format("sub/none.txt")}}
+    assert manifest.split("test").invalid == {"page": {0: missing.format("none.txt")}}
+    assert manifest.split("train").present == {"page": [True, True, True]}
+
+
+def test_unreadable_cells_of_jsonl(make_manifest):
+    lines = ['{"word": [7], "page": null}', '{"word": {}, "page": false}']
+    assert invalid(make_manifest("\n".join(lines), "rows.jsonl")) == {
+        "word": {
+            0: "the cell must be text, a number, true or false, not [7]",
+            1: "the cell must be text, a number, true or false, not {}",
+        },
+        "page": {1: "the cell must be a file's name, not False"},
+    }
 
 
 def test_numbers_and_truth_values_of_jsonl_are_read_as_they_are(make_manifest):
@@ -334,10 +347,8 @@ def test_numbers_and_truth_values_of_jsonl_are_read_as_they_are(make_manifest):
 
 
 def test_ten_errors_are_shown(error_lines):
-    lines = error_lines("word,page\n" + "a,none.txt\n" * 13)
-    assert (
-        lines[9] == "rows.csv:11: column 'page': none.txt cannot be read: No such file or directory"
-    )
+    lines = error_lines("word,page\n" + "a\n" * 13)
+    assert lines[9] == "rows.csv:11: has 1 cells, but the header has 2"
     assert lines[10:] == ["... and 3 more"]
 
 
@@ -355,9 +366,10 @@ def test_any_table_is_a_dataset_or_an_error(make_manifest, header, rows, separat
     lines = "\n".join(separator.join(row) for row in (header, *rows))
     with suppress(DataError):
         dataset = make_manifest(lines.encode(encoding, "replace"))
-        for name in SPLITS:
-            for items in dataset.split(name).items.values():
-                assert len(list(items)) == len(dataset.split(name).ids)
+        for split in map(dataset.split, SPLITS):
+            for column, items in split.items.items():
+                read = [items[row] for row in range(len(items)) if row not in split.invalid[column]]
+                assert len(read) + len(split.invalid[column]) == len(split.ids)
 
 
 def test_unreadable_manifest_and_wrong_suffix(tmp_path):
@@ -386,10 +398,12 @@ def test_read_error_names_the_source(make_manifest, tmp_path):
 def test_an_item_must_be_a_regular_file(make_manifest, tmp_path):
     os.mkfifo(tmp_path / "pipe.txt")
     (tmp_path / "zero.txt").symlink_to("/dev/zero")
-    with pytest.raises(DataError) as caught:
-        make_manifest("word,page\nx,a.txt\nx,pipe.txt\nx,zero.txt\nx,.\n")
-    assert [line.partition(" cannot be read: ")[2] for line in str(caught.value).splitlines()] == [
+    manifest = make_manifest("word,page\nx,a.txt\nx,pipe.txt\nx,zero.txt\nx,.\n")
+    reasons = [
+        reason for split in SPLITS for reason in manifest.split(split).invalid["page"].values()
+    ]
+    assert {reason.partition(" cannot be read: ")[2] for reason in reasons} == {
         "it is a named pipe, not a regular file",
         "it is a device, not a regular file",
         "Is a directory",
-    ]
+    }

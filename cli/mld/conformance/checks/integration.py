@@ -72,7 +72,7 @@ def works_with_missing_items(plugin: ModalityUnderTest) -> None:
     split = open_split(_MissingItems(unfitted, raw), "train", NAMES)
     fitted = {}
     for name in NAMES:
-        present = Column(split, name, _MissingItems.kind)
+        present = Column(split, "train", name, _MissingItems.kind)
         facts = plugin.plugin_class.fit(plugin.config, present)
         fitted[name] = plugin.plugin_class(plugin.config, facts)
     data = Data(_MissingItems(fitted, raw), fitted)
