@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +22,57 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("MLD_TEST_DATA names no folder of real data")
     return Path(folder)
+
+
+RunPython = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def warm_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunPython]:
+    """Runs code in a new Python process: (code, *words, input="", cwd=".", env=os.environ).
+
+    The process is the fork of one that has imported torch and mld_core, which takes seconds, and
+    nothing else; a module that the code imports is imported anew.
+    """
+    folder = tmp_path_factory.mktemp("warm")
+    stdout, stderr = folder / "stdout", folder / "stderr"
+    script = Path(__file__).parent / "warm_python.py"
+
+    def run(
+        code: str,
+        *words: str,
+        input: str = "",
+        cwd: Path | str = ".",
+        env: Mapping[str, str] = os.environ,
+    ) -> subprocess.CompletedProcess[str]:
+        request = {"code": code, "words": words, "input": input, "cwd": str(cwd), "env": dict(env)}
+        for path in (stdout, stderr):
+            path.write_text("")
+        server.stdin.write(json.dumps({**request, "outputs": [str(stdout), str(stderr)]}) + "\n")
+        server.stdin.flush()
+        exit_code = int(server.stdout.readline())
+        return subprocess.CompletedProcess(words, exit_code, stdout.read_text(), stderr.read_text())
+
+    command = [sys.executable, "-P", str(script)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as server:
+        yield run
+
+
+@pytest.fixture
+def warm_checks(warm_python: RunPython, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The conformance kit imports and uses plugins in forks, instead of starting Python for each.
+
+    `mld check` is tested without it.
+    """
+    from mld.conformance.checks import side_effects
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        code = Path(command[-1]).read_text()
+        return warm_python(code, input=options["input"], env=options["env"])
+
+    module = SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired)
+    monkeypatch.setattr(side_effects, "subprocess", module)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,7 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -197,15 +197,17 @@ def test_tutorial_modality_runs(tide: Registry) -> None:
 
 
 @pytest.mark.slow
-def test_tutorial_modality_passes_the_checks(tide: Registry) -> None:
+def test_tutorial_modality_passes_the_checks(
+    tide: Registry, warm_python: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
     code = (
         "from mld.conformance import check_modality; from mld_tide import Tide\n"
         "results = check_modality(Tide, {'latent_dim': 8})\n"
         "print(len(results), [result for result in results if result.failed])"
     )
     # In its own process: here beartype is active, which draws from Python's generator.
-    command = [sys.executable, "-c", code]
-    process = subprocess.run(command, cwd="mld-tide", capture_output=True, text=True, check=True)
+    process = warm_python(code, cwd="mld-tide")
+    assert process.returncode == 0, process.stderr
     number, _, failed = process.stdout.strip().partition(" ")
     assert int(number) >= 25
     assert failed == "[]"

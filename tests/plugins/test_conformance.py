@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from mld.conformance import check_dataset, conformance, dataset_conformance
 
+pytestmark = pytest.mark.usefixtures("warm_checks")
 test_image = conformance("image", latent_dim=16, size=16, channels=1)
 test_audio = conformance("audio", with_="text")
 test_text = conformance("text")

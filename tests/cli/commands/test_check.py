@@ -39,6 +39,7 @@ def test_modality_prints_one_line_per_check(mld_tiny: Callable[..., Result]) -> 
     )
 
 
+@pytest.mark.usefixtures("warm_checks")
 def test_dataset_json_and_exit_code_8(mld_tiny: Callable[..., Result]) -> None:
     result = mld_tiny("check", "rows", "--json", "--xfail", "ids-are-unique=not yet")
     assert result.exit_code == 8

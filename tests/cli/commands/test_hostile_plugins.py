@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -32,8 +33,8 @@ compute: {threads: 1}
 class Environment:
     """Distributions on the path whose modules leave a marker file when they are imported."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, python: Callable[..., CompletedProcess[str]]) -> None:
+        self.folder, self.python = folder, python
         self.site = folder / "site"
         self.site.mkdir()
         self.install("mld_points", "points", (PLUGINS / "mld_points.py").read_text())
@@ -48,23 +49,19 @@ class Environment:
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[mld]\n{kind} = {module}\n")
 
-    def mld(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def mld(self, *words: str) -> CompletedProcess[str]:
         path = os.pathsep.join([str(self.site), *filter(None, sys.path)])
-        return subprocess.run(
-            [sys.executable, "-c", "from mld.app import main; main()", *words],
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": path, "MLD_STORE": str(self.folder / "store")},
-            capture_output=True,
-            text=True,
-        )
+        env = {**os.environ, "PYTHONPATH": path, "MLD_STORE": str(self.folder / "store")}
+        code = "from mld.app import main; main()"
+        return self.python(code, *words, cwd=self.folder, env=env)
 
     def imported(self) -> set[str]:
         return {path.stem for path in self.folder.glob("*.imported")}
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> Environment:
-    return Environment(tmp_path)
+def environment(tmp_path: Path, warm_python: Callable[..., CompletedProcess[str]]) -> Environment:
+    return Environment(tmp_path, warm_python)
 
 
 @pytest.mark.slow

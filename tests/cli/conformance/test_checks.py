@@ -13,6 +13,7 @@ import broken_datasets  # noqa: E402
 import broken_modalities  # noqa: E402
 from mld_tiny import Rows, Tiny, TinyWords  # noqa: E402
 
+from mld.config.sections import DiffuseSpec, ResidualMLPSpec  # noqa: E402
 from mld.conformance import (  # noqa: E402
     CHECKS,
     check_dataset,
@@ -20,7 +21,7 @@ from mld.conformance import (  # noqa: E402
     conformance,
     count_statuses,
 )
-from mld.conformance.checks import side_effects  # noqa: E402
+from mld.conformance.checks import integration, side_effects  # noqa: E402
 from mld.conformance.runner import (  # noqa: E402
     CheckRunner,
     dataset_under_test,
@@ -52,9 +53,16 @@ RAISES = {
 """Checks whose broken plugin raises an exception, which is then the reason."""
 
 
+pytestmark = pytest.mark.usefixtures("warm_checks")
+
+
+SMALL_DIFFUSION = DiffuseSpec(network=ResidualMLPSpec(width=32, depth=1), steps=60, batch_size=64)
+
+
 @pytest.fixture(autouse=True)
-def _short_import_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The plugins that are slow to import sleep for 0.4 s."""
+def _short_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small joint model; and the plugins that are slow to import sleep for 0.4 s."""
+    monkeypatch.setattr(integration, "DIFFUSION", SMALL_DIFFUSION)
     monkeypatch.setattr(side_effects, "MAX_IMPORT_SECONDS", 0.3)
     monkeypatch.setattr(side_effects, "MAX_IMPORTS", 1)
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import copy
 import math
-import subprocess
-import sys
+from collections.abc import Callable
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import pytest
@@ -391,7 +391,7 @@ def test_model_is_copied_and_restored(kind: str) -> None:
         assert model.loss(items, all_present(8)).isnan()
 
 
-def test_package_is_imported_by_model_only() -> None:
+def test_package_is_imported_by_model_only(warm_python: Callable[..., Any]) -> None:
     code = (
         "import sys, warnings; warnings.simplefilter('error')\n"
         "import mld_baselines.mvae\n"
@@ -399,5 +399,5 @@ def test_package_is_imported_by_model_only() -> None:
         "import mld_baselines.model, logging\n"
         "logging.getLogger('multivae.models.base.base_ae_model').info('loud')\n"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    result = warm_python(code)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")

@@ -3,11 +3,11 @@ from __future__ import annotations
 import csv
 import gzip
 import math
-import subprocess
-import sys
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -469,14 +469,11 @@ def test_examples_follow_rng_and_repeat_evenly() -> None:
     assert max(counts) - min(counts) <= 1
 
 
-def test_examples_are_the_same_in_every_process() -> None:
+def test_examples_are_the_same_in_every_process(warm_python: Callable[..., Any]) -> None:
     code = (
         "from mld_molecule.example_molecules import molecules_of; print(*molecules_of(5, 'test'))"
     )
-    process = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert tuple(process.stdout.split()) == molecules_of(5, "test")
+    assert tuple(warm_python(code).stdout.split()) == molecules_of(5, "test")
 
 
 @pytest.mark.parametrize("seed", range(5))
