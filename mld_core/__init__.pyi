@@ -16,6 +16,7 @@ from .contracts.modality import Summary as Summary
 from .data.manifest_columns import RESERVED_COLUMNS as RESERVED_COLUMNS
 from .data.manifest_columns import unused_columns as unused_columns
 from .data.regular_file import stat_regular_file as stat_regular_file
+from .data.table_file import TABLE_NAMES as TABLE_NAMES
 from .data.table_file import TABLE_SUFFIXES as TABLE_SUFFIXES
 from .data.table_file import LineError as LineError
 from .data.table_file import Table as Table

@@ -124,8 +124,8 @@ class Modality(ABC):
 
     Args:
         config: an instance of this class's `Config`.
-        facts: the result of `fit`; empty before fitting. Only `fit`, `read`, `examples` and
-            `inline` may be used before fitting.
+        facts: the result of `fit`; empty before fitting. Only `fit`, `read`, `split_key`,
+            `examples` and `inline` may be used before fitting.
     """
 
     kind: ClassVar[str]
@@ -152,6 +152,13 @@ class Modality(ABC):
     @abstractmethod
     def read(self, source: Path | str) -> Any:
         """The raw datum of a path, or of a manifest's cell if the modality is inline."""
+
+    def split_key(self, raw: Any) -> str | None:
+        """What data of one split share with none of another, such as a molecule's scaffold.
+
+        None if there is nothing: the datum may be in any split.
+        """
+        return None
 
     @abstractmethod
     def preprocess(self, raw: Any) -> Shaped[Tensor, "*item"]:

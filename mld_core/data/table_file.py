@@ -7,16 +7,20 @@ import csv
 import hashlib
 import io
 import json
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mld_core.data.regular_file import read_regular_file
 from mld_core.errors import DataError, first_errors
 
-TABLE_SUFFIXES = (".csv", ".jsonl")
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
+
+TABLE_NAMES = "*.csv, *.tsv or *.jsonl"
+"""The names that tables may have, for messages."""
 
 LineError = tuple[int, str]
 """A line number, from 1, and what is wrong there."""
@@ -32,8 +36,8 @@ _FIRST_BYTES = {
 }
 """First bytes of files that are no UTF-8 text, and what these are."""
 
-_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-"""Separators of other tables than CSV, and their names."""
+_SEPARATORS = (",", ";", "\t", "|")
+"""Characters between the cells of a table; the header tells which."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Table:
         rows: the rows that could be parsed.
         errors: the lines that could not.
         sha256: hex digest of the file's bytes.
+        separator: the character between the cells of a CSV file.
     """
 
     path: Path
@@ -70,6 +75,25 @@ class Table:
     rows: tuple[TableRow, ...]
     errors: tuple[LineError, ...]
     sha256: str
+    separator: str = ","
+
+    def renamed(self, names: Mapping[str, str]) -> Table:
+        """The table with other names of columns; `names` has the new one of each that changes.
+
+        DataError if two columns would have one name.
+        """
+        columns = tuple(names.get(column, column) for column in self.columns)
+        for column, name in names.items():
+            if column in self.columns and columns.count(name) > 1:
+                raise DataError(
+                    f"{self.path}: column {column!r} is read as {name!r}, but there is another "
+                    f"column {name!r}: rename or remove it"
+                )
+        rows = (
+            TableRow(row.line, {names.get(column, column): x for column, x in row.cells.items()})
+            for row in self.rows
+        )
+        return replace(self, columns=columns, rows=tuple(rows))
 
     def row_id(self, row: TableRow) -> str:
         """The cell of the column `id` as text, "" if it is empty; "file name:line" without one."""
@@ -80,18 +104,22 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Parse a .csv file (comma-separated, with a header) or a .jsonl file (an object per line).
+    """Parse a .csv or .tsv file (with a header) or a .jsonl file (an object per line).
 
-    DataError if the file has another suffix, cannot be read, is not UTF-8 text or has no row.
+    The header of a CSV file tells whether cells are separated by commas, semicolons, tabs or
+    vertical bars. DataError if the file has another suffix, cannot be read, is not UTF-8 text or
+    has no row.
     """
     if path.suffix.lower() not in TABLE_SUFFIXES:
-        raise DataError(f"{path}: must be a file named *.csv or *.jsonl")
+        raise DataError(f"{path}: must be a file named {TABLE_NAMES}")
     try:
         content = read_regular_file(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     text = _decode(path, content)
-    parsed = list(_csv_rows(text) if path.suffix.lower() == ".csv" else _json_rows(text))
+    separator = _separator(text)
+    is_json = path.suffix.lower() == ".jsonl"
+    parsed = list(_json_rows(text) if is_json else _csv_rows(text, separator))
     rows = [row for row in parsed if isinstance(row, TableRow)]
     errors = [error for error in parsed if not isinstance(error, TableRow)]
     if not rows:
@@ -99,7 +127,7 @@ def read_table(path: Path) -> Table:
         raise DataError(f"{path}: has no rows")
     columns = dict.fromkeys(column for row in rows for column in row.cells)
     digest = hashlib.sha256(content).hexdigest()
-    return Table(path, tuple(columns), tuple(rows), tuple(errors), digest)
+    return Table(path, tuple(columns), tuple(rows), tuple(errors), digest, separator)
 
 
 def cell_text(cell: Any) -> str | None:
@@ -137,9 +165,16 @@ def _decode(path: Path, content: bytes) -> str:
         ) from error
 
 
-def _csv_rows(text: str) -> Iterator[TableRow | LineError]:
+def _separator(text: str) -> str:
+    """The separator that a header holds most of, outside quotation marks; a comma if in doubt."""
+    header = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
+    header = "".join(header.split('"')[::2])
+    return max(_SEPARATORS, key=header.count)
+
+
+def _csv_rows(text: str, separator: str) -> Iterator[TableRow | LineError]:
     """The rows, or the errors of the header alone."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
     header: list[str] = []
     line = 1
     try:
@@ -159,14 +194,9 @@ def _csv_rows(text: str) -> Iterator[TableRow | LineError]:
 
 
 def _header_errors(header: list[str]) -> Iterator[str]:
-    first_line = ",".join(header)
-    if header and first_line.lower().startswith("sep="):
-        yield f"{first_line!r} is an instruction to Excel, not the header: remove this line"
+    if header and header[0].lower().startswith("sep="):
+        yield f"{header[0]!r} is an instruction to Excel, not the header: remove this line"
         return
-    for separator, name in _SEPARATORS.items():
-        if first_line.count(separator) > first_line.count(","):
-            yield f"the header is separated by {name}, not by commas: save the table with commas"
-            return
     for column in dict.fromkeys(header):
         if header.count(column) > 1:
             yield f"the header names {column!r} {header.count(column)} times"

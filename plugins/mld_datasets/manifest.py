@@ -6,21 +6,24 @@ import errno
 import hashlib
 import re
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from mld_core import (
     RESERVED_COLUMNS,
     SPLITS,
+    TABLE_NAMES,
     TABLE_SUFFIXES,
     DataError,
     Dataset,
     DatasetConfig,
     LineError,
+    MLDError,
     Modality,
     SpecPath,
     Split,
@@ -28,7 +31,9 @@ from mld_core import (
     Table,
     TableRow,
     cell_text,
+    did_you_mean,
     hookimpl,
+    plugin_call,
     raise_line_errors,
     read_table,
     stat_regular_file,
@@ -36,16 +41,36 @@ from mld_core import (
 )
 from mld_datasets.file_name import other_spelling
 from mld_datasets.item_source import LazyItems, read_item
-from mld_datasets.random_split import draw_splits
+from mld_datasets.random_split import HeldOutShares, draw_splits
 
 MAX_COLUMNS_NAMED = 10
 """How many unused columns a warning names."""
 
 
+DEFAULT_SHARE = 0.1
+"""The share of rows in the validation split, and in the test split."""
+
+_SPLITS = {name: name for name in SPLITS} | dict.fromkeys(("val", "valid", "dev"), SPLITS[1])
+"""The split of each word that the column `split` may hold, in lower case."""
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
 class ManifestConfig(DatasetConfig):
     """Settings of the dataset `manifest`."""
 
-    path: SpecPath = Field(description="a .csv or .jsonl file; relative to the spec's folder")
+    path: SpecPath = Field(description="a .csv, .tsv or .jsonl file; relative to the spec's folder")
+    split_by: str | None = Field(
+        None,
+        description="a column: rows with the same cell are in one split; of a modality that has "
+        "split keys, such as scaffolds of molecules, rows with the same key",
+    )
+    validation: Share | None = Field(
+        None, description=f"share of rows in the validation split; default: {DEFAULT_SHARE:g}"
+    )
+    test: Share | None = Field(
+        None, description=f"share of rows in the test split; default: {DEFAULT_SHARE:g}"
+    )
     ignore: list[str] = Field(
         [], description="columns that are not modalities, of which no warning is needed"
     )
@@ -54,18 +79,31 @@ class ManifestConfig(DatasetConfig):
     @classmethod
     def _check_suffix(cls, path: Path) -> Path:
         if path.suffix.lower() not in TABLE_SUFFIXES:
-            raise ValueError("must be a file named *.csv or *.jsonl")
+            raise ValueError(f"must be a file named {TABLE_NAMES}")
         return path
+
+    @property
+    def shares(self) -> HeldOutShares:
+        """The shares of the rows that are held out."""
+        shares: dict[SplitName, float | None] = {"validation": self.validation, "test": self.test}
+        return {name: DEFAULT_SHARE if x is None else x for name, x in shares.items()}
+
+    @model_validator(mode="after")
+    def _check_shares(self) -> Self:
+        if sum(self.shares.values()) >= 1:
+            raise ValueError("validation and test must leave rows for training: lower their shares")
+        return self
 
 
 class Manifest(Dataset):
-    """Rows listed in a CSV or JSONL file, with one column for each modality.
+    """Rows listed in a CSV, TSV or JSONL file, with one column for each modality.
 
     A cell is the path of a file, relative to the manifest, or the value itself where the modality
     is inline; an empty cell is missing. Three columns are reserved, and all of them optional:
     `id` (unique; default "file name:line"), `label` (a class; may be empty) and `split` (train,
-    validation or test; by default about 80, 10 and 10 per cent of the rows, drawn from the seed
-    such that rows which share a file are in one split).
+    validation, val, valid, dev or test). Without `split`, about the set shares of the rows are
+    held out, drawn from the seed such that rows which share a file, or what `split_by` names, are
+    in one split.
     """
 
     kind = "manifest"
@@ -77,14 +115,14 @@ class Manifest(Dataset):
     ) -> None:
         super().__init__(config, modalities, seed)
         reader = _ManifestReader(read_table(config.path))
-        reader.check_columns(modalities, config.ignore)
+        reader.check_columns(modalities, config)
         self._ids = reader.ids()
         self._labels, self._classes = reader.labels()
         self._sources = {
             name: reader.sources(name, modality.inline) for name, modality in modalities.items()
         }
         self._invalid = reader.invalid
-        self._splits = reader.splits(seed)
+        self._splits = reader.splits(config, self._keys(reader), seed)
         reader.raise_if_errors()
         self._state = [reader.table.sha256, *reader.file_stats]
 
@@ -116,6 +154,27 @@ class Manifest(Dataset):
             invalid=invalid,
         )
 
+    def _keys(self, reader: _ManifestReader) -> list[str | None]:
+        """What rows of one split share by `split_by`; None where a row shares nothing."""
+        column = self.config.split_by
+        if column is None:
+            return []
+        modality = self.modalities.get(column)
+        if modality is None or type(modality).split_key is Modality.split_key:
+            return [cell_text(row.cells.get(column)) or None for row in reader.table.rows]
+        invalid, keys = self._invalid[column], []
+        for row, source in enumerate(self._sources[column]):
+            key = None
+            if source is not None and row not in invalid:
+                # An item that cannot be read is told when it is read for training.
+                with suppress(ValueError):
+                    raw = read_item(modality, source)
+                    call = f"kind {modality.kind!r}: split_key"
+                    with plugin_call(call, passes=(MLDError, ValueError)):
+                        key = modality.split_key(raw)
+            keys.append(key)
+        return keys
+
     def fingerprint(self) -> str:
         """Includes the manifest's bytes, and the size and time of each file that it names."""
         text = " ".join([super().fingerprint(), *self._state])
@@ -139,15 +198,17 @@ class _ManifestReader:
         self._files: list[tuple[int, tuple[int, int]]] = []
         """The row of each file and its (device, inode), which is the same under every name."""
 
-    def check_columns(self, modalities: Collection[str], ignored: Collection[str]) -> None:
-        """Warn of unused columns. DataError if a modality has no column."""
-        unused = unused_columns(self.table, [*modalities, *ignored])
+    def check_columns(self, modalities: Collection[str], config: ManifestConfig) -> None:
+        """Warn of unused columns. DataError if one that is needed does not exist, or two clash."""
+        self._check_split_columns(config)
+        others = [config.split_by] if config.split_by else []
+        unused = unused_columns(self.table, [*modalities, *config.ignore, *others])
         missing = [name for name in modalities if name not in self.table.columns]
         if missing:
             raise DataError(
                 f"{self.table.path}: no column for {', '.join(missing)} (columns here, besides "
                 f"{', '.join(RESERVED_COLUMNS)}: {', '.join(map(repr, unused)) or 'none'}); name "
-                "the modalities like the columns"
+                "the modalities like the columns, or set the `column` of a modality"
             )
         if unused:
             columns = ", ".join(map(repr, unused[:MAX_COLUMNS_NAMED]))
@@ -172,15 +233,35 @@ class _ManifestReader:
             ids.append(row_id)
         return ids
 
-    def splits(self, seed: int) -> Sequence[str]:
+    def _check_split_columns(self, config: ManifestConfig) -> None:
+        columns = self.table.columns
+        by = config.split_by
+        if by is not None and by not in columns:
+            raise DataError(
+                f"{self.table.path}: no column {by!r}, by which to split{did_you_mean(by, columns)}"
+            )
+        settings = {"split_by": by, "validation": config.validation, "test": config.test}
+        given = [name for name, value in settings.items() if value is not None]
+        if "split" in columns and given:
+            raise DataError(
+                f"{self.table.path}: has a column 'split', beside which {', '.join(given)} cannot "
+                "be set: remove one or the other"
+            )
+
+    def splits(
+        self, config: ManifestConfig, keys: Sequence[str | None], seed: int
+    ) -> Sequence[str]:
         """The split of each row, from its column or drawn; call it after all `sources`."""
         if "split" not in self.table.columns:
-            return draw_splits(len(self.table.rows), self._files, seed)
+            links: list[tuple[int, Hashable]] = [*self._files]
+            links += [(row, key) for row, key in enumerate(keys) if key is not None]
+            return draw_splits(len(self.table.rows), links, config.shares, seed)
         splits = []
         for row in self.table.rows:
-            split = str(row.cells.get("split") or "").strip()
-            if split not in SPLITS:
-                self._add_error(row, f"the split must be one of {', '.join(SPLITS)}, not {split!r}")
+            word = str(row.cells.get("split") or "").strip()
+            split = _SPLITS.get(word.casefold(), "")
+            if not split:
+                self._add_error(row, f"the split must be one of {', '.join(SPLITS)}, not {word!r}")
             splits.append(split)
         return splits
 

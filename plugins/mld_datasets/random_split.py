@@ -1,28 +1,35 @@
-"""Random splits of rows, such that no two splits share a file."""
+"""Random splits of rows, such that no two splits share a file or a key."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import math
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import chain
 
 import numpy as np
 
 from mld_core import SPLITS, SplitName
 
+HeldOutShares = Mapping[SplitName, float]
+"""The shares of rows that are in the validation and test splits."""
 
-def draw_splits(rows: int, files: Sequence[tuple[int, Hashable]], seed: int) -> list[SplitName]:
-    """The split of each row: a tenth validation, a tenth test, the rest train.
 
-    Rows that share a file, directly or through other rows, form a group and are in one split. Each
-    split has a row where there are at least three groups; with fewer, all rows are in train.
-    `files` are pairs of a row and the identity of one of its files.
+def draw_splits(
+    rows: int, links: Sequence[tuple[int, Hashable]], shares: HeldOutShares, seed: int
+) -> list[SplitName]:
+    """The split of each row: about the given shares in validation and test, the rest in train.
+
+    `links` are pairs of a row and what it shares with others, such as the identity of a file. Rows
+    that are linked, directly or through other rows, form a group and are in one split. Each split
+    with a share has a row where there are enough groups; with fewer, all rows are in train.
     """
-    groups = _groups(rows, files)
+    groups = _groups(rows, links)
     splits: list[SplitName] = ["train"] * rows
-    if len(groups) < 3:
+    capacity = {
+        name: max(math.floor(rows * share + 1e-9), 1) for name, share in shares.items() if share
+    }
+    if len(groups) <= len(capacity):
         return splits
-    tenth = max(rows // 10, 1)
-    capacity: dict[SplitName, int] = {"validation": tenth, "test": tenth}
     drawn: dict[SplitName, list[list[int]]] = {name: [] for name in SPLITS}
     for index in np.random.default_rng(seed).permutation(len(groups)).tolist():
         group = groups[index]
@@ -33,7 +40,7 @@ def draw_splits(rows: int, files: Sequence[tuple[int, Hashable]], seed: int) -> 
             capacity[split] -= len(group)
     for split in capacity:
         if not drawn[split]:
-            # Every group is larger than a tenth: take the smallest.
+            # Every group is larger than its share: take the smallest.
             smallest = min(drawn["train"], key=len)
             drawn["train"].remove(smallest)
             drawn[split].append(smallest)
@@ -43,18 +50,18 @@ def draw_splits(rows: int, files: Sequence[tuple[int, Hashable]], seed: int) -> 
     return splits
 
 
-def _groups(rows: int, files: Sequence[tuple[int, Hashable]]) -> list[list[int]]:
-    """Rows grouped by shared files, in the order of each group's first row.
+def _groups(rows: int, links: Sequence[tuple[int, Hashable]]) -> list[list[int]]:
+    """Rows grouped by what they share, in the order of each group's first row.
 
-    The groups are the connected components of the bipartite graph of rows and files.
+    The groups are the connected components of the bipartite graph of rows and what they share.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    nodes = {file: rows + i for i, file in enumerate(dict.fromkeys(file for _, file in files))}
-    ends = ([row for row, _ in files], [nodes[file] for _, file in files])
+    nodes = {key: rows + i for i, key in enumerate(dict.fromkeys(key for _, key in links))}
+    ends = ([row for row, _ in links], [nodes[key] for _, key in links])
     size = rows + len(nodes)
-    edges = coo_array((np.ones(len(files)), ends), shape=(size, size))
+    edges = coo_array((np.ones(len(links)), ends), shape=(size, size))
     _, components = connected_components(edges, directed=False)
     groups: dict[int, list[int]] = {}
     for row, component in enumerate(components[:rows].tolist()):

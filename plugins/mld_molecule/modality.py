@@ -17,7 +17,12 @@ from mld_core import Metric, Modality, ModalityConfig, SplitName
 from mld_molecule.example_molecules import sample_molecules
 from mld_molecule.metrics import molecule_metrics
 from mld_molecule.networks import MoleculeAutoencoder, MoleculeClassifier
-from mld_molecule.selfies_rdkit import canonical_smiles, draw_svg, smiles_to_selfies
+from mld_molecule.selfies_rdkit import (
+    canonical_smiles,
+    draw_svg,
+    scaffold,
+    smiles_to_selfies,
+)
 from mld_molecule.selfies_vocabulary import BASE_SYMBOLS, SelfiesVocabulary
 
 MAX_OUTLIER_RATIO = 4
@@ -68,6 +73,10 @@ class Molecule(Modality):
         if not text.strip():
             raise ValueError(f"expected a SMILES, but {str(source)!r} is empty")
         return canonical_smiles(text.split(maxsplit=1)[0])
+
+    def split_key(self, raw: str) -> str:
+        """The Bemis-Murcko scaffold: rings, and what links them; "" of molecules without rings."""
+        return scaffold(raw)
 
     def preprocess(self, raw: str) -> Int[Tensor, " length"]:
         """The row of token ids of a SMILES, padded with the end token 0."""

@@ -29,6 +29,14 @@ def canonical_smiles(smiles: str) -> str:
     return str(Chem.MolToSmiles(parse_smiles(smiles)))
 
 
+def scaffold(smiles: str) -> str:
+    """The canonical SMILES of a molecule's Bemis-Murcko scaffold; "" if it has no rings."""
+    from rdkit.Chem.Scaffolds import MurckoScaffold
+
+    core = MurckoScaffold.GetScaffoldForMol(parse_smiles(smiles))
+    return str(Chem.MolToSmiles(core))
+
+
 @lru_cache(maxsize=MOLECULE_CACHE_SIZE)
 def smiles_to_selfies(smiles: str) -> tuple[str, ...]:
     """The SELFIES symbols of a molecule; ValueError if SELFIES cannot express it.

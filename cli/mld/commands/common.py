@@ -197,8 +197,10 @@ def check_sampling(**settings: Any) -> None:
 
 def check_table_name(path: Path, option: str) -> None:
     """BadParameter unless a path, the value of an option, is named like a table."""
-    if path.suffix.lower() not in (".csv", ".jsonl"):
-        raise typer.BadParameter(f"{option} must be named *.csv or *.jsonl, not {path}")
+    from mld_core import TABLE_NAMES, TABLE_SUFFIXES
+
+    if path.suffix.lower() not in TABLE_SUFFIXES:
+        raise typer.BadParameter(f"{option} must be named {TABLE_NAMES}, not {path}")
 
 
 class StrictCommand(TyperCommand):

@@ -28,7 +28,7 @@ SHOWN_LEVEL = 0.8
 """The level of the regions whose coverage is printed."""
 
 ManifestFile = Annotated[
-    Path, typer.Argument(help="a .csv or .jsonl file with columns of the run's modalities")
+    Path, typer.Argument(help="a .csv, .tsv or .jsonl file with columns of the run's modalities")
 ]
 Gallery = Annotated[int, typer.Option(min=0, help="Rows shown on the page.")]
 
@@ -40,7 +40,7 @@ def score(
     manifest: ManifestFile,
     out: Annotated[
         Path | None,
-        typer.Option(help="A .csv or .jsonl file (default: <manifest>.scores.csv)."),
+        typer.Option(help="A .csv, .tsv or .jsonl file (default: <manifest>.scores.csv)."),
     ] = None,
     gallery: Gallery = 30,
     seed: Seed = 0,

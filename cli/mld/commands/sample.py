@@ -39,7 +39,7 @@ def sample(
     ] = None,
     given_manifest: Annotated[
         Path | None,
-        typer.Option(help="A .csv or .jsonl file: samples for each row, given its cells."),
+        typer.Option(help="A .csv, .tsv or .jsonl file: samples for each row, given its cells."),
     ] = None,
     want: Annotated[
         str, typer.Option(help="Modalities to generate, comma-separated (default: all not given).")
@@ -53,7 +53,7 @@ def sample(
     ] = None,
     table: Annotated[
         Path | None,
-        typer.Option(help="A .csv or .jsonl file for the samples: values, and paths of files."),
+        typer.Option(help="A .csv, .tsv or .jsonl file for the samples: values, and files' paths."),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete other samples in the folder.")

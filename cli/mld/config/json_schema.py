@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mld.config.plugin_description import config_schema
-from mld.config.plugin_sections import DataSettings, MissingSpec
+from mld.config.plugin_sections import DataSettings, MissingSpec, ModalitySettings
 from mld.config.sections import TrainingSpec
 from mld.config.spec import Spec
 
@@ -20,15 +20,16 @@ def spec_schema(registry: Registry) -> Schema:
     """JSON Schema of a spec, including the settings of every usable plugin."""
     schema = Spec.model_json_schema()
     definitions, properties = schema["$defs"], schema["properties"]
-    for name in ("KindSpec", "DataSpec", "BaseModel"):
+    for name in ("ModalitySpec", "DataSpec", "BaseModel"):
         del definitions[name]
     definitions["MissingSpec"] = MissingSpec.model_json_schema()
     of_data = DataSettings.model_json_schema()["properties"]
     training = TrainingSpec.model_json_schema()["properties"]
     entries = registry.entries()
     properties["data"] = _any_kind(entries, "dataset", "kind", of_data, definitions)
+    of_modality = ModalitySettings.model_json_schema()["properties"]
     properties["modalities"]["additionalProperties"] = _any_kind(
-        entries, "modality", "kind", {}, definitions
+        entries, "modality", "kind", of_modality, definitions
     )
     methods = _any_kind(entries, "method", "method", training, definitions)
     properties["diffuse"] = {"anyOf": [properties["diffuse"], *methods["oneOf"]]}

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel
 from pydantic.errors import PydanticUserError
 
-from mld.config.plugin_sections import DataSettings
+from mld.config.plugin_sections import DataSettings, ModalitySettings
 from mld.config.sections import TrainingSpec
 from mld_core.errors import PluginError, plugin_call
 
@@ -25,7 +25,7 @@ EXAMPLE_LABELS = [label % 10 for label in range(100)]
 """The labels of the examples on which a modality is fitted, for its metrics."""
 
 BESIDE: dict[str, tuple[type[BaseModel], ...]] = {
-    "modality": (),
+    "modality": (ModalitySettings,),
     "dataset": (DataSettings,),
     "method": (TrainingSpec,),
 }

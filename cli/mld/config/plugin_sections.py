@@ -100,6 +100,23 @@ class DataSettings(Section):
     )
 
 
+class ModalitySettings(Section):
+    """The settings that every modality has, beside those of its own Config."""
+
+    column: str | None = Field(
+        default=None, min_length=1, description="the dataset's column, if it has another name"
+    )
+
+
+class ModalitySpec(ModalitySettings, KindSpec):
+    """A modality and its settings, and the column that it reads."""
+
+    @model_serializer
+    def _flat(self) -> dict[str, Any]:
+        column = {} if self.column is None else {"column": self.column}
+        return {"kind": self.kind, **column, **self.config.model_dump(mode="json")}
+
+
 class DataSpec(DataSettings, KindSpec):
     """A dataset and its settings, and which of its cells an experiment leaves out."""
 
@@ -111,8 +128,10 @@ class DataSpec(DataSettings, KindSpec):
 
 
 def parse_modality(raw: Any, info: ValidationInfo) -> Any:
-    """The KindSpec of a modality from its flat mapping; any other value is returned as it is."""
-    return parse_plugin_section(KindSpec, raw, "modality", info)
+    """The ModalitySpec of a flat mapping or a KindSpec; any other value is returned as it is."""
+    if isinstance(raw, KindSpec) and not isinstance(raw, ModalitySpec):
+        return ModalitySpec(kind=raw.kind, config=raw.config)
+    return parse_plugin_section(ModalitySpec, raw, "modality", info, ModalitySettings)
 
 
 def parse_dataset(raw: Any, info: ValidationInfo) -> Any:

@@ -15,7 +15,13 @@ from pydantic import (
     field_validator,
 )
 
-from mld.config.plugin_sections import DataSpec, KindSpec, Section, parse_dataset, parse_modality
+from mld.config.plugin_sections import (
+    DataSpec,
+    ModalitySpec,
+    Section,
+    parse_dataset,
+    parse_modality,
+)
 from mld.config.plugin_versions import check_requirements
 from mld.config.sections import (
     AutoencodeSpec,
@@ -42,7 +48,7 @@ if TYPE_CHECKING:
     from mld_core import Registry
 
 
-ModalitySpec = Annotated[KindSpec, BeforeValidator(parse_modality)]
+ParsedModality = Annotated[ModalitySpec, BeforeValidator(parse_modality)]
 
 
 class Spec(Section):
@@ -56,7 +62,7 @@ class Spec(Section):
     data: Annotated[DataSpec, BeforeValidator(parse_dataset)] = Field(
         description="where rows come from: a dataset's kind and its settings"
     )
-    modalities: dict[ModalityName, ModalitySpec] = Field(
+    modalities: dict[ModalityName, ParsedModality] = Field(
         description="by column of the dataset: a modality's kind and its settings"
     )
     autoencode: AutoencodeSpec = Field(
@@ -71,10 +77,21 @@ class Spec(Section):
 
     @field_validator("modalities")
     @classmethod
-    def _check_modalities(cls, modalities: dict[str, KindSpec]) -> dict[str, KindSpec]:
+    def _check_modalities(cls, modalities: dict[str, ModalitySpec]) -> dict[str, ModalitySpec]:
         if not modalities:
             raise ConfigErrors([((), "at least one is needed")])
+        reader_of: dict[str, str] = {}
+        for name, section in modalities.items():
+            reader = reader_of.setdefault(section.column or name, name)
+            if reader != name:
+                message = f"{section.column or name!r} is the column of modality {reader!r} too"
+                raise ConfigErrors([((name, "column"), message)])
         return modalities
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The dataset's column that each modality reads."""
+        return {name: section.column or name for name, section in self.modalities.items()}
 
     def plugin_versions(self, registry: Registry) -> dict[str, str]:
         """Distribution and version of each plugin in use, by kind in alphabetical order."""

@@ -20,6 +20,7 @@ from mld.data.faults import Fault, InvalidItemsError
 from mld.data.missingness import DatasetWithMissingCells
 from mld.data.modality_columns import Fit, build_modality, fit_column, load_column
 from mld.data.read_ahead import FIT, NOTHING_READ, ReadAhead
+from mld.data.renamed_columns import DatasetWithRenamedColumns
 from mld.storage.run_dir import RunDir
 from mld_core import (
     SPLITS,
@@ -68,22 +69,25 @@ class SplitTensors:
 def open_dataset(spec: Spec, registry: Registry) -> Dataset:
     """The spec's dataset. SpecError if its columns do not match the spec's modalities."""
     modalities = load_modalities(spec, registry, {})
+    by_column = {spec.columns[name]: modality for name, modality in modalities.items()}
     plugin_class = registry.dataset(spec.data.kind)
     call = f"kind {plugin_class.kind!r}"
     config: Any = spec.data.config
     try:
         with plugin_call(f"{call}: the constructor", passes=PLUGIN_ERRORS):
-            dataset = plugin_class(config, modalities, spec.seed)
+            dataset = plugin_class(config, by_column, spec.seed)
         with plugin_call(f"{call}: columns", passes=PLUGIN_ERRORS):
             columns = dict(dataset.columns)
     except (ValueError, OSError) as error:
         raise DataError(f"dataset {plugin_class.kind!r}: {error}") from error
     mismatches = {
-        name: _column_mismatch(name, modality.kind, plugin_class.kind, columns)
+        name: _column_mismatch(spec.columns[name], modality.kind, plugin_class.kind, columns)
         for name, modality in modalities.items()
     }
     if errors := [f"modalities.{name}: {error}" for name, error in mismatches.items() if error]:
         raise SpecError("\n".join(errors))
+    if any(name != column for name, column in spec.columns.items()):
+        dataset = DatasetWithRenamedColumns(dataset, modalities, spec.columns)
     return DatasetWithMissingCells(dataset, spec.data.missing) if spec.data.missing else dataset
 
 

@@ -299,7 +299,7 @@ class _Imputer:
             rows.append(row)
         manifest = self.out / self.rows.path.name
         added = [name for name in self.wanted if name not in self.rows.columns]
-        write_table(manifest, [*self.rows.columns, *added], rows)
+        self.rows.write(manifest, added, rows)
         write_table(self.out / ALTERNATIVES_FILE, (), filled_cells)
         self._write_estimates(filled_cells)
         return manifest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from mld.data.columns import PLUGIN_ERRORS, Column, open_split
 from mld.data.encoding import encode_present
 from mld.data.faults import Fault, InvalidItemsError
 from mld.data.loading import layout_of
+from mld.data.renamed_columns import DatasetWithRenamedColumns
 from mld.inference.trained_run import TrainedRun
+from mld.storage.table_file import write_table
 from mld_core import (
     SPLITS,
     DataError,
@@ -36,13 +38,15 @@ class ManifestRows:
 
     Args:
         path: the manifest.
-        columns: names of all columns, in order.
-        cells: the cells of each row, by column.
+        columns: names of all columns, in order; those that the run reads have its modalities'.
+        cells: the cells of each row, by these names.
         ids: the id of each row, "file name:line" without an `id` column.
         items: by modality of the run, "row *item", zeros where missing; no entry for a modality
             without any item.
         present: True where the item is not missing; modalities in the run's order.
         labels: the label of each row as in the file, "" without one.
+        names: the name in the file of each column that has another.
+        separator: between the cells of a CSV file.
     """
 
     path: Path
@@ -52,6 +56,18 @@ class ManifestRows:
     items: Mapping[str, Shaped[Tensor, " row *item"]]
     present: Bool[Tensor, "row modality"]
     labels: tuple[str, ...]
+    names: Mapping[str, str] = field(default_factory=dict)
+    separator: str = ","
+
+    def write(self, path: Path, added: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write rows in the manifest's form, with further columns after its own."""
+
+        def name(column: str) -> str:
+            return self.names.get(column, column)
+
+        columns = [name(column) for column in [*self.columns, *added]]
+        renamed = ({name(column): cell for column, cell in row.items()} for row in rows)
+        write_table(path, columns, renamed, self.separator)
 
 
 def read_manifest(
@@ -65,15 +81,18 @@ def read_manifest(
     if isinstance(manifest, ManifestRows):
         return _without(manifest, list(run.modalities), unread)
     path, modalities = Path(manifest), run.modalities
+    columns = run.spec.columns
     table = read_table(path)
     raise_line_errors(path, table.errors)
+    table = table.renamed({column: name for name, column in columns.items() if name != column})
     unused_columns(table, modalities)
     read = {name: modality for name, modality in modalities.items() if name not in unread}
     used = {name: modality for name, modality in read.items() if name in table.columns}
     if not used:
         names = ", ".join(read)
         raise DataError(f"{path}: no column is a modality of the run that is read ({names})")
-    dataset = _open(path, used, [name for name in unread if name in table.columns], run.registry)
+    ignored = [columns[name] for name in unread if name in table.columns]
+    dataset = _open(path, used, columns, ignored, run.registry)
     row_of = {table.row_id(row): index for index, row in enumerate(table.rows)}
     present = torch.zeros(len(table.rows), len(modalities), dtype=torch.bool)
     items: dict[str, Tensor] = {}
@@ -102,6 +121,8 @@ def read_manifest(
         items,
         present,
         tuple(row.label for row in table.rows),
+        {name: column for name, column in columns.items() if name != column},
+        table.separator,
     )
 
 
@@ -119,12 +140,18 @@ def encode_manifest(run: TrainedRun, rows: ManifestRows) -> dict[str, Tensor]:
 
 
 def _open(
-    path: Path, modalities: Mapping[str, Modality], ignored: Sequence[str], registry: Registry
+    path: Path,
+    modalities: Mapping[str, Modality],
+    columns: Mapping[str, str],
+    ignored: Sequence[str],
+    registry: Registry,
 ) -> Dataset:
     plugin_class = registry.dataset("manifest")
+    by_column = {columns[name]: modality for name, modality in modalities.items()}
     try:
         config = plugin_class.Config.model_validate({"path": path, "ignore": ignored})
         with plugin_call(f"kind {plugin_class.kind!r}: the constructor", passes=PLUGIN_ERRORS):
-            return plugin_class(config, modalities, 0)
+            dataset = plugin_class(config, by_column, 0)
     except (ValueError, OSError) as error:
         raise DataError(f"{path}: {error}") from error
+    return DatasetWithRenamedColumns(dataset, modalities, columns)

@@ -39,8 +39,8 @@ def write_samples(
     else, or if something else is at the table's path.
     """
     if table:
-        is_csv = table.suffix.lower() == ".csv"
-        check_file(table, request.inputs, ["sample," if is_csv else '"sample": '])
+        is_json = table.suffix.lower() == ".jsonl"
+        check_file(table, request.inputs, ['"sample": ' if is_json else "sample"])
     with_files = [
         name
         for name, modality in request.modalities.items()

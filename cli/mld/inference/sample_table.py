@@ -11,7 +11,7 @@ from mld.inference.manifest import ManifestRows, encode_manifest, read_manifest
 from mld.inference.sample_folder import write_samples
 from mld.inference.samples import GivenRows, SampleRequest
 from mld.inference.trained_run import Datum, TrainedRun
-from mld_core import TABLE_SUFFIXES, OutputError
+from mld_core import TABLE_NAMES, TABLE_SUFFIXES, OutputError
 
 FOLDER_SUFFIX = ".samples"
 """In place of the table's own, the suffix of the folder beside it."""
@@ -48,7 +48,7 @@ def sample_table(
     """
     table = Path(table)
     if table.suffix.lower() not in TABLE_SUFFIXES:
-        raise OutputError(f"{table}: a table must be named *.csv or *.jsonl")
+        raise OutputError(f"{table}: a table must be named {TABLE_NAMES}")
     request = sample_request(
         run, given, want, seed=seed, sampler=sampler, steps=steps, guidance=guidance
     )

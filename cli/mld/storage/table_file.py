@@ -11,20 +11,33 @@ from typing import Any, TextIO
 from mld.storage.files import atomic_write
 
 
-def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a CSV file, if the path is named *.csv, or a JSONL file.
+def write_table(
+    path: Path,
+    columns: Sequence[str],
+    rows: Iterable[Mapping[str, Any]],
+    separator: str | None = None,
+) -> None:
+    """Write a CSV file, if the path is named *.csv or *.tsv, or a JSONL file.
 
     In JSONL a cell that a row lacks stays absent, and `columns` are not used. OutputError if the
     file cannot be written.
+
+    Args:
+        separator: between the cells of a CSV file; by default a tab in *.tsv, else a comma.
     """
-    write = _write_csv if path.suffix.lower() == ".csv" else _write_json_lines
+    suffix = path.suffix.lower()
     with atomic_write(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        write(file, columns, rows)
+        if suffix in (".csv", ".tsv"):
+            _write_csv(file, columns, rows, separator or ("\t" if suffix == ".tsv" else ","))
+        else:
+            _write_json_lines(file, rows)
 
 
-def _write_csv(file: TextIO, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+def _write_csv(
+    file: TextIO, columns: Sequence[str], rows: Iterable[Mapping[str, Any]], separator: str
+) -> None:
     quoting_some, quoting_all = (
-        csv.DictWriter(file, columns, lineterminator="\n", quoting=quoting)
+        csv.DictWriter(file, columns, lineterminator="\n", quoting=quoting, delimiter=separator)
         for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
     )
 
@@ -38,8 +51,6 @@ def _write_csv(file: TextIO, columns: Sequence[str], rows: Iterable[Mapping[str,
         write(row)
 
 
-def _write_json_lines(
-    file: TextIO, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]
-) -> None:
+def _write_json_lines(file: TextIO, rows: Iterable[Mapping[str, Any]]) -> None:
     for row in rows:
         file.write(json.dumps(dict(row), ensure_ascii=False) + "\n")

@@ -79,8 +79,9 @@ def test_json_of_a_modality_with_a_required_width(mld_small: Callable[..., Resul
     record = json.loads(mld_small("describe", "points", "--json").stdout)
     assert record["role"] == "modality"
     assert record["inline"] is False
-    (setting,) = record["settings"]
+    setting, column = record["settings"]
     assert setting["required"]
+    assert (column["name"], column["type"], column["default"]) == ("column", "text", None)
     assert (setting["name"], setting["range"], setting["default"]) == (
         "latent_dim",
         "above 0",
@@ -112,6 +113,7 @@ def test_dataset_of_a_third_party(
         "window.hop": ("number", ""),
         "trim.seconds": ("number", "at most 10, above 0"),
         "trim.hop": ("number", ""),
+        "on_invalid": ("error or empty or drop", ""),
         "missing.rate": ("number or mapping of names to number", "at least 0, below 1"),
         "missing.mechanism": ("mcar or by-label", ""),
     }

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from mld.config.plugin_sections import KindSpec
+from mld.config.plugin_sections import KindSpec, ModalitySpec
 from mld.config.sections import AutoencodeSpec, DiffuseSpec, TrainingSpec
 from mld.config.spec import Spec, dump_spec, load_spec
 from mld_core import PluginError, SpecError
@@ -20,7 +20,7 @@ def test_defaults_and_plugin_settings(load, registry):
     assert spec.seed == 0
     assert list(spec.modalities) == ["left", "right"]
     dots_config = registry.modality("dots").Config
-    assert spec.modalities["right"] == KindSpec(
+    assert spec.modalities["right"] == ModalitySpec(
         kind="dots", config=dots_config(latent_dim=4, size=9)
     )
     assert spec.autoencode == AutoencodeSpec(steps=2000, batch_size=128, learning_rate=1e-3)

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
+from mld.config.spec import Spec
+from mld_core import read_table
+
 
 @pytest.mark.parametrize(
     ("text", "message"),
@@ -46,3 +49,30 @@ def test_unused_columns_are_named_once(
         assert header == ",right,remark,label"
         assert row == '0,1 2 3 4 5 6,"a, b", x '
         assert "no cell of right is empty: name columns to add with --want" in result.stderr
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_columns_of_other_names_are_read_and_written(
+    mld: Callable[..., Result],
+    finished_run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    separator: str,
+) -> None:
+    columns = {"left": "left", "right": "Right (mm)", "third": "third"}
+    monkeypatch.setattr(Spec, "columns", columns)
+    header = separator.join(["Right (mm)", "left", "remark"])
+    Path("rows.csv").write_text(f"{header}\n1 2 3 4 5 6{separator * 2}x\n{separator * 2}\n")
+    result = mld("impute", finished_run, "rows.csv", "--out", "out", "--want", "left,right")
+    assert result.exit_code == 0, result.output
+    filled = read_table(Path("out/rows.csv"))
+    assert filled.separator == separator
+    assert filled.columns == ("Right (mm)", "left", "remark")
+    first, second = (row.cells for row in filled.rows)
+    assert first["Right (mm)"] == "1 2 3 4 5 6"
+    assert first["remark"] == "x"
+    assert all(row["left"] for row in (first, second))
+    assert second["Right (mm)"]
+    Path("bad.csv").write_text("right,Right (mm)\n1,2\n")
+    result = mld("score", finished_run, "bad.csv")
+    assert result.exit_code == 5
+    assert "column 'Right (mm)' is read as 'right', but there is another" in result.stderr

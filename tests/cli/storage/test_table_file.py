@@ -10,8 +10,10 @@ from mld.storage.table_file import write_table
 from mld_core import OutputError, read_table
 
 
-@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
-@pytest.mark.parametrize("cell", ["a\rb", "\n", "\r\n", "\v", "\x85", "\u2028", '"', " a "])
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv", "rows.jsonl"])
+@pytest.mark.parametrize(
+    "cell", ["a\rb", "\n", "\r\n", "\v", "\x85", "\u2028", '"', " a ", ",", "\t"]
+)
 def test_tables_preserve_every_cell(tmp_path: Path, name: str, cell: str) -> None:
     rows = [{"id": "1", "word": cell}, {"id": "2", "word": "plain"}]
     path = tmp_path / name

@@ -57,7 +57,7 @@ def test_errors_are_collected_with_their_lines(table) -> None:
     [
         ("rows.csv", "a\n", "rows.csv: has no rows"),
         ("rows.jsonl", "[]\n", "rows.jsonl:1: is not a JSON object"),
-        ("rows.tsv", "a\n1\n", r"rows.tsv: must be a file named \*.csv or \*.jsonl"),
+        ("rows.txt", "a\n1\n", r"rows.txt: must be a file named \*.csv, \*.tsv or \*.jsonl"),
     ],
 )
 def test_files_without_rows(table, name: str, text: str, expected: str) -> None:
@@ -68,11 +68,9 @@ def test_files_without_rows(table, name: str, text: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("rows.csv", "a;b\n1;2\n", ":1: the header is separated by semicolons, not by commas"),
-        ("rows.csv", "a\tb, c\td\n1\t2\n", ":1: the header is separated by tabs, not by commas"),
-        ("rows.csv", "a|b\n1|2\n", ":1: the header is separated by vertical bars"),
-        ("rows.csv", "sep=,\na,b\n1,2\n", ":1: 'sep=,' is an instruction to Excel"),
-        ("rows.csv", "sep=;\na;b\n1;2\n", ":1: 'sep=;' is an instruction to Excel"),
+        ("rows.csv", "a;b\n1,2\n", ":2: has 1 cells, but the header has 2"),
+        ("rows.csv", "sep=,\na,b\n1,2\n", ":1: 'sep=' is an instruction to Excel"),
+        ("rows.csv", "sep=;\na;b\n1;2\n", ":1: 'sep=' is an instruction to Excel"),
         ("rows.csv", "a, a\n1,2\n", ":1: the header names 'a' 2 times"),
         ("rows.csv", "a,,\n1,,\n", ":1: the header names '' 2 times"),
         ("rows.csv", "a,b\n1,2\n".encode("utf-16"), ": is UTF-16 text: save it as UTF-8"),
@@ -110,6 +108,36 @@ def test_names_and_labels_are_stripped_and_composed(table, name: str, text: str)
     assert parsed.columns == ("a", "label")
     assert parsed.rows[0].cells["a"] == " x "
     assert parsed.rows[0].label == "\u00e9"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "separator"),
+    [
+        ("rows.csv", "a;b,c\n1;2,3\n", ","),
+        ("rows.csv", "a;b,c;d\n1;2;3\n", ";"),
+        ("rows.csv", "a;b\n1,5;2,5\n", ";"),
+        ("rows.csv", '"a,b,c";d\n1;2\n', ";"),
+        ("rows.csv", "a|b\n1|2\n", "|"),
+        ("rows.csv", "a\tb, c\td\n1\t2\t3\n", "\t"),
+        ("rows.tsv", "a\tb\n1, 2\t3\n", "\t"),
+        ("rows.tsv", "a\n1\n", ","),
+        ("rows.TSV", "\ufeff\na\tb\n1\t2\n", "\t"),
+    ],
+)
+def test_the_header_tells_the_separator(table, name, text, separator):
+    parsed = table(text, name)
+    assert parsed.separator == separator
+    header = text.strip("\ufeff\n").partition("\n")[0]
+    assert separator.join(parsed.columns) == header.replace('"', "")
+    assert not parsed.errors
+
+
+def test_renamed_columns(table):
+    parsed = table("SMILES,x,id\nC,1,a\n").renamed({"SMILES": "smiles", "absent": "b"})
+    assert parsed.columns == ("smiles", "x", "id")
+    assert parsed.rows == (TableRow(2, {"smiles": "C", "x": "1", "id": "a"}),)
+    with pytest.raises(DataError, match="column 'x' is read as 'SMILES', but there is another"):
+        table("SMILES,x\nC,1\n").renamed({"x": "SMILES"})
 
 
 @given(st.binary(max_size=200), st.sampled_from(["rows.csv", "rows.jsonl"]))

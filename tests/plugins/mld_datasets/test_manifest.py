@@ -52,12 +52,12 @@ def make_manifest(tmp_path):
     """Opens a manifest of the given text, with the modalities `word` and `page`."""
 
     def make_manifest(
-        text: str | bytes, name: str = "rows.csv", seed: int = 0, **modalities
+        text: str | bytes, name: str = "rows.csv", seed: int = 0, settings=None, **modalities
     ) -> Manifest:
         path = tmp_path / name
         path.write_bytes(text.encode() if isinstance(text, str) else text)
         modalities = modalities or {"word": WORD, "page": PAGE}
-        return Manifest(ManifestConfig(path=path), modalities, seed)
+        return Manifest(ManifestConfig(path=path, **(settings or {})), modalities, seed)
 
     for name in ("a", "b", "c"):
         (tmp_path / f"{name}.txt").write_text(f"page {name}")
@@ -186,6 +186,79 @@ def test_without_reserved_columns(make_manifest):
     assert again.split("test").ids == splits[2].ids != other.split("test").ids
 
 
+def test_words_for_splits(make_manifest):
+    words = ["train", "TRAIN", " Val", "valid", "dev", "Validation", "Test "]
+    text = "word,split\n" + "".join(f"w,{word}\n" for word in words)
+    drawn = split_rows(make_manifest, text, word=WORD)
+    assert drawn == {"train": [0, 1], "validation": [2, 3, 4, 5], "test": [6]}
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, [80, 10, 10]),
+        ({"validation": 0.2, "test": 0.05}, [75, 20, 5]),
+        ({"validation": 0}, [90, 0, 10]),
+        ({"validation": 0, "test": 0}, [100, 0, 0]),
+        ({"test": 0.001}, [89, 10, 1]),
+        ({"test": 0.29}, [61, 10, 29]),
+    ],
+)
+def test_shares_of_the_splits(make_manifest, settings, expected):
+    text = "word\n" + "w\n" * 100
+    drawn = split_rows(make_manifest, text, settings=settings, word=WORD)
+    assert [len(rows) for rows in drawn.values()] == expected
+
+
+def test_invalid_shares():
+    with pytest.raises(ValidationError, match="must leave rows for training"):
+        ManifestConfig(path="rows.csv", validation=0.5, test=0.5)
+
+
+class Keyed(Word):
+    """Raw: a string whose first letter is its split key; digits have none."""
+
+    def split_key(self, raw):
+        return None if raw[0].isdigit() else raw[0]
+
+
+def test_split_by_a_column_that_is_no_modality(make_manifest, recwarn):
+    text = "word,group\n" + "".join(f"w{row},g{row // 4}\n" for row in range(40))
+    drawn = split_rows(make_manifest, text, settings={"split_by": "group"}, word=WORD)
+    groups = {name: {row // 4 for row in rows} for name, rows in drawn.items()}
+    assert [len(rows) for rows in drawn.values()] == [32, 4, 4]
+    assert not groups["train"] & (groups["validation"] | groups["test"])
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(("modality", "groups"), [(WORD, 20), (Keyed(WORD.config), 10)])
+def test_split_by_a_modality(make_manifest, modality, groups):
+    # Twenty words of ten first letters, each twice; the empty, invalid and numbered ones are alone.
+    words = [f"{'abcdefghij'[row % 10]}{row % 20}" for row in range(40)] + ["", "bad", "7", "7"]
+    text = "id,word\n" + "".join(f"{row},{word}\n" for row, word in enumerate(words))
+    manifest = make_manifest(text, settings={"split_by": "word"}, word=modality)
+    split_of = {row_id: name for name in SPLITS for row_id in manifest.split(name).ids}
+    assert len({(row % groups, split_of[str(row)]) for row in range(40)}) == groups
+    assert {*split_of.values()} == {*SPLITS}
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "expected"),
+    [
+        ("word\na\n", {"split_by": "words"}, "no column 'words', by which to split; did you mean"),
+        ("word,split\na,train\n", {"split_by": "word"}, "beside which split_by cannot be set"),
+        (
+            "word,split\na,train\n",
+            {"test": 0.2, "validation": 0.1},
+            "validation, test cannot be set",
+        ),
+    ],
+)
+def test_errors_of_splitting(error_lines, text, settings, expected):
+    (line,) = error_lines(text, settings=settings, word=WORD)
+    assert expected in line
+
+
 def split_rows(make_manifest, text, **modalities) -> dict[str, list[int]]:
     """The indices of each split's rows, in a table without ids."""
     dataset = make_manifest(text, **modalities)
@@ -272,8 +345,8 @@ def test_fingerprint_covers_manifest_and_files(make_manifest, tmp_path):
             "rows.csv:4: the id 'x' is already that of line 2",
             "rows.csv:5: has no id",
         ]),
-        ("split,word,page\nval,a,\n,b,\n", [
-            "rows.csv:2: the split must be one of train, validation, test, not 'val'",
+        ("split,word,page\nheld,a,\n,b,\n", [
+            "rows.csv:2: the split must be one of train, validation, test, not 'held'",
             "rows.csv:3: the split must be one of train, validation, test, not ''",
         ]),
         ("id,label,words,pages\nx,1,a,b\n", [
@@ -282,11 +355,11 @@ def test_fingerprint_covers_manifest_and_files(make_manifest, tmp_path):
         ]),
         ("id,label,text,\nx,1,a,b\n", [
             "rows.csv: no column for word, page (columns here, besides id, label, split: 'text', "
-            "''); name the modalities like the columns"
+            "''); name the modalities like the columns, or set the `column` of a modality"
         ]),
         ("id,label\nx,1\n", [
             "rows.csv: no column for word, page (columns here, besides id, label, split: none); "
-            "name the modalities like the columns"
+            "name the modalities like the columns, or set the `column` of a modality"
         ]),
         ("", ["rows.csv: has no rows"]),
         ("word,page\n", ["rows.csv: has no rows"]),
@@ -376,8 +449,10 @@ def test_unreadable_manifest_and_wrong_suffix(tmp_path):
     with pytest.raises(DataError) as caught:
         Manifest(ManifestConfig(path=tmp_path / "none.csv"), {"word": WORD}, 0)
     assert str(caught.value) == f"{tmp_path}/none.csv: cannot be read: No such file or directory"
-    with pytest.raises(ValidationError, match=r"must be a file named \*\.csv or \*\.jsonl"):
-        ManifestConfig(path="rows.tsv")
+    with pytest.raises(
+        ValidationError, match=r"must be a file named \*\.csv, \*\.tsv or \*\.jsonl"
+    ):
+        ManifestConfig(path="rows.txt")
 
 
 def test_read_error_names_the_source(make_manifest, tmp_path):
