@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -26,11 +27,16 @@ def validate(
 
 
 @command
-def schema(context: typer.Context) -> None:
+def schema(
+    context: typer.Context,
+    suite: Annotated[bool, typer.Option("--suite", help="That of suites instead.")] = False,
+) -> None:
     """Print the JSON Schema of specs with the installed plugins, for editors."""
+    from mld.bench.suite_schema import suite_schema
     from mld.config.json_schema import spec_schema
 
-    typer.echo(json.dumps(spec_schema(context.obj.registry()), indent=1))
+    printed = suite_schema() if suite else spec_schema(context.obj.registry())
+    typer.echo(json.dumps(printed, indent=1))
 
 
 @command
@@ -41,12 +47,19 @@ def init(
         list[str], repeatable("NAME=KIND", "A modality's kind", "--modality", "-m")
     ],
 ) -> None:
-    """Write <name>.yaml: a first spec with every setting, its default and its meaning."""
-    from mld.config.starter import starter_spec
+    """Write <name>.yaml: a first spec with every setting, its default and its meaning.
+
+    Beside it is mld.schema.json, by which editors check and complete it.
+    """
+    from mld.config.json_schema import spec_schema
+    from mld.config.starter import SCHEMA_FILE, starter_spec
+    from mld.storage.files import write_json
     from mld.storage.outputs import create_text
 
     modalities = parse_pairs(modality, "-m/--modality", "NAME=KIND")
-    text = starter_spec(name, modalities, context.obj.registry())
-    path = Path(f"{name}.yaml")
-    create_text(path, text)
+    registry = context.obj.registry()
+    path, schema_path = Path(f"{name}.yaml"), Path(SCHEMA_FILE)
+    create_text(path, starter_spec(name, modalities, registry))
+    if not os.path.lexists(schema_path):
+        write_json(schema_path, spec_schema(registry))
     typer.echo(path)

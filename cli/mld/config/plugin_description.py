@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,8 @@ from mld_core.errors import PluginError, plugin_call
 if TYPE_CHECKING:
     from mld_core import Entry, Metric, Modality, Registry
 
-DEFAULT_LATENT_DIM = 16
-"""The latent_dim that is tried where a Config requires one."""
+USUAL_LATENT_DIM = 16
+"""The latent_dim that is tried where a Config requires one and accepts this."""
 
 EXAMPLE_LABELS = [label % 10 for label in range(100)]
 """The labels of the examples on which a modality is fitted, for its metrics."""
@@ -132,13 +133,31 @@ def config_schema(entry: Entry, **options: Any) -> dict[str, Any]:
         raise PluginError(f"kind {entry.kind!r}: its Config has no JSON Schema: {error}") from error
 
 
+def required_latent_dim(config_class: type[BaseModel]) -> dict[str, int]:
+    """A setting `latent_dim` within its range, for a Config that requires one; else empty."""
+    field = config_class.model_fields.get("latent_dim")
+    if field is None or not field.is_required():
+        return {}
+    limits = {
+        name: limit
+        for constraint in field.metadata
+        for name in ("ge", "gt", "le", "lt", "multiple_of")
+        if (limit := getattr(constraint, name, None)) is not None
+    }
+    lowest = max(limits.get("ge", 1), limits.get("gt", 0) + 1)
+    highest = min(limits.get("le", math.inf), limits.get("lt", math.inf) - 1)
+    step = limits.get("multiple_of", 1)
+    latent_dim = math.ceil(max(lowest, min(USUAL_LATENT_DIM, highest)) / step) * step
+    return {"latent_dim": latent_dim}
+
+
 def _metrics(modality_class: type[Modality]) -> Mapping[str, Metric] | None:
     """Those of a modality with default settings that is fitted on its examples."""
     required = {name for name, f in modality_class.Config.model_fields.items() if f.is_required()}
     if required - {"latent_dim"}:
         return None
     with plugin_call(f"kind {modality_class.kind!r}: metrics"):
-        config = modality_class.Config(**dict.fromkeys(required, DEFAULT_LATENT_DIM))
+        config = modality_class.Config(**required_latent_dim(modality_class.Config))
         rng = np.random.default_rng(0)
         raw = modality_class(config).examples(EXAMPLE_LABELS, "train", rng)
         return dict(modality_class(config, modality_class.fit(config, iter(raw))).metrics())

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
+from mld.config.plugin_description import required_latent_dim
 from mld.config.plugin_sections import Section
 from mld.config.sections import ExperimentName, ModalityName
 from mld.config.spec import Spec
@@ -17,6 +19,10 @@ from mld_core.errors import SpecError
 
 if TYPE_CHECKING:
     from mld_core import Registry
+
+
+SCHEMA_FILE = "mld.schema.json"
+"""The JSON Schema beside a starter spec, which its first line names for editors."""
 
 
 class _Names(BaseModel):
@@ -37,7 +43,10 @@ def starter_spec(name: str, modalities: Mapping[str, str], registry: Registry) -
     except ValidationError as error:
         raise SpecError(format_errors(format_validation_errors(error, _Names, raw))) from error
     configs = {name: registry.modality(kind).Config for name, kind in modalities.items()}
-    lines = [f"# `mld run {name}.yaml` trains and evaluates this experiment."]
+    lines = [
+        f"# yaml-language-server: $schema={SCHEMA_FILE}",
+        f"# `mld run {name}.yaml` trains and evaluates this experiment.",
+    ]
     for title, field in Spec.model_fields.items():
         comment = f"  # {field.description}"
         if title == "name":
@@ -48,9 +57,8 @@ def starter_spec(name: str, modalities: Mapping[str, str], registry: Registry) -
             lines.append(f"modalities:{comment}")
             for modality, kind in modalities.items():
                 key = dump_yaml(modality, flow=True)
-                is_required = configs[modality].model_fields["latent_dim"].is_required()
-                latent_dim = ", latent_dim: 16" if is_required else ""
-                lines.append(f"  {key}: {{kind: {kind}{latent_dim}}}")
+                lines += [f"  {key}:", f"    kind: {kind}"]
+                lines += _plugin_settings(configs[modality])
         elif isinstance(field.default, Section):
             lines += ["", f"{title}:{comment}"]
             fields = type(field.default).model_fields
@@ -60,13 +68,25 @@ def starter_spec(name: str, modalities: Mapping[str, str], registry: Registry) -
     return "\n".join(lines) + "\n"
 
 
+def _plugin_settings(config_class: type[BaseModel]) -> list[str]:
+    """The settings of a modality; one that is required and cannot be guessed is commented out."""
+    guessed = required_latent_dim(config_class)
+    lines = []
+    for name, field in config_class.model_fields.items():
+        if name in guessed:
+            lines.append(f"    {name}: {guessed[name]}  # {field.description}")
+        elif field.is_required():
+            lines.append(f"    # {name}:  # required: {field.description}")
+        else:
+            lines.append(f"  {_setting(name, field)}")
+    return lines
+
+
 def _setting(name: str, field: FieldInfo) -> str:
     """One setting and its meaning; commented out if its default is null."""
-    default = field.get_default(call_default_factory=True)
-    value = default.model_dump() if isinstance(default, Section) else default
-    text = dump_yaml(value, flow=True)
+    default = field.get_default(call_default_factory=True, validated_data={})
+    text = dump_yaml(to_jsonable_python(default), flow=True)
     choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
-    meaning = field.description
-    if len(choices) > 1:
-        meaning = f"{meaning}: {', '.join(choices)}"
-    return f"  {'# ' if default is None else ''}{name}: {text}  # {meaning}"
+    meaning = ": ".join(filter(None, [field.description, ", ".join(choices[1:] and choices)]))
+    comment = f"  # {meaning}" if meaning else ""
+    return f"  {'# ' if default is None else ''}{name}: {text}{comment}"

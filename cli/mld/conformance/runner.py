@@ -15,7 +15,7 @@ from typing import Any, get_args
 import torch
 from pydantic import BaseModel, ValidationError
 
-from mld.config.plugin_description import DEFAULT_LATENT_DIM
+from mld.config.plugin_description import required_latent_dim
 from mld.config.validation_errors import format_errors, format_validation_errors
 from mld.conformance.check import Check, CheckFailed, CheckResult, CheckSkipped, Status
 from mld.conformance.checks import CHECKS
@@ -96,7 +96,8 @@ def check_modality(
     """Run every check of a modality, given as a class or by its kind.
 
     Args:
-        config: an instance of its Config, or fields of it; `latent_dim` is 16 by default.
+        config: an instance of its Config, or fields of it; a required
+            `latent_dim` is 16, or the nearest that it accepts.
         slow: also run the slow checks.
         with_: the modality that the joint model pairs it with; by default itself.
         xfail: check to reason, for checks that are expected to fail; an unexpected pass fails.
@@ -198,10 +199,7 @@ def _build_config(plugin_class: type[Modality] | type[Dataset], config: PluginSe
     """An instance of the class's Config. SpecError if the values are invalid."""
     if isinstance(config, BaseModel):
         return config
-    values = dict(config or {})
-    latent_dim = plugin_class.Config.model_fields.get("latent_dim")
-    if latent_dim is not None and latent_dim.is_required():
-        values.setdefault("latent_dim", DEFAULT_LATENT_DIM)
+    values = {**required_latent_dim(plugin_class.Config), **(config or {})}
     try:
         return plugin_class.Config.model_validate(values)
     except ValidationError as error:
