@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from collections import defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from mld_core.plugins.selection import Selection, distribution_of, origin
 
 Contract = type[Modality] | type[Dataset] | type[Method]
 PluginRole = Literal["modality", "dataset", "method"]
-LoadStage = Literal["claim", "import", "hooks", "contract"]
+LoadStage = Literal["claim", "extra", "import", "hooks", "contract"]
 
 _CONTRACTS: dict[PluginRole, tuple[Contract, type[BaseModel]]] = {
     "modality": (Modality, ModalityConfig),
@@ -48,8 +49,9 @@ class Entry:
         module: the entry point's target.
         plugin_class: None for a plugin that is unusable or has not been loaded.
         stage: where loading failed: "blocked", by the user's selection; "claim", another plugin
-            has the same kind; "import"; "hooks", a call of its hooks; "contract", the check of its
-            class. "" for a usable plugin.
+            has the same kind; "extra", a library is not installed that an extra of the distribution
+            brings; "import"; "hooks", a call of its hooks; "contract", the check of its class. ""
+            for a usable plugin.
         problem: the reason; "" for a usable plugin.
     """
 
@@ -62,11 +64,13 @@ class Entry:
     problem: str = ""
 
     @property
-    def role(self) -> PluginRole | Literal["broken", "blocked"]:
+    def role(self) -> PluginRole | Literal["blocked", "not installed", "broken"]:
         """What the plugin supplies, or why it supplies nothing."""
-        if self.plugin_class is None:
-            return "blocked" if self.stage == "blocked" else "broken"
-        return _role_of(self.plugin_class)
+        if self.plugin_class is not None:
+            return _role_of(self.plugin_class)
+        if self.stage == "blocked":
+            return "blocked"
+        return "not installed" if self.stage == "extra" else "broken"
 
     @property
     def summary(self) -> str:
@@ -246,9 +250,11 @@ def _import(point: EntryPoint) -> object:
         library = missing.name.partition(".")[0]
         if library in (point.module.partition(".")[0], "mld_core", "mld"):
             reason = f"needs the module {missing.name}, which is missing: reinstall the plugin"
-        else:
-            reason = f"needs {missing.name}: {_install_command(point, library)}"
-        raise PluginLoadError("import", reason) from missing
+            raise PluginLoadError("import", reason) from missing
+        extra = _extra_of(point, library)
+        package = f"'{distribution_of(point)[0]}[{extra}]'" if extra else library
+        stage: LoadStage = "extra" if extra else "import"
+        raise PluginLoadError(stage, f"needs {missing.name}: pip install {package}") from missing
 
 
 @contextmanager
@@ -266,21 +272,21 @@ def _plugin_code(stage: LoadStage, action: str) -> Iterator[None]:
         raise PluginLoadError(stage, f"{action} failed: {describe_exception(error)}") from error
 
 
-def _install_command(point: EntryPoint, library: str) -> str:
-    """The pip command for a missing library.
+def _extra_of(point: EntryPoint, library: str) -> str:
+    """The extra of a plugin's distribution that brings a library; "" if there is none.
 
-    It names an extra of the plugin's distribution: the one called like the kind, or the first that
-    requires the library; without such an extra, the library itself.
+    It is called like the kind, or else the smallest one of those that require the library.
     """
     if point.dist is None:
-        return f"pip install {library}"
-    extras = point.dist.metadata.get_all("Provides-Extra") or []
-    if point.name in extras:
-        return f"pip install '{point.dist.name}[{point.name}]'"
+        return ""
+    if point.name in (point.dist.metadata.get_all("Provides-Extra") or []):
+        return point.name
+    required: dict[str, list[str]] = defaultdict(list)
     for requirement in point.dist.requires or []:
-        if match := re.match(rf"{re.escape(library)}\b.*extra == ['\"]([\w.-]+)", requirement):
-            return f"pip install '{point.dist.name}[{match[1]}]'"
-    return f"pip install {library}"
+        if match := re.match(r"([\w.-]+).*extra == ['\"]([\w.-]+)", requirement):
+            required[match[2]].append(match[1])
+    extras = [extra for extra, libraries in required.items() if library in libraries]
+    return min(extras, key=lambda extra: len(required[extra]), default="")
 
 
 def _class_problem(registered: object, kind: str) -> str:

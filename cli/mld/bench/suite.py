@@ -14,6 +14,7 @@ from mld.config.sections import ExperimentName, FiniteFloat, GuidanceSpec, Stren
 from mld.config.validation_errors import (
     ConfigErrors,
     FieldError,
+    describe_value,
     discriminate_by_type,
     format_validation_errors,
 )
@@ -44,7 +45,7 @@ def _check_modalities(value: Any) -> Any:
         return value
     expected = "must be base, all, or a list of lists of modalities"
     hint = did_you_mean(value, ("base", "all"))
-    raise ConfigErrors([((), f"{expected}, not {value!r}{hint}")])
+    raise ConfigErrors([((), f"{expected}, not {describe_value(value)}{hint}")])
 
 
 class SuiteSpec(Section):
@@ -221,7 +222,10 @@ def load_suite(path: Path, overrides: Sequence[str] = (), seeds: Sequence[int] =
     Raises:
         SpecError: with all errors of the suite, each with its file and line.
     """
-    document = Document.read(path, [f"seeds={list(seeds)}"] if seeds else [])
+    document = Document.read(path, ": a suite is a YAML file that names a spec, as spec: a.yaml")
+    if "spec" not in document.value and "data" in document.value:
+        raise SpecError(f"{path} is an experiment, not a suite: run it with `mld run {path}`")
+    document.apply_overrides([f"seeds={list(seeds)}"] if seeds else [])
     try:
         spec = SuiteSpec.model_validate(document.value)
     except ValidationError as error:

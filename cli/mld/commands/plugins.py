@@ -56,14 +56,18 @@ def new_modality(
 
 def _list(registry: Registry, role: str, as_json: bool, strict: bool) -> None:
     """Print the plugins of a role, and those that cannot be used: their role is not known."""
-    entries = [entry for entry in registry.entries() if entry.role in (role, "broken", "blocked")]
+    unusable = ("blocked", "not installed", "broken")
+    entries = [entry for entry in registry.entries() if entry.role in (role, *unusable)]
     if as_json:
         typer.echo(json.dumps([_as_dict(entry) for entry in entries], indent=1))
     else:
         width = max((len(entry.kind) for entry in entries), default=0)
+        role_width = max((len(entry.role) for entry in entries), default=0)
         for entry in entries:
             distribution = f"{entry.distribution} {entry.version}"
-            typer.echo(f"{entry.kind:{width}}  {entry.role:8}  {distribution}  {entry.summary}")
+            typer.echo(
+                f"{entry.kind:{width}}  {entry.role:{role_width}}  {distribution}  {entry.summary}"
+            )
     for message in registry.damaged():
         typer.echo(f"warning: {message}", err=True)
     broken = [entry.kind for entry in entries if entry.role == "broken"]

@@ -21,6 +21,7 @@ from pydantic import (
 from mld.config.validation_errors import (
     ConfigErrors,
     FieldError,
+    describe_value,
     discriminate_by_type,
     format_validation_errors,
     raise_config_errors,
@@ -155,7 +156,7 @@ def parse_plugin_section(
     field = "method" if role == "method" else "kind"
     kind = raw.get(field)
     if not isinstance(kind, str):
-        message = f"must be text, not {kind!r}" if field in raw else "missing"
+        message = f"must be text, not {describe_value(kind)}" if field in raw else "missing"
         installed = ", ".join(registry.kinds)
         raise ConfigErrors([((field,), f"{message} (installed kinds: {installed})")])
     beside = {name: raw[name] for model in shared for name in model.model_fields if name in raw}

@@ -42,11 +42,17 @@ from mld.config.validation_errors import ConfigErrors, FieldError, format_valida
 from mld.config.yaml_document import Document, KeyPath, dump_yaml
 from mld_core.diffusion.limits import MAX_PER_SUBSET_MODALITIES
 from mld_core.diffusion.role_schemes import has_marginals
-from mld_core.errors import did_you_mean
+from mld_core.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
     from mld_core import Registry
 
+
+_NOT_A_SPEC = (
+    ": a spec is a YAML file, such as `mld spec init` writes; it names a table as "
+    "data: {kind: manifest, path: rows.csv}"
+)
+"""Added to the message about a file that is no spec, but perhaps a table."""
 
 ParsedModality = Annotated[ModalitySpec, BeforeValidator(parse_modality)]
 
@@ -171,7 +177,11 @@ def load_spec(source: Path, registry: Registry, overrides: Sequence[str] = ()) -
 
     Raises one SpecError with all errors, sorted by line.
     """
-    return parse_spec(Document.read(source, overrides), registry, source.resolve().parent)
+    document = Document.read(source, _NOT_A_SPEC)
+    if "spec" in document.value and "data" not in document.value:
+        raise SpecError(f"{source} is a suite, not a spec: run it with `mld bench {source}`")
+    document.apply_overrides(overrides)
+    return parse_spec(document, registry, source.resolve().parent)
 
 
 def parse_spec(document: Document, registry: Registry, folder: Path) -> Spec:

@@ -32,6 +32,10 @@ RENAMED_VALUES = {"label": "by-label", "leave_out": "drop", "random": "mcar"}
 """Values that were called otherwise before, where the new one is allowed and the old one is not."""
 
 
+MAX_VALUE_LENGTH = 80
+"""How much of a value a message shows."""
+
+
 class ConfigErrors(ValueError):
     """Several errors below one value, each with its path from there."""
 
@@ -150,22 +154,24 @@ def _message(details: ErrorDetails, models: Models) -> str:
         if isinstance(value, str) and RENAMED_VALUES.get(value) in words:
             return f"`{value}` is now called `{RENAMED_VALUES[value]}`"
         allowed = f"one of {context['expected']}" if len(words) > 1 else context["expected"]
-        return f"must be {allowed}, not {_describe(value)}{did_you_mean(value, words)}"
+        return f"must be {allowed}, not {describe_value(value)}{did_you_mean(value, words)}"
     if error_type in _ALLOWED:
         bounds = {
             key: f"{bound:g}" for key, bound in context.items() if isinstance(bound, float | int)
         }
         allowed = _ALLOWED[error_type].format(**(context | bounds))
-        return f"must be {allowed}, not {_describe(value)}"
+        return f"must be {allowed}, not {describe_value(value)}"
     reason = str(context.get("error", details["msg"]))
-    return reason if isinstance(value, dict) else f"{reason}, not {_describe(value)}"
+    return reason if isinstance(value, dict) else f"{reason}, not {describe_value(value)}"
 
 
-def _describe(value: Any) -> str:
+def describe_value(value: Any) -> str:
+    """A value of a document in a message, of at most MAX_VALUE_LENGTH characters."""
     if isinstance(value, bool):
         return str(value).lower()
     names = {type(None): "nothing", dict: "a mapping", list: "a list"}
-    return names.get(type(value)) or repr(value)
+    text = names.get(type(value)) or repr(value)
+    return text if len(text) <= MAX_VALUE_LENGTH else f"{text[:MAX_VALUE_LENGTH]}..."
 
 
 def discriminate_by_type(message: str, **tags: type | tuple[type, ...]) -> Discriminator:

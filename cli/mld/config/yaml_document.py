@@ -101,8 +101,12 @@ class Document:
     _values: int = 0
 
     @classmethod
-    def read(cls, path: Path, overrides: Iterable[str] = ()) -> Document:
-        """A file's values after overrides `a.b=c`. SpecError if it is not YAML."""
+    def read(cls, path: Path, advice: str = "") -> Document:
+        """A file's values. SpecError if it is not YAML, or not a mapping.
+
+        Args:
+            advice: end of the message about plain text, which may be a table: what is expected.
+        """
         try:
             text = read_regular_file(path, MAX_BYTES).decode()
         except OSError as error:
@@ -114,7 +118,9 @@ class Document:
         document.raise_if_errors()
         assert node is not None
         document.value = document._value(node, (), file)
-        document.apply_overrides(overrides)
+        if not isinstance(document.value, dict):
+            found = {list: "a list", type(None): "nothing"}.get(type(document.value))
+            document._refuse((), f"must be a mapping, not {found or f'plain text{advice}'}")
         return document
 
     @classmethod

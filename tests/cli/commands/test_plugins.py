@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -55,6 +56,21 @@ def test_a_plugin_can_be_blocked(
     monkeypatch.setenv("MLD_PLUGINS", "marks")
     lines = mld_small("modalities").stdout.splitlines()
     assert [line.split()[:2] for line in lines if "points" in line] == [["points", "blocked"]]
+
+
+def test_an_extra_that_is_not_installed_breaks_nothing(
+    mld: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [each for each in sys.modules if each.startswith(("mld_baselines", "multivae"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "multivae", None)
+    result = mld("methods", "--strict")
+    assert result.exit_code == 0, result.output
+    lines = {line.split()[0]: line for line in result.stdout.splitlines()}
+    assert " method " in lines["gaussian"]
+    for kind in ("mvae", "mmvae", "mopoe", "mvtcae", "mmvae-plus"):
+        assert "  not installed  " in lines[kind]
+        assert lines[kind].endswith("needs multivae: pip install 'mld-toolkit[baselines]'")
 
 
 def test_versions_of_torch_and_the_plugins(mld: Callable[..., Result]) -> None:

@@ -38,3 +38,29 @@ def test_schema_includes_the_installed_kinds(mld_small: Callable[..., Result]) -
     assert {"kind.points", "kind.marks", "kind.manifest"} <= set(schema["$defs"])
     suite = json.loads(mld_small("spec", "schema", "--suite").stdout)
     assert {"spec", "methods", "seeds"} <= set(suite["properties"])
+
+
+def test_a_table_is_no_spec(mld_small: Callable[..., Result]) -> None:
+    Path("rows.csv").write_text("name,smiles\n" + "compound,CCO\n" * 10_000)
+    for words in (["run"], ["spec", "validate"], ["bench"]):
+        result = mld_small(*words, "rows.csv")
+        assert result.exit_code == 3
+        assert "rows.csv:1: must be a mapping, not plain text: a s" in result.stderr
+        assert len(result.output) < 300
+    Path("long.yaml").write_text(Path("small.yaml").read_text() + f"seed: {'x' * 10_000}\n")
+    result = mld_small("run", "long.yaml")
+    assert "seed: must be a whole number, not 'xxx" in result.stderr
+    assert len(result.output) < 300
+
+
+def test_a_suite_is_for_bench_and_a_spec_for_run(mld_small: Callable[..., Result]) -> None:
+    Path("suite.yaml").write_text("name: suite\nspec: small.yaml\n")
+    for words in (["run"], ["spec", "validate"]):
+        result = mld_small(*words, "suite.yaml")
+        assert result.exit_code == 3
+        message = "suite.yaml is a suite, not a spec: run it with `mld bench suite.yaml`"
+        assert result.stderr == f"error: {message}\n"
+    result = mld_small("bench", "small.yaml", "--dry-run")
+    assert result.exit_code == 3
+    message = "small.yaml is an experiment, not a suite: run it with `mld run small.yaml`"
+    assert result.stderr == f"error: {message}\n"

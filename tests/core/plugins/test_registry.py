@@ -263,10 +263,20 @@ def test_built_in_plugins_are_discovered() -> None:
 
 
 def test_missing_library_names_the_extra_that_requires_it(install: Callable[..., Registry]) -> None:
-    extras = "Provides-Extra: tables\nRequires-Dist: absent_library>=2; extra == 'tables'\n"
-    registry = install(("rows", "bad_rows", "import absent_library"), extras=extras)
-    problem = "needs absent_library: pip install 'bad_rows[tables]'"
-    assert registry.entry("rows").problem == problem
+    # Installers list extras that include others with all that they bring.
+    extras = "".join(
+        f"Requires-Dist: {library}; extra == '{extra}'\n"
+        for extra, library in (
+            ("all", "absent_library>=2"),
+            ("all", "another"),
+            ("tables", "absent_library>=2"),
+            ("other", "absent_library_2"),
+        )
+    )
+    registry = install(("rows", "bad_rows", "import absent_library.inner"), extras=extras)
+    entry = registry.entry("rows")
+    assert entry.problem == "needs absent_library: pip install 'bad_rows[tables]'"
+    assert (entry.role, entry.stage) == ("not installed", "extra")
 
 
 METHOD = """
