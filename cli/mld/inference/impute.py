@@ -186,7 +186,7 @@ class _Imputer:
         spec = self.sampler.generator.sampling
         fingerprint = digest(
             {
-                "manifest": file_digest(self.rows.path),
+                "manifest": self.rows.sha256,
                 "run": file_digest(self.run.run_dir.ema),
                 "sampler": [spec.sampler, spec.steps, *astuple(guidance_of(spec.guidance))],
                 "wanted": [*self.wanted],

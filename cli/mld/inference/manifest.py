@@ -45,6 +45,7 @@ class ManifestRows:
             without any item.
         present: True where the item is not missing; modalities in the run's order.
         labels: the label of each row as in the file, "" without one.
+        sha256: hex digest of the manifest's bytes.
         names: the name in the file of each column that has another.
         separator: between the cells of a CSV file.
     """
@@ -56,6 +57,7 @@ class ManifestRows:
     items: Mapping[str, Shaped[Tensor, " row *item"]]
     present: Bool[Tensor, "row modality"]
     labels: tuple[str, ...]
+    sha256: str
     names: Mapping[str, str] = field(default_factory=dict)
     separator: str = ","
 
@@ -121,6 +123,7 @@ def read_manifest(
         items,
         present,
         tuple(row.label for row in table.rows),
+        table.sha256,
         {name: column for name, column in columns.items() if name != column},
         table.separator,
     )

@@ -16,7 +16,7 @@ from mld.pipeline.plan import plan
 from mld.pipeline.run import run
 from mld.storage.run_dir import RunDir
 from mld.storage.weight_store import WeightStore
-from mld_core import Registry
+from mld_core import DataError, Registry
 
 SPEC = """
 name: table
@@ -67,6 +67,15 @@ def small_spec(folder: Path, suffix: str) -> Spec:
     return load_spec(folder / "table.yaml", REGISTRY)
 
 
+@pytest.fixture(scope="module")
+def table_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a table, and its finished run; not to be changed."""
+    folder = tmp_path_factory.mktemp("table")
+    spec = small_spec(folder, "jsonl")
+    run(spec, RunDir(folder / "run"), REGISTRY, store=WeightStore(folder / "store"))
+    return folder
+
+
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 def test_a_table_without_networks_to_train_but_one(tmp_path: Path, suffix: str) -> None:
     spec = small_spec(tmp_path, suffix)
@@ -99,6 +108,29 @@ def test_a_table_without_networks_to_train_but_one(tmp_path: Path, suffix: str) 
             assert float(each["estimate"]) == pytest.approx(float(each["median"]), rel=1e-6)
         else:
             assert float(each["probability"]) == float(each[f"p({each['estimate']})"])
+
+
+def test_a_data_frame_is_filled_like_its_manifest(table_run: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    finished = mld.load(table_run / "run")
+    rows = read_rows(table_run / "rows.jsonl")
+    frame = pandas.DataFrame([{**row, "place": row["place"] or None} for row in rows])
+    frame["note"] = pandas.Timestamp("2020-01-01")
+    filled, estimates = mld.impute_frame(finished, frame, n=9, held_out=0)
+    assert bool(frame["mass"].isna().any())
+    assert not bool(filled[["group", "flag", "mass", "place"]].isna().any(axis=None))
+    assert filled["mass"].dtype == float
+    recorded = frame["mass"].notna()
+    assert bool((filled["mass"][recorded] == frame["mass"][recorded]).all())
+    assert len(estimates) == int(frame[["group", "mass"]].isna().sum().sum())
+    by_cell = {(each.id, each.modality): each.estimate for each in estimates.itertuples()}
+    for row in frame.index[frame["mass"].isna()]:
+        assert filled["mass"][row] == pytest.approx(float(by_cell[str(row), "mass"]))
+    scores = mld.score(finished, mld.read_frame(finished, frame))
+    assert {score.id for score in scores} == {str(row) for row in frame.index}
+    frame.loc[3, "place"] = "far away"
+    with pytest.raises(DataError, match="row '3', modality 'place': 'far away'"):
+        mld.read_frame(finished, frame)
 
 
 def test_csv_and_jsonl_hold_the_same_items(tmp_path: Path) -> None:
