@@ -52,16 +52,16 @@ class ReverseProcess:
 
     Args:
         predict_noise: the network, guided or not.
-        roles: of all rows.
+        roles: of all rows, or of each.
     """
 
     predict_noise: PredictNoise
-    roles: Int64[Tensor, "1 modality"]
+    roles: Int64[Tensor, "#row modality"]
     layout: LatentLayout
     schedule: VPSchedule
 
     @property
-    def generated(self) -> Bool[Tensor, "1 joint"]:
+    def generated(self) -> Bool[Tensor, "#row joint"]:
         """True at the coordinates that are sampled."""
         return self.layout.expand(self.roles == Role.GENERATED)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from mld_core.diffusion.guidance import Guidance, GuidedNoise
@@ -81,16 +81,63 @@ def sample_latents(
     """
     _check_request(model, observed, wanted, seeds, sampler, guidance)
     layout, n = model.layout, len(seeds)
-    roles = roles_for(layout.names, list(observed), wanted, model.scheme)
-    roles = roles.to(model.device)[None]
-    noise = RowNoise(seeds, layout.joint_dim, model.device)
+    roles = roles_for(layout.names, list(observed), wanted, model.scheme)[None]
+    given = {name: observed.get(name, torch.zeros(n, dim)) for name, dim in layout.dims.items()}
+    z, nfe = _sample(model, layout.concatenate(given), roles, seeds, sampler, steps, guidance)
+    sampled = layout.split(z)
+    latents = {
+        name: observed[name] if name in observed else sampled[name]
+        for name in layout.names
+        if name in observed or name in wanted
+    }
+    return LatentSamples(latents, nfe)
 
+
+@torch.no_grad()
+def sample_missing(
+    model: ScoreModel,
+    z: Float[Tensor, "row joint"],
+    observed: Bool[Tensor, "row modality"],
+    wanted: Bool[Tensor, "row modality"],
+    seeds: Sequence[int],
+    sampler: str = "dpm-solver++",
+    steps: int = 20,
+) -> Float[Tensor, "row joint"]:
+    """Raw latents of rows in which other modalities are observed and wanted in each.
+
+    As `sample_latents` without guidance, which takes rows that have the same ones. ValueError if
+    the model cannot serve the request.
+
+    Args:
+        z: raw latents; those that are not observed are ignored.
+        observed, wanted: modalities in the order of the layout, never both.
+        seeds: one per row.
+    """
+    if bool((observed & wanted).any()) or not bool(wanted.any(1).all()):
+        raise ValueError("in each row a modality must be wanted, and none of the observed ones")
+    check_settings(model, sampler, Guidance(0.0, 0.0), is_conditional=bool(observed.any()))
+    other = Role.ABSENT if model.has_marginals else Role.GENERATED
+    roles = torch.where(wanted, Role.GENERATED, torch.where(observed, Role.OBSERVED, other))
+    known = torch.where(model.layout.expand(observed), z, 0.0)
+    sampled, _ = _sample(model, known, roles, seeds, sampler, steps, Guidance(0.0, 0.0))
+    return torch.where(model.layout.expand(observed), z, sampled)
+
+
+def _sample(
+    model: ScoreModel,
+    observed_or_zero: Float[Tensor, "row joint"],
+    roles: Int64[Tensor, "#row modality"],
+    seeds: Sequence[int],
+    sampler: str,
+    steps: int,
+    guidance: Guidance,
+) -> tuple[Float[Tensor, "row joint"], float]:
+    """Raw latents of all modalities, and the network evaluations per row."""
+    layout, roles = model.layout, roles.to(model.device)
+    noise = RowNoise(seeds, layout.joint_dim, model.device)
     start = noise()
     # As in training: absent latents are pure noise with independent times, else zeros.
     absent_fill = noise() if model.scheme == "independent" else torch.zeros_like(start)
-    observed_or_zero = layout.concatenate(
-        {name: observed.get(name, torch.zeros(n, dim)) for name, dim in layout.dims.items()}
-    )
     clean = model.standardiser.standardise(observed_or_zero.to(model.device))
     role = layout.expand(roles)
     z = torch.where(role == Role.OBSERVED, clean, absent_fill)
@@ -109,14 +156,7 @@ def sample_latents(
     process = ReverseProcess(predict_noise, roles, layout, model.schedule)
     solver = SAMPLERS[sampler]
     z = solver.sample(process, z, solver.grid(model.schedule, steps), noise)
-
-    sampled = layout.split(model.standardiser.unstandardise(z).cpu())
-    latents = {
-        name: observed[name] if name in observed else sampled[name]
-        for name in layout.names
-        if name in observed or name in wanted
-    }
-    return LatentSamples(latents, evaluations / n)
+    return model.standardiser.unstandardise(z).cpu(), evaluations / len(seeds)
 
 
 def _check_request(

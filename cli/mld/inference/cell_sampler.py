@@ -2,43 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
 from mld.data.encoding import decode
 from mld.data.estimates import Estimate, best_estimate
-from mld.inference.trained_run import TrainedRun
-from mld.pipeline.diffusion_method import DiffusionGenerator
-from mld.pipeline.joint_method import Conditioning
+from mld.pipeline.joint_method import Conditioning, JointGenerator
 from mld.runtime.seeds import derive
-from mld_core import NumericalError
+from mld_core import Modality, NumericalError
+
+MAX_DRAWS_AT_ONCE = 32
+"""Samples of each row that are drawn at once at most."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of which some cells are known and others wanted.
+
+    Args:
+        ids: of the rows.
+        conditioning: items, if the generator needs them, and raw latents of all modalities.
+        observed, wanted: modalities in the order of the latents.
+    """
+
+    ids: Sequence[str]
+    conditioning: Conditioning
+    observed: Bool[Tensor, "row modality"]
+    wanted: Bool[Tensor, "row modality"]
+
+    def __getitem__(self, index: Int64[Tensor, " part"]) -> Rows:
+        """Some of the rows."""
+        items, latents = (
+            {name: x[index] for name, x in part.items()}
+            for part in (self.conditioning.items, self.conditioning.latents)
+        )
+        ids = [self.ids[row] for row in index.tolist()]
+        return Rows(ids, Conditioning(items, latents), self.observed[index], self.wanted[index])
 
 
 @dataclass(frozen=True)
 class CellSamples:
-    """Samples of one modality in some rows.
+    """Samples of one modality in the rows in which it is wanted.
 
     Args:
+        rows: indices of these rows.
         items: in data space.
         latents: of the items, raw.
     """
 
-    items: Shaped[Tensor, " row draw *item"]
-    latents: Float[Tensor, "row draw latent"]
+    rows: Int64[Tensor, " cell"]
+    items: Shaped[Tensor, " cell draw *item"]
+    latents: Float[Tensor, "cell draw latent"]
 
-    @classmethod
-    def join(cls, parts: Sequence[CellSamples]) -> CellSamples:
-        """The rows of all parts, one after the other."""
-        items, latents = ([getattr(part, key) for part in parts] for key in ("items", "latents"))
-        return cls(torch.cat(items), torch.cat(latents))
-
-    def rows(self, chosen: Bool[Tensor, " row"]) -> CellSamples:
-        """The samples of the chosen rows."""
-        return CellSamples(self.items[chosen], self.latents[chosen])
+    def __getitem__(self, chosen: Bool[Tensor, " cell"]) -> CellSamples:
+        """The samples of some of the cells."""
+        return CellSamples(self.rows[chosen], self.items[chosen], self.latents[chosen])
 
 
 @dataclass(frozen=True)
@@ -49,50 +71,52 @@ class CellSampler:
         purpose: enters the seeds, beside `seed` and the row's id.
     """
 
-    run: TrainedRun
-    generator: DiffusionGenerator
+    modalities: Mapping[str, Modality]
+    generator: JointGenerator
     n: int
     seed: int
     purpose: str
 
-    def draw(
-        self, ids: Sequence[str], given: Mapping[str, Float[Tensor, "row _"]], wanted: Sequence[str]
-    ) -> dict[str, CellSamples]:
-        """Samples of the wanted modalities of rows, by name.
+    def draw(self, rows: Rows) -> dict[str, CellSamples]:
+        """Samples of the cells that are wanted, by modality.
 
-        The last bits of a sample depend on the size of its batch: so the first samples of all rows
-        are drawn together, then the second ones. They are the same however large `n` is.
-
-        Args:
-            ids: of the rows.
-            given: raw latents of these rows by modality.
+        The last bits of a sample depend on the size of its batch: so samples are drawn in blocks
+        that are the same however large `n` is, and all rows of a block together.
         """
-        draws = []
-        for k in range(self.n):
-            seeds = [derive(self.seed, self.purpose, row_id, k) for row_id in ids]
-            try:
-                draws.append(self.generator.sample(Conditioning({}, given), wanted, seeds).latents)
-            except NumericalError as error:
-                raise NumericalError(f"rows {ids[0]!r} to {ids[-1]!r}: {error}") from error
+        names = list(rows.conditioning.latents)
+        blocks: dict[str, list[Tensor]] = {name: [] for name in names}
+        for block in draws_of(self.n):
+            for name, z in self._draw_block(rows, block).items():
+                blocks[name].append(z)
         samples = {}
-        for name in wanted:
-            autoencoder = self.run.autoencoders[name]
-            items = [decode(autoencoder, draw[name], name) for draw in draws]
-            latents = [draw[name] for draw in draws]
-            samples[name] = CellSamples(torch.stack(items, 1), torch.stack(latents, 1))
+        for index, name in enumerate(names):
+            wanted = torch.nonzero(rows.wanted[:, index]).squeeze(1)
+            if len(wanted):
+                latents = torch.cat(blocks[name])[: self.n, wanted]
+                decoder = self.generator.decoders[name]
+                items = decode(decoder, latents.flatten(0, 1), name)
+                items = items.unflatten(0, latents.shape[:2]).transpose(0, 1)
+                samples[name] = CellSamples(wanted, items, latents.transpose(0, 1))
         return samples
 
-    def scale(self, name: str) -> Float[Tensor, " latent"]:
-        """Standard deviation of each coordinate of a modality's latents in the training split."""
-        model = self.generator.model
-        index = model.layout.names.index(name)
-        return model.standardiser.std[model.layout.modality_index == index]
+    def _draw_block(self, rows: Rows, block: range) -> dict[str, Float[Tensor, "draw row _"]]:
+        """The latents of a block of draws of all rows, arbitrary where they are not wanted."""
+        count = len(rows.ids)
+        tiled = rows[torch.arange(count).repeat(len(block))]
+        seeds = [derive(self.seed, self.purpose, row_id, k) for k in block for row_id in rows.ids]
+        try:
+            drawn = self.generator.sample_missing(
+                tiled.conditioning, tiled.observed, tiled.wanted, seeds
+            )
+        except NumericalError as error:
+            raise NumericalError(f"rows {rows.ids[0]!r} to {rows.ids[-1]!r}: {error}") from error
+        return {name: z.unflatten(0, (len(block), count)) for name, z in drawn.items()}
 
     def estimates(self, name: str, samples: CellSamples) -> list[Estimate]:
-        """The best estimate of each row's cell."""
-        modality, scale = self.run.modalities[name], self.scale(name)
+        """The best estimate of each cell of a modality."""
+        scale = self.generator.scales[name].std
         return [
-            best_estimate(modality, items, latents, scale)
+            best_estimate(self.modalities[name], items, latents, scale)
             for items, latents in zip(samples.items, samples.latents, strict=True)
         ]
 
@@ -104,5 +128,14 @@ class CellSampler:
         """
         if self.n < 2:
             return [None] * len(samples.latents)
-        variances = (samples.latents / self.scale(name)).double().var(1).mean(1)
-        return [round(value, 4) for value in variances.sqrt().tolist()]
+        scaled = (samples.latents / self.generator.scales[name].std).double()
+        return [round(value, 4) for value in scaled.var(1).mean(1).sqrt().tolist()]
+
+
+def draws_of(n: int) -> Iterator[range]:
+    """Consecutive ranges that cover range(n), each as long as all before, but limited."""
+    start = 0
+    while start < n:
+        size = min(max(start, 1), MAX_DRAWS_AT_ONCE)
+        yield range(start, start + size)
+        start += size

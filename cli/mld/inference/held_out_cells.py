@@ -6,21 +6,24 @@ rows of the manifest lack are hidden and drawn, and compared with what they hold
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from mld.data.encoding import decode
-from mld.inference.cell_sampler import CellSampler, CellSamples
+from mld.data.loading import layout_of
+from mld.inference.cell_sampler import CellSampler, CellSamples, Rows
+from mld.inference.trained_run import TrainedRun
+from mld.pipeline.joint_method import Conditioning
 from mld.runtime.progress import counting
 from mld.runtime.seeds import derive
 from mld.storage.stages import ENCODE
 from mld_core import SplitName, plugin_call
+from mld_core.diffusion.latent_layout import Present
 
 SPLIT: SplitName = "test"
 """The split of the held-out rows."""
@@ -31,48 +34,30 @@ LEVELS = (0.5, 0.8, 0.95)
 Z = 1.96
 """Half-width of a 95 % interval in standard errors."""
 
-Gaps = Mapping[tuple[tuple[str, ...], tuple[str, ...]], int]
-"""How many rows of a manifest have some modalities, and lack some that are wanted."""
-
-
-@dataclass(frozen=True)
-class HiddenCells:
-    """Rows of which the same cells are hidden.
-
-    Args:
-        rows: indices of rows of the held-out split.
-        given: names of the modalities that stay.
-        wanted: names of those that are hidden where the row has them.
-    """
-
-    rows: Int64[Tensor, " row"]
-    given: tuple[str, ...]
-    wanted: tuple[str, ...]
-
 
 def hide_cells(
-    gaps: Gaps, present: Bool[Tensor, "row modality"], names: Sequence[str], limit: int
-) -> list[HiddenCells]:
-    """Hide cells of about `limit` rows at most, in the pattern of a manifest's gaps.
+    observed: Present, wanted: Present, present: Present, limit: int
+) -> tuple[Int64[Tensor, " row"], Present, Present]:
+    """Hide cells of at most `limit` held-out rows, each as a row of a table lacks cells.
 
-    Each pattern gets its share of the rows, but at least one, the most frequent pattern first; no
-    row is used twice. A row fits a pattern if it has all given modalities, and at least one that
-    is wanted.
+    Returns the indices of the rows, what stays observed in each, and what is hidden in it; rows in
+    which nothing would be hidden are left out.
+
+    Args:
+        observed, wanted: the modalities that each incomplete row of the table has, and those that
+            it lacks and that are wanted; the rows that are imitated are evenly spaced.
+        present: what the held-out rows have.
     """
-    total = sum(gaps.values())
-    free = torch.ones(len(present)).bool()
-    hidden = []
-    for (given, wanted), count in sorted(gaps.items(), key=lambda item: -item[1]):
-        fits = free & present[:, [names.index(name) for name in wanted]].any(1)
-        fits &= present[:, [names.index(name) for name in given]].all(1)
-        rows = torch.nonzero(fits).squeeze(1)[: max(1, round(limit * count / total))]
-        if len(rows):
-            free[rows] = False
-            hidden.append(HiddenCells(rows, given, wanted))
-    return hidden
+    order = torch.arange(len(present))
+    imitated = order * len(wanted) // max(1, min(len(present), limit)) % len(wanted)
+    hidden = present & wanted[imitated]
+    rows = order[hidden.any(1)][:limit]
+    return rows, present[rows] & observed[imitated[rows]], hidden[rows]
 
 
-def check_held_out_cells(sampler: CellSampler, gaps: Gaps, limit: int) -> dict[str, Any]:
+def check_held_out_cells(
+    run: TrainedRun, sampler: CellSampler, observed: Present, wanted: Present, limit: int
+) -> dict[str, Any]:
     """How well hidden cells of up to `limit` held-out rows are estimated, as JSON.
 
     For each modality with hidden cells: the number of `cells`; `coverage` of regions of the samples
@@ -81,33 +66,31 @@ def check_held_out_cells(sampler: CellSampler, gaps: Gaps, limit: int) -> dict[s
     large if the samples are as uncertain as they should be; `spread_correlation`, the rank
     correlation of the two over cells; and `metrics`, the modality's own of best estimates and of
     samples beside the truth, which is the held-out cell as the autoencoder reconstructs it.
+
+    Args:
+        observed, wanted: as of `hide_cells`, in the order of the run's modalities.
     """
-    run, names = sampler.run, list(sampler.run.modalities)
     run.run_dir.verify_stage(ENCODE.name)
     cache = run.run_dir.read_tensors(run.run_dir.latents(SPLIT))
-    latents = sampler.generator.model.layout.split(cache["z"])
-    hidden = hide_cells(gaps, cache["present"], names, limit)
+    index, stay, hidden = hide_cells(observed, wanted, cache["present"], limit)
+    layout = layout_of(run.modalities)
+    latents = layout.split(cache["z"][index])
+    rows = Rows([str(row) for row in index.tolist()], Conditioning({}, latents), stay, hidden)
     truths: dict[str, list[Tensor]] = {}
     drawn: dict[str, list[CellSamples]] = {}
-    with counting("check on held-out rows", sum(len(cells.rows) for cells in hidden)) as show:
-        done = 0
-        for cells in hidden:
-            for rows in cells.rows.split(BATCH_SIZE):
-                ids = [str(row) for row in rows.tolist()]
-                given = {name: latents[name][rows] for name in cells.given}
-                for name, samples in sampler.draw(ids, given, cells.wanted).items():
-                    recorded = cache["present"][rows, names.index(name)]
-                    truths.setdefault(name, []).append(latents[name][rows][recorded])
-                    drawn.setdefault(name, []).append(samples.rows(recorded))
-                done += len(rows)
-                show(done)
+    with counting("check on held-out rows", len(index)) as show:
+        for part in torch.arange(len(index)).split(BATCH_SIZE):
+            for name, samples in sampler.draw(rows[part]).items():
+                truths.setdefault(name, []).append(latents[name][part[samples.rows]])
+                drawn.setdefault(name, []).append(samples)
+            show(int(part[-1]) + 1)
     return {
         "split": SPLIT,
         "samples": sampler.n,
         "modalities": {
-            name: _scores(sampler, name, CellSamples.join(drawn[name]), torch.cat(truths[name]))
-            for name in names
-            if any(len(part) for part in truths.get(name, ()))
+            name: _scores(sampler, name, drawn[name], torch.cat(truths[name]))
+            for name in run.modalities
+            if name in drawn
         },
     }
 
@@ -153,13 +136,16 @@ def coverage(ranks: Float64[np.ndarray, " cell"], draws: int) -> list[dict[str, 
 
 
 def _scores(
-    sampler: CellSampler, name: str, samples: CellSamples, truth: Float[Tensor, "cell latent"]
+    sampler: CellSampler,
+    name: str,
+    parts: Sequence[CellSamples],
+    truth: Float[Tensor, "cell latent"],
 ) -> dict[str, Any]:
     """The scores of one modality's cells."""
     from scipy.stats import spearmanr
 
-    scale = sampler.scale(name)
-    draws, scaled_truth = samples.latents / scale, truth / scale
+    scale = sampler.generator.scales[name].std
+    draws, scaled_truth = torch.cat([part.latents for part in parts]) / scale, truth / scale
     errors = (draws.mean(1) - scaled_truth).double().square().mean(1)
     spreads = draws.double().var(1).mean(1) if sampler.n > 1 else None
     correlation = None
@@ -172,17 +158,22 @@ def _scores(
         "error": float(errors.mean().sqrt()),
         "spread": None if spreads is None else float(spreads.mean().sqrt()),
         "spread_correlation": correlation,
-        "metrics": _metrics(sampler, name, samples, truth),
+        "metrics": _metrics(sampler, name, parts, truth),
     }
 
 
 def _metrics(
-    sampler: CellSampler, name: str, samples: CellSamples, truth: Float[Tensor, "cell latent"]
+    sampler: CellSampler,
+    name: str,
+    parts: Sequence[CellSamples],
+    truth: Float[Tensor, "cell latent"],
 ) -> dict[str, Any]:
     """The modality's own metrics of estimates beside the truth, by name."""
-    modality = sampler.run.modalities[name]
-    items = decode(sampler.run.autoencoders[name], truth, name)
-    best = torch.stack([estimate.item for estimate in sampler.estimates(name, samples)])
+    modality = sampler.modalities[name]
+    items = decode(sampler.generator.decoders[name], truth, name)
+    best = torch.stack(
+        [estimate.item for part in parts for estimate in sampler.estimates(name, part)]
+    )
     metrics = {}
     for title, metric in modality.metrics().items():
         if metric.against != "truth":

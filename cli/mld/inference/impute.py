@@ -5,32 +5,34 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Int64
+from pydantic import JsonValue
 from torch import Tensor
 
 from mld.config.sections import GuidanceSpec
 from mld.data.estimates import Estimate
 from mld.data.items import item_cell, write_item
-from mld.data.recorded import rows_by_modalities
-from mld.inference.cell_sampler import CellSampler
+from mld.inference.cell_sampler import CellSampler, Rows
 from mld.inference.given_files import GivenFiles
 from mld.inference.held_out_cells import check_held_out_cells
 from mld.inference.manifest import ManifestRows, encode_manifest, read_manifest
 from mld.inference.trained_run import TrainedRun
 from mld.pipeline.diffusion_method import DiffusionGenerator, guidance_of
+from mld.pipeline.joint_method import Conditioning
 from mld.runtime.progress import counting
 from mld.storage.digests import digest, file_digest
 from mld.storage.files import append_line, read_lines, write_json
 from mld.storage.outputs import HIDDEN_FILES, claimed, is_occupied
 from mld.storage.table_file import write_table
-from mld_core import OutputError, SpecError, did_you_mean
+from mld_core import OutputError, SpecError
+from mld_core.diffusion.latent_layout import Present
 from mld_core.diffusion.sampling import check_settings
 
 BATCH_SIZE = 64
@@ -89,22 +91,30 @@ def impute(
     run, OutputError if `out` holds anything else, SpecError if the run has no score network or a
     setting is invalid.
     """
-    rows = read_manifest(run, manifest)
-    model, generator = run.score_model, run.generator_with(sampler, steps, guidance)
-    assert isinstance(generator, DiffusionGenerator)
-    sampling, is_conditional = generator.sampling, bool(rows.present.any())
-    try:
-        check_settings(model, sampling.sampler, guidance_of(sampling.guidance), is_conditional)
-    except ValueError as error:
-        raise SpecError(f"{run.run_dir.path}: {error}") from error
-    names, wanted = list(run.modalities), _check_wanted(run, rows, want)
+    rows, names = read_manifest(run, manifest), list(run.modalities)
+    is_guidable = isinstance(run.generator, DiffusionGenerator)
+    generator = run.generator_with(sampler, steps, guidance if is_guidable or guidance else None)
+    if isinstance(generator, DiffusionGenerator):
+        sampling, is_conditional = generator.sampling, bool(rows.present.any())
+        try:
+            weights = guidance_of(sampling.guidance)
+            check_settings(generator.model, sampling.sampler, weights, is_conditional)
+        except ValueError as error:
+            raise SpecError(f"{run.run_dir.path}: {error}") from error
+    elif not generator.scales:
+        raise SpecError(
+            f"{run.run_dir.path}: impute needs a model of the autoencoders' latents, which method "
+            f"{run.spec.diffuse.method} is not"
+        )
+    run.check_names(want or ())
+    wanted = [name for name in names if name in (rows.columns if want is None else want)]
     if bool(rows.present[:, [names.index(name) for name in wanted]].all()):
         warnings.warn(
             f"{rows.path}: no cell of {', '.join(wanted)} is empty: name columns to add with "
             "--want",
             stacklevel=2,
         )
-    cell_sampler = CellSampler(run, generator, n, seed, "impute")
+    cell_sampler = CellSampler(run.modalities, generator, n, seed, "impute")
     return _Imputer(run, cell_sampler, rows, wanted, Path(out), fill, held_out).fill()
 
 
@@ -127,18 +137,6 @@ def read_held_out(out: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def _check_wanted(run: TrainedRun, rows: ManifestRows, want: Sequence[str] | None) -> list[str]:
-    """The modalities to fill, in the run's order. SpecError if one is unknown."""
-    for name in want or ():
-        if name not in run.modalities:
-            known = ", ".join(run.modalities)
-            raise SpecError(
-                f"want: {name!r} is no modality of the run{did_you_mean(name, run.modalities)} "
-                f"(its modalities: {known})"
-            )
-    return [name for name in run.modalities if name in (rows.columns if want is None else want)]
-
-
 @dataclass(frozen=True)
 class _Imputer:
     """One request to fill the cells of wanted modalities in a manifest."""
@@ -158,37 +156,40 @@ class _Imputer:
         with claimed(self.out, CONTENT):
             filled = self._load_progress()
             self.given_files.copy()
-            latents = encode_manifest(self.run, self.rows)
-            with counting("impute", sum(len(rows) for rows, *_ in self._batches())) as show:
+            rows = self.incomplete_rows
+            with counting("impute", len(rows.ids)) as show:
                 show(len(filled))
-                for batch, given, wanted in self._batches():
-                    unfilled = [row for row in batch if row not in filled]
-                    if not unfilled:
+                for batch in torch.arange(len(rows.ids)).split(BATCH_SIZE):
+                    numbers = self.incomplete[batch].tolist()
+                    if all(number in filled for number in numbers):
                         continue
-                    cells = self._fill_batch(batch, given, wanted, latents, unfilled)
-                    for row, row_cells in cells.items():
-                        line: dict[str, Any] = {
-                            "row": row,
-                            "id": self.rows.ids[row],
-                            "cells": row_cells,
-                        }
-                        append_line(self.out / PROGRESS_FILE, line)
-                        filled[row] = row_cells
+                    for number, cells in self._fill_batch(rows[batch], numbers).items():
+                        if number in filled:
+                            continue
+                        self._record(number, cells)
+                        filled[number] = cells
                     show(len(filled))
             self._check_held_out()
             return self._write_outputs(filled)
+
+    def _record(self, number: int, cells: dict[str, JsonValue]) -> None:
+        line: dict[str, JsonValue] = {"row": number, "id": self.rows.ids[number], "cells": cells}
+        append_line(self.out / PROGRESS_FILE, line)
 
     def _load_progress(self) -> dict[int, dict[str, Any]]:
         """The cells filled by earlier calls, by row; starts the progress file of a new request.
 
         OutputError if the folder holds anything but an earlier call of the same request.
         """
-        spec = self.sampler.generator.sampling
+        generator, sampling = self.sampler.generator, None
+        if isinstance(generator, DiffusionGenerator):
+            spec = generator.sampling
+            sampling = [spec.sampler, spec.steps, *astuple(guidance_of(spec.guidance))]
         fingerprint = digest(
             {
                 "manifest": self.rows.sha256,
-                "run": file_digest(self.run.run_dir.ema),
-                "sampler": [spec.sampler, spec.steps, *astuple(guidance_of(spec.guidance))],
+                "run": file_digest(self.run.run_dir.network),
+                "sampler": sampling,
                 "wanted": [*self.wanted],
                 "alternatives": self.sampler.n,
                 "seed": self.sampler.seed,
@@ -205,42 +206,42 @@ class _Imputer:
             )
         return {line["row"]: line["cells"] for line in lines[1:]}
 
-    def _batches(self) -> Iterator[tuple[list[int], list[str], list[str]]]:
-        """A batch of rows, the modalities given in them, and those to fill, at least one."""
-        for given, indices in rows_by_modalities(self.rows.present, list(self.run.modalities)):
-            wanted = [name for name in self.wanted if name not in given]
-            for batch in indices.split(BATCH_SIZE) if wanted else ():
-                yield batch.tolist(), given, wanted
+    @cached_property
+    def wanted_cells(self) -> Present:
+        """The empty cells of wanted modalities."""
+        return ~self.rows.present & torch.tensor(
+            [name in self.wanted for name in self.run.modalities]
+        )
 
-    def _fill_batch(
-        self,
-        batch: list[int],
-        given: Sequence[str],
-        wanted: Sequence[str],
-        latents: Mapping[str, Tensor],
-        unfilled: Sequence[int],
-    ) -> dict[int, dict[str, Any]]:
-        """The filled cells of the unfilled rows of a batch, by modality; writes their files.
+    @cached_property
+    def incomplete(self) -> Int64[Tensor, " row"]:
+        """The indices of the rows with a cell to fill."""
+        return torch.nonzero(self.wanted_cells.any(1)).squeeze(1)
 
-        All rows of the batch are drawn, so that their samples have the same bits whichever of them
-        are filled.
-        """
-        observed = {name: latents[name][batch] for name in given}
-        samples = self.sampler.draw([self.rows.ids[row] for row in batch], observed, wanted)
-        cells: dict[int, dict[str, Any]] = {row: {} for row in unfilled}
-        for name in wanted:
-            estimates = self.sampler.estimates(name, samples[name])
-            spreads = self.sampler.spread(name, samples[name])
-            agreements = self._class_agreement(name, samples[name].items)
-            for i, row in enumerate(batch):
-                if row in cells:
-                    cells[row][name] = {
-                        **self._write_items(name, row, samples[name].items[i], estimates[i]),
-                        "summary": dict(estimates[i].values),
-                        "spread": spreads[i],
-                        "class_agreement": agreements[i],
-                        "joint": not given,
-                    }
+    @cached_property
+    def incomplete_rows(self) -> Rows:
+        """The rows with a cell to fill."""
+        latents = encode_manifest(self.run, self.rows)
+        items = {name: self.rows.items[name] for name in latents if name in self.rows.items}
+        conditioning = Conditioning(items, latents)
+        rows = Rows(self.rows.ids, conditioning, self.rows.present, self.wanted_cells)
+        return rows[self.incomplete]
+
+    def _fill_batch(self, rows: Rows, numbers: Sequence[int]) -> dict[int, dict[str, JsonValue]]:
+        """The filled cells of rows by their number and modality; writes their files."""
+        cells: dict[int, dict[str, JsonValue]] = {number: {} for number in numbers}
+        for name, samples in self.sampler.draw(rows).items():
+            estimates = self.sampler.estimates(name, samples)
+            spreads = self.sampler.spread(name, samples)
+            agreements = self._class_agreement(name, samples.items)
+            for i, index in enumerate(samples.rows.tolist()):
+                cells[numbers[index]][name] = {
+                    **self._write_items(name, numbers[index], samples.items[i], estimates[i]),
+                    "summary": dict(estimates[i].values),
+                    "spread": spreads[i],
+                    "class_agreement": agreements[i],
+                    "joint": not bool(rows.observed[index].any()),
+                }
         return cells
 
     @torch.no_grad()
@@ -275,13 +276,12 @@ class _Imputer:
     def _check_held_out(self) -> None:
         """Write how well cells of held-out rows are estimated, unless an earlier call has."""
         path = self.out / HELD_OUT_FILE
-        if path.exists() or not self.held_out:
+        if path.exists() or not self.held_out or not len(self.incomplete):
             return
-        gaps: Counter[tuple[tuple[str, ...], tuple[str, ...]]] = Counter()
-        for batch, given, wanted in self._batches():
-            gaps[tuple(given), tuple(wanted)] += len(batch)
         sampler = replace(self.sampler, purpose="impute held-out rows")
-        write_json(path, check_held_out_cells(sampler, gaps, self.held_out))
+        rows = self.incomplete_rows
+        checked = check_held_out_cells(self.run, sampler, rows.observed, rows.wanted, self.held_out)
+        write_json(path, checked)
 
     def _write_outputs(self, filled: Mapping[int, Mapping[str, Any]]) -> Path:
         """Write the new manifest and the tables of filled cells."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import JsonValue
 from torch import Generator, Tensor, nn
 
@@ -18,6 +18,7 @@ from mld.pipeline.joint_method import (
     Conditioning,
     JointGenerator,
     JointMethod,
+    check_finite,
     pop_standardiser,
     standardiser_tensors,
     usable_latents,
@@ -34,7 +35,12 @@ from mld_core.diffusion.latent_layout import LatentLayout
 from mld_core.diffusion.multi_time import diffuse, draw_times, masked_loss, multi_time_vector
 from mld_core.diffusion.networks import NETWORKS
 from mld_core.diffusion.roles import draw_roles, row_sampling_weights
-from mld_core.diffusion.sampling import LatentSamples, ScoreModel, sample_latents
+from mld_core.diffusion.sampling import (
+    LatentSamples,
+    ScoreModel,
+    sample_latents,
+    sample_missing,
+)
 from mld_core.diffusion.schedule import VPSchedule
 from mld_core.diffusion.standardiser import Standardiser
 
@@ -171,6 +177,30 @@ class DiffusionGenerator(JointGenerator):
     model: ScoreModel
     decoders: Mapping[str, Autoencoder]
     sampling: GenerateSpec
+
+    @property
+    def scales(self) -> Mapping[str, Standardiser]:  # type: ignore[override]
+        """The statistics of the training latents by modality."""
+        return self.model.standardiser.by_modality(self.model.layout)
+
+    def sample_missing(
+        self,
+        conditioning: Conditioning,
+        observed: Bool[Tensor, "row modality"],
+        wanted: Bool[Tensor, "row modality"],
+        seeds: Sequence[int],
+    ) -> dict[str, Float[Tensor, "row _"]]:
+        """As of any model, but all rows at once where they are not guided."""
+        guidance = guidance_of(self.sampling.guidance)
+        if guidance.conditional or guidance.joint:
+            return super().sample_missing(conditioning, observed, wanted, seeds)
+        z = self.model.layout.concatenate(conditioning.latents)
+        sampler, steps = self.sampling.sampler, self.sampling.steps
+        z = sample_missing(self.model, z, observed, wanted, seeds, sampler, steps)
+        drawn = self.model.layout.split(z)
+        for index, (name, latents) in enumerate(drawn.items()):
+            check_finite(name, latents[wanted[:, index]], "the other cells")
+        return drawn
 
     def _draw(
         self, conditioning: Conditioning, wanted: Sequence[str], seeds: Sequence[int]

@@ -39,9 +39,12 @@ class JointGenerator(ABC):
 
     Args:
         decoders: by modality, from sampled latents to items.
+        scales: the statistics of the training latents by modality; empty if the model does not
+            work on the latents of the run's autoencoders.
     """
 
     decoders: Mapping[str, Autoencoder]
+    scales: Mapping[str, Standardiser]
 
     def sample(
         self, conditioning: Conditioning, wanted: Sequence[str], seeds: Sequence[int]
@@ -52,20 +55,57 @@ class JointGenerator(ABC):
         """
         samples = self._draw(conditioning, wanted, seeds)
         for name in wanted:
-            invalid = ~samples.latents[name].isfinite().all(1)
-            if invalid.any():
-                given = subset_key(tuple(conditioning.latents))
-                raise NumericalError(
-                    f"given {given}, {int(invalid.sum())} of {len(seeds)} samples of {name!r} are "
-                    "not finite: use less guidance, more steps or another sampler"
-                )
+            check_finite(name, samples.latents[name], subset_key(tuple(conditioning.latents)))
         return samples
+
+    def sample_missing(
+        self,
+        conditioning: Conditioning,
+        observed: Bool[Tensor, "row modality"],
+        wanted: Bool[Tensor, "row modality"],
+        seeds: Sequence[int],
+    ) -> dict[str, Float[Tensor, "row _"]]:
+        """Latents of rows in which other modalities are observed and wanted in each, by name.
+
+        They are arbitrary in rows in which a modality is not wanted. Errors as of `sample`.
+
+        Args:
+            conditioning: of all modalities, at least their latents; what is not observed is
+                ignored.
+            observed, wanted: modalities in the order of the latents.
+        """
+        names = list(conditioning.latents)
+        drawn = {name: torch.zeros_like(z) for name, z in conditioning.latents.items()}
+        patterns = torch.cat([observed, wanted], 1)
+        for pattern in patterns.unique(dim=0):
+            rows = torch.nonzero((patterns == pattern).all(1)).squeeze(1)
+            given, lacking = (
+                [name for name, has in zip(names, part.tolist(), strict=True) if has]
+                for part in pattern.split(len(names))
+            )
+            known = Conditioning(
+                {name: x[rows] for name, x in conditioning.items.items() if name in given},
+                {name: conditioning.latents[name][rows] for name in given},
+            )
+            samples = self.sample(known, lacking, [seeds[row] for row in rows.tolist()])
+            for name in lacking:
+                drawn[name][rows] = samples.latents[name]
+        return drawn
 
     @abstractmethod
     def _draw(
         self, conditioning: Conditioning, wanted: Sequence[str], seeds: Sequence[int]
     ) -> LatentSamples:
         """What `sample` returns, not checked."""
+
+
+def check_finite(name: str, z: Float[Tensor, "row _"], given: str) -> None:
+    """NumericalError if a sampled latent of a modality, given others, is not finite."""
+    if invalid := int((~z.isfinite().all(1)).sum()):
+        raise NumericalError(
+            f"given {given}, {invalid} of {len(z)} samples of {name!r} are not finite: use less "
+            "guidance, more steps or another sampler"
+        )
 
 
 def usable_latents(

@@ -180,6 +180,7 @@ class PluginGenerator(JointGenerator):
         self.kind = kind
         self.model = model
         self.decoders = decoders
+        self.scales: Mapping[str, Standardiser] = {}
 
     def _draw(
         self, conditioning: Conditioning, wanted: Sequence[str], seeds: Sequence[int]

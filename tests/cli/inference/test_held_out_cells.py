@@ -6,8 +6,6 @@ import torch
 
 from mld.inference.held_out_cells import coverage, hide_cells, rank_of_truth
 
-NAMES = ("a", "b", "c")
-
 
 @pytest.mark.parametrize("dims", [1, 5])
 def test_truth_from_the_distribution_of_the_samples_has_a_uniform_rank(dims: int) -> None:
@@ -47,16 +45,14 @@ def test_regions_have_the_probabilities_that_the_number_of_samples_allows() -> N
     assert (region["low"], region["high"]) == pytest.approx((0.490, 0.943), abs=1e-3)
 
 
-def test_hidden_cells_follow_the_patterns_of_the_gaps() -> None:
-    present = torch.ones(100, 3).bool()
-    present[:10, 2] = False  # nothing to hide where c is wanted alone
-    gaps = {(("a", "b"), ("c",)): 30, (("a",), ("b", "c")): 10}
-    hidden = hide_cells(gaps, present, NAMES, 40)
-    assert [(cells.given, cells.wanted, len(cells.rows)) for cells in hidden] == [
-        (("a", "b"), ("c",), 30),
-        (("a",), ("b", "c"), 10),
-    ]
-    rows = torch.cat([cells.rows for cells in hidden])
-    assert len(rows.unique()) == 40
-    assert hidden[0].rows.min() >= 10
-    assert hide_cells({((), ("c",)): 5}, ~present, NAMES, 40)[0].rows.tolist() == [*range(10)]
+def test_hidden_cells_follow_the_gaps_of_the_table() -> None:
+    observed = torch.tensor([[1, 1, 0], [1, 1, 0], [1, 0, 0]]).bool()
+    wanted = torch.tensor([[0, 0, 1], [0, 0, 1], [0, 1, 1]]).bool()
+    present = torch.ones(12, 3).bool()
+    present[1, 2] = False  # there is nothing to hide in this row
+    present[11, 1] = False
+    rows, stay, hidden = hide_cells(observed, wanted, present, 12)
+    assert rows.tolist() == [0, *range(2, 12)]
+    assert stay.int().tolist() == [*[[1, 1, 0]] * 7, *[[1, 0, 0]] * 4]
+    assert hidden.int().tolist() == [*[[0, 0, 1]] * 7, *[[0, 1, 1]] * 3, [0, 0, 1]]
+    assert len(hide_cells(observed, wanted, present, 3)[0]) == 3

@@ -12,6 +12,7 @@ import pytest
 import torch
 from typer.testing import Result
 
+from mld.inference.cell_sampler import Rows
 from mld.inference.impute import _Imputer, impute, read_filled, read_held_out
 from mld.inference.manifest import read_manifest
 from mld.inference.trained_run import TrainedRun
@@ -60,12 +61,13 @@ def test_an_interrupted_imputation_resumes(
     fill_batch = _Imputer._fill_batch
     batches: list[list[int]] = []
 
-    def interrupted(self: _Imputer, batch: list[int], *args: Any) -> Any:
-        batches.append(batch)
+    def interrupted(self: _Imputer, rows: Rows, numbers: list[int]) -> Any:
+        batches.append(numbers)
         if len(batches) == 3:
             raise KeyboardInterrupt
-        return fill_batch(self, batch, *args)
+        return fill_batch(self, rows, numbers)
 
+    monkeypatch.setattr("mld.inference.impute.BATCH_SIZE", 8)
     monkeypatch.setattr(_Imputer, "_fill_batch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         impute(trained_run, path, tmp_path / "out", 2)
@@ -233,7 +235,7 @@ def test_wanted_modalities_alone_are_filled_and_others_are_not_added(
     assert rows.columns == ("note", "left", "third", "right")
     assert rows.present.tolist() == [[True, True, True], [False, True, True]]
     assert [cells["note"] for cells in rows.cells] == ["=1+1", "' x "]
-    with pytest.raises(SpecError, match=r"'rihgt' is no modality of the run.*did you mean 'right'"):
+    with pytest.raises(SpecError, match=r"has no modality 'rihgt'.*did you mean 'right'"):
         impute(trained_run, path, tmp_path / "typo", want=["rihgt"])
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mld_core.diffusion.guidance import Guidance
 from mld_core.diffusion.networks import NETWORKS
 from mld_core.diffusion.role_schemes import RoleScheme
-from mld_core.diffusion.sampling import sample_latents
+from mld_core.diffusion.sampling import sample_latents, sample_missing
 from mld_core.diffusion.standardiser import Standardiser
 
 NONE = Guidance(0.0, 0.0)
@@ -51,6 +51,39 @@ def test_samples_do_not_depend_on_the_batch(gaussian: Any, sampler: str) -> None
         )
     other = sample_latents(model, {"b": b[5:6]}, ["a", "c"], [6], **settings)
     assert not torch.allclose(other.latents["a"], single.latents["a"], atol=1e-2)
+
+
+@pytest.mark.parametrize("kind", [None, "residual-mlp", "unet-mlp", "per-subset"])
+@pytest.mark.parametrize("scheme", ["three-role", "independent", "paper"])
+def test_rows_with_other_missing_modalities_are_sampled_together(
+    gaussian: Any, kind: str | None, scheme: RoleScheme
+) -> None:
+    """Each as it is alone; None is the exact score of a normal distribution."""
+    model = replace(gaussian.model(), scheme=scheme)
+    if kind is not None:
+        torch.manual_seed(0)
+        reads_roles = scheme != "independent"
+        network = NETWORKS[kind](
+            model.layout, model.schedule, width=32, depth=1, reads_roles=reads_roles
+        )
+        for parameter in network.parameters():
+            nn.init.normal_(parameter, std=0.1)
+        model = replace(model, predict_noise=network.eval())
+    z = torch.randn(4, 6)
+    observed = torch.tensor([[0, 1, 0], [1, 1, 0], [0, 0, 0], [0, 1, 0]]).bool()
+    wanted = torch.tensor([[1, 0, 1], [0, 0, 1], [1, 1, 1], [0, 0, 1]]).bool()
+    together = model.layout.split(sample_missing(model, z, observed, wanted, range(4)))
+    for row in range(4):
+        pick = [
+            [name for name, has in zip("abc", part[row].tolist(), strict=True) if has]
+            for part in (observed, wanted)
+        ]
+        given = {name: model.layout.split(z)[name][row : row + 1] for name in pick[0]}
+        alone = sample_latents(model, given, pick[1], [row], guidance=NONE)
+        for name, latent in alone.latents.items():
+            torch.testing.assert_close(together[name][row], latent[0], atol=1e-4, rtol=0)
+    with pytest.raises(ValueError, match="none of the observed ones"):
+        sample_missing(model, z, observed, observed, range(4))
 
 
 @pytest.mark.parametrize("kind", ["residual-mlp", "unet-mlp", "per-subset"])
