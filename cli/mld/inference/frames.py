@@ -35,12 +35,15 @@ def read_frame(run: TrainedRun, frame: DataFrame) -> ManifestRows:
         for row, name in zip(rows, frame.index, strict=True):
             row["id"] = str(name)
     columns = run.spec.columns
+    read_columns = {*columns.values(), "id", "label"}
     files = {columns[name] for name, modality in run.modalities.items() if not modality.inline}
     with TemporaryDirectory() as folder:
         path = Path(folder) / FRAME_FILE
         with path.open("w", encoding="utf-8") as file:
             for row in rows:
-                cells = {name: row[name] for name in (*columns.values(), "id", "label") if name in row}
+                cells = {
+                    name: row[name] for name in (*columns.values(), "id", "label") if name in row
+                }
                 absolute = {name: str(Path(row[name]).absolute()) for name in files & row.keys()}
                 file.write(json.dumps({**cells, **absolute}) + "\n")
         try:
