@@ -41,9 +41,7 @@ def read_frame(run: TrainedRun, frame: DataFrame) -> ManifestRows:
         path = Path(folder) / FRAME_FILE
         with path.open("w", encoding="utf-8") as file:
             for row in rows:
-                cells = {
-                    name: row[name] for name in (*columns.values(), "id", "label") if name in row
-                }
+                cells = {name: cell for name, cell in row.items() if name in read_columns}
                 absolute = {name: str(Path(row[name]).absolute()) for name in files & row.keys()}
                 file.write(json.dumps({**cells, **absolute}) + "\n")
         try:
