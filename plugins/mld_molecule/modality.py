@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int
@@ -20,13 +21,14 @@ from mld_molecule.networks import MoleculeAutoencoder, MoleculeClassifier
 from mld_molecule.selfies_rdkit import (
     canonical_smiles,
     draw_svg,
+    largest_fragment,
     scaffold,
     smiles_to_selfies,
 )
 from mld_molecule.selfies_vocabulary import BASE_SYMBOLS, SelfiesVocabulary
 
 MAX_OUTLIER_RATIO = 4
-"""How many times as long as 99 % of the molecules the longest may be without a word."""
+"""How many times as long as 99 % of the molecules one may be for the networks to grow with it."""
 MIN_OUTLIER_LENGTH = 100
 """SELFIES symbols from which on a molecule can be an outlier; the networks of fewer are small."""
 
@@ -37,7 +39,17 @@ class MoleculeConfig(ModalityConfig):
     max_symbols: PositiveInt | None = Field(
         None,
         description="SELFIES symbols in the longest molecule; by default those of the longest"
-        " training molecule plus 10 %, and at least 4 more",
+        " training molecule that is not far longer than the others, plus 10 %, and at least 4 more",
+    )
+    fragments: Literal["keep", "largest", "error"] = Field(
+        "keep",
+        description="what to do with several molecules in one SMILES, such as salts: largest keeps"
+        " the one of most heavy atoms",
+    )
+    unknown: Literal["error", "skip"] = Field(
+        "error",
+        description="what to do with SELFIES symbols that no training molecule has, such as rare"
+        " atoms: skip reads the molecule without them",
     )
 
 
@@ -57,22 +69,37 @@ class Molecule(Modality):
 
     @classmethod
     def fit(cls, config: ModalityConfig, raw: Iterable[str]) -> dict[str, JsonValue]:
-        """The SELFIES symbols of the training molecules, and the length of the longest."""
+        """The SELFIES symbols of the training molecules, and the length of the longest.
+
+        Molecules that are too long are left to `preprocess`, which names them.
+        """
         molecules = [smiles_to_selfies(smiles) for smiles in raw]
         if not molecules:
             raise ValueError("there are no molecules to build the SELFIES vocabulary from")
         assert isinstance(config, MoleculeConfig)
-        if config.max_symbols is None:
-            _check_longest(molecules)
-        symbols = sorted({*BASE_SYMBOLS}.union(*molecules))
-        return {"symbols": [*symbols], "longest": max(map(len, molecules))}
+        limit = config.max_symbols
+        if limit is None:
+            limit = _room(_longest_but_outliers([*map(len, molecules)]))
+        fitting = [molecule for molecule in molecules if len(molecule) <= limit]
+        symbols = sorted({*BASE_SYMBOLS}.union(*fitting))
+        return {"symbols": [*symbols], "longest": max(map(len, fitting), default=0)}
 
     def read(self, source: Path | str) -> str:
-        """The canonical SMILES of the first word of a str, or of a path's file (.smi, .txt)."""
+        """The canonical SMILES of the first word of a str, or of a path's file (.smi, .txt).
+
+        Of several molecules in it, those that `fragments` keeps.
+        """
         text = source if isinstance(source, str) else source.read_text(encoding="utf-8")
         if not text.strip():
             raise ValueError(f"expected a SMILES, but {str(source)!r} is empty")
-        return canonical_smiles(text.split(maxsplit=1)[0])
+        smiles = canonical_smiles(text.split(maxsplit=1)[0])
+        if self.config.fragments == "keep" or "." not in smiles:
+            return smiles
+        if self.config.fragments == "error":
+            raise ValueError(
+                f"{smiles!r} holds several molecules: set fragments to largest or keep"
+            )
+        return largest_fragment(smiles)
 
     def split_key(self, raw: str) -> str:
         """The Bemis-Murcko scaffold: rings, and what links them; "" of molecules without rings."""
@@ -117,20 +144,27 @@ class Molecule(Modality):
     @cached_property
     def _vocabulary(self) -> SelfiesVocabulary:
         facts: Mapping[str, Any] = self.facts
-        length = self.config.max_symbols
-        if length is None:
-            length = facts["longest"] + max(4, facts["longest"] // 10)
-        return SelfiesVocabulary(tuple(facts["symbols"]), length)
+        length = self.config.max_symbols or _room(facts["longest"])
+        return SelfiesVocabulary(tuple(facts["symbols"]), length, self.config.unknown == "skip")
 
 
-def _check_longest(molecules: list[tuple[str, ...]]) -> None:
-    """ValueError if one molecule in a hundred makes the networks many times as large."""
-    lengths = [*map(len, molecules)]
-    longest, typical = max(lengths), int(np.percentile(lengths, 99, method="lower"))
-    if longest > max(MIN_OUTLIER_LENGTH, MAX_OUTLIER_RATIO * typical):
-        raise ValueError(
-            f"the longest molecule has {longest:,} SELFIES symbols "
-            f"({''.join(max(molecules, key=len)[:8])}...), but 99 % have at most {typical:,}, and "
-            "the networks grow with the longest: leave it out, or accept the cost with "
-            f"max_symbols: {longest}"
+def _room(longest: int) -> int:
+    """The length of rows, if the longest training molecule has so many symbols."""
+    return longest + max(4, longest // 10)
+
+
+def _longest_but_outliers(lengths: list[int]) -> int:
+    """The greatest length, without those few that would make the networks many times as large."""
+    typical = int(np.percentile(lengths, 99, method="lower"))
+    limit = max(MIN_OUTLIER_LENGTH, MAX_OUTLIER_RATIO * typical)
+    longest = max(length for length in lengths if length <= limit)
+    outliers = [length for length in lengths if length > _room(longest)]
+    if outliers:
+        warnings.warn(
+            f"{len(outliers):,} of {len(lengths):,} molecules have {min(outliers):,} to"
+            f" {max(outliers):,} SELFIES symbols, but 99 % at most {typical:,}, and the networks"
+            f" grow with the longest: room is made for {_room(longest):,}, and these do not fit,"
+            f" unless max_symbols: {max(outliers)} accepts the cost",
+            stacklevel=3,
         )
+    return longest

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import selfies
 from rdkit import Chem, rdBase
+from rdkit.Chem.rdMolDescriptors import CalcExactMolWt
 
 MOLECULE_CACHE_SIZE = 2**18
 """Molecules whose conversions and properties are cached in memory."""
@@ -27,6 +28,18 @@ def parse_smiles(smiles: str) -> Chem.Mol:
 def canonical_smiles(smiles: str) -> str:
     """The canonical SMILES of a molecule, the same for every way to write it."""
     return str(Chem.MolToSmiles(parse_smiles(smiles)))
+
+
+def largest_fragment(smiles: str) -> str:
+    """Of several molecules, the one of most heavy atoms; of equal ones, the heaviest.
+
+    The SMILES decides between those of equal mass.
+    """
+    fragments = Chem.GetMolFrags(parse_smiles(smiles), asMols=True)
+    return max(
+        (fragment.GetNumHeavyAtoms(), CalcExactMolWt(fragment), str(Chem.MolToSmiles(fragment)))
+        for fragment in fragments
+    )[-1]
 
 
 def scaffold(smiles: str) -> str:

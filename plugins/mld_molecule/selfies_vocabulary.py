@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Set
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,10 +37,14 @@ is small: common atoms, and the symbols with which SELFIES writes the sizes of r
 
 @dataclass(frozen=True)
 class SelfiesVocabulary:
-    """SELFIES symbols and the row length; token i stands for symbols[i − 1], and 0 is the end."""
+    """SELFIES symbols and the row length; token i stands for symbols[i − 1], and 0 is the end.
+
+    With `skip_unknown`, a molecule is encoded without the symbols that are not in here.
+    """
 
     symbols: tuple[str, ...]
     length: int
+    skip_unknown: bool = False
 
     @cached_property
     def _token_of(self) -> dict[str, int]:
@@ -46,20 +52,7 @@ class SelfiesVocabulary:
 
     def encode(self, smiles: str) -> Int[Tensor, " length"]:
         """The row of a molecule; ValueError if it is too long or a symbol is not in here."""
-        symbols = self._symbols_of(smiles)
-        row = torch.full((self.length,), END)
-        row[: len(symbols)] = torch.tensor([self._token_of[symbol] for symbol in symbols])
-        return row
-
-    def _symbols_of(self, smiles: str) -> tuple[str, ...]:
-        """The symbols of a molecule that a row can hold; ValueError otherwise."""
         symbols = smiles_to_selfies(smiles)
-        unknown = sorted(set(symbols) - set(self._token_of))
-        if unknown:
-            raise ValueError(
-                f"{smiles!r} contains the SELFIES symbol {', '.join(unknown)}, which no training"
-                " molecule contains: add a molecule that does to the training split"
-            )
         if len(symbols) > self.length:
             raise LimitError(
                 f"{smiles!r} has {len(symbols)} SELFIES symbols, more than the {self.length} that"
@@ -67,7 +60,28 @@ class SelfiesVocabulary:
                 "max_symbols",
                 len(symbols),
             )
-        return symbols
+        if unknown := {*symbols} - {*self._token_of}:
+            symbols = self._without(unknown, smiles, symbols)
+        row = torch.full((self.length,), END)
+        row[: len(symbols)] = torch.tensor([self._token_of[symbol] for symbol in symbols])
+        return row
+
+    def _without(self, unknown: Set[str], smiles: str, symbols: tuple[str, ...]) -> tuple[str, ...]:
+        """The other symbols of a molecule. ValueError if unknown ones are errors, or are all."""
+        known = tuple(symbol for symbol in symbols if symbol not in unknown)
+        names = ", ".join(sorted(unknown))
+        if not (known and self.skip_unknown):
+            raise ValueError(
+                f"{smiles!r} contains the SELFIES symbol {names}, which no training molecule"
+                " contains: add a molecule that does to the training split, or set unknown: skip"
+            )
+        warnings.warn(f"read without {names}, which no training molecule has", stacklevel=4)
+        return known
+
+    def _has_room_for(self, smiles: str) -> bool:
+        """Whether a row can hold a molecule as it is. ValueError if SELFIES cannot express it."""
+        symbols = smiles_to_selfies(smiles)
+        return len(symbols) <= self.length and {*symbols} <= {*self._token_of}
 
     def symbols_in(self, row: Int[Tensor, " length"]) -> tuple[str, ...]:
         """The symbols of a row before its first end token."""
@@ -86,8 +100,8 @@ class SelfiesVocabulary:
             smiles = selfies_to_smiles(symbols[:length])
             if smiles is not None:
                 with suppress(ValueError):
-                    self._symbols_of(smiles)
-                    return smiles
+                    if self._has_room_for(smiles):
+                        return smiles
         return longest_valid_prefix(symbols)
 
     def can_start(self) -> Bool[Tensor, " token"]:

@@ -15,7 +15,7 @@ import selfies
 import torch
 from torch import Tensor, nn
 
-from mld_core import SPLITS, Registry
+from mld_core import SPLITS, LimitError, Registry
 from mld_molecule import Molecule, MoleculeConfig
 from mld_molecule.example_molecules import MAX_SELFIES_LENGTH, molecules, molecules_of
 from mld_molecule.metrics import distribution_overlap
@@ -507,12 +507,85 @@ def test_real_molecules_round_trip(
     assert proportion >= 0.999
 
 
-def test_one_long_molecule_among_short_ones_is_an_error() -> None:
-    short, long = ["CCO"] * 9, "C" * 300
-    expected = r"300 SELFIES symbols \(\[C\].*\), but 99 % have at most 3.* max_symbols: 300"
-    with pytest.raises(ValueError, match=expected):
-        fitted([*short, long])
-    assert fitted([*short, long], max_symbols=300).preprocess(long).shape == (300,)
-    assert fitted([*short, "C" * 100]).preprocess("CCO").shape == (110,)
-    assert fitted([*["C" * 75] * 99, long]).preprocess("CCO").shape == (330,)
-    assert fitted([long]).preprocess("CCO").shape == (330,)
+def test_one_long_molecule_does_not_make_all_rows_long() -> None:
+    short, long = ["CCO"] * 9, "C[Se]" + "C" * 298
+    expected = r"1 of 10 molecules have 300 .* symbols, but 99 % at most 3.* made for 7.* 300 acc"
+    with pytest.warns(UserWarning, match=expected):
+        molecule = fitted([*short, long])
+    assert molecule.preprocess("CCO").shape == (7,)
+    assert "[Se]" not in molecule.facts["symbols"]
+    with pytest.raises(LimitError, match="300 SELFIES symbols, more than the 7 that fit") as caught:
+        molecule.preprocess(long)
+    assert (caught.value.setting, caught.value.needed) == ("max_symbols", 300)
+
+
+@pytest.mark.parametrize(
+    ("raw", "length"),
+    [
+        ([*["CCO"] * 9, "C" * 100], 110),
+        ([*["C" * 75] * 99, "C" * 300], 330),
+        (["C" * 300], 330),
+        # The next longest leave room for it.
+        ([*["CCO"] * 300, "C" * 100, "C" * 105], 110),
+    ],
+)
+def test_long_molecules_that_have_room(
+    raw: list[str], length: int, recwarn: pytest.WarningsRecorder
+) -> None:
+    molecule = fitted(raw)
+    assert {molecule.preprocess(smiles).shape for smiles in raw} == {(length,)}
+    assert not recwarn.list
+
+
+def test_max_symbols_accepts_the_cost(recwarn: pytest.WarningsRecorder) -> None:
+    molecule = fitted([*["CCO"] * 9, "C" * 300], max_symbols=300)
+    assert molecule.preprocess("C" * 300).shape == (300,)
+    assert fitted(["CCO", "[As]" + "C" * 20], max_symbols=5).facts == {
+        "symbols": sorted(BASE_SYMBOLS),
+        "longest": 3,
+    }
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    ("smiles", "largest"),
+    [
+        ("CCO.Cl", "CCO"),
+        ("[Na+].CC(=O)[O-]", "CC(=O)[O-]"),
+        ("CO.CN", "CO"),
+        ("CCO.COC", "COC"),
+        ("OCC", "CCO"),
+    ],
+)
+def test_largest_fragment(smiles: str, largest: str) -> None:
+    config = MoleculeConfig(latent_dim=4, fragments="largest")
+    assert Molecule(config).read(smiles) == largest
+    reversed_smiles = ".".join(smiles.split(".")[::-1])
+    assert Molecule(config).read(reversed_smiles) == largest
+
+
+def test_other_policies_for_fragments() -> None:
+    keep = Molecule(MoleculeConfig(latent_dim=4))
+    assert keep.read("Cl.CCO") == "CCO.Cl"
+    error = Molecule(MoleculeConfig(latent_dim=4, fragments="error"))
+    assert error.read("OCC") == "CCO"
+    with pytest.raises(ValueError, match=r"'CCO.Cl' holds several molecules: set fragments to"):
+        error.read("Cl.CCO")
+
+
+def test_unknown_symbols_are_skipped_with_a_warning() -> None:
+    config = MoleculeConfig(latent_dim=4, unknown="skip")
+    molecule = Molecule(config, Molecule.fit(config, ["CCO"]))
+    with pytest.warns(UserWarning, match=r"^read without \[Se\], which no training molecule has"):
+        row = molecule.preprocess("CC[Se]CO")
+    assert molecule.cell(row) == "CCCO"
+    with pytest.raises(ValueError, match=r"contains the SELFIES symbol \[Se\]"):
+        molecule.preprocess("[Se]")
+
+
+def test_scaffolds_are_split_keys() -> None:
+    molecule = Molecule(MoleculeConfig(latent_dim=4))
+    phenols = ["Oc1ccccc1", "CCc1ccc(O)cc1", "c1ccccc1"]
+    assert {molecule.split_key(smiles) for smiles in phenols} == {"c1ccccc1"}
+    assert molecule.split_key("c1ccc(CCc2ccncc2)cc1C") == "c1ccc(CCc2ccncc2)cc1"
+    assert molecule.split_key("CCO") == molecule.split_key("C.Cl") == ""
