@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mld.commands import bench, check, describe, plugins, query, run, sample, spec
+from mld.commands import bench, check, data, describe, plugins, query, run, sample, spec
 from mld.commands.common import PluginSelection, StrictCommand, Texts, command, repeatable
 
 app = typer.Typer(
@@ -45,6 +45,9 @@ for _command in _SPEC_COMMANDS:
     spec_app.command(cls=StrictCommand)(_command)
 app.add_typer(spec_app, name="spec")
 app.add_typer(bench.app, name="bench")
+data_app = typer.Typer(help="Look at data before training.", no_args_is_help=True)
+data_app.command(cls=StrictCommand)(data.check)
+app.add_typer(data_app, name="data")
 
 
 _SETTINGS_OF_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")

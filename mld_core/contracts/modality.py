@@ -125,7 +125,7 @@ class Modality(ABC):
     Args:
         config: an instance of this class's `Config`.
         facts: the result of `fit`; empty before fitting. Only `fit`, `read`, `split_key`,
-            `examples` and `inline` may be used before fitting.
+            `profile`, `examples` and `inline` may be used before fitting.
     """
 
     kind: ClassVar[str]
@@ -159,6 +159,13 @@ class Modality(ABC):
         None if there is nothing: the datum may be in any split.
         """
         return None
+
+    def profile(self, raw: Any) -> Mapping[str, float | Sequence[str]]:
+        """What `mld data check` tells of a datum, by name.
+
+        Numbers, such as its length, and lists of words that it consists of, such as its symbols.
+        """
+        return {}
 
     @abstractmethod
     def preprocess(self, raw: Any) -> Shaped[Tensor, "*item"]:

@@ -74,6 +74,11 @@ class Audio(Modality):
                 raise ValueError(f"not a readable sound file: {error.error_string}") from error
         return channels.mean(axis=1), sound.samplerate
 
+    def profile(self, raw: Sound) -> Mapping[str, float]:
+        """Its length, at most that of an item, and sample rate."""
+        waveform, sample_rate = raw
+        return {"seconds": len(waveform) / sample_rate, "sample rate": sample_rate}
+
     def preprocess(self, raw: Sound) -> Spectrogram:
         """The log-mel spectrogram of a sound, at the config's rate and length."""
         waveform, sample_rate = raw

@@ -53,6 +53,10 @@ class ImageModality(Modality):
         """
         return read_image(source)
 
+    def profile(self, raw: Image.Image) -> Mapping[str, int]:
+        """Its size in pixels."""
+        return {"width": raw.width, "height": raw.height}
+
     def preprocess(self, raw: Any) -> Item:
         """The image as a tensor in [0, 1], in the colours of sRGB.
 

@@ -22,6 +22,7 @@ from mld_molecule.selfies_rdkit import (
     canonical_smiles,
     draw_svg,
     largest_fragment,
+    parse_smiles,
     scaffold,
     smiles_to_selfies,
 )
@@ -77,12 +78,16 @@ class Molecule(Modality):
         if not molecules:
             raise ValueError("there are no molecules to build the SELFIES vocabulary from")
         assert isinstance(config, MoleculeConfig)
-        limit = config.max_symbols
-        if limit is None:
-            limit = _room(_longest_but_outliers([*map(len, molecules)]))
-        fitting = [molecule for molecule in molecules if len(molecule) <= limit]
+        lengths = [*map(len, molecules)]
+        if config.max_symbols is None:
+            longest = _longest_but_outliers(lengths)
+            limit = _room(longest)
+        else:
+            limit = config.max_symbols
+            longest = min(limit, max(lengths))
+        fitting = (molecule for molecule in molecules if len(molecule) <= limit)
         symbols = sorted({*BASE_SYMBOLS}.union(*fitting))
-        return {"symbols": [*symbols], "longest": max(map(len, fitting), default=0)}
+        return {"symbols": [*symbols], "longest": longest}
 
     def read(self, source: Path | str) -> str:
         """The canonical SMILES of the first word of a str, or of a path's file (.smi, .txt).
@@ -104,6 +109,17 @@ class Molecule(Modality):
     def split_key(self, raw: str) -> str:
         """The Bemis-Murcko scaffold: rings, and what links them; "" of molecules without rings."""
         return scaffold(raw)
+
+    def profile(self, raw: str) -> Mapping[str, int | Sequence[str]]:
+        """Its length, atoms and fragments, and the symbols that are not in every vocabulary."""
+        molecule = parse_smiles(raw)
+        symbols = smiles_to_selfies(raw)
+        return {
+            "SELFIES symbols": len(symbols),
+            "heavy atoms": molecule.GetNumHeavyAtoms(),
+            "fragments": 1 + raw.count("."),
+            "rarer symbols": sorted({*symbols} - {*BASE_SYMBOLS}),
+        }
 
     def preprocess(self, raw: str) -> Int[Tensor, " length"]:
         """The row of token ids of a SMILES, padded with the end token 0."""
@@ -161,10 +177,10 @@ def _longest_but_outliers(lengths: list[int]) -> int:
     outliers = [length for length in lengths if length > _room(longest)]
     if outliers:
         warnings.warn(
-            f"{len(outliers):,} of {len(lengths):,} molecules have {min(outliers):,} to"
-            f" {max(outliers):,} SELFIES symbols, but 99 % at most {typical:,}, and the networks"
-            f" grow with the longest: room is made for {_room(longest):,}, and these do not fit,"
-            f" unless max_symbols: {max(outliers)} accepts the cost",
+            f"of {len(lengths):,} molecules, {len(outliers):,} need more than {_room(longest):,}"
+            f" SELFIES symbols, up to {max(outliers):,}, but 99 % at most {typical:,}: they do not"
+            " fit, because the networks grow with the longest, unless max_symbols:"
+            f" {max(outliers)} accepts the cost",
             stacklevel=3,
         )
     return longest

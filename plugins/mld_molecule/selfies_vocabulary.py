@@ -55,8 +55,8 @@ class SelfiesVocabulary:
         symbols = smiles_to_selfies(smiles)
         if len(symbols) > self.length:
             raise LimitError(
-                f"{smiles!r} has {len(symbols)} SELFIES symbols, more than the {self.length} that"
-                f" fit: set max_symbols to {len(symbols)} or more",
+                f"{smiles!r:.60} has {len(symbols)} SELFIES symbols, more than the {self.length}"
+                f" that fit: set max_symbols to {len(symbols)} or more",
                 "max_symbols",
                 len(symbols),
             )
@@ -72,7 +72,7 @@ class SelfiesVocabulary:
         names = ", ".join(sorted(unknown))
         if not (known and self.skip_unknown):
             raise ValueError(
-                f"{smiles!r} contains the SELFIES symbol {names}, which no training molecule"
+                f"{smiles!r:.60} contains the SELFIES symbol {names}, which no training molecule"
                 " contains: add a molecule that does to the training split, or set unknown: skip"
             )
         warnings.warn(f"read without {names}, which no training molecule has", stacklevel=4)

@@ -101,6 +101,10 @@ class Category(Modality):
         """The text of a cell, or of a path's file."""
         return _check_value(read_text(source))
 
+    def profile(self, raw: str) -> Mapping[str, Sequence[str]]:
+        """The value."""
+        return {"values": [raw]}
+
     def preprocess(self, raw: Any) -> Int64[Tensor, " 1"]:
         """The index of the value."""
         value = _check_value(raw)

@@ -104,6 +104,11 @@ class Number(Modality):
         _check_numbers(self.config, numbers)
         return numbers
 
+    def profile(self, raw: Any) -> Mapping[str, float]:
+        """The number itself, if it is one alone."""
+        values = np.atleast_1d(np.asarray(raw, dtype=np.float64))
+        return {self.config.unit or "value": float(values[0])} if len(values) == 1 else {}
+
     def preprocess(self, raw: Any) -> Float[Tensor, " size"]:
         """The numbers in float32."""
         return torch.from_numpy(_check_numbers(self.config, raw))

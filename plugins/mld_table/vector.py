@@ -93,6 +93,10 @@ class Vector(Modality):
         """The vector in an .npy file."""
         return _check_vector(read_npy(Path(source), MAX_LENGTH))
 
+    def profile(self, raw: Any) -> Mapping[str, int]:
+        """How many numbers it has."""
+        return {"numbers": len(_check_vector(raw))}
+
     def preprocess(self, raw: Any) -> Float[Tensor, " length"]:
         """The numbers in float32."""
         vector = _check_vector(raw)

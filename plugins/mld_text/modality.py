@@ -56,6 +56,10 @@ class Text(Modality):
         except UnicodeDecodeError as error:
             raise ValueError(f"not UTF-8: {error.reason} at byte {error.start}") from error
 
+    def profile(self, raw: str) -> Mapping[str, int]:
+        """Its length."""
+        return {"bytes": len(raw.encode(errors="surrogatepass"))}
+
     def preprocess(self, raw: Any) -> Int64[Tensor, " position"]:
         """The byte tokens of a text."""
         if not isinstance(raw, str):
