@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mld.conformance import check_dataset, conformance, dataset_conformance
+from mld.conformance import (
+    check_dataset,
+    conformance,
+    dataset_conformance,
+    method_conformance,
+)
 
 pytestmark = pytest.mark.usefixtures("warm_checks")
 test_image = conformance("image", latent_dim=16, size=16, channels=1)
@@ -17,6 +22,7 @@ test_molecule = conformance("molecule")
 test_number = conformance("number", size=2, scale="quantile", log=True, with_="category")
 test_category = conformance("category", unknown="other", latent_dim=8)
 test_vector = conformance("vector", with_="number")
+test_gaussian = method_conformance("gaussian")
 test_examples = dataset_conformance(
     "examples", modalities={"word": "text", "molecule": "molecule"}, train=200
 )

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def check(
     context: typer.Context,
     kind: Annotated[
-        str | None, typer.Argument(help="an installed modality or dataset", show_default=False)
+        str | None,
+        typer.Argument(help="an installed modality, dataset or method", show_default=False),
     ] = None,
     set_: Annotated[Texts, repeatable("A=B", "A setting of the plugin", "--set")] = None,
     with_: Annotated[
@@ -42,7 +43,7 @@ def check(
 ) -> None:
     """Check that a plugin fulfils its contract; exit 8 if a check fails."""
     from mld.config.yaml_document import Document
-    from mld.conformance import check_dataset, check_modality, count_statuses
+    from mld.conformance import check_dataset, check_method, check_modality, count_statuses
 
     if list_:
         _list_checks(as_json)
@@ -56,9 +57,14 @@ def check(
     on_result = None if as_json else partial(_print_result, sys.stdout)
     # What a plugin prints is not a result.
     with contextlib.redirect_stdout(sys.stderr):
-        if kind in registry.kinds and registry.entry(kind).role == "dataset":
+        role = registry.usable(kind).role
+        if role == "dataset":
             columns = {name or partner: partner for name, _, partner in partners}
             results = check_dataset(kind, settings, columns, expected_failures, registry, on_result)
+        elif role == "method":
+            if partners:
+                raise typer.BadParameter("a method is checked on modalities of the kit: no --with")
+            results = check_method(kind, settings, expected_failures, registry, on_result)
         else:
             if len(partners) > 1 or any(name for name, _, _ in partners):
                 raise typer.BadParameter("a modality is combined --with one KIND")

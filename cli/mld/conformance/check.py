@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-Role = Literal["modality", "dataset"]
+Role = Literal["modality", "dataset", "method"]
 Status = Literal["passed", "skipped", "failed", "expected failure", "unexpected pass"]
 CheckFunction = Callable[[Any], None]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from jaxtyping import Float, Int64, Shaped
 from pydantic import BaseModel, JsonValue
 from torch import Tensor, nn
 
-from mld.conformance.check import CheckSkipped, describe, require
+from mld.conformance.check import CheckSkipped, Role, describe, require
 from mld.evaluation.evaluator import ClassificationObjective
 from mld.pipeline.autoencode import ReconstructionObjective
 from mld.runtime.compute import Compute
@@ -77,6 +77,7 @@ def cached_fixture(compute: Callable[[Any], Value]) -> cached_property[Value]:
 class PluginUnderTest:
     """A plugin's class with one config; `folder` is a new empty folder for every check."""
 
+    role: ClassVar[Role]
     plugin_class: Any
     config: BaseModel
     folder: Path = field(init=False)
@@ -91,6 +92,7 @@ class ModalityUnderTest(PluginUnderTest):
     The joint model pairs it with `partner`; by default with itself.
     """
 
+    role = "modality"
     plugin_class: type[Modality]
     config: ModalityConfig
     partner: ModalityUnderTest | None = None
@@ -219,6 +221,7 @@ class DatasetUnderTest(PluginUnderTest):
         is_installed: whether a modality of a kind is installed.
     """
 
+    role = "dataset"
     plugin_class: type[Dataset]
     config: DatasetConfig
     modalities: dict[str, Modality]
@@ -255,10 +258,14 @@ class DatasetUnderTest(PluginUnderTest):
 
 
 def train_in_place(
-    objective: Objective, rows: dict[str, Tensor], steps: int, ema_decay: float | None = None
+    objective: Objective,
+    rows: dict[str, Tensor],
+    steps: int,
+    ema_decay: float | None = None,
+    learning_rate: float = 1e-3,
 ) -> None:
     """Train an objective with the pipeline's training loop; the averaged weights if there are."""
-    config = TrainConfig(steps, 64, 1e-3, ema_decay)
+    config = TrainConfig(steps, 64, learning_rate, ema_decay)
     no_validation = {name: x[:0] for name, x in rows.items()}
     job = TrainJob("check", objective, rows, no_validation, config, {})
     with TemporaryDirectory() as folder:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mld_core import Modality, hookimpl
+from mld_core import Method, Modality, hookimpl
 
 LABELS = [row % 10 for row in range(400)]
 NUM_ROWS = 20
@@ -56,6 +56,25 @@ def use_modality(plugin_class: type[Modality], config: Any) -> None:
     modality = plugin_class(config, plugin_class.fit(config, iter(raw)))
     with TemporaryDirectory() as folder:
         call_every_method(modality, raw[:NUM_ROWS], Path(folder))
+
+
+def use_method(plugin_class: type[Method], config: Any) -> None:
+    """Fit a method's model on a few rows, and sample from it."""
+    # Not imported as a module of mld, which takes seconds.
+    toys = {"module": "toy_modalities", "file": Path(__file__).with_name("toy_modalities.py")}
+    modalities = _load_class({**toys, "name": "toy_modalities"})()
+    items = _load_class({**toys, "name": "toy_items"})(modalities, NUM_ROWS, "train")
+    autoencoders = {name: modality.autoencoder() for name, modality in modalities.items()}
+    if plugin_class.on_latents:
+        with torch.no_grad():
+            items = {name: autoencoders[name].encode(x) for name, x in items.items()}
+        autoencoders = {}
+    model = plugin_class(config, modalities).model(autoencoders)
+    present = torch.ones(NUM_ROWS, len(items), dtype=torch.bool)
+    with torch.no_grad():
+        model.fit(items, present)
+        model.eval().sample({}, list(items), NUM_ROWS)
+    model.train().loss(items, present)
 
 
 def main() -> None:
@@ -127,7 +146,7 @@ def _seconds() -> float:
     return time.perf_counter() - waited
 
 
-def _load_class(location: Mapping[str, str]) -> Any:
+def _load_class(location: Mapping[str, Any]) -> Any:
     """Import a class by module and name; from its file if the module is not on the path."""
     try:
         module = importlib.import_module(location["module"])
@@ -143,10 +162,13 @@ def _load_class(location: Mapping[str, str]) -> Any:
 
 
 def _use_plugin(plugin_class: Any, request: Mapping[str, Any]) -> None:
-    """Use a modality, or read the first rows of each split of a dataset."""
+    """Use a modality or a method, or read the first rows of each split of a dataset."""
     config = plugin_class.Config.model_validate(request["plugin"]["config"])
     if issubclass(plugin_class, Modality):
         use_modality(plugin_class, config)
+        return
+    if issubclass(plugin_class, Method):
+        use_method(plugin_class, config)
         return
     modalities = {}
     for name, location in request["modalities"].items():

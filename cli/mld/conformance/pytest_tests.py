@@ -9,8 +9,13 @@ from typing import Any
 from mld.conformance.check import Role
 from mld.conformance.checks import CHECKS
 from mld.conformance.fixtures import PluginUnderTest
-from mld.conformance.runner import CheckRunner, dataset_under_test, modality_under_test
-from mld_core import Dataset, Modality
+from mld.conformance.runner import (
+    CheckRunner,
+    dataset_under_test,
+    method_under_test,
+    modality_under_test,
+)
+from mld_core import Dataset, Method, Modality
 
 
 def conformance(
@@ -42,6 +47,13 @@ def dataset_conformance(
 ) -> Callable[..., None]:
     """A test that runs every check of a dataset; `modalities` is as in `check_dataset`."""
     return _make_test("dataset", lambda: dataset_under_test(plugin, config, modalities), xfail)
+
+
+def method_conformance(
+    plugin: str | type[Method], *, xfail: Mapping[str, str] | None = None, **config: Any
+) -> Callable[..., None]:
+    """A test that runs every check of a method; the arguments are as in `check_method`."""
+    return _make_test("method", lambda: method_under_test(plugin, config), xfail)
 
 
 def _make_test(

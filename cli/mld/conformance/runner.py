@@ -20,8 +20,17 @@ from mld.config.validation_errors import format_errors, format_validation_errors
 from mld.conformance.check import Check, CheckFailed, CheckResult, CheckSkipped, Status
 from mld.conformance.checks import CHECKS
 from mld.conformance.fixtures import COMPUTE, DatasetUnderTest, ModalityUnderTest, PluginUnderTest
+from mld.conformance.method_fixtures import MethodUnderTest
 from mld.runtime.compute import torch_threads
-from mld_core import Dataset, Modality, Registry, SpecError, describe_exception, did_you_mean
+from mld_core import (
+    Dataset,
+    Method,
+    Modality,
+    Registry,
+    SpecError,
+    describe_exception,
+    did_you_mean,
+)
 
 MAX_REASON_LENGTH = 400
 PluginSettings = Mapping[str, Any] | BaseModel | None
@@ -38,7 +47,7 @@ class CheckRunner:
 
     def __init__(self, plugin: PluginUnderTest, xfail: Mapping[str, str] | None = None) -> None:
         self.plugin = plugin
-        self.checks = CHECKS["dataset" if isinstance(plugin, DatasetUnderTest) else "modality"]
+        self.checks = CHECKS[plugin.role]
         self.xfail = dict(xfail or {})
         for name in self.xfail:
             if name not in self.checks:
@@ -131,6 +140,34 @@ def check_dataset(
     return runner.run_all(on_result=on_result)
 
 
+def check_method(
+    plugin: str | type[Method],
+    config: PluginSettings = None,
+    xfail: Mapping[str, str] | None = None,
+    registry: Registry | None = None,
+    on_result: OnResult | None = None,
+) -> list[CheckResult]:
+    """Run every check of a method, given as a class or by its kind, on modalities of the kit.
+
+    Args:
+        config: an instance of its Config, or fields of it.
+        xfail: check to reason, for checks that are expected to fail; an unexpected pass fails.
+        registry: where kinds are looked up; by default all that are installed.
+        on_result: called with each result as soon as it is available.
+    """
+    runner = CheckRunner(method_under_test(plugin, config, registry), xfail)
+    return runner.run_all(on_result=on_result)
+
+
+def method_under_test(
+    plugin: str | type[Method], config: PluginSettings = None, registry: Registry | None = None
+) -> MethodUnderTest:
+    """A method with a validated config. SpecError if the kind or the config is invalid."""
+    registry = registry or Registry()
+    plugin_class = registry.method(plugin) if isinstance(plugin, str) else plugin
+    return MethodUnderTest(plugin_class, _build_config(plugin_class, config))
+
+
 def modality_under_test(
     plugin: str | type[Modality],
     config: PluginSettings = None,
@@ -195,7 +232,9 @@ def _is_modality(registry: Registry, kind: str) -> bool:
     return kind in registry.kinds and registry.entry(kind).role == "modality"
 
 
-def _build_config(plugin_class: type[Modality] | type[Dataset], config: PluginSettings) -> Any:
+def _build_config(
+    plugin_class: type[Modality] | type[Dataset] | type[Method], config: PluginSettings
+) -> Any:
     """An instance of the class's Config. SpecError if the values are invalid."""
     if isinstance(config, BaseModel):
         return config

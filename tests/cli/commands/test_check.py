@@ -21,7 +21,8 @@ PLUGINS = Path(__file__).parent.parent / "plugins"
 def mld_tiny(mld: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """The command line, with only the tiny plugins installed."""
     monkeypatch.syspath_prepend(str(PLUGINS))
-    points = [EntryPoint(kind, f"mld_{kind}", "mld") for kind in ("tiny", "rows")]
+    modules = {"tiny": "mld_tiny", "rows": "mld_rows", "tiny-method": "mld_tiny_method"}
+    points = [EntryPoint(kind, module, "mld") for kind, module in modules.items()]
     monkeypatch.setattr("mld_core.plugins.registry.Registry", partial(Registry, points))
     return mld
 
@@ -52,6 +53,16 @@ def test_dataset_json_and_exit_code_8(mld_tiny: Callable[..., Result]) -> None:
     assert "expected to fail (not yet)" in unexpected["reason"]
 
 
+def test_method_json(mld_tiny: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {name: CHECKS["method"][name] for name in ("documented", "models-are-fresh")}
+    monkeypatch.setitem(CHECKS, "method", few)
+    result = mld_tiny("check", "tiny-method", "--set", "noise=0.2", "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert [record["check"] for record in report["checks"]] == list(few)
+    assert report["passed"] == 2
+
+
 def test_list_of_checks(mld_tiny: Callable[..., Result]) -> None:
     lines = mld_tiny("check", "--list").stdout.splitlines()
     names = list(dict.fromkeys(name for checks in CHECKS.values() for name in checks))
@@ -76,6 +87,8 @@ def test_list_of_checks(mld_tiny: Callable[..., Result]) -> None:
         (["tiny", "--with", "tinny"], 3, "did you mean 'tiny'"),
         (["tiny", "--with", "a=tiny"], 2, "one KIND"),
         (["rows", "--with", "figures=tiny", "--xfail", "x"], 2, "CHECK=REASON"),
+        (["tiny-method", "--with", "tiny"], 2, "a method is checked on modalities of the kit"),
+        (["tiny-method", "--set", "noise=-1"], 3, "noise: must be at least 0, not -1"),
         (["rows", "--xfail", "ids-are-unik=so"], 3, "did you mean 'ids-are-unique'"),
     ],
 )

@@ -10,13 +10,16 @@ import pytest
 PLUGINS = Path(__file__).parent.parent / "plugins"
 sys.path.insert(0, str(PLUGINS))
 import broken_datasets  # noqa: E402
+import broken_methods  # noqa: E402
 import broken_modalities  # noqa: E402
 from mld_tiny import Rows, Tiny, TinyWords  # noqa: E402
+from mld_tiny_method import TinyMethod  # noqa: E402
 
 from mld.config.sections import DiffuseSpec, ResidualMLPSpec  # noqa: E402
 from mld.conformance import (  # noqa: E402
     CHECKS,
     check_dataset,
+    check_method,
     check_modality,
     conformance,
     count_statuses,
@@ -25,6 +28,7 @@ from mld.conformance.checks import integration, side_effects  # noqa: E402
 from mld.conformance.runner import (  # noqa: E402
     CheckRunner,
     dataset_under_test,
+    method_under_test,
     modality_under_test,
 )
 from mld_core import SpecError  # noqa: E402
@@ -39,6 +43,8 @@ TRAINING = {
     "labels-are-distinguishable",
     "metrics-return-floats",
     "joint-model-generates-any-from-any",
+    "learning-lowers-the-loss",
+    "samples-follow-given",
 }
 ALL = "..."
 """A plugin so broken that every check that needs its items fails."""
@@ -86,10 +92,17 @@ def test_valid_dataset_passes() -> None:
     assert {r.check: (r.status, r.reason) for r in results if r.status != "passed"} == {}
 
 
+def test_valid_method_passes() -> None:
+    results = check_method(TinyMethod, {"noise": 0.05})
+    assert [result.check for result in results] == list(CHECKS["method"])
+    assert {r.check: (r.status, r.reason) for r in results if r.status != "passed"} == {}
+
+
 def test_every_check_has_a_broken_plugin() -> None:
     assert set(broken_modalities.BROKEN) == set(CHECKS["modality"])
     assert set(broken_datasets.BROKEN) == set(CHECKS["dataset"])
-    assert set(CHECKS["modality"]) >= TRAINING | ISOLATED
+    assert set(broken_methods.BROKEN) == set(CHECKS["method"])
+    assert {*CHECKS["modality"], *CHECKS["method"]} >= TRAINING | ISOLATED
 
 
 @pytest.mark.parametrize("check", CHECKS["modality"])
@@ -104,6 +117,17 @@ def test_broken_dataset_fails_only_its_check(check: str) -> None:
     plugin = dataset_under_test(broken_datasets.BROKEN[check], modalities={"numbers": Tiny})
     others = _other_checks("dataset", check, broken_datasets.ALSO_FAILS)
     _check_fails_alone(CheckRunner(plugin), check, others)
+
+
+@pytest.mark.parametrize(
+    "check",
+    # Processes of their own take seconds, and the kit runs those of all roles alike.
+    [pytest.param(c, marks=[pytest.mark.slow] if c in ISOLATED else []) for c in CHECKS["method"]],
+)
+def test_broken_method_fails_only_its_check(check: str) -> None:
+    runner = CheckRunner(method_under_test(broken_methods.BROKEN[check]))
+    others = _other_checks("method", check, broken_methods.ALSO_FAILS)
+    _check_fails_alone(runner, check, others - TRAINING)
 
 
 def _other_checks(role: str, check: str, also_fails: dict[str, set[str]]) -> set[str]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 
 from mld_tiny import Rows, Tiny
+from mld_tiny_method import TinyMethod
 
 os.write(1, b"printed below Python\n")
 
@@ -13,3 +14,7 @@ class LoudToImport(Tiny):
 
 class LoudRows(Rows):
     """Rows."""
+
+
+class LoudMethod(TinyMethod):
+    """Linear maps between latents."""

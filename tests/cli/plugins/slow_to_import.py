@@ -3,6 +3,7 @@ from __future__ import annotations
 import time
 
 from mld_tiny import Rows, Tiny
+from mld_tiny_method import TinyMethod
 
 time.sleep(0.4)
 
@@ -13,3 +14,7 @@ class SlowToImport(Tiny):
 
 class SlowRows(Rows):
     """Rows."""
+
+
+class SlowMethod(TinyMethod):
+    """Linear maps between latents."""

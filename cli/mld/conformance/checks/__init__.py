@@ -13,6 +13,7 @@ from mld.conformance.checks import (
     files,
     integration,
     items,
+    methods,
     networks,
     optional,
     side_effects,
@@ -27,6 +28,7 @@ CHECK_MODULES = (
     classifier,
     optional,
     datasets,
+    methods,
     side_effects,
     integration,
 )
@@ -57,7 +59,12 @@ def checks_as_markdown() -> str:
     """A page with each check's name, the plugins that it applies to, and what it requires."""
     rows = [("check", "of a", "requirement"), ("---", "---", "---")]
     for check in all_checks():
-        rows.append((f"`{check.name}`", " and ".join(check.roles), check.description))
+        rows.append((f"`{check.name}`", _listed(check.roles), check.description))
     name_len, roles_len, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
     lines = [f"| {name:{name_len}} | {roles:{roles_len}} | {text} |" for name, roles, text in rows]
     return "\n".join([INTRODUCTION, *lines])
+
+
+def _listed(roles: tuple[Role, ...]) -> str:
+    *others, last = roles
+    return f"{', '.join(others)} and {last}" if others else last

@@ -10,19 +10,19 @@ from mld.conformance.check import check, require
 from mld.conformance.fixtures import ModalityUnderTest, PluginUnderTest
 
 
-@check("modality", "dataset")
+@check("modality", "dataset", "method")
 def documented(plugin: PluginUnderTest) -> None:
     """The class has a docstring; that of a modality says what `raw` is."""
     docstring = (plugin.plugin_class.__doc__ or "").strip()
     name = plugin.plugin_class.__name__
-    require(bool(docstring), f"{name} has no docstring: `mld modalities` prints its first line")
+    require(bool(docstring), f"{name} has no docstring: `mld describe` prints it")
     require(
         "raw" in docstring or not isinstance(plugin, ModalityUnderTest),
         f"the docstring of {name} does not say what raw is: datasets must know what to serve",
     )
 
 
-@check("modality", "dataset")
+@check("modality", "dataset", "method")
 def config_round_trip(plugin: PluginUnderTest) -> None:
     """A config is equal after a round trip through JSON, so that a finished run can be loaded."""
     values = json.loads(plugin.config.model_dump_json())
@@ -33,7 +33,7 @@ def config_round_trip(plugin: PluginUnderTest) -> None:
     )
 
 
-@check("modality", "dataset")
+@check("modality", "dataset", "method")
 def config_schema(plugin: PluginUnderTest) -> None:
     """The Config has a JSON Schema that contains every field."""
     schema = json.loads(json.dumps(plugin.plugin_class.Config.model_json_schema()))
@@ -44,7 +44,7 @@ def config_schema(plugin: PluginUnderTest) -> None:
     require(not absent, f"the schema requires {absent}, which a dumped config lacks")
 
 
-@check("modality", "dataset")
+@check("modality", "dataset", "method")
 def config_described(plugin: PluginUnderTest) -> None:
     """Every field of the Config has a description; error messages and editors show it."""
     fields = plugin.plugin_class.Config.model_fields
@@ -52,14 +52,14 @@ def config_described(plugin: PluginUnderTest) -> None:
     require(not bare, f"no description for {bare}: write Field(..., description='...')")
 
 
-@check("modality", "dataset")
+@check("modality", "dataset", "method")
 def config_closed(plugin: PluginUnderTest) -> None:
     """The Config rejects unknown fields, so that a misspelt field is an error."""
     known = _accepts(plugin, no_such_field=1)
     require(not known, "the Config accepts the unknown field 'no_such_field': keep extra='forbid'")
 
 
-@check("modality", "dataset")
+@check("modality", "dataset", "method")
 def config_frozen(plugin: PluginUnderTest) -> None:
     """A config is immutable."""
     frozen = plugin.plugin_class.Config.model_config.get("frozen")

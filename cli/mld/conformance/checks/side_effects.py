@@ -33,7 +33,7 @@ SENTINEL_SEED = 2718281828
 """A seed that no plugin uses."""
 
 
-@check("modality", "dataset")
+@check("modality", "dataset", "method")
 def imports_quickly(plugin: PluginUnderTest) -> None:
     """Importing the plugin takes at most one second beyond torch and mld_core."""
     seconds = [_isolated_result(plugin)["seconds"]]
@@ -47,21 +47,21 @@ def imports_quickly(plugin: PluginUnderTest) -> None:
     )
 
 
-@check("modality", "dataset")
+@check("modality", "dataset", "method")
 def imports_quietly(plugin: PluginUnderTest) -> None:
     """Importing the plugin prints nothing."""
     output = _isolated_result(plugin)["import_output"]
     require(not output, f"the import prints {output!r:.200}: remove it")
 
 
-@check("modality", "dataset")
+@check("modality", "dataset", "method")
 def works_quietly(plugin: PluginUnderTest) -> None:
     """Using the plugin prints nothing: stdout is for results and stderr for progress."""
     output = _isolated_use(plugin)["use_output"]
     require(not output, f"using the plugin prints {output!r:.200}: remove it")
 
 
-@check("modality", "dataset")
+@check("modality", "dataset", "method")
 def needs_no_network(plugin: PluginUnderTest) -> None:
     """Neither importing nor using the plugin accesses the network."""
     attempts = _isolated_result(plugin)["attempts"]
