@@ -51,6 +51,7 @@ SPEC = DiffuseSpec(
     purpose="information",
     network=ResidualMLPSpec(width=64, depth=2),
     balance=0.0,
+    keep="last",
     steps=2500,
     batch_size=512,
     learning_rate=5e-3,

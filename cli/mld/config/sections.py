@@ -173,6 +173,11 @@ class DiffuseSpec(Section):
     ema_decay: FiniteFloat = Field(
         default=0.999, ge=0, lt=1, description="decay of the moving average of weights"
     )
+    keep: Literal["last", "best"] = Field(
+        default="best",
+        description="the averaged weights of the last step, or of the step with the lowest"
+        " validation loss, before a network of few rows memorises them",
+    )
 
     @field_validator("p_conditional")
     @classmethod

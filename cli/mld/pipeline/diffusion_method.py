@@ -137,7 +137,9 @@ class DiffusionMethod(JointMethod):
             "core": code_digest("mld_core"),
         }
         objective = DenoisingObjective(spec, self.layout, self.schedule, network)
-        config = TrainConfig(spec.steps, spec.batch_size, spec.learning_rate, spec.ema_decay)
+        config = TrainConfig(
+            spec.steps, spec.batch_size, spec.learning_rate, spec.ema_decay, spec.keep
+        )
         return TrainJob(DIFFUSE.name, objective, rows, validation, config, key)
 
     def _usable_rows(self, split: SplitLatents, latents: LatentCache) -> dict[str, Tensor]:

@@ -16,10 +16,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class BestWeights:
+    """The weights, averaged if they are, of the step with the lowest validation loss so far."""
+
+    step: int
+    loss: float
+    state: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A training after `step` steps; `fingerprint` identifies the training.
 
-    There is no generator state: every random draw derives from the seed and the step.
+    There is no generator state: every random draw derives from the seed and the step. `best` is
+    None in a training that keeps the last weights.
     """
 
     fingerprint: str
@@ -28,11 +38,23 @@ class Checkpoint:
     ema: Mapping[str, Tensor] | None
     optimizer: Mapping[str, Tensor]
     scaler: Mapping[str, Any]
+    best: BestWeights | None = None
 
     def write(self, run_dir: RunDir, job: str) -> None:
         """Replace the job's last checkpoint."""
-        groups = {"weights": self.weights, "ema": self.ema or {}, "optimizer": self.optimizer}
-        metadata = {"fingerprint": self.fingerprint, "step": self.step, "scaler": dict(self.scaler)}
+        best = self.best
+        groups = {
+            "weights": self.weights,
+            "ema": self.ema or {},
+            "optimizer": self.optimizer,
+            "best": best.state if best else {},
+        }
+        metadata = {
+            "fingerprint": self.fingerprint,
+            "step": self.step,
+            "scaler": dict(self.scaler),
+            "best": [best.step, best.loss] if best else None,
+        }
         path, text = run_dir.checkpoint(job), json.dumps(metadata)
         run_dir.write_tensors(path, flatten(groups), {"checkpoint": text})
 
@@ -50,6 +72,10 @@ def read_checkpoint(run_dir: RunDir, job: str, fingerprint: str) -> Checkpoint |
     if metadata["fingerprint"] != fingerprint:
         return None
     groups = unflatten(tensors)
+    best = None
+    if metadata["best"]:
+        step, loss = metadata["best"]
+        best = BestWeights(step, loss, groups["best"])
     return Checkpoint(
         fingerprint=fingerprint,
         step=metadata["step"],
@@ -57,6 +83,7 @@ def read_checkpoint(run_dir: RunDir, job: str, fingerprint: str) -> Checkpoint |
         ema=groups.get("ema"),
         optimizer=groups.get("optimizer", {}),
         scaler=metadata["scaler"],
+        best=best,
     )
 
 

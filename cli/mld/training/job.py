@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from jaxtyping import Float
 from pydantic import JsonValue
@@ -56,12 +57,15 @@ class TrainConfig:
     Args:
         batch_size: rows of a step, over all devices.
         ema_decay: of the moving average of the weights; None for no average.
+        keep: which weights are the result: the last ones, or those with the lowest validation loss,
+            averaged if there is an average; the last ones also where there are no validation rows.
     """
 
     steps: int
     batch_size: int
     learning_rate: float
     ema_decay: float | None = None
+    keep: Literal["last", "best"] = "last"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The training loop, shared by all networks; each process (rank) runs it once.
 
 Adam (0.9, 0.999), linear warm-up over the first 2 % of the steps and cosine decay to 1 % of the
-learning rate, gradients clipped at norm 1, optionally a moving average of the weights. Every batch
+learning rate, gradients clipped at norm 1, optionally a moving average of the weights, of which the
+best on the validation rows may be kept. Every batch
 and every random draw derives from (seed, job, step, rank), so that a resumed training gives the
 same bits as an uninterrupted one.
 """
@@ -24,7 +25,13 @@ from torch import Generator, Tensor, nn
 from mld.runtime.context import RunContext
 from mld.runtime.progress import training_progress
 from mld.runtime.seeds import derive
-from mld.training.checkpoint import Checkpoint, optimizer_state, read_checkpoint, restore_optimizer
+from mld.training.checkpoint import (
+    BestWeights,
+    Checkpoint,
+    optimizer_state,
+    read_checkpoint,
+    restore_optimizer,
+)
 from mld.training.flat_parameters import flatten_parameters
 from mld.training.job import Objective, TrainConfig, TrainJob
 from mld.training.loss_meter import LossMeter
@@ -42,6 +49,8 @@ VALIDATION_SHARE = 0.05
 VALIDATION_POINTS = 10
 """How often a training is validated, unless that is too many rows or too few."""
 MIN_VALIDATION_ROWS, MAX_VALIDATION_ROWS = 64, 1024
+REPEATED_VALIDATION_ROWS = 256
+"""Fewer rows are validated several times with other draws, up to about this number."""
 GPU_SYNC_STEPS = 20
 """Steps between reads of the loss on a GPU."""
 MAX_GRAD_NORM = 1.0
@@ -118,6 +127,7 @@ class Trainer:
             self.precision.load_state_dict(dict(checkpoint.scaler))
         self.state = self.objective.state_dict()
         self.ema = self._make_ema(checkpoint)
+        self.best = checkpoint.best if checkpoint else None
         self.rows = self._to_device(job.rows)
         self.row_count = len(next(iter(self.rows.values())))
         self.row_cdf = self._row_cdf(self.objective.sampling_weights(job.rows))
@@ -148,7 +158,7 @@ class Trainer:
         """The planned number of the `count` validation rows, the same ones every time."""
         seed = derive(self.context.seed, self.job.name, "validation rows")
         chosen = torch.randperm(count, generator=Generator().manual_seed(seed))
-        chosen = chosen[: self.validation_plan.rows]
+        chosen = chosen.repeat(self.validation_plan.copies)[: self.validation_plan.rows]
         return self._to_device({name: x[chosen] for name, x in self.job.validation.items()})
 
     def forward_backward(self, stop: bool) -> tuple[Float[Tensor, " value"], list[str]]:
@@ -230,6 +240,9 @@ class Trainer:
         """Add an event to the run's log, with the validation loss at the steps planned for it."""
         plan, steps = self.validation_plan, self.job.config.steps
         is_planned = self.step % plan.every == 0 or self.step == steps
+        validation = self.validate() if plan.rows and is_planned else None
+        if validation is not None and self.job.config.keep == "best":
+            self._keep_if_best(validation)
         self.context.run_dir.log(
             "train",
             job=self.job.name,
@@ -237,9 +250,16 @@ class Trainer:
             steps=steps,
             loss=loss,
             parts=dict(parts),
-            validation=self.validate() if plan.rows and is_planned else None,
+            validation=validation,
             rate=round(rows_per_second, 1),
         )
+
+    def _keep_if_best(self, loss: float) -> None:
+        """Keep a copy of the weights that were validated if no earlier ones were as good."""
+        if self.best is None or loss < self.best.loss:
+            state = self.ema.state if self.ema else self.state
+            copied = {name: tensor.detach().clone() for name, tensor in state.items()}
+            self.best = BestWeights(self.step, loss, copied)
 
     def save(self) -> None:
         """Write a checkpoint."""
@@ -250,6 +270,7 @@ class Trainer:
             ema=self.ema.state if self.ema else None,
             optimizer=optimizer_state(self.adam),
             scaler=self.precision.state_dict(),
+            best=self.best,
         ).write(self.context.run_dir, self.job.name)
 
 
@@ -268,10 +289,11 @@ class _DeferredBatch(nn.Module):
 
 @dataclass(frozen=True)
 class ValidationPlan:
-    """Steps between validations, and the rows of each."""
+    """Steps between validations, the rows of each, and how often it has each row at most."""
 
     every: int
     rows: int
+    copies: int = 1
 
 
 def plan_validation(config: TrainConfig, count: int) -> ValidationPlan:
@@ -279,13 +301,17 @@ def plan_validation(config: TrainConfig, count: int) -> ValidationPlan:
 
     Ten times, on as many rows as `VALIDATION_SHARE` allows. If these are fewer than 64, less often;
     if there are not so many, or more than 1,024, more often, at most as often as the training logs.
+    Few rows are repeated, since a loss of few draws says little.
     """
     allowed = int(VALIDATION_SHARE * config.steps * config.batch_size)
     rows = max(allowed // VALIDATION_POINTS, MIN_VALIDATION_ROWS)
-    rows = min(rows, MAX_VALIDATION_ROWS, count)
+    rows = min(rows, MAX_VALIDATION_ROWS)
+    copies = max(1, min(rows, REPEATED_VALIDATION_ROWS) // max(1, count))
+    rows = min(rows, copies * count)
     points = max(1, allowed // max(1, rows))
     log_every = _log_every(config.steps)
-    return ValidationPlan(log_every * math.ceil(config.steps / log_every / points), rows)
+    every = log_every * math.ceil(config.steps / log_every / points)
+    return ValidationPlan(every, rows, copies)
 
 
 def _log_every(steps: int) -> int:

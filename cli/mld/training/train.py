@@ -31,11 +31,16 @@ if TYPE_CHECKING:
 
 CHECKPOINT_SECONDS = 10.0
 """The usual time between checkpoints."""
+EARLY_SHARE = 0.5
+"""Of the steps; best weights from earlier ones are told as a sign of overfitting."""
 
 
 @dataclass(frozen=True)
 class TrainedWeights:
-    """The state dict of a trained objective, and that of its averaged weights if any."""
+    """The state dict of a trained objective, and that of its averaged weights if any.
+
+    Of a training that keeps the best weights, `ema` are those.
+    """
 
     weights: Mapping[str, Tensor]
     ema: Mapping[str, Tensor] | None
@@ -96,7 +101,17 @@ def finished_weights(job: TrainJob, context: RunContext) -> TrainedWeights:
     checkpoint = read_checkpoint(context.run_dir, job.name, job.fingerprint(context))
     assert checkpoint is not None, "a finished training leaves its checkpoint"
     assert checkpoint.step == job.config.steps
-    return TrainedWeights(checkpoint.weights, checkpoint.ema)
+    if (best := checkpoint.best) is None:
+        return TrainedWeights(checkpoint.weights, checkpoint.ema)
+    if best.step <= job.config.steps * EARLY_SHARE:
+        context.run_dir.log(
+            "warning",
+            stage=job.name.partition("/")[0],
+            message=f"{job.name}: the validation loss was lowest at step {best.step:,} of "
+            f"{job.config.steps:,}, whose weights are kept: the network then began to memorise the "
+            "training rows; fewer steps, a smaller network or dropout may do better",
+        )
+    return TrainedWeights(checkpoint.weights, best.state)
 
 
 def launch(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
 
 import pytest
 import torch
@@ -390,7 +391,8 @@ def test_events_hold_losses_parts_and_validation(
         (2000, 32, 500, (200, 320)),  # ten times
         (20, 128, 800, (10, 64)),  # the fewest rows, less often
         (1, 16, 500, (1, 64)),
-        (30, 16, 5, (8, 5)),
+        (30, 16, 5, (30, 60)),  # few rows several times
+        (3000, 128, 40, (60, 240)),
         (30, 16, 0, (2, 0)),
     ],
 )
@@ -401,6 +403,44 @@ def test_validation_is_a_small_share_of_a_training(
     assert (plan.every, plan.rows) == expected
     allowed = max(0.05 * steps * batch_size, plan.rows)
     assert steps // plan.every * plan.rows <= allowed
+
+
+def test_the_best_weights_are_kept_and_survive_an_interruption(tmp_path: Path) -> None:
+    """On validation rows of which the loss soon rises again."""
+    held_out = rows(50)
+    held_out["y"] = -held_out["y"]
+
+    def fit_and_validate(
+        name: str, keep: Literal["last", "best"], objective: Objective
+    ) -> TrainedWeights:
+        config = replace(CONFIG, steps=100, batch_size=200, keep=keep)
+        job = TrainJob(JOB, objective, rows(), held_out, config, {})
+        return train(job, context(tmp_path / name), 1e9)
+
+    best, last = (
+        fit_and_validate("best", "best", Regression()),
+        fit_and_validate("last", "last", Regression()),
+    )
+    losses = {
+        event["step"]: event["validation"]
+        for event in trained_events(tmp_path / "best")
+        if event["validation"] is not None
+    }
+    step = min(losses, key=lambda step: losses[step])
+    assert 0 < step < 50
+    assert same(replace(best, ema=last.ema), last)
+    with pytest.raises(KeyboardInterrupt):
+        fit_and_validate("stopped", "best", SendsSignal(call=step - 1))
+    averaged = RunDir(tmp_path / "stopped").read_tensors(
+        RunDir(tmp_path / "stopped").checkpoint(JOB)
+    )
+    assert best.ema is not None
+    assert all(torch.equal(averaged[f"ema/{name}"], x) for name, x in best.ema.items())
+    with pytest.raises(KeyboardInterrupt):
+        fit_and_validate("resumed", "best", SendsSignal(call=step + 20))
+    assert same(fit_and_validate("resumed", "best", Regression()), best)
+    (warning,) = (e for e in RunDir(tmp_path / "best").read_events() if e["event"] == "warning")
+    assert f"lowest at step {step} of 100" in warning["message"]
 
 
 def test_validation_is_of_the_averaged_weights(tmp_path: Path) -> None:
