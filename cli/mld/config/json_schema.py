@@ -39,8 +39,8 @@ def spec_schema(registry: Registry) -> Schema:
     del properties["data"]["$ref"]
     properties["data"] |= _by_kind("kind", datasets)
     properties["modalities"]["additionalProperties"] = _by_kind("kind", modalities)
-    own = properties["diffuse"].pop("$ref")
-    properties["diffuse"] |= _by_kind("method", {_OWN_METHOD: own, **methods}, _OWN_METHOD)
+    of_diffusion = properties["diffuse"].pop("$ref")
+    properties["diffuse"] |= _by_kind("method", {_OWN_METHOD: of_diffusion, **methods}, _OWN_METHOD)
     return published_schema({**schema, "title": "Experiment of mld"})
 
 

@@ -119,8 +119,8 @@ class Document:
         assert node is not None
         document.value = document._value(node, (), file)
         if not isinstance(document.value, dict):
-            found = {list: "a list", type(None): "nothing"}.get(type(document.value))
-            document._refuse((), f"must be a mapping, not {found or f'plain text{advice}'}")
+            content = {list: "a list", type(None): "nothing"}.get(type(document.value))
+            document._refuse((), f"must be a mapping, not {content or f'plain text{advice}'}")
         return document
 
     @classmethod

@@ -24,8 +24,8 @@ SPEC = {
 
 def errors_of(schema: dict[str, Any], value: Any) -> list[str]:
     Draft202012Validator.check_schema(schema)
-    found = Draft202012Validator(schema).iter_errors(value)
-    return [f"{error.json_path}: {error.message}" for error in found]
+    errors = Draft202012Validator(schema).iter_errors(value)
+    return [f"{error.json_path}: {error.message}" for error in errors]
 
 
 def test_schema_includes_the_installed_kinds(registry):
