@@ -36,7 +36,7 @@ def warm_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunPython]
     """
     folder = tmp_path_factory.mktemp("warm")
     stdout, stderr = folder / "stdout", folder / "stderr"
-    script = Path(__file__).parent / "warm_python.py"
+    script = Path(__file__).parent / "support" / "warm_python.py"
 
     def run(
         code: str,

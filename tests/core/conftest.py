@@ -46,7 +46,8 @@ class GaussianLatents:
         assert bool((times[roles == Role.OBSERVED] == 0).all())
         assert bool((times[roles == Role.ABSENT] == 1).all())
         eps = torch.full_like(z, torch.nan)  # undefined where nothing is generated
-        for pattern in roles.unique(dim=0):
+        is_shared = bool((roles == roles[:1]).all())
+        for pattern in roles[:1] if is_shared else roles.unique(dim=0):
             rows = torch.nonzero((roles == pattern).all(1)).squeeze(1)
             if not bool((pattern == Role.GENERATED).any()):
                 continue
