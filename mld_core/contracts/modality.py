@@ -160,7 +160,7 @@ class Modality(ABC):
         """
         return None
 
-    def profile(self, raw: Any) -> Mapping[str, float | Sequence[str]]:
+    def profile(self, raw: Any) -> Mapping[str, int | float | Sequence[str]]:
         """What `mld data check` tells of a datum, by name.
 
         Numbers, such as its length, and lists of words that it consists of, such as its symbols.

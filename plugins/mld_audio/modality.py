@@ -74,7 +74,7 @@ class Audio(Modality):
                 raise ValueError(f"not a readable sound file: {error.error_string}") from error
         return channels.mean(axis=1), sound.samplerate
 
-    def profile(self, raw: Sound) -> Mapping[str, float]:
+    def profile(self, raw: Sound) -> Mapping[str, int | float]:
         """Its length, at most that of an item, and sample rate."""
         waveform, sample_rate = raw
         return {"seconds": len(waveform) / sample_rate, "sample rate": sample_rate}

@@ -122,7 +122,7 @@ def column_statistics(
 
 def _describe(
     modality: Modality, raw: Any
-) -> tuple[str | None, Mapping[str, float | Sequence[str]]]:
+) -> tuple[str | None, Mapping[str, int | float | Sequence[str]]]:
     """The split key and the profile of a datum; those that cannot be used have none."""
     call = f"kind {modality.kind!r}"
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from mld.data.columns import PLUGIN_ERRORS, Column, open_split
 from mld.data.encoding import encode_present
-from mld.data.faults import Fault, InvalidItemsError
+from mld.data.faults import Fault, InvalidItemsError, describe_faults
 from mld.data.loading import layout_of
 from mld.data.renamed_columns import DatasetWithRenamedColumns
 from mld.inference.trained_run import TrainedRun
@@ -30,6 +31,7 @@ from mld_core import (
     read_table,
     unused_columns,
 )
+from mld_core.errors import first_errors
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ def read_manifest(
 ) -> ManifestRows:
     """Read a manifest with columns for some of a run's modalities; rows already read pass through.
 
-    Cells of the modalities `unread` count as empty. DataError if a column is misspelt, none is a
+    Cells of the modalities `unread` count as empty, as do those that cannot be used, with a
+    warning, unless they are errors in the run's spec. DataError if a column is misspelt, none is a
     modality that is read, or the file or an item cannot be read.
     """
     if isinstance(manifest, ManifestRows):
@@ -113,8 +116,15 @@ def read_manifest(
             if column.items is not None:
                 zeros = column.items.new_zeros((len(table.rows), *column.items.shape[1:]))
                 items.setdefault(name, zeros)[rows] = column.items
+    if faults and run.spec.data.on_invalid == "error":
+        raise InvalidItemsError(faults, items_read, "correct them, or leave their cells empty")
     if faults:
-        raise InvalidItemsError(faults, items_read)
+        lines = first_errors([*describe_faults(faults, items_read)])
+        warnings.warn(
+            f"{path}: {len(faults):,} cells that cannot be used count as empty, as the run's "
+            f"data.on_invalid: {run.spec.data.on_invalid} says:\n  " + "\n  ".join(lines),
+            stacklevel=2,
+        )
     return ManifestRows(
         path,
         table.columns,

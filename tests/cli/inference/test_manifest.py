@@ -8,7 +8,9 @@ import pytest
 from typer.testing import Result
 
 from mld.config.spec import Spec
-from mld_core import read_table
+from mld.inference.manifest import read_manifest
+from mld.inference.trained_run import TrainedRun
+from mld_core import DataError, read_table
 
 
 @pytest.mark.parametrize(
@@ -76,3 +78,21 @@ def test_columns_of_other_names_are_read_and_written(
     result = mld("score", finished_run, "bad.csv")
     assert result.exit_code == 5
     assert "column 'Right (mm)' is read as 'right', but there is another" in result.stderr
+
+
+@pytest.mark.parametrize("on_invalid", ["empty", "drop"])
+def test_cells_that_cannot_be_used_count_as_empty(
+    trained_run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_invalid: str
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("right,left\n1 2 3,\n1 2 3 4 5 6,none.txt\n1 2,none.txt\n")
+    with pytest.raises(DataError, match=r"^4 items cannot be used"):
+        read_manifest(trained_run, path)
+    data = trained_run.spec.data.model_copy(update={"on_invalid": on_invalid})
+    spec = trained_run.spec.model_copy(update={"data": data})
+    monkeypatch.setattr(trained_run, "spec", spec)
+    with pytest.warns(
+        UserWarning, match=r"4 cells that cannot be used count as empty, (.|\n)*none"
+    ):
+        rows = read_manifest(trained_run, path)
+    assert rows.present.tolist() == [[False] * 3, [False, True, False], [False] * 3]

@@ -187,6 +187,12 @@ class WritesOnlyRounded(Tiny):
         return super().write(x, stem)
 
 
+@breaks("descriptions-are-plain")
+class ProfileOfArrays(Tiny):
+    def profile(self, raw):
+        return {"numbers": np.array(raw)}
+
+
 @breaks("previews-are-valid")
 class InvalidPreview(Tiny):
     def preview(self, x, stem):

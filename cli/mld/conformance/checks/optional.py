@@ -1,4 +1,4 @@
-"""Checks of the optional methods `metrics`, `summarise` and `augment`."""
+"""Checks of the optional methods of a modality that describe or vary its data and draws."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from torch import Generator, Tensor
 from mld.conformance.check import CheckFailed, CheckSkipped, check, describe, is_finite, require
 from mld.conformance.fixtures import NUM_CLASSES, NUM_ITEMS, ModalityUnderTest
 from mld_core import Metric, Modality, Summary, describe_exception
+
+DESCRIBED = 20
+"""Data whose split key and profile are looked at."""
 
 
 @check("modality")
@@ -100,6 +103,29 @@ def summary_fits_its_draws(plugin: ModalityUnderTest) -> None:
             and torch.allclose(turned.best.double(), summary.best.double(), rtol=1e-4, atol=1e-4),
             "the best estimate depends on the order of the draws",
         )
+
+
+@check("modality")
+def descriptions_are_plain(plugin: ModalityUnderTest) -> None:
+    """`split_key` gives a str or None, and `profile` numbers and lists of words, before fitting."""
+    own = plugin.plugin_class
+    if own.split_key is Modality.split_key and own.profile is Modality.profile:
+        raise CheckSkipped("the modality has neither split keys nor a profile")
+    unfitted = own(plugin.config)
+    for raw in plugin.raw["train"][:DESCRIBED]:
+        key, profile = unfitted.split_key(raw), dict(unfitted.profile(raw))
+        require(key is None or isinstance(key, str), f"split_key gave {key!r}: a str or None")
+        for name, value in profile.items():
+            is_number = isinstance(value, int | float) and math.isfinite(value)
+            are_words = isinstance(value, list | tuple) and all(
+                isinstance(word, str) for word in value
+            )
+            require(
+                isinstance(name, str) and (is_number or are_words),
+                f"profile holds {name!r}: {value!r}: a finite number, or a list of words",
+            )
+        again = (unfitted.split_key(raw), dict(unfitted.profile(raw)))
+        require((key, profile) == again, "split_key or profile changes from one call to the next")
 
 
 @check("modality")
