@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
 from pydantic import Field, PositiveInt
 
-from mld_core import DataError, Dataset, DatasetConfig, SpecPath, Split, hookimpl
+from mld_core import (
+    DataError,
+    Dataset,
+    DatasetConfig,
+    SpecPath,
+    Split,
+    content_digest,
+    hookimpl,
+)
 
 MLD_API = 1
 MNIST_PREFIX = {"train": "train", "test": "t10k"}
@@ -68,11 +75,9 @@ class MnistStrokes(Dataset):
         )
 
     def fingerprint(self):
-        """A digest of the config and of the files' sizes and modification times."""
+        """A digest of the config and of the files."""
         paths = [*map(self._images_path, MNIST_PREFIX), self._strokes_path()]
-        stats = [path.stat() for path in paths if path.exists()]
-        sizes_and_times = [(stat.st_size, stat.st_mtime) for stat in stats]
-        return hashlib.sha256(f"{super().fingerprint()} {sizes_and_times}".encode()).hexdigest()
+        return content_digest(super().fingerprint(), [path for path in paths if path.exists()])
 
     def _images_path(self, source):
         name = f"{MNIST_PREFIX[source]}-images-idx3-ubyte.gz"

@@ -99,8 +99,8 @@ class Dataset(ABC):
     def fingerprint(self) -> str:
         """Digest that changes when the rows do, cheap to compute.
 
-        By default of the kind, the config and the seed; a dataset that reads files adds their
-        state.
+        By default of the kind, the config and the seed; a dataset that reads files returns
+        `content_digest(super().fingerprint(), files)`.
         """
         content = f"{self.kind} {self.config.model_dump_json()} {self.seed}"
         return hashlib.sha256(content.encode()).hexdigest()

@@ -10,8 +10,18 @@ from typing import Literal
 
 from pydantic import Field
 
-from mld_core import SPLITS, DataError, Dataset, Modality, SpecPath, Split, SplitName, hookimpl
-from mld_datasets.download import Source, content_digest, read_content, resolve_gz
+from mld_core import (
+    SPLITS,
+    DataError,
+    Dataset,
+    Modality,
+    SpecPath,
+    Split,
+    SplitName,
+    content_digest,
+    hookimpl,
+)
+from mld_datasets.download import Source, read_content, resolve_gz
 from mld_datasets.pairing import LimitedConfig
 
 SOURCE = Source(

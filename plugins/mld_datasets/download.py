@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -61,19 +59,6 @@ class Source:
             reason = " ".join(str(error).split())
             problem = f"{self.name} could not be downloaded into it: {reason}"
             raise self.missing_error(folder, problem) from error
-
-
-def content_digest(settings: str, files: Iterable[Path]) -> str:
-    """A digest of settings and of the files' names and contents, whatever their times."""
-    contents = [(file.name, _file_digest(file, file.stat().st_mtime_ns)) for file in files]
-    return hashlib.sha256(f"{settings} {contents}".encode()).hexdigest()
-
-
-@cache
-def _file_digest(file: Path, mtime_ns: int) -> str:
-    """Cached until the file changes, since every trial of a suite needs it."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def resolve_gz(path: Path) -> Path:

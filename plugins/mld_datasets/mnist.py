@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from mld_core import Dataset, DatasetConfig, Modality, SpecPath, SplitName
-from mld_datasets.download import Source, content_digest, read_idx, resolve_gz
+from mld_core import Dataset, DatasetConfig, Modality, SpecPath, SplitName, content_digest
+from mld_datasets.download import Source, read_idx, resolve_gz
 from mld_datasets.labelled_images import CLASSES, LabelledImages, make_labelled_images
 from mld_datasets.pairing import LimitedConfig
 

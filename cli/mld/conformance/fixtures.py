@@ -227,9 +227,9 @@ class DatasetUnderTest(PluginUnderTest):
     modalities: dict[str, Modality]
     is_installed: Callable[[str], bool]
 
-    def build(self, seed: int = SEED) -> Dataset:
-        """A new instance."""
-        return self.plugin_class(self.config, self.modalities, seed)
+    def build(self, seed: int = SEED, config: DatasetConfig | None = None) -> Dataset:
+        """A new instance, by default with the config under test."""
+        return self.plugin_class(config or self.config, self.modalities, seed)
 
     @cached_fixture
     def dataset(self) -> Dataset:

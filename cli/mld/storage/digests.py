@@ -84,11 +84,13 @@ def differences(
     old: Mapping[str, JsonValue],
     new: Mapping[str, JsonValue],
     advice: Mapping[str, str] | None = None,
+    meanings: Mapping[str, str] | None = None,
 ) -> list[str]:
     """One line for each dotted key whose value differs: "  key: old -> new".
 
     Args:
         advice: by key, what is added to its line, with "{}" for the old value.
+        meanings: by key, what its line says in the place of the values.
     """
     before, after = _flatten(json.loads(json.dumps(old))), _flatten(json.loads(json.dumps(new)))
     lines = []
@@ -96,7 +98,8 @@ def differences(
         was, now = before.get(key, "nothing"), after.get(key, "nothing")
         added = f": {advice[key].format(json.loads(was))}" if advice and key in advice else ""
         if was != now:
-            lines.append(f"  {key}: {was} -> {now}{added}")
+            values = (meanings or {}).get(key, f"{was} -> {now}")
+            lines.append(f"  {key}: {values}{added}")
     return lines
 
 

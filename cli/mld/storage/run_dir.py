@@ -37,6 +37,9 @@ MACHINE_SETTINGS = {
 }
 """Keys of a fingerprint whose value "auto" depends on the machine, and how to keep the old one."""
 
+OPAQUE_DIGESTS = {"rows": "the dataset gives other rows"}
+"""Keys of a fingerprint whose values say nothing to a reader, and what a change of one means."""
+
 
 class _File:
     """The path of a file with a fixed name, as an attribute of a run directory."""
@@ -272,10 +275,13 @@ class RunDir:
         before = marker["fingerprint"]
         lines = [
             f"{self.path}: stage {stage} is out of date, because its inputs have changed:",
-            *differences(before, fingerprint, MACHINE_SETTINGS),
+            *differences(before, fingerprint, MACHINE_SETTINGS, OPAQUE_DIGESTS),
         ]
         same = [key for key in fingerprint if before.get(key) == fingerprint[key]]
-        if {*before, *fingerprint} - {*same, *MACHINE_SETTINGS}:
+        changed = {*before, *fingerprint} - {*same, *MACHINE_SETTINGS}
+        if changed == {*OPAQUE_DIGESTS}:
+            lines.append("  its settings are the same: a file that the dataset reads has changed")
+        if changed:
             lines.append(
                 "recompute it and the stages after it with "
                 f"`mld run SPEC --from-stage {stage}`, or choose another folder with --out"

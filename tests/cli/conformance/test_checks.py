@@ -92,6 +92,20 @@ def test_valid_dataset_passes() -> None:
     assert {r.check: (r.status, r.reason) for r in results if r.status != "passed"} == {}
 
 
+def test_a_dataset_that_digests_its_files_passes(tmp_path: Path) -> None:
+    """A file in a folder within the configured one; nothing is written beside it."""
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data/rows.txt"
+    path.write_text("rows")
+    plugin = dataset_under_test(
+        broken_datasets.FollowingAFile, {"path": path}, modalities={"numbers": Tiny}
+    )
+    runner = CheckRunner(plugin)
+    assert runner.run("fingerprint-follows-files").status == "passed"
+    assert path.read_text() == "rows"
+    assert [*tmp_path.rglob("*")] == [tmp_path / "data", path]
+
+
 def test_valid_method_passes() -> None:
     results = check_method(TinyMethod, {"noise": 0.05})
     assert [result.check for result in results] == list(CHECKS["method"])

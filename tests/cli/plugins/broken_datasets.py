@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 from broken_configs import broken_configs
 from broken_modalities import connect
 from loud_to_import import LoudRows
 from mld_tiny import Rows, RowsConfig
+from pydantic import Field
 from slow_to_import import SlowRows
 
-from mld_core import Split
+from mld_core import SpecPath, Split, content_digest
 
 BROKEN: dict[str, type[Rows]] = {"imports-quickly": SlowRows, "imports-quietly": LoudRows}
 """Check to a dataset that fails it."""
@@ -108,6 +110,28 @@ class InvalidItems(Rows):
 class ConstantFingerprint(Rows):
     def fingerprint(self):
         return "always the same"
+
+
+class FileConfig(RowsConfig):
+    """The file that is read."""
+
+    path: SpecPath = Field(Path(__file__), description="any file")
+
+
+@breaks("fingerprint-follows-files")
+class ReadingAFile(Rows):
+    Config = FileConfig
+
+    def ids(self, name):
+        self.config.path.read_text()
+        return super().ids(name)
+
+
+class FollowingAFile(ReadingAFile):
+    """Rows."""
+
+    def fingerprint(self):
+        return content_digest(super().fingerprint(), [self.config.path])
 
 
 @breaks("works-quietly")

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -255,3 +256,19 @@ def test_a_stage_logs_its_states(run_dir: RunDir) -> None:
         ("encode", "failed"),
     ]
     assert run_dir.read_json(run_dir.status)["state"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_file"), [({"rows": "b"}, True), ({"rows": "b", "seed": 2}, False)]
+)
+def test_a_changed_file_is_told_as_such(
+    tmp_path: Path, changes: dict[str, Any], is_file: bool
+) -> None:
+    run_dir, fingerprint = RunDir(tmp_path), {"rows": "a", "seed": 1, "threads": 1}
+    run_dir.mark_complete("data", fingerprint, [], 0.0, {})
+    with pytest.raises(RunDirError) as error:
+        run_dir.check_fingerprint("data", fingerprint | changes)
+    message = str(error.value)
+    assert "  rows: the dataset gives other rows\n" in message
+    assert ("a file that the dataset reads has changed" in message) is is_file
+    assert "--from-stage data" in message

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from itertools import combinations, product
+from pathlib import Path
 
 import torch
 
 from mld.conformance.check import CheckFailed, check, describe, require
+from mld.conformance.file_changes import changed_file, linked_copy, recorded_opens
 from mld.conformance.fixtures import SEED, DatasetUnderTest
-from mld_core import MLDError, Split
+from mld_core import DatasetConfig, MLDError, Split
 
 ROWS_READ = 20
 """Rows of each split whose items are read."""
+
+MAX_FILES_CHANGED = 5
+"""Files that are changed, of those that were read."""
 
 
 @check("dataset")
@@ -132,6 +137,41 @@ def fingerprint_follows_seed(plugin: DatasetUnderTest) -> None:
         first != other,
         "the fingerprint does not change with the seed: a run would reuse rows of another seed",
     )
+
+
+@check("dataset")
+def fingerprint_follows_files(plugin: DatasetUnderTest) -> None:
+    """The fingerprint changes with a file that is read by a path of the Config."""
+    for name, path in dict(plugin.config).items():
+        if not isinstance(path, Path) or not path.exists():
+            continue
+        folder = plugin.folder / name
+        config = plugin.config.model_copy(update={name: linked_copy(path, folder)})
+        with recorded_opens(folder) as opened:
+            _read_some(plugin, config)
+        read = opened or ({folder / path.name} if path.is_file() else set())
+        before = plugin.build(config=config).fingerprint()
+        for file in sorted(read)[:MAX_FILES_CHANGED]:
+            with changed_file(file, folder):
+                try:
+                    after = plugin.build(config=config).fingerprint()
+                except (ValueError, OSError, MLDError):
+                    continue  # that the file is not as it was is found out in another way
+            require(
+                after != before,
+                f"the fingerprint stays the same when {path.name if path.is_file() else file.name} "
+                f"({name}) changes: a run would reuse old rows; return "
+                "content_digest(super().fingerprint(), files)",
+            )
+
+
+def _read_some(plugin: DatasetUnderTest, config: DatasetConfig) -> None:
+    """Read the first rows of every split."""
+    dataset = plugin.build(config=config)
+    for name in plugin.splits:
+        split = dataset.split(name)
+        for column, row in product(plugin.modalities, range(min(ROWS_READ, len(split.ids)))):
+            split.items[column][row]
 
 
 def _changed(split: str, values: str) -> str:
