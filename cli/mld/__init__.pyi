@@ -1,6 +1,7 @@
 from .config.spec import Spec as Spec
 from .config.spec import dump_spec as dump_spec
 from .config.spec import load_spec as load_spec
+from .config.version import __version__ as __version__
 from .inference.frames import impute_frame as impute_frame
 from .inference.frames import read_frame as read_frame
 from .inference.impute import impute as impute

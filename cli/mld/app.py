@@ -15,6 +15,7 @@ import typer
 
 from mld.commands import bench, check, data, describe, plugins, query, run, sample, spec
 from mld.commands.common import PluginSelection, StrictCommand, Texts, command, repeatable
+from mld.commands.completion import complete_kind
 
 app = typer.Typer(
     help="Any-to-any generation over your own modalities.",
@@ -104,6 +105,8 @@ def _root(
             help="Print the versions of mld, torch and all plugins.",
         ),
     ] = False,
-    no_plugin: Annotated[Texts, repeatable("NAME", "Block a kind or a distribution")] = None,
+    no_plugin: Annotated[
+        Texts, repeatable("NAME", "Block a kind or a distribution", complete=complete_kind)
+    ] = None,
 ) -> None:
     context.obj = PluginSelection.from_environment(no_plugin or [])

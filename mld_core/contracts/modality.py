@@ -203,7 +203,8 @@ class Modality(ABC):
 
     def cell(self, x: Shaped[Tensor, "*item"]) -> str:
         """A manifest's cell for an item; only for inline modalities."""
-        raise NotImplementedError(f"{self.kind} is not inline: use write")
+        hint = "an inline modality implements cell" if self.inline else "not inline: use write"
+        raise NotImplementedError(f"{self.kind}: {hint}")
 
     def preview(self, x: Shaped[Tensor, "*item"], stem: Path) -> list[Path]:
         """Write further files to look at, SVG or PNG (a spectrogram, a drawing); none by default.

@@ -302,8 +302,10 @@ def _class_problem(registered: object, kind: str) -> str:
     _, config_base = _CONTRACTS[_role_of(registered)]
     if not (isinstance(registered.Config, type) and issubclass(registered.Config, config_base)):
         return f"{name}.Config must be a subclass of {config_base.__name__}"
-    abstract = sorted(registered.__abstractmethods__)
-    return f"{name} does not implement {', '.join(abstract)}" if abstract else ""
+    missing = sorted(registered.__abstractmethods__)
+    if issubclass(registered, Modality) and registered.inline and registered.cell is Modality.cell:
+        missing.append("cell, which an inline modality needs")
+    return f"{name} does not implement {', '.join(missing)}" if missing else ""
 
 
 def _role_of(plugin_class: Contract) -> PluginRole:

@@ -8,6 +8,9 @@ import sys
 
 import pytest
 
+import mld
+from mld_core.plugins.discovery import installed_version
+
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
@@ -44,3 +47,7 @@ def test_waiting_threads_sleep_soon_unless_the_user_chose(chosen: dict[str, str]
 def test_the_library_leaves_the_environment_alone() -> None:
     code = "import mld, mld.app, mld.pipeline.run, mld.inference.trained_run"
     assert waiting_settings(code) == only()
+
+
+def test_version() -> None:
+    assert mld.__version__ == installed_version("mld-toolkit")

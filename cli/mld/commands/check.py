@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from mld.commands.common import AsJson, Texts, command, parse_pairs, repeatable
+from mld.commands.completion import complete_kind
 from mld_core.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -23,7 +24,11 @@ def check(
     context: typer.Context,
     kind: Annotated[
         str | None,
-        typer.Argument(help="an installed modality, dataset or method", show_default=False),
+        typer.Argument(
+            help="an installed modality, dataset or method",
+            show_default=False,
+            autocompletion=complete_kind,
+        ),
     ] = None,
     set_: Annotated[Texts, repeatable("A=B", "A setting of the plugin", "--set")] = None,
     with_: Annotated[
@@ -32,6 +37,7 @@ def check(
             "[NAME=]KIND",
             "The modality to combine it with; for a dataset, the modality of a column",
             "--with",
+            complete=complete_kind,
         ),
     ] = None,
     xfail: Annotated[Texts, repeatable("CHECK=REASON", "An expected failure")] = None,

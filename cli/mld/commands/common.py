@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, TypeVar
 import typer
 from typer.core import TyperCommand
 
+from mld.commands.completion import complete_run, complete_sampler
 from mld_core.errors import ExitCode, MLDError, SpecError, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -42,17 +43,33 @@ _UNWRITABLE = (
 """Errors of the operating system that are the user's to fix, whatever wanted to write."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-RunFolder = Annotated[Path, typer.Argument(help="a finished run's directory")]
+RunFolder = Annotated[
+    Path, typer.Argument(help="a finished run's directory", autocompletion=complete_run)
+]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Solver steps (default: the run's).")]
-Sampler = Annotated[str | None, typer.Option(help="The solver (default: the run's).")]
+Sampler = Annotated[
+    str | None,
+    typer.Option(help="The solver (default: the run's).", autocompletion=complete_sampler),
+]
 Texts = list[str] | None
 """The values of an option that may be repeated; None if it is not given."""
 
 
-def repeatable(metavar: str, help: str, *names: str) -> Any:
-    """An option that may be repeated, as its help says."""
-    return typer.Option(*names, metavar=metavar, help=f"{help}; may be repeated.")
+def repeatable(
+    metavar: str,
+    help: str,
+    *names: str,
+    complete: Callable[[str], list[str]] | None = None,
+) -> Any:
+    """An option that may be repeated, as its help says.
+
+    Args:
+        complete: the words that a shell offers for the beginning of one.
+    """
+    return typer.Option(
+        *names, metavar=metavar, help=f"{help}; may be repeated.", autocompletion=complete
+    )
 
 
 @dataclass(frozen=True)

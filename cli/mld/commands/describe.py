@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mld.commands.common import AsJson, command
+from mld.commands.completion import complete_kind
 
 if TYPE_CHECKING:
     from mld.config.plugin_description import PluginDescription, Setting
@@ -30,7 +31,12 @@ _OF = {
 @command
 def describe(
     context: typer.Context,
-    kind: Annotated[str, typer.Argument(help="an installed modality, dataset or method")],
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="an installed modality, dataset or method", autocompletion=complete_kind
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Print what a plugin is: its data, its settings with ranges and defaults, its metrics."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mld.commands.common import RunFolder, Texts, command, repeatable, resumable, weight_store
-from mld_core.errors import OutputError
+from mld.commands.completion import complete_stage
 
 if TYPE_CHECKING:
     from mld.pipeline.plan import Plan
@@ -26,7 +26,12 @@ def run(
         Path | None, typer.Option(help="The run directory (default: runs/<name>).")
     ] = None,
     from_stage: Annotated[
-        str | None, typer.Option(metavar="STAGE", help="Recompute this stage and those after it.")
+        str | None,
+        typer.Option(
+            metavar="STAGE",
+            help="Recompute this stage and those after it.",
+            autocompletion=complete_stage,
+        ),
     ] = None,
     dry_run: Annotated[
         bool,
@@ -36,7 +41,7 @@ def run(
     ] = False,
 ) -> None:
     """Train and evaluate an experiment; re-run the same command to resume."""
-    from mld.config.spec import dump_spec, load_spec
+    from mld.config.spec import load_spec
     from mld.storage.run_dir import RunDir
     from mld.storage.stages import STAGE_NAMES
     from mld_core import did_you_mean
@@ -57,7 +62,7 @@ def run(
     _warn_of_busy_cores(resolve(experiment.compute).threads)
     run_dir = RunDir(out or Path("runs") / experiment.name)
     run_dir.check()
-    _check_own_spec(spec, run_dir, dump_spec(experiment))
+    pipeline.check_own_spec(spec, run_dir, experiment)
     again = "without --from-stage " if from_stage else ""
     with resumable(f"re-run the same command {again}to resume"):
         report = pipeline.run(
@@ -79,16 +84,6 @@ def report(run: RunFolder) -> None:
     from mld.storage.run_dir import RunDir
 
     typer.echo(pipeline.report(RunDir(run)))
-
-
-def _check_own_spec(spec: Path, run_dir: RunDir, resolved: str) -> None:
-    """OutputError if the run would overwrite the spec that it reads with another text."""
-    is_same_file = run_dir.spec.exists() and spec.samefile(run_dir.spec)
-    if is_same_file and spec.read_text(encoding="utf-8") != resolved:
-        raise OutputError(
-            f"{spec} belongs to the run and would be overwritten: copy it and run the copy, or "
-            "choose another folder with --out"
-        )
 
 
 def _warn_of_busy_cores(threads: int) -> None:

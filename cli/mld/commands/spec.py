@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mld.commands.common import AsJson, command, parse_pairs, repeatable
+from mld.commands.completion import complete_kind
 
 
 @command
@@ -44,7 +45,8 @@ def init(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="the experiment's name")],
     modality: Annotated[
-        list[str], repeatable("NAME=KIND", "A modality's kind", "--modality", "-m")
+        list[str],
+        repeatable("NAME=KIND", "A modality's kind", "--modality", "-m", complete=complete_kind),
     ],
 ) -> None:
     """Write <name>.yaml: a first spec with every setting, its default and its meaning.

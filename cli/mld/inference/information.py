@@ -12,7 +12,7 @@ from mld.inference.trained_run import TrainedRun
 from mld.runtime.progress import counting
 from mld.runtime.seeds import derive
 from mld.storage.digests import file_digest
-from mld_core import DataError, SpecError
+from mld_core import DataError, SpecError, did_you_mean
 from mld_core.information.estimator import NODES, Estimate, surprisal
 from mld_core.information.likelihood import log_scale
 from mld_core.information.measures import (
@@ -117,11 +117,15 @@ def parse_measure(query: str, names: Sequence[str]) -> tuple[str, Estimators]:
     parts = [[name.strip() for name in part.split(",")] for part in (*sides.split(";"), condition)]
     x, y, z = parts[0], parts[1] if len(parts) == 3 else [], [name for name in parts[-1] if name]
     used = [*x, *y, *z]
-    if len(parts) != 3 or not set(used) <= set(names) or len(set(used)) < len(used):
-        raise SpecError(
-            f"{query!r}: write A;B or A,B;C|D with modalities of the run, each once "
-            f"({', '.join(names)})"
-        )
+    listed = ", ".join(names)
+    if len(parts) != 3 or not all(used):
+        raise SpecError(f"{query!r}: write A;B or A,B;C|D with modalities of the run ({listed})")
+    for index, name in enumerate(used):
+        if name not in names:
+            hint = did_you_mean(name, names)
+            raise SpecError(f"{query!r}: the run has no modality {name!r} (it has {listed}){hint}")
+        if name in used[:index]:
+            raise SpecError(f"{query!r} names {name!r} twice")
     given = f" | {', '.join(z)}" if z else ""
     return f"I({', '.join(x)}; {', '.join(y)}{given})", _mi_estimators(x, y, z)
 

@@ -14,27 +14,30 @@ from jaxtyping import Bool, Float, Shaped
 from pydantic import JsonValue
 from torch import Tensor
 
+from mld.config.version import __version__
 from mld.data.encoding import decode
 from mld.data.items import item_cell, write_item
 from mld.data.recorded import rows_by_modalities
 from mld.pipeline.diffusion_method import DiffusionGenerator
 from mld.pipeline.joint_method import Conditioning, JointGenerator
+from mld.reporting.gallery import GalleryCell, GalleryRow, gallery_fragment, item_media
 from mld.runtime.seeds import derive
 from mld.storage.digests import digest, tensor_digest
 from mld.storage.files import with_checksum, write_json
 from mld.storage.outputs import check_folder
 from mld_core import Modality, NumericalError, SpecError
-from mld_core.plugins.discovery import installed_version
 
 GIVEN_FILE = "given.json"
 """What the samples of a folder are: run, given data, settings, seed and version."""
+MAX_ROWS_SHOWN = 8
+"""Samples that a notebook shows."""
 FIRST_BATCH_SIZE = 32
 """Samples of the first batch, which is drawn even for one sample."""
 MAX_BATCH_SIZE = 512
 """Samples drawn at once at most."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Samples:
     """Samples of some modalities, with what they were conditioned on.
 
@@ -55,6 +58,27 @@ class Samples:
     nfe: float
     seconds: float
     request: Mapping[str, JsonValue] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        given = f" given {', '.join(self.given)}" if self.given else ""
+        return f"<{self._count_in_words} of {', '.join(self.generated)}{given}>"
+
+    def _repr_html_(self) -> str:
+        """The first samples as a table of their texts, pictures and sounds, for notebooks."""
+
+        def cell(name: str, k: int) -> GalleryCell:
+            media = item_media(self.modalities[name], self.items[name][k])
+            return GalleryCell(media, given=name in self.given)
+
+        shown = range(min(self.count, MAX_ROWS_SHOWN))
+        rows = [GalleryRow(str(k), [], {name: cell(name, k) for name in self.items}) for k in shown]
+        hidden = self.count - len(rows)
+        caption = f"{self._count_in_words}{f', {hidden} not shown' if hidden else ''}"
+        return gallery_fragment(list(self.items), rows, caption)
+
+    @property
+    def _count_in_words(self) -> str:
+        return f"{self.count} sample{'s' * (self.count != 1)}"
 
     def cells(self, name: str) -> list[str]:
         """The samples of an inline modality as texts."""
@@ -234,7 +258,7 @@ class SampleRequest:
             "want": [*self.wanted],
             "sampling": self._sampling,
             "seed": self.seed,
-            "mld": installed_version("mld-toolkit"),
+            "mld": __version__,
             "fingerprint": self.fingerprint,
         }
 

@@ -64,6 +64,10 @@ class TrainedRun:
         method = select_method(self.spec, registry, self.modalities)
         self.generator = method.load(self.autoencoders, context)
 
+    def __repr__(self) -> str:
+        kinds = (f"{name} ({modality.kind})" for name, modality in self.modalities.items())
+        return f"<run {self.run_dir.path} of {', '.join(kinds)}>"
+
     @property
     def score_model(self) -> ScoreModel:
         """The score network. SpecError if the run was trained by another method than mld."""

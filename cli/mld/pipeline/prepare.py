@@ -193,9 +193,8 @@ def record_data_stage(prepared: PreparedData, context: RunContext) -> None:
         else:
             run_dir.invalid_items.unlink(missing_ok=True)
         empty: dict[str, JsonValue] = {split: data.split(split).dropped for split in SPLITS}
-        if any(empty.values()):
-            listed = ", ".join(f"{split} {count}" for split, count in empty.items() if count)
-            run_dir.warn(DATA.name, f"rows without any recorded item are left out: {listed}")
+        if message := _describe_empty_rows(data):
+            run_dir.warn(DATA.name, message)
         return StageOutput(
             files,
             {
@@ -224,3 +223,12 @@ def _rejected(record: Mapping[str, Any], name: str) -> dict[str, Fault]:
     """What `_record_rejected` has recorded of a modality, by row id."""
     faults = [Fault(**fault) for fault in record.get("rejected", {}).get(name, ())]
     return {fault.row: fault for fault in faults}
+
+
+def _describe_empty_rows(data: Data) -> str:
+    """That rows without any item are left out, with their number in each split; "" if none is."""
+    counts = {split: count for split in SPLITS if (count := data.split(split).dropped)}
+    total = sum(counts.values())
+    listed = " and ".join(f"{count} of {split}" for split, count in counts.items())
+    subject = "1 row has" if total == 1 else f"{total:,} rows have"
+    return f"left out: {subject} nothing recorded ({listed})" if total else ""

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from mld.config.spec import Spec
+from mld.config.version import __version__
 from mld.runtime.context import RunContext
 from mld.runtime.processor import available_cores, processor_name
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import PIPELINE
 from mld_core import Registry
-from mld_core.plugins.discovery import installed_version
 
 
 def provenance(
@@ -25,7 +25,7 @@ def provenance(
     """What provenance.json holds; `command` is the one that started the run."""
     compute = context.compute
     return {
-        "mld": installed_version("mld-toolkit"),
+        "mld": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "plugins": spec.plugin_versions(registry),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from mld.config.spec import Spec, dump_spec
+from mld.config.spec import Spec, dump_spec, load_spec
 from mld.data.loading import layout_of
 from mld.pipeline.autoencode import train_autoencoders
 from mld.pipeline.diffuse import select_method, train_joint_model
@@ -30,23 +30,36 @@ from mld_core import MLDError, OutputError, Registry
 
 
 def run(
-    spec: Spec,
-    run_dir: RunDir,
-    registry: Registry,
+    spec: Spec | Path | str,
+    out: RunDir | Path | str | None = None,
+    registry: Registry | None = None,
     *,
+    overrides: Sequence[str] = (),
     from_stage: str | None = None,
     store: WeightStore | None = None,
     command: Sequence[str] = (),
 ) -> Path:
     """Run the pipeline and write the report; completed stages are loaded from disk.
 
-    The same call resumes an interrupted run. Returns the report's path.
+    The same call resumes an interrupted run. Returns the report's path; `mld.load` of its folder
+    gives the trained run. SpecError if the spec is invalid, OutputError if its file would be
+    overwritten.
 
     Args:
+        spec: or the path of its YAML file.
+        out: the run directory; by default runs/<name>.
+        registry: by default all installed plugins.
+        overrides: settings `a.b=c`, only with a path.
         from_stage: first recompute this stage and those after it.
         store: where trained weights are shared; by default, in the user's cache folder.
         command: recorded in the run's provenance.
     """
+    registry = registry or Registry()
+    source = None if isinstance(spec, Spec) else Path(spec)
+    spec = spec if isinstance(spec, Spec) else load_spec(Path(spec), registry, overrides)
+    run_dir = out if isinstance(out, RunDir) else RunDir(Path(out or Path("runs") / spec.name))
+    if source:
+        check_own_spec(source, run_dir, spec)
     context = RunContext(
         run_dir,
         store or WeightStore.in_user_cache(),
@@ -98,6 +111,16 @@ def run(
                 record = provenance(spec, registry, context, command)
                 run_dir.write_json(run_dir.provenance, record)
             return _report(run_dir, lambda: render_report(run_dir))
+
+
+def check_own_spec(source: Path, run_dir: RunDir, spec: Spec) -> None:
+    """OutputError if a run would overwrite the file from which its spec is read by another text."""
+    is_same_file = run_dir.spec.exists() and source.samefile(run_dir.spec)
+    if is_same_file and source.read_text(encoding="utf-8") != dump_spec(spec):
+        raise OutputError(
+            f"{source} belongs to the run and would be overwritten: copy it and run the copy, or "
+            "choose another folder with --out"
+        )
 
 
 def report(run_dir: RunDir) -> Path:

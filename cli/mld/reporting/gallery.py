@@ -70,6 +70,12 @@ def write_gallery(path: Path, page: GalleryPage) -> None:
     write_text(path, template.render(page=page))
 
 
+def gallery_fragment(names: Sequence[str], rows: Sequence[GalleryRow], caption: str) -> str:
+    """A table of rows as HTML within another page, such as a notebook."""
+    template = environment().get_template("fragment.html.j2")
+    return template.render(names=names, rows=rows, caption=caption)
+
+
 def item_media(modality: Modality, x: Tensor) -> list[Media]:
     """What an item is shown as: its text where inline, and its pictures and sounds."""
     with TemporaryDirectory() as folder:

@@ -81,7 +81,7 @@ def training_progress(
     """
     recent = RecentRate(clock)
     if sys.stderr.isatty():
-        shown = _bar(job, step, steps, clock, after=0, keep=True)
+        shown = _bar(job, "steps", step, steps, clock, after=0, keep=True)
     else:
         shown = _lines(job, "steps", step, steps, clock, first=FIRST_LINE_SECONDS, gap=0)
     with shown as show:
@@ -106,7 +106,7 @@ def counting(
     """
     recent = RecentRate(clock)
     if sys.stderr.isatty():
-        shown = _bar(job, 0, total, clock, after=SHORT_SECONDS, keep=False)
+        shown = _bar(job, unit, 0, total, clock, after=SHORT_SECONDS, keep=False)
     else:
         shown = _lines(job, unit, 0, total, clock, first=0, gap=SHORT_SECONDS)
     with shown as show:
@@ -165,7 +165,7 @@ def _lines(
 
 @contextmanager
 def _bar(
-    job: str, done: int, total: int, clock: Clock, after: float, keep: bool
+    job: str, unit: str, done: int, total: int, clock: Clock, after: float, keep: bool
 ) -> Iterator[_Show]:
     """A bar that appears after some seconds; it stays on the terminal at the end if `keep`."""
     due_at = clock() + after
@@ -179,7 +179,7 @@ def _bar(
                 return
             due_at = now + REFRESH_SECONDS
             if task is None:
-                task = stack.enter_context(_BARS.task(job, total, keep))
+                task = stack.enter_context(_BARS.task(job, unit, total, keep))
             task(done, detail())
 
         yield show
@@ -194,12 +194,14 @@ class _Bars:
         self._open = 0
 
     @contextmanager
-    def task(self, job: str, total: int, keep: bool) -> Iterator[Callable[[int, str], None]]:
+    def task(
+        self, job: str, unit: str, total: int, keep: bool
+    ) -> Iterator[Callable[[int, str], None]]:
         """Add a bar; the yielded function sets its finished parts and its detail."""
         with self._lock:
             progress = self._progress = self._progress or _start_display()
             self._open += 1
-            task = progress.add_task(job, total=total, detail="")
+            task = progress.add_task(job, total=total, unit=unit, detail="")
         try:
             yield lambda done, detail: progress.update(
                 task, completed=done, detail=detail, refresh=True
@@ -230,6 +232,7 @@ def _start_display() -> Progress:
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
         TextColumn("{task.fields[detail]}"),
     )
     progress = Progress(*columns, console=Console(stderr=True), auto_refresh=False)

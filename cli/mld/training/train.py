@@ -84,7 +84,7 @@ def train_by(launched: Callable[[], None], job: TrainJob, context: RunContext) -
     checkpoint = read_checkpoint(run_dir, job.name, fingerprint)
     if checkpoint is None and run_dir.checkpoint(job.name).is_file():
         message = f"{job.name} starts anew: its checkpoint belongs to other settings or data"
-        run_dir.log("warning", stage=job.name.partition("/")[0], message=message)
+        run_dir.warn(job.name.partition("/")[0], message)
     if checkpoint is None or checkpoint.step < job.config.steps:
         launched()
     return finished_weights(job, context)

@@ -34,10 +34,16 @@ def test_information_has_standard_errors(
     assert page.count(" noise levels</figcaption>") == len(estimates)
     assert 'aria-label="Mutual information between pairs"' in page
     assert json.loads(mld("information", folder, "--json").stdout)["estimates"]
-    for query in ("left", "left;middle", "left;left", "left;right|third|left"):
+    for query, message in (
+        ("left", "'left': write A;B or A,B;C|D with modalities of the run (left, right, third)"),
+        ("left;", "write A;B"),
+        ("left;rihgt", "the run has no modality 'rihgt' (it has left, right, third); did you mean"),
+        ("left;left", "'left;left' names 'left' twice"),
+        ("left;right|third|left", "no modality 'third|left'"),
+    ):
         malformed = mld("information", folder, "--of", query)
         assert malformed.exit_code == 3, malformed.output
-        assert "write A;B" in malformed.stderr
+        assert message in malformed.stderr
 
 
 @pytest.mark.parametrize("names", [("a", "b"), ("a", "b", "c"), ("a", "b", "c", "d")])

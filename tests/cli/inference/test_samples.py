@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import Result
@@ -16,10 +17,11 @@ from mld.inference.samples import (
     MAX_BATCH_SIZE,
     SampleBlock,
     SampleRequest,
+    Samples,
     batches_of,
 )
 from mld.inference.trained_run import TrainedRun
-from mld_core import OutputError, SpecError
+from mld_core import OutputError, Registry, SpecError
 
 GIVEN = {"right": "4 0 4 0 5 0"}
 
@@ -160,6 +162,27 @@ def test_a_folder_says_what_its_samples_are(
     assert json.loads((tmp_path / "folder" / "given.json").read_text()) == record
 
 
+def test_samples_and_runs_say_what_they_are(trained_run: TrainedRun, finished_run: Path) -> None:
+    kinds = "left (points), right (marks), third (points)"
+    assert repr(trained_run) == f"<run {finished_run} of {kinds}>"
+    samples = trained_run.sample(GIVEN, n=10)
+    assert repr(samples) == "<10 samples of left, third given right>"
+    assert repr(trained_run.sample(n=1)) == "<1 sample of left, right, third>"
+    html = samples._repr_html_()
+    assert html.count("<tr>") == 1 + 8
+    assert "<caption>10 samples, 2 not shown</caption>" in html
+    assert html.count("<small>given</small>") == 8
+
+
+def test_notebooks_show_the_pictures_of_samples() -> None:
+    image = Registry().modality("image")
+    modality = image(image.Config(latent_dim=2, size=8, channels=1))
+    (raw,) = modality.examples([3], "train", np.random.default_rng(0))
+    items = {"digit": modality.preprocess(raw)[None]}
+    samples = Samples({"digit": modality}, items, {}, (), 20, 0.1)
+    assert '<img src="data:image/png;base64,' in samples._repr_html_()
+
+
 def test_sample_command(
     mld: Callable[..., Result], finished_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,3 +205,25 @@ def test_sample_command(
     result = mld(*words, "-n", 40)
     assert result.exit_code == 130
     assert result.stderr == "interrupted; re-run the same command to resume\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sample", "RUN", "--out", "file"),
+        ("sample", "RUN", "--out", "file/deep"),
+        ("sample", "RUN", "--out", "new", "--table", "file/a.csv"),
+        ("impute", "RUN", "rows.csv", "--out", "file"),
+        ("score", "RUN", "rows.csv", "--out", "file/a.csv"),
+    ],
+)
+def test_an_output_in_place_of_a_file(
+    mld: Callable[..., Result], finished_run: Path, words: tuple[str, ...]
+) -> None:
+    Path("file").write_text("mine")
+    Path("rows.csv").write_text("right,left\n1 2 3 4 5 6,\n")
+    result = mld(*(finished_run if word == "RUN" else word for word in words))
+    assert result.exit_code == 6, result.output
+    assert " cannot be written: " in result.stderr
+    assert "Traceback" not in result.output
+    assert Path("file").read_text() == "mine"

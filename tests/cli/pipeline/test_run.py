@@ -16,14 +16,18 @@ from typing import Any
 import pytest
 import torch
 
+import mld
 from mld.config.sections import GuidanceSpec
 from mld.config.spec import Spec, load_spec
 from mld.inference.trained_run import load
+from mld.pipeline.prepare import prepare, record_data_stage
 from mld.pipeline.run import report, run
+from mld.runtime.compute import resolve
+from mld.runtime.context import RunContext
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import STAGE_NAMES
 from mld.storage.weight_store import WeightStore
-from mld_core import DataError, NumericalError, Registry, RunDirError, SpecError
+from mld_core import DataError, NumericalError, OutputError, Registry, RunDirError, SpecError
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 
@@ -82,6 +86,44 @@ def test_files_and_events_of_a_run(finished: Path) -> None:
     assert "<html" in run_dir.report.read_text()
     assert not list((finished / "checkpoints").glob("*"))
     assert not run_dir.error.exists()
+
+
+def test_a_run_from_the_path_of_a_spec(
+    run_copy: RunDir,
+    spec_file: Path,
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(run_copy.path.parent)
+    report = mld.run(str(spec_file), run_copy.path, registry)
+    assert report == run_copy.report
+    with pytest.raises(OutputError, match="belongs to the run and would be overwritten"):
+        mld.run(run_copy.spec, run_copy.path, registry, overrides=["evaluate.steps=7"])
+    with pytest.raises(RunDirError, match=r"evaluate\.steps: 100 -> 7"):
+        mld.run(spec_file, run_copy.path, registry, overrides=["evaluate.steps=7"])
+    Path("runs").mkdir()
+    run_copy.path.rename("runs/small")
+    assert mld.run(spec_file, registry=registry) == Path("runs/small/report.html")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_rows_with_nothing_recorded_are_told(tmp_path: Path, registry: Registry) -> None:
+    cell = "1 2 3 4 5 6"
+    rows = [f"{'' if row in (0, 3, 7) else cell},{('train', 'test')[row % 2]}" for row in range(9)]
+    (tmp_path / "rows.csv").write_text("\n".join(["a,split", *rows]) + "\n")
+    (tmp_path / "spec.yaml").write_text(
+        "{name: a, data: {kind: manifest, path: rows.csv}, generate: {subsets: [[]]},\n"
+        "modalities: {a: {kind: marks, latent_dim: 2}}}"
+    )
+    spec = load_spec(tmp_path / "spec.yaml", registry)
+    run_dir = RunDir(tmp_path / "run")
+    store, compute = WeightStore(tmp_path / "store"), resolve(spec.compute)
+    context = RunContext(run_dir, store, compute, 0, spec.model_dump(mode="json"))
+    with pytest.warns(UserWarning, match="left out: 3 rows") as caught, run_dir.claim():
+        record_data_stage(prepare(spec, registry, context), context)
+    message = "left out: 3 rows have nothing recorded (1 of train and 2 of test)"
+    assert message in [str(warning.message) for warning in caught]
+    assert message in [event.get("message") for event in run_dir.read_events()]
 
 
 def test_the_second_run_recomputes_nothing(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
@@ -176,8 +177,18 @@ def test_bars_share_one_display(
         capsys.readouterr()
         left(100, 0.125, 12345.6)
         drawn = capsys.readouterr().err
-        for words in ("left", "100/100", "loss 0.125", "right", " 20/200", "0:01:40 left", "5/10"):
+        for words in (
+            "left",
+            "100/100",
+            " steps loss 0.125",
+            "loss 0.125",
+            "right",
+            " 20/200",
+            "0:01:40 left",
+            "5/10",
+        ):
             assert words in drawn
+        assert re.search(r" 5/10\S* +\S* rows", drawn)
     last = capsys.readouterr().err.rpartition("autoencode/left")[2]
     assert "autoencode/right" in last
     assert "encode " not in last

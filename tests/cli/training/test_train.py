@@ -272,7 +272,8 @@ def test_a_checkpoint_of_another_training_is_replaced(
 ) -> None:
     config = replace(CONFIG, **change)
     fit(tmp_path / "used")
-    again = fit(tmp_path / "used", config=config, seed=seed)
+    with pytest.warns(UserWarning, match="autoencode/digit starts anew: its checkpoint belongs to"):
+        again = fit(tmp_path / "used", config=config, seed=seed)
     assert same(again, fit(tmp_path / "new", config=config, seed=seed))
     (warning,) = [e for e in RunDir(tmp_path / "used").read_events() if e["event"] == "warning"]
     assert warning["stage"] == "autoencode"

@@ -279,6 +279,29 @@ def test_missing_library_names_the_extra_that_requires_it(install: Callable[...,
     assert (entry.role, entry.stage) == ("not installed", "extra")
 
 
+INLINE = """
+from mld_core import Modality, ModalityConfig, hookimpl
+
+
+class Cells(Modality):
+    kind = "cells"
+    Config = ModalityConfig
+    inline = True
+    read = preprocess = autoencoder = classifier = write = examples = None
+
+
+@hookimpl
+def register_modalities():
+    return [Cells]
+"""
+
+
+def test_inline_modality_without_cell(install: Callable[..., Registry]) -> None:
+    registry = install(("cells", "bad_cells", INLINE))
+    message = "Cells does not implement cell, which an inline modality needs"
+    assert registry.entry("cells").problem == message
+
+
 METHOD = """
 from mld_core import JointModel, Method, MethodConfig, hookimpl
 
