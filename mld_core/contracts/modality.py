@@ -80,18 +80,23 @@ class Metric:
             or if `reference` is empty unless `against` is "none".
         against: the reference. "originals": the items that `items` reconstruct, row by row.
             "truth": the same, and for samples that were given other modalities of a row, the item
-            that this row has, row by row. "test": items of the split that samples are evaluated
-            against, with unrelated rows. "train": the training items. "none": an empty reference.
-        better: whether higher or lower values are better.
-        best: the value of items that equal the reference, if there is one; none is better.
+            that this row has, row by row. "draws": `items` are several samples of each row, "row
+            draw *item", at least two, and the reference is as for "truth": what is measured is
+            their distribution. "test": items of the split that samples are evaluated against, with
+            unrelated rows. "train": the training items. "none": an empty reference.
+        better: whether higher or lower values are better, or those nearer to `best`.
+        best: the value of items that equal the reference, if there is one; none is better. With
+            "nearer", the value to be near to, such as the nominal coverage of an interval.
         unit: of the value ("dB"); "" for a plain ratio.
+        bounds: no value is below the first or above the second; None where there is no bound.
     """
 
     measure: Callable[[Tensor, Tensor], float]
-    against: Literal["originals", "truth", "test", "train", "none"]
-    better: Literal["higher", "lower"]
+    against: Literal["originals", "truth", "draws", "test", "train", "none"]
+    better: Literal["higher", "lower", "nearer"]
     best: float | None = None
     unit: str = ""
+    bounds: tuple[float | None, float | None] = (None, None)
 
     @property
     def is_paired(self) -> bool:

@@ -90,7 +90,7 @@ class ImageModality(Modality):
     def metrics(self) -> Mapping[str, Metric]:
         """PSNR of reconstructions and conditional samples; SSIM of reconstructions."""
         return {
-            "psnr": Metric(psnr, "truth", "higher", best=BEST_PSNR, unit="dB"),
+            "psnr": Metric(psnr, "truth", "higher", best=BEST_PSNR, unit="dB", bounds=(0.0, None)),
             "ssim": Metric(ssim, "originals", "higher", best=1.0),
         }
 

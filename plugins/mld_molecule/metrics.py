@@ -137,8 +137,10 @@ def molecule_metrics(vocabulary: SelfiesVocabulary) -> Mapping[str, Metric]:
         "sa_score": Metric(mean(synthetic_accessibility), "none", "lower", best=1.0),
         "weight_overlap": Metric(overlap(molecular_weight), "test", "higher", best=1.0),
         "logp_overlap": Metric(overlap(log_p), "test", "higher", best=1.0),
-        "tanimoto_similarity": Metric(mean_similarity, "truth", "higher", best=1.0),
-        "exact_match": Metric(exact_match, "truth", "higher", best=1.0),
+        "tanimoto_similarity": Metric(
+            mean_similarity, "truth", "higher", best=1.0, bounds=(0.0, 1.0)
+        ),
+        "exact_match": Metric(exact_match, "truth", "higher", best=1.0, bounds=(0.0, 1.0)),
     }
 
 

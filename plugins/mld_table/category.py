@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mld_core import Metric, Modality, ModalityConfig, SplitName, Summary, did_you_mean, hookimpl
 from mld_table.category_networks import CategoryAutoencoder, CategoryClassifier
+from mld_table.draw_metrics import class_draw_metrics
 from mld_table.examples import sample_categories
 from mld_table.metrics import error_rate, frequency_distance
 from mld_table.text_cell import read_text, write_text
@@ -128,10 +129,14 @@ class Category(Modality):
         return CategoryClassifier(len(self._values), classes)
 
     def metrics(self) -> Mapping[str, Metric]:
-        """Errors of reconstructions and conditional samples, and the distance of frequencies."""
+        """Errors of estimates, the log-loss of draws, and the distance of frequencies."""
+        bounds = (0.0, 1.0)
         return {
-            "error_rate": Metric(error_rate, "truth", "lower", best=0.0),
-            "frequency_distance": Metric(frequency_distance, "test", "lower", best=0.0),
+            "error_rate": Metric(error_rate, "truth", "lower", best=0.0, bounds=bounds),
+            **class_draw_metrics(len(self._values)),
+            "frequency_distance": Metric(
+                frequency_distance, "test", "lower", best=0.0, bounds=bounds
+            ),
         }
 
     def summarise(self, draws: Int64[Tensor, "draw 1"]) -> Summary:

@@ -15,6 +15,7 @@ from pydantic import Field, FiniteFloat, JsonValue, model_validator
 from torch import Tensor
 
 from mld_core import Metric, Modality, ModalityConfig, SplitName, Summary, hookimpl
+from mld_table.draw_metrics import number_draw_metrics
 from mld_table.examples import sample_numbers
 from mld_table.metrics import distribution_metrics, error_metrics, rank_correlation
 from mld_table.number_cell import format_numbers, parse_numbers
@@ -123,10 +124,15 @@ class Number(Modality):
         return NumberClassifier(self.autoencoder(), self.config.size, classes)
 
     def metrics(self) -> Mapping[str, Metric]:
-        """Errors of reconstructions and conditional samples, and the distance of distributions."""
+        """Errors of estimates, accuracy of draws, and the distance of distributions."""
         unit = self.config.unit
-        rank = Metric(rank_correlation, "truth", "higher", best=1.0)
-        return {**error_metrics(unit), "rank_correlation": rank, **distribution_metrics(unit)}
+        rank = Metric(rank_correlation, "truth", "higher", best=1.0, bounds=(-1.0, 1.0))
+        return {
+            **error_metrics(unit),
+            "rank_correlation": rank,
+            **number_draw_metrics(unit),
+            **distribution_metrics(unit),
+        }
 
     def summarise(self, draws: Float[Tensor, "draw size"]) -> Summary:
         """The median, with the mean, standard deviation and an 80 % interval of each number."""

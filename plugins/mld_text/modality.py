@@ -91,7 +91,7 @@ class Text(Modality):
         """Character error rate and exact match of pairs; distinct-n of any set."""
         return {
             "character_error_rate": Metric(character_error_rate, "truth", "lower", best=0.0),
-            "exact_match": Metric(exact_match, "truth", "higher", best=1.0),
+            "exact_match": Metric(exact_match, "truth", "higher", best=1.0, bounds=(0.0, 1.0)),
             "distinct_1": Metric(distinct_1, "none", "higher"),
             "distinct_2": Metric(distinct_2, "none", "higher"),
         }

@@ -15,12 +15,14 @@ from mld.commands.completion import complete_kind
 
 if TYPE_CHECKING:
     from mld.config.plugin_description import PluginDescription, Setting
+    from mld_core import Metric
 
 WIDTH = 88
 """Columns of the printed text."""
 _OF = {
     "originals": "of reconstructions",
     "truth": "of reconstructions, and of samples given other modalities of their row",
+    "draws": "of several samples of each row, given other modalities of it",
     "test": "of joint samples, compared with real items",
     "train": "of joint samples, compared with training items",
     "none": "of joint samples",
@@ -69,11 +71,16 @@ def _lines(plugin: PluginDescription) -> Iterator[str]:
         yield from ("", "metrics:")
         yield from _definitions(
             {
-                name: f"{each.better} is better{each.unit and f', in {each.unit}'}\n"
+                name: f"{_better(each)} is better{each.unit and f', in {each.unit}'}\n"
                 f"{_OF[each.against]}"
                 for name, each in plugin.metrics.items()
             }
         )
+
+
+def _better(metric: Metric) -> str:
+    """Which values of a metric are better."""
+    return f"nearer to {metric.best:g}" if metric.better == "nearer" else metric.better
 
 
 def _setting(setting: Setting) -> str:

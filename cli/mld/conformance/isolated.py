@@ -21,13 +21,24 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from mld_core import Method, Modality, hookimpl
+from mld_core import Method, Metric, Modality, hookimpl
 
 LABELS = [row % 10 for row in range(400)]
 NUM_ROWS = 20
 NETWORK_EVENTS = ("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname")
 """Python's audit events of a call that reaches for the network."""
+
+
+DRAWS = 19
+"""Draws of each row that metrics of draws are called with."""
+
+
+def metric_arguments(metric: Metric, x: Tensor) -> tuple[Tensor, Tensor]:
+    """What a metric is called with for items that equal their reference."""
+    items = x[:, None].repeat_interleave(DRAWS, 1) if metric.against == "draws" else x
+    return items, x[:0] if metric.against == "none" else x
 
 
 def call_every_method(modality: Modality, raw: list[Any], folder: Path) -> None:
@@ -44,7 +55,7 @@ def call_every_method(modality: Modality, raw: list[Any], folder: Path) -> None:
         classifier.features(x)
         classifier(x)
     for metric in modality.metrics().values():
-        metric.measure(x, x[:0] if metric.against == "none" else x)
+        metric.measure(*metric_arguments(metric, x))
     path = modality.write(x[0], folder / "0")
     modality.preview(x[0], folder / "0")
     modality.read(modality.cell(x[0]) if modality.inline else path)

@@ -88,7 +88,13 @@ def test_json_of_a_modality_with_a_required_width(mld_small: Callable[..., Resul
         None,
     )
     assert record["metrics"] == {
-        "rms": {"against": "truth", "better": "lower", "best": 0.0, "unit": ""}
+        "rms": {
+            "against": "truth",
+            "better": "lower",
+            "best": 0.0,
+            "unit": "",
+            "bounds": [None, None],
+        }
     }
 
 

@@ -126,6 +126,12 @@ def test_broken_modality_fails_only_its_check(check: str) -> None:
     _check_fails_alone(runner, check, others - TRAINING)
 
 
+@pytest.mark.parametrize(("check", "modality"), broken_modalities.BROKEN_METRICS)
+def test_broken_metric_fails_only_its_check(check: str, modality: type[Tiny]) -> None:
+    others = {name for name, _ in broken_modalities.BROKEN_METRICS} - {check} - TRAINING
+    _check_fails_alone(CheckRunner(modality_under_test(modality)), check, others)
+
+
 @pytest.mark.parametrize("check", CHECKS["dataset"])
 def test_broken_dataset_fails_only_its_check(check: str) -> None:
     plugin = dataset_under_test(broken_datasets.BROKEN[check], modalities={"numbers": Tiny})

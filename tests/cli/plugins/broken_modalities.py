@@ -18,7 +18,9 @@ from mld_tiny import (
     TinyAutoencoder,
     TinyClassifier,
     TinyConfig,
+    error_of_draws,
     root_mean_square,
+    spread,
 )
 from pydantic import Field
 from slow_to_import import SlowToImport
@@ -368,6 +370,10 @@ class MissingLabel(Tiny):
 # metrics
 
 
+BROKEN_METRICS: list[tuple[str, type[Tiny]]] = []
+"""All checks of metrics with a modality that fails each; a check has several."""
+
+
 def breaks_metric(check, metric, *also):
     """A modality whose only metric is this one."""
 
@@ -375,6 +381,8 @@ def breaks_metric(check, metric, *also):
     class Broken(Tiny):
         def metrics(self):
             return {"broken": metric}
+
+    BROKEN_METRICS.append((check, Broken))
 
 
 def _zero_if_empty(x, reference):
@@ -385,7 +393,24 @@ def _as_tensor(x, reference):
     return torch.tensor(root_mean_square(x, reference))
 
 
+def _error_of_draws_or_zero(draws, reference):
+    return error_of_draws(draws, reference) if len(draws) else 0.0
+
+
+def _error_of_draws_or_one(draws, reference):
+    return error_of_draws(draws, reference) if len(reference) else 1.0
+
+
 breaks_metric("metrics-return-floats", Metric(_as_tensor, "originals", "lower", best=0.0))
+breaks_metric(
+    "metrics-return-floats", Metric(root_mean_square, "originals", "lower", 0.0, "", (0.0, 1e-6))
+)
+breaks_metric("metrics-return-floats", Metric(spread, "none", "nearer"))
+breaks_metric("metrics-best-on-identical", Metric(error_of_draws, "draws", "lower", best=1.0))
+breaks_metric("metrics-worse-on-corrupted", Metric(error_of_draws, "draws", "higher", best=0.0))
+breaks_metric("metrics-worse-on-corrupted", Metric(error_of_draws, "draws", "nearer", best=9.0))
+breaks_metric("metrics-reject-empty", Metric(_error_of_draws_or_zero, "draws", "lower", best=0.0))
+breaks_metric("metrics-reject-empty", Metric(_error_of_draws_or_one, "draws", "lower", best=0.0))
 breaks_metric("metrics-best-on-identical", Metric(root_mean_square, "originals", "lower", best=1.0))
 breaks_metric("metrics-best-on-identical", Metric(root_mean_square, "truth", "lower", best=1.0))
 breaks_metric(

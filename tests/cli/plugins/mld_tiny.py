@@ -70,6 +70,12 @@ def spread(x, reference):
     return float(x.var())
 
 
+def error_of_draws(draws, reference):
+    if not len(draws) or not len(reference):
+        raise ValueError("there are no rows to measure")
+    return float((draws - reference[:, None]).abs().mean())
+
+
 class Tiny(Modality):
     """A few numbers in a text file; raw is a list of floats."""
 
@@ -99,6 +105,9 @@ class Tiny(Modality):
         return {
             "rms": Metric(root_mean_square, "originals", "lower", best=0.0),
             "spread": Metric(spread, "none", "higher"),
+            "error_of_draws": Metric(
+                error_of_draws, "draws", "lower", best=0.0, bounds=(0.0, None)
+            ),
         }
 
     def summarise(self, draws):

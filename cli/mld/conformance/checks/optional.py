@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from mld.conformance.check import CheckFailed, CheckSkipped, check, describe, is_finite, require
 from mld.conformance.fixtures import NUM_CLASSES, NUM_ITEMS, ModalityUnderTest
+from mld.conformance.isolated import DRAWS, metric_arguments
 from mld_core import Metric, Modality, Summary, describe_exception
 
 DESCRIBED = 20
@@ -18,40 +19,52 @@ DESCRIBED = 20
 
 @check("modality")
 def metrics_return_floats(plugin: ModalityUnderTest) -> None:
-    """Every metric has valid fields, and gives finite floats for real and generated items."""
+    """Every metric has valid fields, and gives finite floats within its bounds for any items."""
     hints = get_type_hints(Metric)
     for name, metric in _metrics(plugin).items():
         require(isinstance(metric, Metric), f"{name} is a {type(metric).__name__}, not a Metric")
         for field in ("against", "better"):
             value, allowed = getattr(metric, field), get_args(hints[field])
             require(value in allowed, f"{name} has {field}={value!r}; allowed are {allowed}")
-        for items in (plugin.sample_items, plugin.generated):
+        needs_best = metric.better == "nearer" and metric.best is None
+        require(not needs_best, f"{name} has better='nearer', but no `best` to be near to")
+        lowest, highest = (
+            math.inf * sign if bound is None else bound
+            for sign, bound in zip((-1, 1), metric.bounds, strict=True)
+        )
+        for x in (plugin.sample_items, plugin.generated):
+            items = _unrelated_draws(x) if metric.against == "draws" else x
             result: object = metric.measure(items, _reference(plugin, metric))
             is_number = isinstance(result, int | float) and math.isfinite(result)
             require(is_number, f"{name} gave {result!r}: return a finite float")
+            assert isinstance(result, int | float)
+            is_inside = lowest <= result <= highest
+            require(is_inside, f"{name} is {result:.6g}, outside of its bounds {metric.bounds}")
 
 
 @check("modality")
 def metrics_best_on_identical(plugin: ModalityUnderTest) -> None:
     """A metric with a reference has its best value where items and reference are identical."""
     for name, metric in _metrics_of_similarity(plugin).items():
-        value = metric.measure(plugin.sample_items, plugin.sample_items)
+        if metric.best is None or metric.better == "nearer":
+            continue
+        value = metric.measure(*metric_arguments(metric, plugin.sample_items))
         require(
-            metric.best is None or math.isclose(value, metric.best, rel_tol=1e-3, abs_tol=1e-3),
+            math.isclose(value, metric.best, rel_tol=1e-3, abs_tol=1e-3),
             f"{name} of identical sets is {value:.6g}, but its `best` is {metric.best}",
         )
 
 
 @check("modality")
 def metrics_worse_on_corrupted(plugin: ModalityUnderTest) -> None:
-    """A metric with a reference is worse for mismatched items, or for one item repeated."""
+    """A metric with a reference is worse for items or draws of other rows, or one item repeated."""
     for name, metric in _metrics_of_similarity(plugin).items():
         x = plugin.sample_items
-        corrupted = x.roll(1, 0) if metric.is_paired else x[:1].expand_as(x)
-        good, bad = metric.measure(x, x), metric.measure(corrupted.contiguous(), x)
+        good = metric.measure(*metric_arguments(metric, x))
+        bad = [metric.measure(corrupted, x) for corrupted in _corrupted(metric, x)]
         require(
-            bad < good if metric.better == "higher" else bad > good,
-            f"{name} is {good:.6g} for identical sets and {bad:.6g} for corrupted ones, but its "
+            any(_is_worse(metric, value, good) for value in bad),
+            f"{name} is {good:.6g} for identical sets and {bad[0]:.6g} for corrupted ones, but its "
             f"`better` is {metric.better!r}",
         )
 
@@ -61,12 +74,13 @@ def metrics_reject_empty(plugin: ModalityUnderTest) -> None:
     """A metric raises ValueError without items, or without the reference that it needs."""
     for name, metric in _metrics(plugin).items():
         x = plugin.sample_items
-        cases = [("no items", x[:0], _reference(plugin, metric))]
+        items, _ = metric_arguments(metric, x)
+        cases = [("no items", items[:0], _reference(plugin, metric))]
         if metric.against != "none":
-            cases.append(("an empty reference", x, x[:0]))
-        for case, items, reference in cases:
+            cases.append(("an empty reference", items, x[:0]))
+        for case, measured, reference in cases:
             try:
-                value = metric.measure(items, reference)
+                value = metric.measure(measured, reference)
             except ValueError:
                 continue
             except Exception as error:
@@ -168,7 +182,7 @@ def _metrics_of_similarity(plugin: ModalityUnderTest) -> dict[str, Metric]:
     metrics = {
         name: metric
         for name, metric in _metrics(plugin).items()
-        if metric.is_paired or metric.against == "test"
+        if metric.against not in ("train", "none")
     }
     if not metrics:
         raise CheckSkipped("no metric compares with originals, the truth or the test set")
@@ -178,7 +192,34 @@ def _metrics_of_similarity(plugin: ModalityUnderTest) -> dict[str, Metric]:
 def _reference(plugin: ModalityUnderTest, metric: Metric) -> Tensor:
     items = plugin.items["train" if metric.against == "train" else "test"]
     sizes = {"test": None, "train": 10 * NUM_CLASSES, "none": 0}
-    return items[: NUM_ITEMS if metric.is_paired else sizes.get(metric.against, 0)]
+    return items[: sizes.get(metric.against, NUM_ITEMS)]
+
+
+def _unrelated_draws(x: Tensor) -> Tensor:
+    """For each row the items of the rows after it, "row draw *item"."""
+    return torch.stack([x.roll(-1 - draw, 0) for draw in range(DRAWS)], 1)
+
+
+def _corrupted(metric: Metric, x: Tensor) -> list[Tensor]:
+    """Items with which a metric compares x, and of which one must be worse than x itself.
+
+    Draws of other rows are too sure of what is wrong, or not sure of anything: an interval's
+    coverage is worse in the one case, its width in the other.
+    """
+    if metric.against == "test":
+        return [x[:1].expand_as(x).contiguous()]
+    other = x.roll(1, 0)
+    if metric.against == "draws":
+        return [metric_arguments(metric, other)[0], _unrelated_draws(x)]
+    return [other]
+
+
+def _is_worse(metric: Metric, value: float, other: float) -> bool:
+    """Whether a value of a metric is worse than another one."""
+    if metric.better == "nearer":
+        assert metric.best is not None
+        return abs(value - metric.best) > abs(other - metric.best)
+    return value < other if metric.better == "higher" else value > other
 
 
 def _augment(plugin: ModalityUnderTest, seed: int) -> tuple[Tensor, Tensor]:
