@@ -15,7 +15,7 @@ from mld.bench.suite import Coordinates
 from mld.bench.suite_dir import SuiteDir
 from mld.bench.trials import Trial
 from mld.data.types import subset_key
-from mld.reporting.number_format import metric_title
+from mld.reporting.truth_metrics import Score, TruthMetric, one_to_one, scores_by_metric
 from mld.storage.files import atomic_write
 from mld.storage.run_dir import RunDir
 
@@ -44,39 +44,6 @@ class Figure:
     def half_width(self) -> float | None:
         """Half the width of the interval."""
         return None if self.low is None or self.high is None else (self.high - self.low) / 2
-
-
-@dataclass(frozen=True)
-class TruthMetric:
-    """A metric of samples of `target` against the items of the rows that they were given.
-
-    Its columns in leaderboard.csv are `column`, the mean over samples given one modality each,
-    `direction_column` for each conditioning subset, and `limit_column`, of reconstructions.
-    """
-
-    target: str
-    name: str
-    unit: str
-    better: str
-
-    @property
-    def column(self) -> str:
-        """As in "image psnr"."""
-        return f"{self.target} {self.name}"
-
-    @property
-    def limit_column(self) -> str:
-        """As in "image reconstruction psnr"."""
-        return f"{self.target} reconstruction {self.name}"
-
-    def direction_column(self, given: str) -> str:
-        """As in "image+text>audio log_spectral_distance"."""
-        return f"{given}>{self.column}"
-
-    @property
-    def title(self) -> str:
-        """As in "image: psnr, dB ↑"."""
-        return f"{self.target}: {metric_title(self.name, self.unit, self.better)}"
 
 
 @dataclass(frozen=True)
@@ -130,21 +97,35 @@ class VariantResult:
         metrics = (metric for trial in self.trials.values() for metric in trial.truth_metrics)
         return list(dict.fromkeys(metrics))
 
-    def lower_is_better(self, column: str) -> bool:
-        """Whether lower values of a column are better: distances and some plugins' metrics."""
-        target_and_metric = column.rpartition(">")[2]
-        return column.endswith("frechet") or any(
-            metric.better == "lower" and metric.column == target_and_metric
-            for metric in self.truth_metrics
-        )
+    def better(self, column: str) -> str:
+        """Which values of a column are better: "higher", "lower", or "nearer" to some value."""
+        if column.endswith("frechet"):
+            return "lower"
+        metric = self._truth_metric(column)
+        return metric.better if metric else "higher"
 
     def is_comparable(self, other: VariantResult, column: str) -> bool:
-        """False for results on different splits, and for Frechet distances of unequal numbers of
-        samples: they decrease with these."""
+        """False for results on different splits, or of another number of what decides the column.
+
+        Frechet distances decrease with the number of samples, and the errors of best estimates
+        with that of draws.
+        """
         if self.split != other.split:
             return False
-        counts = {figure.value for result in (self, other) if (figure := result.figure("samples"))}
-        return len(counts) < 2 or not column.endswith("frechet")
+        if column.endswith("frechet"):
+            decisive = "samples"
+        elif self._truth_metric(column):
+            decisive = "draws"
+        else:
+            return True
+        counts = {figure.value for result in (self, other) if (figure := result.figure(decisive))}
+        return len(counts) < 2
+
+    def _truth_metric(self, column: str) -> TruthMetric | None:
+        """The metric against the truth of a column; None for other columns."""
+        target_and_metric = column.rpartition(">")[2]
+        named = (metric for metric in self.truth_metrics if metric.column == target_and_metric)
+        return next(named, None)
 
     def difference(self, other: VariantResult, column: str) -> Figure | None:
         """The mean of this result minus another over common seeds; None if there are none.
@@ -231,13 +212,14 @@ def trial_result(run_dir: RunDir) -> TrialResult:
             columns[f"{name} {score}"] = modality[score]
         values = (distance["value"] for distance in cross if distance["target"] == name)
         columns[f"{name} conditional_frechet"] = _mean(values)
-    truth_metrics = _truth_metrics(scores)
-    for metric in truth_metrics:
-        columns |= _truth_columns(metric, scores)
+    truth_metrics = scores_by_metric(scores)
+    for metric, entries in truth_metrics.items():
+        columns |= _truth_columns(metric, entries, scores)
     columns |= {
         "joint_frechet": _mean(distance["value"] for distance in joint),
         "conditional_frechet": _mean(distance["value"] for distance in cross),
         **{f"{_direction(score)} frechet": score["value"] for score in scores["frechet"]},
+        "draws": scores.get("draws", 1) if truth_metrics else None,
         "samples": _mean({distance["n"] for distance in joint or cross}),
         "nfe": scores["nfe"].get("joint"),
         "seconds_per_sample": scores["seconds_per_sample"].get("joint"),
@@ -251,31 +233,18 @@ def trial_result(run_dir: RunDir) -> TrialResult:
         for name, score in proportions.items()
         if score["low"] is not None
     }
-    return TrialResult(run_dir, scores["split"], metrics, intervals, truth_metrics)
+    return TrialResult(run_dir, scores["split"], metrics, intervals, [*truth_metrics])
 
 
-def _truth_metrics(scores: Mapping[str, Any]) -> list[TruthMetric]:
-    """The metrics against the truth; none in a run that was evaluated without them."""
-    metrics = [
-        TruthMetric(score["target"], score["metric"], score["unit"], score["better"])
-        for score in scores.get("conditional_metrics", [])
-    ]
-    names = list(scores["modalities"])
-    return sorted(dict.fromkeys(metrics), key=lambda metric: names.index(metric.target))
-
-
-def _truth_columns(metric: TruthMetric, scores: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of a metric against the truth.
+def _truth_columns(
+    metric: TruthMetric, entries: Sequence[Score], scores: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The columns of a metric against the truth, of which `entries` are the scores.
 
     The samples given one modality each share rows: the interval of their mean is that if they all
     err together, the widest.
     """
-    entries = [
-        score
-        for score in scores["conditional_metrics"]
-        if (score["target"], score["metric"]) == (metric.target, metric.name)
-    ]
-    alone = [score for score in entries if len(score["given"]) == 1 and score["value"] is not None]
+    alone = one_to_one(entries)
     ends = ("value", "low", "high")
     if any(score["low"] is None for score in alone):
         ends_of_mean = {"value": _mean(score["value"] for score in alone), "low": None}

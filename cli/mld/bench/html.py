@@ -16,11 +16,15 @@ from mld.config.yaml_document import dump_yaml
 from mld.reporting.charts import Dot
 from mld.reporting.html import MACHINE_FACTS, environment
 from mld.reporting.number_format import format_number
+from mld.reporting.truth_metrics import main_metrics
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import STAGE_NAMES
 
 MAX_DRAWN_VARIANTS = 12
 """With more variants than this there are only tables, without dot tracks and heat maps."""
+
+MAX_HEADLINES = 4
+"""Metrics against the truth that are headlines where there is no coherence."""
 
 
 @dataclass(frozen=True)
@@ -106,15 +110,22 @@ def leaderboard_page(
 def _headlines(groups: Sequence[Group]) -> list[tuple[str, str, str]]:
     """Title, number and note of the best results on the first set and of the trials done."""
     headlines = []
-    for column in ("joint_coherence", "conditional_coherence"):
-        if figures := _figures(groups[0].results if groups else (), column):
-            result, figure = max(figures, key=lambda pair: pair[1].value)
+    results = groups[0].results if groups else []
+    titles = {
+        name: tables.COLUMN_TITLES[name] for name in ("joint_coherence", "conditional_coherence")
+    }
+    if not any(result.figure(column) for result in results for column in titles):
+        metrics = main_metrics(tables.truth_metrics(results))
+        titles = {metric.column: metric.full_title for metric in metrics[:MAX_HEADLINES]}
+    for column, title in titles.items():
+        if figures := _figures(results, column):
+            sign = -1 if figures[0][0].better(column) == "lower" else 1
+            result, figure = max(figures, key=lambda pair: sign * pair[1].value)
             note = f"{result.variant} on {groups[0].name}; {format_figure(figure, column).note}"
             ceiling = result.figure("joint_ceiling")
             if ceiling and column == "joint_coherence":
                 note += f"; ceiling {ceiling.value:.3f}"
-            title = f"Best {tables.COLUMN_TITLES[column]}"
-            headlines.append((title, f"{figure.value:.3f}", note))
+            headlines.append((f"Best {title}", format_figure(figure, column).text, note))
     sets = f"{len(groups)} sets of modalities" if len(groups) > 1 else "one set of modalities"
     headlines.append(("Trials done", format_number(len(_distinct_runs(groups))), f"on {sets}"))
     return headlines
@@ -137,6 +148,9 @@ def _panels(group: Group) -> list[Panel]:
         _panel(group, "joint_coherence", "Joint coherence", "ceiling", "joint_ceiling"),
         _panel(group, "conditional_coherence", "Conditional coherence, mean"),
     ]
+    for metric in main_metrics(tables.truth_metrics(group.results)):
+        mark = "reconstructions", metric.limit_column
+        panels.append(_panel(group, metric.column, metric.full_title, *mark))
     for name in group.modalities:
         mark = "reconstructions", f"{name} reconstruction_frechet"
         panels.append(_panel(group, f"joint>{name} frechet", f"Frechet distance, {name}", *mark))

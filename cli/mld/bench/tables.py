@@ -6,19 +6,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, permutations
 
-from mld.bench.aggregate import Figure, TruthMetric, VariantResult, mean_difference
+from mld.bench.aggregate import Figure, VariantResult, mean_difference
 from mld.bench.suite import Published, SuiteSpec
 from mld.reporting.number_format import format_fixed, format_number
+from mld.reporting.truth_metrics import TruthMetric
 
 MAIN_COLUMNS = ("joint_coherence", "conditional_coherence", "joint_frechet", "conditional_frechet")
 """The metrics by which variants are compared."""
-COST_COLUMNS = ("samples", "nfe", "seconds_per_sample", "training_seconds", "parameters")
+COST_COLUMNS = ("samples", "draws", "nfe", "seconds_per_sample", "training_seconds", "parameters")
 COLUMN_TITLES = {
     "joint_coherence": "joint coherence",
     "conditional_coherence": "conditional coherence",
     "joint_frechet": "Frechet distance, joint",
     "conditional_frechet": "Frechet distance, conditional",
     "samples": "samples",
+    "draws": "draws of a row",
     "nfe": "NFE",
     "seconds_per_sample": "seconds per sample",
     "training_seconds": "seconds of training",
@@ -31,10 +33,12 @@ CAPTION = (
     "proportion of held-out rows whose reconstructions are classified correctly, their Frechet "
     "distance, and their metrics. A plugin's metric, such as psnr, compares samples that were "
     "given one other modality with the items of their rows, and is averaged over what was given; "
-    "↑ higher, ↓ lower is better. Frechet distances of different numbers of samples are not "
-    "compared, because the distance decreases as the number grows. Training time and parameters "
-    "are those of mld's score network without the autoencoders, or of the whole baseline; a "
-    "training that was interrupted has no time."
+    "↑ higher, ↓ lower is better, → is the value to be near to. With several draws of a row it is "
+    "that of the best estimate from them, and metrics such as crps are those of the draws "
+    "themselves. Frechet distances of different numbers of samples are not compared, because the "
+    "distance decreases as the number grows, nor are metrics of different numbers of draws. "
+    "Training time and parameters are those of mld's score network without the autoencoders, or of "
+    "the whole baseline; a training that was interrupted has no time."
 )
 DIFFERENCES_CAPTION = (
     "Paired by seed, with 95 % intervals (Student's t over seeds; for a single seed, that of two "
@@ -141,7 +145,7 @@ def truth_metrics(results: Iterable[VariantResult]) -> list[TruthMetric]:
 def main_columns(results: Sequence[VariantResult]) -> dict[str, str]:
     """The metrics by which results are compared: columns of leaderboard.csv, with their titles."""
     titles = {column: COLUMN_TITLES[column] for column in MAIN_COLUMNS}
-    titles |= {metric.column: metric.title for metric in truth_metrics(results)}
+    titles |= {metric.column: metric.full_title for metric in truth_metrics(results)}
     return {
         column: title
         for column, title in titles.items()
@@ -156,7 +160,7 @@ def main_table(group: Group) -> Table:
         "conditional_coherence": ("conditional coherence", ""),
     }
     for metric in truth_metrics(group.results):
-        columns[metric.column] = (metric.title, metric.limit_column)
+        columns[metric.column] = (metric.full_title, metric.limit_column)
     for name in group.modalities:
         columns[f"joint>{name} frechet"] = (f"Frechet, {name}", f"{name} reconstruction_frechet")
     for name in group.modalities:
@@ -179,7 +183,7 @@ def one_to_one_truth_table(group: Group) -> Table:
     """The metrics against the truth of each modality given each other one."""
     columns = {
         metric.direction_column(given): (
-            f"{given} → {metric.title}",
+            f"{given} → {metric.full_title}",
             metric.limit_column,
         )
         for metric in truth_metrics(group.results)
@@ -239,12 +243,16 @@ def _table(group: Group, title: str, columns: Mapping[str, tuple[str, str]]) -> 
 def significant_best(results: Sequence[VariantResult], column: str) -> VariantResult | None:
     """The result that is better than every other by a difference whose interval excludes 0.
 
-    Results that are not comparable do not count. None if no result is, or the column is a cost.
+    Results that are not comparable do not count. None if no result is, or the column is a cost, or
+    of a value to be near to.
     """
     present = [(figure.value, other) for other in results if (figure := other.figure(column))]
     if len(present) < 2 or column in COST_COLUMNS:
         return None
-    sign = -1 if any(result.lower_is_better(column) for result in results) else 1
+    better = present[0][1].better(column)
+    if better == "nearer":
+        return None
+    sign = -1 if better == "lower" else 1
     _, best = max(present, key=lambda pair: sign * pair[0])
     others = [other for _, other in present if other is not best]
     comparable = [other for other in others if best.is_comparable(other, column)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -106,7 +106,8 @@ def _print_plan(plan: Plan) -> None:
         about = "" if job.is_exact else "about "
         typer.echo(f"{job.name}: {about}{job.parameters:,} parameters, {steps}")
     for subset, nfe in plan.nfe.items():
-        typer.echo(f"{subset}: {plan.num_samples:,} samples of {nfe:g} evaluations")
+        draws = f"{plan.draws} draws of " if plan.draws > 1 and subset != "joint" else ""
+        typer.echo(f"{subset}: {draws}{plan.num_samples:,} samples of {nfe:g} evaluations")
     typer.echo(f"memory: about {plan.item_bytes / 1e6:,.0f} MB for the items")
     typer.echo(f"disk: about {plan.megabytes:.0f} MB")
 
@@ -118,17 +119,24 @@ def _print_scores(run_dir: RunDir) -> None:
     if joint:
         upper_bound = f", ceiling {ceiling['value']:.3f}" if ceiling else ""
         typer.echo(f"joint coherence {joint['value']:.3f} (n = {joint['n']}{upper_bound})")
-    judged = set()
-    for row in scores["conditional_coherence"]:
-        if len(row["given"]) == 1:
-            judged.add((*row["given"], row["target"]))
-            typer.echo(f"{row['given'][0]} to {row['target']}: coherence {row['value']:.3f}")
-    for row in scores.get("conditional_metrics", []):
-        pair = (*row["given"], row["target"])
-        if len(pair) == 2 and pair not in judged and row["value"] is not None:
-            judged.add(pair)
-            unit = f" {row['unit']}" if row["unit"] else ""
-            metric = row["metric"].replace("_", " ")
-            typer.echo(f"{pair[0]} to {pair[1]}: {metric} {row['value']:.3g}{unit}")
+    for pair, figures in _figures_of_pairs(scores).items():
+        typer.echo(f"{' to '.join(pair)}: {', '.join(figures)}")
     for message in scores["warnings"]:
         typer.echo(f"warning: {message}", err=True)
+
+
+def _figures_of_pairs(scores: dict[str, Any]) -> dict[tuple[str, str], list[str]]:
+    """Coherence and the main metrics of each modality given another one, as texts."""
+    from mld.reporting.truth_metrics import main_metrics, one_to_one, scores_by_metric
+
+    figures: dict[tuple[str, str], list[str]] = {}
+    for row in one_to_one(scores["conditional_coherence"]):
+        figures[row["given"][0], row["target"]] = [f"coherence {row['value']:.3f}"]
+    metrics = [metric for metric, rows in scores_by_metric(scores).items() if one_to_one(rows)]
+    main = {(metric.target, metric.name) for metric in main_metrics(metrics)}
+    for row in one_to_one(scores.get("conditional_metrics", [])):
+        if (row["target"], row["metric"]) in main:
+            name, unit = row["metric"].replace("_", " "), f" {row['unit']}" if row["unit"] else ""
+            pair = figures.setdefault((row["given"][0], row["target"]), [])
+            pair.append(f"{name} {row['value']:.3g}{unit}")
+    return figures

@@ -44,6 +44,8 @@ MAX_SOLVER_STEPS = 100_000
 """The most solver steps; the times of all are in memory."""
 MAX_SAMPLES = 1_000_000
 """The most samples for each observed subset; their latents are in memory."""
+MAX_DRAWS = 1000
+"""The most samples of one row; their latents are in memory."""
 
 FiniteFloat = Annotated[StrictFloat, AllowInfNan(False)]
 Time = Annotated[FiniteFloat, Field(ge=0, le=1)]
@@ -276,6 +278,11 @@ class GenerateSpec(Section):
     )
     num_samples: StrictInt = Field(
         default=500, gt=0, le=MAX_SAMPLES, description="samples for each observed subset"
+    )
+    draws: Annotated[StrictInt, Field(ge=1, le=MAX_DRAWS)] | None = Field(
+        default=None,
+        description="samples of each row that is given; by default 19 where a modality has a metric"
+        " of draws, such as the CRPS, and otherwise 1",
     )
     num_previews: StrictInt = Field(
         default=8, ge=0, description="samples for each subset shown in the report"

@@ -1,15 +1,18 @@
-"""The best point estimate of an item from several draws of it."""
+"""The best point estimates of items from several draws of each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from mld_core import Modality, plugin_call
+
+ROWS_AT_ONCE = 64
+"""Rows whose draws are items in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,31 @@ def best_estimate(
         return Estimate(summary.best, None, summary.values)
     index = medoid(latents / scale)
     return Estimate(draws[index], index, {})
+
+
+def best_estimates(
+    modality: Modality,
+    latents: Float[Tensor, "row draw latent"],
+    scale: Float[Tensor, "#latent"],
+    items_at: Callable[[Int64[Tensor, " index"]], Shaped[Tensor, " index *item"]],
+) -> Shaped[Tensor, " row *item"]:
+    """The best estimate of each row, as `best_estimate` makes it.
+
+    Args:
+        items_at: the items of draws; the draws of a row are numbered one after the other, and the
+            rows likewise. Without a summary only the chosen ones are asked for.
+    """
+    numbers = torch.arange(latents.shape[0] * latents.shape[1]).reshape(latents.shape[:2])
+    if type(modality).summarise is Modality.summarise:
+        chosen = [row[medoid(draws / scale)] for row, draws in zip(numbers, latents, strict=True)]
+        return items_at(torch.stack(chosen))
+    estimates = []
+    for part in numbers.split(ROWS_AT_ONCE):
+        items = items_at(part.flatten()).unflatten(0, part.shape)
+        for row, draws in zip(part, items, strict=True):
+            z = latents.flatten(0, 1)[row]
+            estimates.append(best_estimate(modality, draws, z, scale).item)
+    return torch.stack(estimates)
 
 
 def medoid(points: Float[Tensor, "point coordinate"]) -> int:

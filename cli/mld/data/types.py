@@ -55,6 +55,8 @@ class SubsetSamples:
         latents: raw latents of the generated modalities.
         nfe: network evaluations per sample.
         seconds: wall-clock time of sampling, per sample.
+        draws: raw latents of several samples of each row, by modality, of which `latents` are the
+            first; empty if there is one of each.
     """
 
     given: tuple[str, ...]
@@ -62,6 +64,7 @@ class SubsetSamples:
     latents: Mapping[str, Float[Tensor, "sample _"]]
     nfe: float
     seconds: float
+    draws: Mapping[str, Float[Tensor, "sample draw _"]]
 
 
 def subset_key(given: tuple[str, ...]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -15,10 +15,11 @@ from mld.data.encoding import decode, mean_nll
 from mld.data.loading import Data
 from mld.data.types import SubsetSamples, subset_key
 from mld.evaluation.evaluator import ModalityEvaluator
-from mld.evaluation.group_interval import group_half_width
+from mld.evaluation.plugin_metric import measure
+from mld.evaluation.truth import TruthComparison
 from mld.runtime.progress import with_progress
 from mld.runtime.seeds import derive
-from mld_core import Autoencoder, Metric, Modality, SplitName, plugin_call
+from mld_core import Autoencoder, Metric, Modality, SplitName
 from mld_core.evaluation.frechet import frechet_distance
 
 SCHEMA_VERSION = 1
@@ -63,6 +64,7 @@ class EvaluationTable:
             }
             for subset in with_progress("decode", self.samples, "subsets")
         }
+        self.truth = TruthComparison(evaluators, decoders, modalities, self.rows, samples, seed)
         self.predictions = {
             given: {
                 name: evaluators[name].predict(x)
@@ -79,6 +81,7 @@ class EvaluationTable:
         return {
             "schema_version": SCHEMA_VERSION,
             "split": self.split,
+            "draws": self.truth.draws,
             "modalities": modalities,
             "joint_coherence": self._joint_coherence(),
             "joint_ceiling": self._joint_ceiling(),
@@ -121,40 +124,27 @@ class EvaluationTable:
 
     def _plugin_metric(self, name: str, title: str, metric: Metric) -> dict[str, Any]:
         """A plugin's metric: of reconstructions where it compares items row by row, else of joint
-        samples, with its value for real items."""
-        evaluator = self.evaluators[name]
-        of_reconstructions = metric.is_paired
-        reference_value = None
-        if of_reconstructions:
-            value = self._measure(
-                name, title, metric, evaluator.reconstructions, evaluator.originals
-            )
-        else:
+        samples, with its value for real items. Metrics of draws are of conditional samples alone.
+        """
+        modality, real = self.modalities[name], self.evaluators[name].originals
+        of, value, reference_value = "draws", None, None
+        if metric.is_paired:
+            of, reconstructions = "reconstructions", self.evaluators[name].reconstructions
+            value = measure(name, modality, title, metric, reconstructions, real)
+        elif metric.against != "draws":
+            of, samples = "joint samples", self.items.get((), {}).get(name)
             reference = self._metric_reference(name, metric)
-            joint_samples = self.items.get((), {}).get(name)
-            value = self._measure(name, title, metric, joint_samples, reference)
-            reference_value = self._measure(name, title, metric, evaluator.originals, reference)
+            value = measure(name, modality, title, metric, samples, reference)
+            reference_value = measure(name, modality, title, metric, real, reference)
         return {
             "value": value,
             "reference": reference_value,
-            "unrelated": self._unrelated(name, title, metric),
-            "of": "reconstructions" if of_reconstructions else "joint samples",
+            "unrelated": self.truth.of_unrelated_rows(name, title, metric),
+            "of": of,
             "better": metric.better,
             "best": metric.best,
             "unit": metric.unit,
         }
-
-    def _unrelated(self, name: str, title: str, metric: Metric) -> float | None:
-        """A metric of real items of other rows, as a model would reach that ignores what is given.
-
-        None for a metric that is not against the truth, or with fewer than two rows.
-        """
-        originals = self.evaluators[name].originals
-        if metric.against != "truth" or len(originals) < 2:
-            return None
-        generator = torch.Generator().manual_seed(derive(self.seed, "evaluate", "unrelated", name))
-        order = torch.randperm(len(originals), generator=generator)
-        return self._measure(name, title, metric, originals[order.roll(1)], originals[order])
 
     def _metric_reference(self, name: str, metric: Metric) -> Tensor:
         """The items that a metric compares with."""
@@ -163,17 +153,6 @@ class EvaluationTable:
         train, index = self.data.train, list(self.evaluators).index(name)
         items = train.items[name][train.present[:, index]]
         return items if metric.against == "train" else items[:0]
-
-    def _measure(
-        self, name: str, title: str, metric: Metric, x: Tensor | None, reference: Tensor
-    ) -> float | None:
-        """The metric's value; None where there is nothing to measure, or it is not finite."""
-        if x is None or not len(x) or (metric.against != "none" and not len(reference)):
-            return None
-        kind = self.modalities[name].kind
-        with plugin_call(f"kind {kind!r}: metric {title!r} of {name}"):
-            value = float(metric.measure(x, reference))
-        return value if np.isfinite(value) else None
 
     def _joint_coherence(self) -> dict[str, Any] | None:
         """Proportion of joint samples whose classified modalities all show the same class."""
@@ -229,50 +208,8 @@ class EvaluationTable:
             score
             for subset in with_progress("compare with the truth", self.samples, "subsets")
             for target, x in self.items[subset.given].items()
-            for score in self._metrics_against_truth(subset, target, x)
+            for score in self.truth.metrics(subset, target, x)
         ]
-
-    def _metrics_against_truth(
-        self, subset: SubsetSamples, target: str, x: Tensor
-    ) -> Iterator[dict[str, Any]]:
-        """The metrics of one target; rows that lack it are left out, joint samples have no rows."""
-        if not subset.given:
-            return
-        recorded = self.rows.present[subset.rows, list(self.evaluators).index(target)]
-        if not bool(recorded.any()):
-            return
-        x, truth = x[recorded], self.rows.items[target][subset.rows[recorded]]
-        for title, metric in self.modalities[target].metrics().items():
-            if metric.against == "truth":
-                yield {
-                    "given": list(subset.given),
-                    "target": target,
-                    "metric": title,
-                    **self._value_with_ci(target, title, metric, x, truth),
-                    "better": metric.better,
-                    "best": metric.best,
-                    "unit": metric.unit,
-                }
-
-    def _value_with_ci(
-        self, name: str, title: str, metric: Metric, x: Tensor, truth: Tensor
-    ) -> dict[str, Any]:
-        """A metric of pairs with its 95 % interval, which ends at the metric's `best`."""
-
-        def value_of(rows: Bool[Tensor, " row"]) -> float | None:
-            return self._measure(name, title, metric, x[rows], truth[rows])
-
-        n = len(x)
-        value = value_of(torch.ones(n).bool())
-        half_width = group_half_width(value_of, n)
-        if value is None or half_width is None:
-            return {"value": value, "low": None, "high": None, "n": n}
-        low, high = value - half_width, value + half_width
-        if metric.best is not None and metric.better == "higher":
-            high = min(high, metric.best)
-        elif metric.best is not None:
-            low = max(low, metric.best)
-        return {"value": value, "low": low, "high": high, "n": n}
 
     def _frechet(self) -> list[dict[str, Any]]:
         return [

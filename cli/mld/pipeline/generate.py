@@ -28,8 +28,13 @@ from mld_core import Modality
 from mld_core.diffusion.latent_layout import LatentLayout
 from mld_core.diffusion.sampling import LatentSamples
 
+DRAWS_FILE = "draws.safetensors"
+"""Beside the latents of a subset's samples: several samples of each row."""
 GENERATE_BATCH_SIZE = 500
 """Samples generated at once."""
+DEFAULT_DRAWS = 19
+"""Samples of a row for metrics of draws: the second and the last but one of them are the ends of an
+interval that holds another draw with a probability of exactly 0.8."""
 
 
 def generate(
@@ -42,8 +47,10 @@ def generate(
 ) -> list[SubsetSamples]:
     """Samples of each subset's complement given the rows of the evaluated split that have it.
 
-    A subset that no row has is left out.
+    Of each row there are as many samples as `draws_per_row` says. A subset that no row has is left
+    out.
     """
+    draws = draws_per_row(spec, modalities)
     subsets = subsets_of(spec, list(modalities))
     rows = {given: _rows_to_sample(spec, given, latents) for given in subsets}
     rows = {given: indices for given, indices in rows.items() if len(indices)}
@@ -52,7 +59,7 @@ def generate(
         files: list[Path] = []
         costs: dict[str, JsonValue] = {}
         for given in with_progress("generate", list(rows), "subsets"):
-            samples = _sample(spec, joint_model, latents, data, given, rows[given], context)
+            samples = _sample(spec, joint_model, latents, data, given, rows[given], draws, context)
             files += _write(samples, joint_model, modalities, data, spec, context.run_dir)
             costs[subset_key(given)] = {"nfe": samples.nfe, "seconds": samples.seconds}
         return StageOutput(files, {"costs": costs})
@@ -62,8 +69,16 @@ def generate(
         GENERATE,
         context.fingerprint(GENERATE),
         compute,
-        lambda: [_load(given, latents.layout, context.run_dir) for given in rows],
+        lambda: [_load(given, latents.layout, draws, context.run_dir) for given in rows],
     )
+
+
+def draws_per_row(spec: GenerateSpec, modalities: Mapping[str, Modality]) -> int:
+    """How many samples each row has that they are conditioned on, by the spec or the metrics."""
+    if spec.draws is not None:
+        return spec.draws
+    metrics = (metric for each in modalities.values() for metric in each.metrics().values())
+    return DEFAULT_DRAWS if any(metric.against == "draws" for metric in metrics) else 1
 
 
 def _sample(
@@ -73,23 +88,35 @@ def _sample(
     data: Data,
     given: tuple[str, ...],
     rows: Int64[Tensor, " row"],
+    draws: int,
     context: RunContext,
 ) -> SubsetSamples:
     layout, key = latents.layout, subset_key(given)
     wanted = [name for name in layout.names if name not in given]
     items, observed = data.split(spec.split).items, layout.split(latents.split(spec.split).z)
+
+    def draw(*number: int) -> tuple[dict[str, Tensor], float]:
+        """One sample of each row, and the network evaluations of one."""
+        batches: list[LatentSamples] = []
+        for part in rows.split(GENERATE_BATCH_SIZE):
+            seeds = [derive(context.seed, "generate", key, int(row), *number) for row in part]
+            conditioning = Conditioning(
+                {name: items[name][part] for name in given},
+                {name: observed[name][part] for name in given},
+            )
+            batches.append(joint_model.sample(conditioning, wanted, seeds))
+        latents_of_rows = {
+            name: torch.cat([batch.latents[name] for batch in batches]) for name in wanted
+        }
+        return latents_of_rows, batches[-1].nfe
+
     start = time.perf_counter()
-    batches: list[LatentSamples] = []
-    for part in rows.split(GENERATE_BATCH_SIZE):
-        seeds = [derive(context.seed, "generate", key, int(row)) for row in part]
-        conditioning = Conditioning(
-            {name: items[name][part] for name in given},
-            {name: observed[name][part] for name in given},
-        )
-        batches.append(joint_model.sample(conditioning, wanted, seeds))
+    sampled, nfe = draw()
     seconds = (time.perf_counter() - start) / len(rows)
-    sampled = {name: torch.cat([batch.latents[name] for batch in batches]) for name in wanted}
-    return SubsetSamples(given, rows, sampled, batches[-1].nfe, seconds)
+    # Joint samples are of no row. The first draw has the seeds of a single sample.
+    drawn = [sampled, *(draw(number)[0] for number in range(1, draws if given else 1))]
+    stacked = {name: torch.stack([each[name] for each in drawn], 1) for name in wanted}
+    return SubsetSamples(given, rows, sampled, nfe, seconds, stacked if len(drawn) > 1 else {})
 
 
 def _rows_to_sample(
@@ -116,6 +143,9 @@ def _write(
     tensors, index = folder / "latents.safetensors", folder / "index.json"
     run_dir.write_tensors(tensors, {**samples.latents, "rows": samples.rows})
     files = [tensors, index]
+    if samples.draws:
+        run_dir.write_tensors(folder / DRAWS_FILE, samples.draws)
+        files.append(folder / DRAWS_FILE)
     split = data.split(spec.split)
     count = min(spec.num_previews, len(samples.rows))
     cells: list[dict[str, JsonValue]] = [{} for _ in range(count)]
@@ -155,10 +185,14 @@ def _source_row(
     return {"id": split.ids[row], "label": label, "class": name}
 
 
-def _load(given: tuple[str, ...], layout: LatentLayout, run_dir: RunDir) -> SubsetSamples:
+def _load(
+    given: tuple[str, ...], layout: LatentLayout, draws: int, run_dir: RunDir
+) -> SubsetSamples:
     key = subset_key(given)
     tensors = run_dir.read_tensors(run_dir.samples(key) / "latents.safetensors")
     # safetensors sorts tensors by name; bootstrap draws depend on the order of the spec.
     latents = {name: tensors[name] for name in layout.names if name not in given}
     cost = run_dir.stage_metadata(GENERATE.name)["costs"][key]
-    return SubsetSamples(given, tensors["rows"], latents, cost["nfe"], cost["seconds"])
+    has_draws = draws > 1 and given
+    drawn = run_dir.read_tensors(run_dir.samples(key) / DRAWS_FILE) if has_draws else {}
+    return SubsetSamples(given, tensors["rows"], latents, cost["nfe"], cost["seconds"], drawn)

@@ -26,6 +26,7 @@ from mld.data.quality import label_warnings
 from mld.data.types import subset_key, subsets_of
 from mld.pipeline.demands import check_demands
 from mld.pipeline.diffuse import select_method
+from mld.pipeline.generate import draws_per_row
 from mld.runtime.compute import Compute, resolve
 from mld.runtime.memory import available_memory
 from mld.storage.stages import AUTOENCODE, DIFFUSE, EVALUATE
@@ -60,6 +61,7 @@ class Plan:
         jobs: the trainings in order.
         nfe: network evaluations per sample, by conditioning subset.
         num_samples: of each subset, at most.
+        draws: of each row that a sample is conditioned on.
         item_bytes: memory that the items of all splits take.
         megabytes: approximate size of the run directory.
     """
@@ -69,6 +71,7 @@ class Plan:
     jobs: list[PlannedJob]
     nfe: dict[str, float]
     num_samples: int
+    draws: int
     item_bytes: int
     megabytes: float
 
@@ -126,12 +129,13 @@ def plan(spec: Spec, registry: Registry) -> Plan:
         for given in subsets_of(spec.generate, layout.names)
         if not given or coverage.splits[spec.generate.split].rows_with(given)
     }
+    draws = draws_per_row(spec.generate, modalities)
     # The joint model's weights are written twice, with and without averaging.
     numbers = sum(job.parameters for job in jobs) + count_parameters(joint) + frozen_parameters
-    numbers += layout.joint_dim * (sum(rows.values()) + spec.generate.num_samples * len(nfe))
-    megabytes = BYTES_PER_NUMBER * numbers / 1e6
     num_samples = spec.generate.num_samples
-    return Plan(resolve(spec.compute), rows, jobs, nfe, num_samples, item_bytes, megabytes)
+    numbers += layout.joint_dim * (sum(rows.values()) + num_samples * draws * len(nfe))
+    megabytes = BYTES_PER_NUMBER * numbers / 1e6
+    return Plan(resolve(spec.compute), rows, jobs, nfe, num_samples, draws, item_bytes, megabytes)
 
 
 def _planned(

@@ -31,9 +31,9 @@ def format_interval(interval: Mapping[str, float]) -> str:
     return f"{interval['low']:.2f}–{interval['high']:.2f}"
 
 
-def metric_title(name: str, unit: str, better: str) -> str:
-    """A plugin's metric with its unit, and an arrow up if "higher" is better, else down."""
-    arrow = "↑" if better == "higher" else "↓"
+def metric_title(name: str, unit: str, better: str, best: float | None) -> str:
+    """A plugin's metric with its unit, and an arrow: up, down, or to the value to be near to."""
+    arrow = {"higher": "↑", "lower": "↓", "nearer": f"→ {format_number(best)}"}[better]
     return f"{name.replace('_', ' ')}{', ' if unit else ''}{unit} {arrow}"
 
 

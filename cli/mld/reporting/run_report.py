@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -14,7 +14,14 @@ from markupsafe import Markup
 from mld.data.types import subset_key
 from mld.reporting.charts import line_chart
 from mld.reporting.html import Media, environment, media_of
-from mld.reporting.number_format import format_fixed, format_number, metric_title
+from mld.reporting.number_format import format_fixed, format_number
+from mld.reporting.truth_metrics import (
+    Score,
+    TruthMetric,
+    main_metrics,
+    one_to_one,
+    scores_by_metric,
+)
 from mld.storage.digests import file_digest
 from mld.storage.run_dir import RunDir
 
@@ -60,30 +67,26 @@ class Subset:
 
 
 @dataclass(frozen=True)
-class TruthMetric:
-    """A metric of samples against the items of the rows that they were given.
+class TruthScores:
+    """The scores of one metric against the truth.
 
     Args:
-        title: its name, unit, and whether higher or lower is better.
         scores: by key of the conditioning subset, as in metrics.json.
+        of: what it was measured on, such as "the best estimate of 19 draws".
         of_other_rows: the metric of real items of other rows.
         of_reconstructions: the metric of reconstructions, the limit that the autoencoder sets.
     """
 
-    target: str
-    title: str
-    scores: Mapping[str, Mapping[str, Any]]
+    metric: TruthMetric
+    scores: Mapping[str, Score]
+    of: str
     of_other_rows: float | None
     of_reconstructions: float | None
 
     @property
     def one_to_one(self) -> list[float]:
         """Its values given one modality each."""
-        return [
-            score["value"]
-            for score in self.scores.values()
-            if len(score["given"]) == 1 and score["value"] is not None
-        ]
+        return [score["value"] for score in one_to_one(self.scores.values())]
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,8 @@ def render_report(run_dir: RunDir) -> str:
     events = run_dir.read_events()
     modalities = {name: metrics["modalities"][name] for name in spec["modalities"]}
     subsets = _subsets(metrics, list(modalities), run_dir)
-    truth_metrics = _truth_metrics(metrics, modalities)
+    truth_scores = _truth_scores(metrics)
+    main = main_metrics(each.metric for each in truth_scores if each.one_to_one)
     template = environment().get_template("report.html.j2")
     return template.render(
         spec=spec,
@@ -141,8 +145,8 @@ def render_report(run_dir: RunDir) -> str:
             if len(subset.given) == 1
             for entry in subset.coherence.values()
         ],
-        truth_metrics=truth_metrics,
-        main_truth_metrics=_first_of_each_target(truth_metrics),
+        truth_scores=truth_scores,
+        main_truth_scores=[each for each in truth_scores if each.metric in main],
         given_alone=[subset.key for subset in subsets if len(subset.given) == 1],
         warnings=list(dict.fromkeys([*metrics["warnings"], *_warnings(events)])),
         curves=_curves(events),
@@ -175,34 +179,21 @@ def _by_target(given: list[str], entries: list[dict[str, Any]]) -> dict[str, dic
     return {entry["target"]: entry for entry in entries if set(entry["given"]) == set(given)}
 
 
-def _truth_metrics(
-    metrics: Mapping[str, Any], modalities: Mapping[str, Mapping[str, Any]]
-) -> list[TruthMetric]:
+def _truth_scores(metrics: Mapping[str, Any]) -> list[TruthScores]:
     """The metrics against the truth, by target; none in a run that was evaluated without them."""
-    by_metric: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for score in metrics.get("conditional_metrics", []):
-        by_metric.setdefault((score["target"], score["metric"]), []).append(score)
-    return [
-        TruthMetric(
-            target=target,
-            title=metric_title(name, scores[0]["unit"], scores[0]["better"]),
-            scores={subset_key(tuple(score["given"])): score for score in scores},
-            of_other_rows=modalities[target]["metrics"][name]["unrelated"],
-            of_reconstructions=modalities[target]["metrics"][name]["value"],
+    truth_scores = []
+    for metric, scores in scores_by_metric(metrics).items():
+        of_modality = metrics["modalities"][metric.target]["metrics"][metric.name]
+        truth_scores.append(
+            TruthScores(
+                metric,
+                {subset_key(tuple(score["given"])): score for score in scores},
+                scores[0].get("of", "one sample"),
+                of_modality["unrelated"],
+                of_modality["value"],
+            )
         )
-        for (target, name), scores in sorted(
-            by_metric.items(), key=lambda item: [*modalities].index(item[0][0])
-        )
-    ]
-
-
-def _first_of_each_target(metrics: Iterable[TruthMetric]) -> list[TruthMetric]:
-    """The first metric of each target that has values given one modality."""
-    first: dict[str, TruthMetric] = {}
-    for metric in metrics:
-        if metric.one_to_one:
-            first.setdefault(metric.target, metric)
-    return list(first.values())
+    return truth_scores
 
 
 def _samples(run_dir: RunDir, key: str) -> list[Sample]:

@@ -50,3 +50,26 @@ def test_page_of_a_suite_without_finished_trials(finish_suite: Callable[..., Any
     assert "0 of 6 trials are done, 6 failed." in text
     index = json.loads(suite.suite_dir.index.read_text())
     assert index[0]["error"].startswith("base.yaml:3")
+
+
+def test_runs_without_classes_have_headlines_and_panels_against_the_truth(
+    finish_suite: Callable[..., Any],
+) -> None:
+    suite = finish_suite("modalities: [[a, b]]\nmethods: {one: {}, two: {}}\n")
+    for trial in suite.trials:
+        run_dir = suite.suite_dir.run_dir(trial)
+        scores = run_dir.read_json(run_dir.metrics)
+        scores |= {"joint_coherence": None, "joint_ceiling": None, "conditional_coherence": []}
+        run_dir.write_json(run_dir.metrics, scores)
+    write_leaderboard(suite.suite_dir, suite.spec, suite.trials, COMMAND)
+    text = (suite.suite_dir.path / "leaderboard.html").read_text()
+    # The lower value is the better one.
+    headline = '<dt>Best a: edit distance, bytes ↓</dt><dd class="figure">0.210</dd>'
+    assert headline + '<dd class="note">one on a + b' in text
+    captions = re.findall(r"<caption>([^<]+)", text)
+    assert captions == [
+        "a: edit distance, bytes ↓ ",
+        "b: edit distance, bytes ↓ ",
+        "Frechet distance, a ",
+        "Frechet distance, b ",
+    ]

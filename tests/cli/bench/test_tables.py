@@ -14,6 +14,7 @@ from mld.bench.tables import (
     one_to_one_truth_table,
     overall_table,
 )
+from mld.storage.run_dir import RunDir
 
 ONE_SEED = "modalities: [[a, b]]\nmethods: {one: {}, two: {}}\n"
 
@@ -60,6 +61,42 @@ def test_metrics_against_the_truth(finish_suite: Callable[..., Any]) -> None:
     assert list(values(difference_table(group), "two − one"))[-3:] == [
         f"{name}: edit distance, bytes ↓" for name in "abc"
     ]
+
+
+def test_metrics_of_draws_have_no_best_where_a_value_is_to_be_near_to(
+    finish_suite: Callable[..., Any],
+) -> None:
+    suite = finish_suite()
+    for trial in suite.trials:
+        change_metric(suite.suite_dir.run_dir(trial), 19, better="nearer", best=0.8)
+    table = main_table(suite.group)
+    one, two = (values(table, name)["a: edit distance, bytes → 0.800"] for name in ("one", "two"))
+    assert (one.text, two.text) == ("0.190", "0.490")
+    assert not one.best
+    assert not two.best
+    assert values(table, "one")["draws of a row"].text == "19"
+
+
+def test_metrics_of_different_numbers_of_draws_are_not_compared(
+    finish_suite: Callable[..., Any],
+) -> None:
+    suite = finish_suite()
+    for trial in suite.trials:
+        draws = 19 if trial.coordinates.method == "one" else 1
+        change_metric(suite.suite_dir.run_dir(trial), draws)
+    title = "a: edit distance, bytes ↓"
+    assert not values(main_table(suite.group), "one")[title].best
+    differences = values(difference_table(suite.group), "two − one")
+    assert differences[title] is NO_VALUE
+    assert differences["joint coherence"] is not NO_VALUE
+
+
+def change_metric(run_dir: RunDir, draws: int, **fields: Any) -> None:
+    """Change the scores of each modality's metric, and the number of draws."""
+    scores = run_dir.read_json(run_dir.metrics) | {"draws": draws}
+    for score in scores["conditional_metrics"]:
+        score |= fields
+    run_dir.write_json(run_dir.metrics, scores)
 
 
 def test_metrics_without_an_interval_have_none(finish_suite: Callable[..., Any]) -> None:

@@ -110,25 +110,31 @@ def test_a_missing_library_names_the_pip_line(
     assert "pip install 'mld-toolkit[molecule]'" in result.stderr
 
 
-def test_scores_without_coherence_are_the_first_against_the_truth(
+def test_scores_are_coherence_and_the_first_metrics_against_the_truth(
     write_run: Callable[..., RunDir], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_dir = write_run(tmp_path / "run", labelled=False, num_previews=0)
     scores = run_dir.read_json(run_dir.metrics)
-    second = {**scores["conditional_metrics"][0], "metric": "ssim", "value": 0.5}
+    first = scores["conditional_metrics"][0]
+    second = {**first, "metric": "mcd", "value": 0.5}
     undefined = {**second, "given": ["digit"], "target": "molecule", "value": None}
-    scores["conditional_metrics"] += [second, undefined]
+    of_draws = {**first, "metric": "crps", "against": "draws", "value": 0.125}
+    scores["conditional_metrics"] += [second, undefined, of_draws]
+    spread = scores["modalities"]["tone"]["metrics"]
+    spread |= {"mcd": spread["log-spectral distance"], "crps": spread["log-spectral distance"]}
     run_dir.write_json(run_dir.metrics, scores)
     _print_scores(run_dir)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 * 3
-    assert lines[0] == "digit to tone: log-spectral distance 0.265 dB"
+    assert lines[0] == "digit to tone: log-spectral distance 0.265 dB, crps 0.125 dB"
     assert "digit to word: exact match 0.395" in lines
     coherent = write_run(tmp_path / "labelled", num_previews=0)
     _print_scores(coherent)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + 4 * 3
     assert all("coherence" in line for line in lines)
+    assert "digit to tone: coherence 0.785, log-spectral distance 0.265 dB" in lines
+    assert "digit to molecule: coherence 0.565" in lines
 
 
 def test_run_sample_and_report(mld_small: Callable[..., Result], quick: list[str]) -> None:

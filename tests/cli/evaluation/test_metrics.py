@@ -68,8 +68,8 @@ def evaluate(
     networks: Any = dict.fromkeys(names, autoencoder)
     z, indices = torch.tensor(sampled)[:, None], torch.arange(len(sampled))
     samples = [
-        SubsetSamples((), indices, {"a": z, "b": z}, 1, 0.1),
-        SubsetSamples(("a",), indices, {"b": z}, 1, 0.1),
+        SubsetSamples((), indices, {"a": z, "b": z}, 1, 0.1, {}),
+        SubsetSamples(("a",), indices, {"b": z}, 1, 0.1, {}),
     ]
     evaluators = {
         name: build_evaluator(name, modality, networks[name], None, data, "test") for name in names
@@ -93,6 +93,8 @@ def test_samples_are_compared_with_the_recorded_items_of_their_rows() -> None:
             "given": ["a"],
             "target": "b",
             "metric": "error",
+            "against": "truth",
+            "of": "one sample",
             "value": 0.5,
             "low": None,
             "high": None,
@@ -105,6 +107,8 @@ def test_samples_are_compared_with_the_recorded_items_of_their_rows() -> None:
             "given": ["a"],
             "target": "b",
             "metric": "undefined",
+            "against": "truth",
+            "of": "one sample",
             "value": None,
             "low": None,
             "high": None,

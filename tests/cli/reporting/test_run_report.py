@@ -134,11 +134,12 @@ def test_samples_are_compared_with_the_truth_given_one_modality_and_in_all_subse
     one_to_one, all_subsets = (
         part.partition("</table>")[0] for part in section.split("<table")[1:]
     )
-    rows = re.findall(r'<th scope="row">([^<]+)</th><td>([^<]+)</td>', one_to_one)
+    cells = "</td><td>".join(["([^<]+)"] * 2)
+    rows = re.findall(rf'<th scope="row">([^<]+)</th><td>{cells}</td>', one_to_one)
     assert rows == [
-        ("digit", "psnr, dB ↑"),
-        ("tone", "log-spectral distance, dB ↓"),
-        ("word", "exact match ↑"),
+        ("digit", "psnr, dB ↑", "one sample"),
+        ("tone", "log-spectral distance, dB ↓", "one sample"),
+        ("word", "exact match ↑", "one sample"),
     ]
     assert one_to_one.count("<b>") == 3 * 3
     assert one_to_one.count('<td class="n">–</td>') == 3  # what is given is not compared
@@ -148,6 +149,29 @@ def test_samples_are_compared_with_the_truth_given_one_modality_and_in_all_subse
     assert '<td class="n">0.112</td><td class="n">0.991</td></tr>' in one_to_one
     assert all_subsets.count('<th scope="row">') == 14
     assert all_subsets.count("<b>") == 3 * 7
+
+
+def test_metrics_of_draws_are_told_as_such(run_copy: RunDir) -> None:
+    metrics = run_copy.read_json(run_copy.metrics)
+    scores = metrics["conditional_metrics"]
+    for score in scores:
+        score["of"] = "the best estimate of 19 draws"
+    coverage = {"metric": "coverage_80", "against": "draws", "of": "19 draws", "unit": ""}
+    coverage |= {"better": "nearer", "best": 0.8}
+    scores += [{**score, **coverage} for score in scores if score["target"] == "tone"]
+    of_tone = metrics["modalities"]["tone"]["metrics"]
+    of_tone["coverage_80"] = {**coverage, "value": None, "reference": None, "unrelated": 0.79}
+    of_tone["coverage_80"]["of"] = "draws"
+    run_copy.write_json(run_copy.metrics, metrics | {"draws": 19})
+    text = render_report(run_copy)
+    section = text[text.index('<h2 id="truth">') :].partition("</section>")[0]
+    assert "19 draws of each row" in section
+    assert "guidance: 0" in section  # the samples were guided
+    assert "<td>log-spectral distance, dB ↓</td><td>the best estimate of 19 draws</td>" in section
+    row = section[section.index("<td>coverage 80 → 0.800</td><td>19 draws</td>") :]
+    assert '<td class="n">0.790</td><td class="n">–</td>' in row.partition("</tr>")[0]
+    # It is no metric of one modality alone.
+    assert "<td>coverage 80</td>" not in text
 
 
 def test_runs_that_were_evaluated_without_truth_have_no_such_section(run_copy: RunDir) -> None:

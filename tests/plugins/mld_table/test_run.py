@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
 import mld
 from mld.config.spec import Spec, load_spec
@@ -88,8 +89,13 @@ def test_a_table_without_networks_to_train_but_one(tmp_path: Path, suffix: str) 
     assert metrics["flag"]["metrics"]["error_rate"]["value"] == 0
     assert metrics["mass"]["metrics"]["mae"]["unit"] == "g"
     assert report.is_file()
-    compared = json.loads(run_dir.metrics.read_text())["conditional_metrics"]
+    scores = json.loads(run_dir.metrics.read_text())
+    compared = scores["conditional_metrics"]
     assert {row["target"] for row in compared} == {"flag", "place"}
+    of = {(row["target"], row["metric"]): row["of"] for row in compared}
+    assert of["place", "mae"] == "the best estimate of 19 draws"
+    assert of["place", "crps"] == of["place", "coverage_80"] == of["flag", "log_loss"] == "19 draws"
+    assert scores["draws"] == 19
 
     finished = mld.load(run_dir.path)
     assert [m.latent_dim for m in finished.modalities.values()] == [3, 1, 1, 2]
@@ -131,6 +137,33 @@ def test_a_data_frame_is_filled_like_its_manifest(table_run: Path) -> None:
     frame.loc[3, "place"] = "far away"
     with pytest.raises(DataError, match="row '3', modality 'place': 'far away'"):
         mld.read_frame(finished, frame)
+
+
+def test_the_first_of_several_draws_is_a_single_sample(tmp_path: Path) -> None:
+    small_spec(tmp_path, "csv")
+    store = WeightStore(tmp_path / "store")
+    drawn, scores = {}, {}
+    for draws in ("1", "3"):
+        spec = load_spec(tmp_path / "table.yaml", REGISTRY, [f"generate.draws={draws}"])
+        assert plan(spec, REGISTRY).draws == int(draws)
+        run_dir = RunDir(tmp_path / draws)
+        run(spec, run_dir, REGISTRY, store=store)
+        drawn[draws] = run_dir.samples("group+mass")
+        scores[draws] = run_dir.read_json(run_dir.metrics)
+        assert not (run_dir.samples("joint") / "draws.safetensors").exists()
+    single, several = (drawn[draws] / "latents.safetensors" for draws in ("1", "3"))
+    assert single.read_bytes() == several.read_bytes()
+    assert not (drawn["1"] / "draws.safetensors").exists()
+    first, draws = load_file(several), load_file(drawn["3"] / "draws.safetensors")
+    for name, z in draws.items():
+        assert z.shape[1] == 3
+        assert (z[:, 0] == first[name]).all()
+        assert len(z.unique(dim=1)[0]) == 3
+    assert scores["1"]["frechet"] == scores["3"]["frechet"]
+    assert {row["of"] for row in scores["1"]["conditional_metrics"]} == {"one sample"}
+    place = {row["metric"]: row["value"] for row in scores["3"]["conditional_metrics"]}
+    assert place["crps"] is not None
+    assert place["coverage_80"] is None  # three draws have no interval of 80 %
 
 
 def test_csv_and_jsonl_hold_the_same_items(tmp_path: Path) -> None:

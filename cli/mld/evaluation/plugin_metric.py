@@ -1,0 +1,52 @@
+"""The value of a plugin's metric, with its interval."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from mld.evaluation.group_interval import group_half_width
+from mld_core import Metric, Modality, plugin_call
+
+
+def measure(
+    name: str, modality: Modality, title: str, metric: Metric, x: Tensor | None, reference: Tensor
+) -> float | None:
+    """The value of a metric; None where there is nothing to measure, or it is not finite."""
+    if x is None or not len(x) or (metric.against != "none" and not len(reference)):
+        return None
+    with plugin_call(f"kind {modality.kind!r}: metric {title!r} of {name}"):
+        value = float(metric.measure(x, reference))
+    return value if np.isfinite(value) else None
+
+
+def measure_with_ci(
+    name: str, modality: Modality, title: str, metric: Metric, x: Tensor, truth: Tensor
+) -> dict[str, Any]:
+    """A metric of paired rows with its 95 % interval, which holds possible values alone."""
+
+    def value_of(rows: Bool[Tensor, " row"]) -> float | None:
+        return measure(name, modality, title, metric, x[rows], truth[rows])
+
+    n = len(x)
+    value = value_of(torch.ones(n).bool())
+    half_width = group_half_width(value_of, n)
+    if value is None or half_width is None:
+        return {"value": value, "low": None, "high": None, "n": n}
+    lowest, highest = _possible_range(metric)
+    low, high = max(value - half_width, lowest), min(value + half_width, highest)
+    return {"value": value, "low": low, "high": high, "n": n}
+
+
+def _possible_range(metric: Metric) -> tuple[float, float]:
+    """The bounds of a metric, one of which may be its best value."""
+    lowest, highest = metric.bounds
+    if metric.better == "lower" and lowest is None:
+        lowest = metric.best
+    if metric.better == "higher" and highest is None:
+        highest = metric.best
+    return -np.inf if lowest is None else lowest, np.inf if highest is None else highest
