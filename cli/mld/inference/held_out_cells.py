@@ -16,13 +16,14 @@ from torch import Tensor
 
 from mld.data.encoding import decode
 from mld.data.loading import layout_of
+from mld.evaluation.plugin_metric import measure
 from mld.inference.cell_sampler import CellSampler, CellSamples, Rows
 from mld.inference.trained_run import TrainedRun
 from mld.pipeline.joint_method import Conditioning
 from mld.runtime.progress import counting
 from mld.runtime.seeds import derive
 from mld.storage.stages import ENCODE
-from mld_core import SplitName, plugin_call
+from mld_core import SplitName
 from mld_core.diffusion.latent_layout import Present
 
 SPLIT: SplitName = "test"
@@ -168,21 +169,22 @@ def _metrics(
     parts: Sequence[CellSamples],
     truth: Float[Tensor, "cell latent"],
 ) -> dict[str, Any]:
-    """The modality's own metrics of estimates beside the truth, by name."""
+    """The modality's own metrics of estimates and of samples beside the truth, by name."""
     modality = sampler.modalities[name]
     items = decode(sampler.generator.decoders[name], truth, name)
     best = torch.stack(
         [estimate.item for part in parts for estimate in sampler.estimates(name, part)]
     )
-    metrics = {}
-    for title, metric in modality.metrics().items():
-        if metric.against != "truth":
-            continue
-        with plugin_call(f"kind {modality.kind!r}: metric {title!r} of {name}"):
-            value = float(metric.measure(best, items))
-        metrics[title] = {
-            "value": value if np.isfinite(value) else None,
+    metrics, measured = modality.metrics(), {"truth": best}
+    if sampler.n > 1 and any(metric.against == "draws" for metric in metrics.values()):
+        measured["draws"] = torch.cat([part.items for part in parts])
+    return {
+        title: {
+            "value": measure(name, modality, title, metric, measured[metric.against], items),
             "better": metric.better,
+            "best": metric.best,
             "unit": metric.unit,
         }
-    return metrics
+        for title, metric in metrics.items()
+        if metric.against in measured
+    }

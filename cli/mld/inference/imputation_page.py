@@ -124,7 +124,7 @@ def _tables(held_out: Mapping[str, Any]) -> Iterator[GalleryTable]:
     metrics = [
         [
             name,
-            metric_title(title, metric["unit"], metric["better"]),
+            metric_title(title, metric["unit"], metric["better"], metric["best"]),
             format_number(metric["value"]),
         ]
         for name, each in scores.items()
@@ -132,8 +132,11 @@ def _tables(held_out: Mapping[str, Any]) -> Iterator[GalleryTable]:
     ]
     if metrics:
         yield GalleryTable(
-            title="Errors of the estimates",
-            about="Of the same cells, by the metrics of each modality.",
+            title="Errors of the estimates, and metrics of the samples",
+            about=(
+                "Of the same cells, by the metrics of each modality: ↑ higher, ↓ lower is better, "
+                "→ is the value to be near to."
+            ),
             header=["", "metric", "value"],
             rows=metrics,
         )
