@@ -79,7 +79,10 @@ class Category(Modality):
 
     @classmethod
     def fit(cls, config: ModalityConfig, raw: Iterable[Any]) -> dict[str, JsonValue]:
-        """The values: those of the config, or of the training split, sorted; `other` is last."""
+        """The values: those of the config, or of the training split, sorted; `other` is last.
+
+        Without a row of the training split that has it, `other` is not among those `generated`.
+        """
         assert isinstance(config, CategoryConfig)
         counts = Counter(_check_value(value) for value in raw)
         values = [*config.values]
@@ -87,11 +90,13 @@ class Category(Modality):
             values = sorted(counts)
             if len(values) > config.max_values:
                 values = sorted(_most_frequent(counts, config))
+        generated = len(values)
         if config.unknown == "other" and OTHER not in values:
+            generated += any(value not in values for value in counts)
             values.append(OTHER)
         if not values:
             raise ValueError("there are no values to learn the categories from")
-        return {"values": [*values]}
+        return {"values": [*values], "generated": max(1, generated)}
 
     @property
     def latent_dim(self) -> int:
@@ -122,7 +127,8 @@ class Category(Modality):
 
     def autoencoder(self) -> CategoryAutoencoder:
         """The exact code, which has no trainable parameters."""
-        return CategoryAutoencoder(len(self._values), self.latent_dim)
+        generated: Any = self.facts["generated"]
+        return CategoryAutoencoder(len(self._values), self.latent_dim, generated)
 
     def classifier(self, classes: int) -> CategoryClassifier:
         """A new embedding with a linear layer, with 64 features."""

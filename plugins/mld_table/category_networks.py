@@ -36,12 +36,17 @@ def code_points(classes: int, latent_dim: int) -> Float[Tensor, "classes latent"
 
 
 class CategoryAutoencoder(Autoencoder):
-    """An exact code without trainable parameters: a point for each class, read by the nearest."""
+    """An exact code without trainable parameters: a point for each class, read by the nearest.
+
+    Args:
+        decoded: only the first so many classes are ever decoded.
+    """
 
     points: Tensor
 
-    def __init__(self, classes: int, latent_dim: int) -> None:
+    def __init__(self, classes: int, latent_dim: int, decoded: int) -> None:
         super().__init__()
+        self.decoded = decoded
         self.register_buffer("points", code_points(classes, latent_dim))
         nearest = float(torch.pdist(self.points).square().min()) if classes > 1 else 1.0
         self.inverse_variance = 2 * (OWN_LOG_ODDS + math.log(classes)) / nearest
@@ -52,7 +57,7 @@ class CategoryAutoencoder(Autoencoder):
 
     def decode(self, z: Latents) -> Classes:
         """The class of the nearest point."""
-        return self._distances(z).argmin(1, keepdim=True)
+        return self._distances(z)[:, : self.decoded].argmin(1, keepdim=True)
 
     def loss(self, z: Latents, x: Classes) -> Float[Tensor, " batch"]:
         """−log p(x | z) in nats, for equally frequent points with Gaussian noise."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 import numpy as np
 import torch
@@ -88,16 +88,21 @@ class Number(Modality):
 
     @classmethod
     def fit(cls, config: ModalityConfig, raw: Iterable[Any]) -> dict[str, JsonValue]:
-        """Mean and standard deviation of each number, and quantiles if the scale uses them."""
+        """Mean and standard deviation of each number, and quantiles if the scale uses them.
+
+        Of each number also whether all of its values are whole.
+        """
         assert isinstance(config, NumberConfig)
         rows = [_check_numbers(config, numbers) for numbers in raw]
         if not rows:
             raise ValueError("there are no numbers to learn a scale from")
         values = np.stack(rows).astype(np.float64)
         _warn_if_too_fine(values)
+        whole = (values == np.rint(values)).all(0).tolist()
         if config.log:
             values = np.log(values)
-        return quantiles(values) if config.scale == "quantile" else moments(values)
+        scale = quantiles(values) if config.scale == "quantile" else moments(values)
+        return {**scale, "whole": whole}
 
     def read(self, source: Path | str) -> list[float]:
         """The numbers of a str, or of a path's file."""
@@ -116,8 +121,10 @@ class Number(Modality):
 
     def autoencoder(self) -> NumberAutoencoder:
         """The exact code, which has no trainable parameters."""
-        config = self.config
-        return NumberAutoencoder(make_scale(self.facts), config.log, config.minimum, config.maximum)
+        config, whole = self.config, cast("list[bool]", self.facts["whole"])
+        return NumberAutoencoder(
+            make_scale(self.facts), config.log, config.minimum, config.maximum, whole
+        )
 
     def classifier(self, classes: int) -> NumberClassifier:
         """A new perceptron on soft bins of each number, with 64 features."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -30,7 +32,10 @@ class NumberAutoencoder(Autoencoder):
         log: whether the scale is one of logarithms.
         minimum: of decoded values, if any.
         maximum: likewise.
+        whole: which coordinates are decoded as whole numbers; none by default.
     """
+
+    whole: Tensor
 
     def __init__(
         self,
@@ -38,9 +43,11 @@ class NumberAutoencoder(Autoencoder):
         log: bool = False,
         minimum: float | None = None,
         maximum: float | None = None,
+        whole: Sequence[bool] = (False,),
     ) -> None:
         super().__init__()
         self.scale = scale
+        self.register_buffer("whole", torch.tensor(whole), persistent=False)
         self.log = log
         self.bounds = (
             -MAX_MAGNITUDE if minimum is None else minimum,
@@ -58,7 +65,7 @@ class NumberAutoencoder(Autoencoder):
         values = self.scale.to_numbers(z.float())
         if self.log:
             values = values.clamp(-MAX_LOG, MAX_LOG).exp()
-        return values.clamp(*self.bounds)
+        return torch.where(self.whole, values.round(), values).clamp(*self.bounds)
 
     def loss(self, z: Numbers, x: Numbers) -> Float[Tensor, " batch"]:
         """−log of a Gaussian of coordinates around the latent, without its constant."""

@@ -19,7 +19,7 @@ def test_registry_finds_category():
 
 def test_values_are_sorted_and_case_counts():
     modality = fitted(["b", "a", "B", "a"])
-    assert modality.facts == {"values": ["B", "a", "b"]}
+    assert modality.facts["values"] == ["B", "a", "b"]
     assert modality.latent_dim == 2
     assert modality.cell(modality.preprocess(modality.read(" a "))) == "a"
 
@@ -42,11 +42,29 @@ def test_most_frequent_values_are_kept():
     raw = ["a", "b", "b", "c", "c", "d"]
     with pytest.raises(ValueError, match="4 different values, more than max_values = 2"):
         fitted(raw, max_values=2)
-    assert fitted(raw, max_values=2, unknown="other").facts == {"values": ["b", "c", "other"]}
+    assert fitted(raw, max_values=2, unknown="other").facts["values"] == ["b", "c", "other"]
 
 
 def test_a_value_called_other_is_that_value():
-    assert fitted(["other", "a"], unknown="other").facts == {"values": ["a", "other"]}
+    assert fitted(["other", "a"], unknown="other").facts["values"] == ["a", "other"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "config", "generated"),
+    [
+        (["a", "b"], {}, {"a", "b"}),
+        (["a", "b"], {"values": ["a"]}, {"a", "other"}),
+        (["a", "a", "b", "b", "c"], {"max_values": 2}, {"a", "b", "other"}),
+        (["other", "a"], {}, {"a", "other"}),
+    ],
+)
+def test_other_is_generated_only_if_training_rows_have_it(
+    raw: list[str], config: dict[str, object], generated: set[str]
+):
+    modality = fitted(raw, unknown="other", **config)
+    z = torch.randn(200, modality.latent_dim, generator=torch.Generator().manual_seed(0))
+    decoded = modality.autoencoder().decode(3 * z)
+    assert {modality.cell(x) for x in decoded} == generated
 
 
 @pytest.mark.parametrize(
@@ -74,7 +92,7 @@ def test_invalid_config(config: dict[str, object], message: str):
 @pytest.mark.parametrize("classes", [1, 2, 3, 7, 20, 100, 1000])
 @pytest.mark.parametrize("latent_dim", [1, 2, 5, 32])
 def test_the_code_is_exact(classes: int, latent_dim: int):
-    autoencoder = CategoryAutoencoder(classes, min(latent_dim, max(1, classes - 1)))
+    autoencoder = CategoryAutoencoder(classes, min(latent_dim, max(1, classes - 1)), classes)
     x = torch.arange(classes)[:, None]
     z = autoencoder.encode(x)
     assert torch.equal(autoencoder.decode(z), x)
@@ -92,7 +110,7 @@ def test_all_classes_are_equally_far_apart(classes: int):
 
 
 def test_loss_is_the_negative_log_probability():
-    autoencoder = CategoryAutoencoder(3, 2)
+    autoencoder = CategoryAutoencoder(3, 2, 3)
     between = (autoencoder.points[0] + autoencoder.points[1])[None] / 2
     losses = [autoencoder.loss(between, torch.tensor([[x]])) for x in range(3)]
     assert torch.exp(-torch.cat(losses)).sum() == pytest.approx(1)
