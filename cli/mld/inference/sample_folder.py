@@ -52,7 +52,8 @@ def write_samples(
         _draw_missing(request, folder, n, index, inline_files=table is None)
         if table:
             row_id = [] if request.rows.ids is None else ["id"]
-            columns = [*row_id, "sample", *request.wanted]
+            wanted = [request.columns.get(name, name) for name in request.wanted]
+            columns = [*row_id, "sample", *wanted]
             write_table(table, columns, _table_rows(request, folder, index, table.parent))
     return index
 
@@ -125,4 +126,6 @@ def _table_rows(
     for entry in index:
         row = {} if ids is None else {"id": ids[entry["row"]]}
         paths = {name: (to_folder / file).as_posix() for name, file in entry["files"].items()}
-        yield {**row, "sample": entry["sample"], **paths, **entry["cells"]}
+        cells = {**paths, **entry["cells"]}
+        named = {request.columns.get(name, name): cell for name, cell in cells.items()}
+        yield {**row, "sample": entry["sample"], **named}

@@ -178,6 +178,7 @@ class SampleRequest:
         run: the run's directory.
         given: the given data in words: values or paths by modality, or the manifest.
         inputs: files that the request was read from.
+        columns: the name of each modality in tables, where it has another.
     """
 
     modalities: Mapping[str, Modality]
@@ -189,6 +190,7 @@ class SampleRequest:
     run: Path
     given: Mapping[str, JsonValue]
     inputs: Sequence[Path] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def count(self) -> int:

@@ -188,6 +188,7 @@ class TrainedRun:
             run=self.run_dir.path,
             given=given,
             inputs=inputs,
+            columns=self.spec.columns,
         )
 
     def generator_with(

@@ -74,6 +74,10 @@ def test_columns_of_other_names_are_read_and_written(
     assert first["remark"] == "x"
     assert all(row["left"] for row in (first, second))
     assert second["Right (mm)"]
+    Path("given.csv").write_text(f"remark{separator}left\n{separator}\n")
+    words = ("--given-manifest", "given.csv", "--want", "right", "--table", "samples.csv")
+    assert mld("sample", finished_run, *words, "-n", "1").exit_code == 0
+    assert read_table(Path("samples.csv")).columns == ("id", "sample", "Right (mm)")
     Path("bad.csv").write_text("right,Right (mm)\n1,2\n")
     result = mld("score", finished_run, "bad.csv")
     assert result.exit_code == 5

@@ -158,7 +158,7 @@ def test_a_table_replaces_nothing_of_the_users(
     path, table = write_manifest(tmp_path / "m"), tmp_path / "out.csv"
     with pytest.raises(OutputError, match="is what the command reads"):
         sample_table(trained_run, path, path, ["right"])
-    with pytest.raises(OutputError, match=r"must be named \*\.csv or \*\.jsonl"):
+    with pytest.raises(OutputError, match=r"must be named \*\.csv, \*\.tsv or \*\.jsonl"):
         sample_table(trained_run, path, tmp_path / "out.txt", ["right"])
     table.write_text("mine\n")
     with pytest.raises(OutputError, match="exists and is not overwritten"):
@@ -187,7 +187,7 @@ def test_sample_command_with_a_manifest(
     assert len([*Path("files/right").iterdir()]) == 80
     for more, message in (
         (("--given", "left=a.txt"), "use either --given or --given-manifest"),
-        (("--table", "out.txt"), "--table must be named *.csv or *.jsonl, not out.txt"),
+        (("--table", "out.txt"), "--table must be named *.csv, *.tsv or"),
     ):
         result = mld(*words, *more)
         assert result.exit_code == 2
