@@ -107,7 +107,7 @@ def test_a_run_from_the_path_of_a_spec(
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_rows_with_nothing_recorded_are_told(tmp_path: Path, registry: Registry) -> None:
+def test_rows_with_nothing_recorded_are_reported(tmp_path: Path, registry: Registry) -> None:
     cell = "1 2 3 4 5 6"
     rows = [f"{'' if row in (0, 3, 7) else cell},{('train', 'test')[row % 2]}" for row in range(9)]
     (tmp_path / "rows.csv").write_text("\n".join(["a,split", *rows]) + "\n")
