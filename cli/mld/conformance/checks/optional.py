@@ -122,10 +122,10 @@ def summary_fits_its_draws(plugin: ModalityUnderTest) -> None:
 @check("modality")
 def descriptions_are_plain(plugin: ModalityUnderTest) -> None:
     """`split_key` gives a str or None, and `profile` numbers and lists of words, before fitting."""
-    own = plugin.plugin_class
-    if own.split_key is Modality.split_key and own.profile is Modality.profile:
+    plugin_class = plugin.plugin_class
+    if (plugin_class.split_key, plugin_class.profile) == (Modality.split_key, Modality.profile):
         raise CheckSkipped("the modality has neither split keys nor a profile")
-    unfitted = own(plugin.config)
+    unfitted = plugin_class(plugin.config)
     for raw in plugin.raw["train"][:DESCRIBED]:
         key, profile = unfitted.split_key(raw), dict(unfitted.profile(raw))
         require(key is None or isinstance(key, str), f"split_key gave {key!r}: a str or None")
