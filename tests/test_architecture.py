@@ -19,7 +19,7 @@ SOURCES = sorted(
     path for folder in ("mld_core", "plugins", "cli") for path in (ROOT / folder).rglob("*.py")
 )
 EXAMPLES = sorted((ROOT / "examples").glob("*/*.py"))
-TEMPLATE = ROOT / "cli" / "mld" / "scaffold" / "template" / "mld_newkind.py"
+TEMPLATE = ROOT / "cli" / "mld" / "scaffold" / "template" / "modality" / "mld_newkind.py"
 
 
 def python(code: str) -> str:

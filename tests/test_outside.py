@@ -112,6 +112,25 @@ def test_generated_modality_is_installed_and_used(outside: Outside, editable: bo
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "command", [["new-modality", "--inline"], ["new-dataset"], ["new-method"]], ids=" ".join
+)
+def test_other_generated_plugins_are_installed_and_pass_their_tests(
+    outside: Outside, command: list[str]
+) -> None:
+    folder = outside.folder / command[-1].strip("-")
+    generated = Path(outside.mld(*command, "probe", "--into", str(folder)))
+    outside.install(generated)
+    try:
+        outside.mld("describe", "probe")
+        outside.mld("spec", "validate", str(generated / "probe.yaml"))
+        tests = generated / "tests"
+        outside.run(outside.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", tests)
+    finally:
+        outside.pip("uninstall", "--yes", "--quiet", "mld-probe")
+
+
+@pytest.mark.slow
 def test_example_distribution_passes_its_tests(outside: Outside) -> None:
     outside.install(ROOT / "examples" / "mld-trajectory")
     try:

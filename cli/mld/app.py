@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mld.commands import bench, check, data, describe, plugins, query, run, sample, spec
+from mld.commands import bench, check, data, describe, new, plugins, query, run, sample, spec
 from mld.commands.common import PluginSelection, StrictCommand, Texts, command, repeatable
 from mld.commands.completion import complete_kind
 
@@ -38,7 +38,8 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
 )
 for _command in _COMMANDS:
     app.command(cls=StrictCommand)(_command)
-app.command("new-modality", cls=StrictCommand)(plugins.new_modality)
+for _command in (new.new_modality, new.new_dataset, new.new_method):
+    app.command(_command.__name__.replace("_", "-"), cls=StrictCommand)(_command)
 
 spec_app = typer.Typer(help="Write and validate specs.", no_args_is_help=True)
 _SPEC_COMMANDS: tuple[Callable[..., None], ...] = (spec.validate, spec.schema, spec.init)

@@ -1,9 +1,8 @@
-"""`mld modalities`, `mld datasets`, `mld methods` and `mld new-modality`."""
+"""`mld modalities`, `mld datasets` and `mld methods`."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -35,23 +34,6 @@ def datasets(context: typer.Context, as_json: AsJson = False, strict: Strict = F
 def methods(context: typer.Context, as_json: AsJson = False, strict: Strict = False) -> None:
     """List the installed methods besides mld's own, and why a plugin cannot be used."""
     _list(context.obj.registry(), "method", as_json, strict)
-
-
-@command
-def new_modality(
-    context: typer.Context,
-    name: Annotated[str, typer.Argument(help="the new kind, such as spectrum")],
-    into: Annotated[Path, typer.Option(help="The folder in which mld-NAME is created.")] = Path(),
-) -> None:
-    """Create a package with a new modality: complete and working, ready to be edited."""
-    from mld.scaffold.new_modality import write_distribution
-
-    try:
-        folder = write_distribution(name, into, context.obj.registry())
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-    typer.echo(folder)
-    typer.echo(f"next: pip install --editable '{folder}[dev]', then mld check {name}", err=True)
 
 
 def _list(registry: Registry, role: str, as_json: bool, strict: bool) -> None:

@@ -114,8 +114,8 @@ class MethodUnderTest(PluginUnderTest):
         """A new model; its weights depend on the seed parts."""
 
         def make() -> JointModel:
-            own = {} if self.method.on_latents else self.modalities
-            return self.method.model({name: each.autoencoder() for name, each in own.items()})
+            encoded = {} if self.method.on_latents else self.modalities
+            return self.method.model({name: each.autoencoder() for name, each in encoded.items()})
 
         return seeded_init(make, *seed_parts)
 

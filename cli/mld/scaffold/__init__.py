@@ -1,1 +1,1 @@
-"""`mld new-modality`: writes a package with a new modality, ready to be edited."""
+"""`mld new-modality` and the like: write a package with a new plugin, ready to be edited."""

@@ -48,11 +48,11 @@ for check, config in broken_configs(TinyMethodConfig).items():
 
 @breaks("models-are-fresh")
 class Reusing(TinyMethod):
-    made = None
+    model_of_all = None
 
     def model(self, autoencoders):
-        self.made = self.made or super().model(autoencoders)
-        return self.made
+        self.model_of_all = self.model_of_all or super().model(autoencoders)
+        return self.model_of_all
 
 
 @breaks("loss-is-a-number")

@@ -261,7 +261,7 @@ def test_a_stage_logs_its_states(run_dir: RunDir) -> None:
 @pytest.mark.parametrize(
     ("changes", "is_file"), [({"rows": "b"}, True), ({"rows": "b", "seed": 2}, False)]
 )
-def test_a_changed_file_is_told_as_such(
+def test_changed_file_is_named_as_the_reason(
     tmp_path: Path, changes: dict[str, Any], is_file: bool
 ) -> None:
     run_dir, fingerprint = RunDir(tmp_path), {"rows": "a", "seed": 1, "threads": 1}

@@ -232,8 +232,10 @@ def samples_follow_given(plugin: MethodUnderTest) -> None:
     differences = []
     for given, wanted in permutations(plugin.names, 2):
         z = draw(model, rows.given([given]), [wanted], len(rows.present))[wanted]
-        own, another = (plugin.errors(model, wanted, z, each) for each in (rows, shifted))
-        differences.append((another - own).double() / another.mean())
+        matched, shifted_errors = (
+            plugin.errors(model, wanted, z, each) for each in (rows, shifted)
+        )
+        differences.append((shifted_errors - matched).double() / shifted_errors.mean())
     mean = torch.stack(differences).mean(0)
     require(
         bool(mean.mean() > MIN_Z * mean.std() / len(mean) ** 0.5),

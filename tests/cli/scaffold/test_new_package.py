@@ -1,12 +1,15 @@
-"""`mld new-modality` writes a distribution whose modality works before it is edited."""
+"""`mld new-modality` and the like write distributions whose plugins work before they are edited."""
 
 from __future__ import annotations
 
+import inspect
+import runpy
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -14,6 +17,12 @@ from typer.testing import CliRunner, Result
 
 from mld.app import app
 from mld.config.spec import load_spec
+from mld.conformance.runner import (
+    CheckRunner,
+    dataset_under_test,
+    method_under_test,
+    modality_under_test,
+)
 from mld.inference.trained_run import load
 from mld.pipeline.run import run
 from mld.storage.run_dir import RunDir
@@ -27,6 +36,21 @@ FILES = {
     "pen_strokes.yaml",
     "pyproject.toml",
     "tests/test_pen_strokes.py",
+}
+FILES_OF_ALL = {
+    ".github/workflows/tests.yaml",
+    ".gitignore",
+    "README.md",
+    "mld_tag.py",
+    "tag.yaml",
+    "pyproject.toml",
+    "tests/test_tag.py",
+}
+TABLE_MODULES = {
+    "category": "mld_table.category",
+    "number": "mld_table.number",
+    "text": "mld_text",
+    "examples": "mld_datasets.examples",
 }
 SMALL = [
     "data={kind: examples, train: 200, validation: 20, test: 20}",
@@ -159,3 +183,56 @@ def test_error_names_the_setting(registry: Registry) -> None:
     Path("nan.txt").write_text("nan\n" * 32)
     with pytest.raises(ValueError, match="not finite"):
         modality.preprocess(modality.read(Path("nan.txt")))
+
+
+NOT_HERE = {
+    *("imports-quickly", "imports-quietly", "works-quietly", "needs-no-network"),
+    "joint-model-generates-any-from-any",
+}
+"""Checks in processes of their own, and slow ones; tests/test_outside.py runs them."""
+
+
+@pytest.mark.parametrize(
+    ("words", "make", "config"),
+    [
+        (["new-modality", "tag", "--inline"], modality_under_test, {}),
+        (["new-dataset", "tag"], dataset_under_test, {"path": "mld-tag/measurements.csv"}),
+        (["new-method", "tag"], method_under_test, {}),
+    ],
+    ids=["inline", "dataset", "method"],
+)
+def test_other_plugins_pass_the_kit(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    make: Callable[..., Any],
+    config: dict[str, str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    folder = Path("mld-tag")
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert names >= FILES_OF_ALL
+    for name in names:
+        text = (folder / name).read_text().lower()
+        assert "newkind" not in text, name
+        assert "newrole" not in text, name
+    monkeypatch.syspath_prepend("mld-tag")
+    modules = {**TABLE_MODULES, "tag": "mld_tag"}
+    registry = Registry([EntryPoint(kind, module, "mld") for kind, module in modules.items()])
+    try:
+        load_spec(folder / "tag.yaml", registry)
+        runner = CheckRunner(make("tag", config, registry=registry))
+        results = [runner.run(name) for name in runner.checks if name not in NOT_HERE]
+        assert {r.check: r.reason for r in results if r.failed} == {}
+        tests = runpy.run_path(str(folder / "tests/test_tag.py"))
+        (test_name,) = (
+            name for name in tests if name.startswith("test_") and "conformance" not in name
+        )
+        arguments = (
+            [tmp_path] if "tmp_path" in inspect.signature(tests[test_name]).parameters else []
+        )
+        tests[test_name](*arguments)
+    finally:
+        sys.modules.pop("mld_tag", None)
