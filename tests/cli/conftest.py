@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import shutil
 import struct
 import sys
 import wave
@@ -13,8 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from filelock import FileLock
 
+from mld.config.spec import load_spec
+from mld.pipeline.run import run
 from mld.storage.run_dir import RunDir
+from mld.storage.weight_store import WeightStore
 
 PLUGINS = Path(__file__).parent / "plugins"
 KINDS = {"digit": "image", "tone": "audio", "word": "text", "molecule": "molecule"}
@@ -42,6 +48,25 @@ def small_run() -> Iterator[Any]:
 
     yield small_run
     sys.path.remove(str(PLUGINS))
+
+
+@pytest.fixture(scope="session")
+def finished_run(small_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a finished small run, beside its weight store; not to be changed.
+
+    Test processes train it once between them, and have a copy each.
+    """
+    own = tmp_path_factory.getbasetemp()
+    trained = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "trained"
+    with FileLock(trained.with_suffix(".lock")):
+        if not trained.exists():
+            folder = tmp_path_factory.mktemp("training")
+            (folder / "small.yaml").write_text(small_run.SPEC)
+            registry = small_run.registry()
+            spec = load_spec(folder / "small.yaml", registry)
+            run(spec, RunDir(folder / "small"), registry, store=WeightStore(folder / "store"))
+            folder.rename(trained)
+    return Path(shutil.copytree(trained, own / "finished")) / "small"
 
 
 class Page(HTMLParser):

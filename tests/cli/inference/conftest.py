@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from mld.storage.run_dir import RunDir
 from mld.storage.weight_store import WeightStore
 from mld_core import Registry
 from mld_core.diffusion.sampling import LatentSamples
+from mld_core.information.estimator import surprisal
 
 NAMES = ("left", "right", "third")
 
@@ -42,12 +44,6 @@ def train_run(small_run: Any, registry: Registry) -> Callable[..., Path]:
         return folder / "small"
 
     return train
-
-
-@pytest.fixture(scope="session")
-def finished_run(train_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a finished run; not to be changed."""
-    return train_run(tmp_path_factory.mktemp("finished"))
 
 
 @pytest.fixture(scope="session")
@@ -110,6 +106,14 @@ def mld(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("mld_core.plugins.registry.Registry", lambda **_: registry)
     return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture
+def few_noise_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores and information are integrated over few noise levels: quickly, and less exactly."""
+    for module in ("score", "information"):
+        monkeypatch.setattr(f"mld.inference.{module}.NODES", 16)
+        monkeypatch.setattr(f"mld.inference.{module}.surprisal", partial(surprisal, nodes=16))
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from mld.inference.information import standard_measures
 from mld_core.information.measures import Measure
 
 
+@pytest.mark.usefixtures("few_noise_levels")
 def test_information_has_standard_errors(
     mld: Callable[..., Result], finished_run: Path, tmp_path: Path
 ) -> None:

@@ -70,6 +70,7 @@ def test_incomplete_rows_are_scored_by_what_they_have(
     assert alone.pointwise_total_correlation == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.usefixtures("few_noise_levels")
 def test_score_command_writes_a_table_and_a_page(
     mld: Callable[..., Result], finished_run: Path, write_manifest: WriteManifest, tmp_path: Path
 ) -> None:
@@ -91,6 +92,7 @@ def test_score_command_writes_a_table_and_a_page(
     assert json.loads(Path("s.jsonl").read_text().splitlines()[0])["id"] == rows[0]["id"]
 
 
+@pytest.mark.usefixtures("few_noise_levels")
 def test_score_columns(
     trained_run: TrainedRun, write_manifest: WriteManifest, tmp_path: Path
 ) -> None:
@@ -115,7 +117,8 @@ def test_a_run_without_marginals_cannot_score(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "paper").mkdir()
-    overrides = ["diffuse.roles=paper", "generate.guidance=0", "diffuse.steps=20"]
+    steps = [f"{section}.steps=20" for section in ("autoencode", "diffuse", "evaluate")]
+    overrides = ["diffuse.roles=paper", "generate.guidance=0", *steps]
     folder = train_run(tmp_path / "paper", *overrides)
     path = write_manifest(tmp_path / "m", missing=True)
     for words in (("score", folder, path), ("information", folder)):
@@ -133,6 +136,7 @@ def test_a_run_without_marginals_cannot_score(
         score(load(folder, registry), path)
 
 
+@pytest.mark.usefixtures("few_noise_levels")
 def test_scores_replace_nothing_but_scores(
     mld: Callable[..., Result], finished_run: Path, write_manifest: WriteManifest, tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ from mld_core.diffusion.standardiser import Standardiser
 
 RELAY = "diffuse={method: relay, steps: 300, batch_size: 32, learning_rate: 0.01}"
 SMALL = ["diffuse.steps=60", "autoencode.steps=60", "evaluate.steps=30", "generate.guidance=0"]
+SMALL += ["generate.num_samples=20"]
 MakeSpec = Callable[..., Any]
 
 
@@ -179,7 +180,7 @@ def test_latents_that_never_vary_do_not_vary_in_samples(registry: Registry) -> N
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["diffuse.roles=joint", "generate.sampler=inpaint", "generate.steps=20"],
+        ["diffuse.roles=joint", "generate.sampler=inpaint"],
         ["diffuse.roles=paper", "diffuse.network={kind: per-subset, width: 16, depth: 1}"],
         ["diffuse.roles=independent"],
     ],

@@ -3,7 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock, Thread
@@ -81,6 +81,13 @@ def context(path: Path, compute: Compute = TWO_THREADS) -> RunContext:
     return RunContext(RunDir(path), WeightStore(path / "store"), compute, seed=3)
 
 
+@pytest.fixture(scope="module")
+def pool() -> Iterator[TrainingPool]:
+    """Two processes that have trained before; not to be interrupted."""
+    with TrainingPool(2) as pool:
+        yield pool
+
+
 def steps_of(path: Path, name: str) -> list[int]:
     events = RunDir(path).read_events()
     return [event["step"] for event in events if event.get("job") == f"autoencode/{name}"]
@@ -110,15 +117,17 @@ def test_several_trainings_have_a_process_each_and_a_single_one_has_all() -> Non
 
 
 def test_parallel_trainings_equal_single_ones(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pool: TrainingPool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = ("a", "bb", "ccc")
     jobs = [job(name) for name in names]
-    with TrainingPool(2) as pool:
-        train_all(jobs[:1], context(tmp_path / "parallel"), pool)
-        train_all(jobs[1:], context(tmp_path / "parallel"), pool)
-    lines = capsys.readouterr().err.splitlines()
-    assert [line for line in lines if "30 of 30 steps" in line and "autoencode/bb" in line]
+    train_all(jobs[:1], context(tmp_path / "parallel"), pool)
+    train_all(jobs[1:], context(tmp_path / "parallel"), pool)
+    printed, deadline = "", time.monotonic() + 60
+    while "autoencode/bb: 30 of 30 steps" not in printed and time.monotonic() < deadline:
+        time.sleep(0.01)
+        printed += capsys.readouterr().err
+    assert "autoencode/bb: 30 of 30 steps" in printed
     one_thread = context(tmp_path / "single", replace(TWO_THREADS, threads=1))
     for name, each in zip(names[1:], jobs[1:], strict=True):
         weights = train(job(name), one_thread).weights
@@ -128,12 +137,13 @@ def test_parallel_trainings_equal_single_ones(
         assert steps_of(tmp_path / "parallel", name) == [*range(1, CONFIG.steps + 1)]
 
 
-def test_a_job_that_cannot_be_pickled_is_trained_in_this_process(tmp_path: Path) -> None:
+def test_a_job_that_cannot_be_pickled_is_trained_in_this_process(
+    pool: TrainingPool, tmp_path: Path
+) -> None:
     unpicklable = Regression()
     unpicklable.lock = Lock()  # type: ignore[assignment]
     unpicklable.__dict__["__deepcopy__"] = lambda _: Regression()
-    with TrainingPool(1) as pool:
-        weights = pool.train(job("a", unpicklable), context(tmp_path / "pool")).weights
+    weights = pool.train(job("a", unpicklable), context(tmp_path / "pool")).weights
     expected = train(job("a"), context(tmp_path / "single")).weights
     assert all(torch.equal(expected[key], weights[key]) for key in expected)
 
@@ -148,16 +158,17 @@ def test_a_batch_is_shared_where_each_process_has_enough_rows() -> None:
     assert shared_training(512, eight, None) == eight
 
 
-def test_processes_that_share_batches_train_on_the_mean_of_their_gradients(tmp_path: Path) -> None:
+def test_processes_that_share_batches_train_on_the_mean_of_their_gradients(
+    pool: TrainingPool, tmp_path: Path
+) -> None:
     shared = context(tmp_path, replace(TWO_THREADS, threads=1, processes=2))
     steps = 20
-    with TrainingPool(2) as pool:
-        trained = pool.train_together(job("a", Regression(dropout=0.0), steps), shared).weights
-        with pytest.raises(NumericalError, match="autoencode/b, step 1: the loss"):
-            pool.train_together(job("b", Regression(nan=True)), shared)
-        marker = tmp_path / "failed"
-        with pytest.raises(OSError, match="only one of the processes"):
-            pool.train_together(job("c", FailsOnce(marker)), shared)
+    trained = pool.train_together(job("a", Regression(dropout=0.0), steps), shared).weights
+    with pytest.raises(NumericalError, match="autoencode/b, step 1: the loss"):
+        pool.train_together(job("b", Regression(nan=True)), shared)
+    marker = tmp_path / "failed"
+    with pytest.raises(OSError, match="only one of the processes"):
+        pool.train_together(job("c", FailsOnce(marker)), shared)
     objective, expected = Regression(dropout=0.0), job("a", steps=steps)
     (vector,) = flatten_parameters(objective.parameters())
     adam = torch.optim.Adam([vector], fused=True)
