@@ -350,7 +350,7 @@ def test_sampling_overrides(finished_run: Path, registry: Registry) -> None:
         (
             {"want": ["middle"]},
             SpecError,
-            "the model has modalities left, right, third, not middle",
+            r"no modality .middle. .it has left, right, third.",
         ),
         ({"given": {"right": "1 2"}}, DataError, "modality 'right', '1 2': 2 numbers, expected 6"),
         (
