@@ -20,7 +20,6 @@ from mld.data.items import item_cell, write_item
 from mld.data.recorded import rows_by_modalities
 from mld.pipeline.diffusion_method import DiffusionGenerator
 from mld.pipeline.joint_method import Conditioning, JointGenerator
-from mld.reporting.gallery import GalleryCell, GalleryRow, gallery_fragment, item_media
 from mld.runtime.seeds import derive
 from mld.storage.digests import digest, tensor_digest
 from mld.storage.files import with_checksum, write_json
@@ -65,6 +64,8 @@ class Samples:
 
     def _repr_html_(self) -> str:
         """The first samples as a table of their texts, pictures and sounds, for notebooks."""
+        # Not at the top: it loads the template engine, which loading a run does not need.
+        from mld.reporting.gallery import GalleryCell, GalleryRow, gallery_fragment, item_media
 
         def cell(name: str, k: int) -> GalleryCell:
             media = item_media(self.modalities[name], self.items[name][k])
