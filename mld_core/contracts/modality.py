@@ -199,6 +199,12 @@ class Modality(ABC):
         """
         return None
 
+    def plot(
+        self, draws: Shaped[Tensor, " row draw *item"], truth: Shaped[Tensor, " row *item"]
+    ) -> str:
+        """An SVG picture of draws of rows beside the items that these rows have; "" by default."""
+        return ""
+
     @abstractmethod
     def write(self, x: Shaped[Tensor, "*item"], stem: Path) -> Path:
         """Write an item to one file, `stem` with a suffix added, and return its path.

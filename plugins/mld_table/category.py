@@ -20,6 +20,7 @@ from mld_table.draw_metrics import class_draw_metrics
 from mld_table.examples import sample_categories
 from mld_table.metrics import error_rate, frequency_distance
 from mld_table.text_cell import read_text, write_text
+from mld_table.truth_plots import draw_confusion
 
 OTHER = "other"
 """The value that stands for all unknown ones."""
@@ -153,6 +154,10 @@ class Category(Modality):
         for value, share in zip(self._values, shares.tolist(), strict=True):
             values[f"p({value})"] = share
         return Summary(torch.tensor([best]), values)
+
+    def plot(self, draws: Int64[Tensor, "row draw 1"], truth: Int64[Tensor, "row 1"]) -> str:
+        """How often each value is drawn for rows of each value."""
+        return draw_confusion(draws[..., 0].numpy(), truth[..., 0].numpy(), self._values)
 
     def write(self, x: Int64[Tensor, " 1"], stem: Path) -> Path:
         """Write the value as a text file with the suffix .txt."""

@@ -23,6 +23,7 @@ from mld_table.number_networks import NumberAutoencoder, NumberClassifier
 from mld_table.number_summary import summarise_numbers
 from mld_table.scales import MAX_MAGNITUDE, make_scale, moments, quantiles
 from mld_table.text_cell import read_text, write_text
+from mld_table.truth_plots import draw_estimates
 
 MAX_SIZE = 64
 """Largest number of numbers in one cell."""
@@ -144,6 +145,13 @@ class Number(Modality):
     def summarise(self, draws: Float[Tensor, "draw size"]) -> Summary:
         """The median, with the mean, standard deviation and an 80 % interval of each number."""
         return summarise_numbers(draws)
+
+    def plot(self, draws: Float[Tensor, "row draw size"], truth: Float[Tensor, "row size"]) -> str:
+        """Medians and 80 % intervals over the truth; not of several numbers in a cell."""
+        if self.config.size > 1:
+            return ""
+        drawn, true = (numbers[..., 0].double().numpy() for numbers in (draws, truth))
+        return draw_estimates(drawn, true, self.config.unit)
 
     def write(self, x: Float[Tensor, " size"], stem: Path) -> Path:
         """Write the numbers as a text file with the suffix .txt."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
+from xml.etree import ElementTree
 
 from torch import Tensor
 
@@ -79,3 +80,11 @@ def is_finite(x: Tensor) -> bool:
 def describe(x: Tensor) -> str:
     """Dtype and shape of a tensor, for messages."""
     return f"{x.dtype} of shape {tuple(x.shape)}"
+
+
+def is_svg(content: bytes) -> bool:
+    """Whether a file holds an SVG picture."""
+    try:
+        return ElementTree.fromstring(content).tag.rpartition("}")[2] == "svg"
+    except ElementTree.ParseError:
+        return False

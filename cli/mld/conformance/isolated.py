@@ -56,6 +56,7 @@ def call_every_method(modality: Modality, raw: list[Any], folder: Path) -> None:
         classifier(x)
     for metric in modality.metrics().values():
         metric.measure(*metric_arguments(metric, x))
+    modality.plot(x[:, None].repeat_interleave(DRAWS, 1), x)
     path = modality.write(x[0], folder / "0")
     modality.preview(x[0], folder / "0")
     modality.read(modality.cell(x[0]) if modality.inline else path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import combinations
 from typing import Any
 
@@ -16,7 +17,7 @@ from mld.data.loading import Data
 from mld.data.types import SubsetSamples, subset_key
 from mld.evaluation.evaluator import ModalityEvaluator
 from mld.evaluation.plugin_metric import measure
-from mld.evaluation.truth import TruthComparison
+from mld.evaluation.truth import TruthComparison, TruthPlot
 from mld.runtime.progress import with_progress
 from mld.runtime.seeds import derive
 from mld_core import Autoencoder, Metric, Modality, SplitName
@@ -93,8 +94,19 @@ class EvaluationTable:
             "seconds_per_sample": {
                 subset_key(subset.given): subset.seconds for subset in self.samples
             },
+            "plots": {name: list(plot.given) for name, plot in self.plots.items()},
             "warnings": self._warnings(modalities),
         }
+
+    @cached_property
+    def plots(self) -> dict[str, TruthPlot]:
+        """By modality, its picture of samples beside the truth; not of those that draw none."""
+        plots = {}
+        for name in self.modalities:
+            samples = {given: items[name] for given, items in self.items.items() if name in items}
+            if plot := self.truth.plot(name, samples):
+                plots[name] = plot
+        return plots
 
     def _modality_metrics(self, name: str) -> dict[str, Any]:
         """Scores of one modality alone."""

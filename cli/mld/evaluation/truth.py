@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -17,7 +18,15 @@ from mld.data.types import SubsetSamples
 from mld.evaluation.evaluator import ModalityEvaluator
 from mld.evaluation.plugin_metric import measure, measure_with_ci
 from mld.runtime.seeds import derive
-from mld_core import Autoencoder, Metric, Modality
+from mld_core import Autoencoder, Metric, Modality, plugin_call
+
+
+@dataclass(frozen=True)
+class TruthPlot:
+    """A picture of samples beside the truth, as SVG, and what the samples were given."""
+
+    given: tuple[str, ...]
+    svg: str
 
 
 class TruthComparison:
@@ -47,6 +56,7 @@ class TruthComparison:
         self.decoders = decoders
         self.modalities = modalities
         self.rows = rows
+        self.samples = samples
         self.seed = seed
         drawn = [z.shape[1] for subset in samples for z in subset.draws.values()]
         self.draws = max(drawn, default=1)
@@ -81,6 +91,32 @@ class TruthComparison:
                     "best": metric.best,
                     "unit": metric.unit,
                 }
+
+    def plot(self, target: str, x: Mapping[tuple[str, ...], Tensor]) -> TruthPlot | None:
+        """The modality's picture of those samples of a target that were given the most.
+
+        None if the modality draws none, or no row with samples has the target.
+
+        Args:
+            x: the first samples of the target by what they were given.
+        """
+        modality, index = self.modalities[target], list(self.evaluators).index(target)
+        if type(modality).plot is Modality.plot:
+            return None
+        for subset in sorted(self.samples, key=lambda each: -len(each.given)):
+            recorded = self.rows.present[subset.rows, index] if subset.given else None
+            if recorded is None or subset.given not in x or not bool(recorded.any()):
+                continue
+            draws = x[subset.given][recorded][:, None]
+            if target in subset.draws:
+                z = subset.draws[target][recorded]
+                items = decode(self.decoders[target], z.flatten(0, 1), target)
+                draws = items.unflatten(0, z.shape[:2])
+            truth = self.rows.items[target][subset.rows[recorded]]
+            with plugin_call(f"kind {modality.kind!r}: plot of {target}"):
+                svg = modality.plot(draws, truth)
+            return TruthPlot(subset.given, svg) if svg else None
+        return None
 
     def of_unrelated_rows(self, name: str, title: str, metric: Metric) -> float | None:
         """A metric of real items of other rows, as a model would reach that ignores what is given.
@@ -129,11 +165,8 @@ class TruthComparison:
         """What a metric was measured on, for readers of metrics.json."""
         if self.draws == 1:
             return "one sample"
-        return (
-            f"{self.draws} draws"
-            if metric.against == "draws"
-            else (f"the best estimate of {self.draws} draws")
-        )
+        best = "" if metric.against == "draws" else "best estimate of "
+        return f"{best}{self.draws} draws"
 
     def _encode_originals(self, name: str) -> Float[Tensor, "row latent"]:
         """The latents of the real items, in the space of the samples' latents."""

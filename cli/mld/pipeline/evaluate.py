@@ -53,8 +53,11 @@ def evaluate(
         scores = table.as_json()
         for message in scores["warnings"]:
             run_dir.log("warning", stage=EVALUATE.name, message=message)
-        run_dir.write_json(run_dir.metrics, scores)
         files = [run_dir.metrics]
+        run_dir.write_json(run_dir.metrics, scores)
+        for name, plot in table.plots.items():
+            run_dir.write_text(run_dir.plot(name), plot.svg)
+            files.append(run_dir.plot(name))
         parameters: dict[str, JsonValue] = {}
         for name, classifier in classifiers.items():
             run_dir.write_tensors(run_dir.classifier(name), classifier.state_dict())

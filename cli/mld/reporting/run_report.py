@@ -72,7 +72,7 @@ class TruthScores:
 
     Args:
         scores: by key of the conditioning subset, as in metrics.json.
-        of: what it was measured on, such as "the best estimate of 19 draws".
+        of: what it was measured on, such as "best estimate of 19 draws".
         of_other_rows: the metric of real items of other rows.
         of_reconstructions: the metric of reconstructions, the limit that the autoencoder sets.
     """
@@ -147,6 +147,10 @@ def render_report(run_dir: RunDir) -> str:
         ],
         truth_scores=truth_scores,
         main_truth_scores=[each for each in truth_scores if each.metric in main],
+        truth_plots={
+            name: (given, media_of([run_dir.plot(name)], None)[0])
+            for name, given in metrics.get("plots", {}).items()
+        },
         given_alone=[subset.key for subset in subsets if len(subset.given) == 1],
         warnings=list(dict.fromkeys([*metrics["warnings"], *_warnings(events)])),
         curves=_curves(events),

@@ -92,6 +92,10 @@ class RunDir:
         """The weights of a modality's classifier."""
         return self.path / "classifiers" / f"{name}.safetensors"
 
+    def plot(self, name: str) -> Path:
+        """The picture of a modality's samples beside the truth."""
+        return self.path / "plots" / f"{name}.svg"
+
     def latents(self, split: str) -> Path:
         """The latent cache of a split."""
         return self.path / "latents" / f"{split}.safetensors"

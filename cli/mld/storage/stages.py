@@ -42,7 +42,7 @@ EVALUATE = Stage(
     "evaluate",
     sections=("evaluate",),
     inputs=("generate",),
-    files=("classifiers", "metrics.json"),
+    files=("classifiers", "plots", "metrics.json"),
     job="classify",
 )
 REPORT = Stage("report", inputs=("evaluate",), files=("provenance.json", "report.html"))

@@ -14,7 +14,7 @@ from mld.data.types import SubsetSamples
 from mld.evaluation.evaluator import build_evaluator
 from mld.evaluation.group_interval import group_half_width
 from mld.evaluation.metrics import EvaluationTable
-from mld_core import Metric
+from mld_core import Metric, Modality
 
 
 class Identity(nn.Module):
@@ -42,6 +42,8 @@ def undefined(items: Tensor, truth: Tensor) -> float:
     return float("nan")
 
 
+IMPLEMENTED = dict.fromkeys(Modality.__abstractmethods__)
+"""Methods that are not called."""
 METRICS = {
     "error": Metric(mean_error, "truth", "lower", best=0.0, unit="m"),
     "undefined": Metric(undefined, "truth", "higher"),
@@ -62,7 +64,8 @@ def evaluate(
         labels=None,
     )
     data: Any = SimpleNamespace(split=lambda name: rows, train=rows, classes=())
-    modality: Any = SimpleNamespace(kind="number", latent_dim=1, metrics=lambda: metrics)
+    methods = {"kind": "number", "latent_dim": 1, "metrics": lambda self: metrics}
+    modality: Any = object.__new__(type("Number", (Modality,), methods | IMPLEMENTED))
     names, autoencoder = ("a", "b"), Identity()
     modalities: Any = dict.fromkeys(names, modality)
     networks: Any = dict.fromkeys(names, autoencoder)

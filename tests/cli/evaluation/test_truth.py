@@ -98,7 +98,7 @@ def test_errors_are_those_of_the_best_estimate(modality: Modality, error: float)
     # The medoids are 1 and 5, the means 3 and 5 1/3; the third row has no item.
     _, (of_best, of_draws) = compare(modality, TRUTH, DRAWS, PRESENT)
     assert of_best["value"] == pytest.approx(error)
-    assert (of_best["of"], of_best["n"]) == ("the best estimate of 3 draws", 2)
+    assert (of_best["of"], of_best["n"]) == ("best estimate of 3 draws", 2)
     assert of_draws["value"] == pytest.approx((1 + 0 + 7 + 2 + 0 + 1) / 6)
     assert (of_draws["metric"], of_draws["against"]) == ("error_of_draws", "draws")
     assert of_draws["of"] == "3 draws"

@@ -429,6 +429,12 @@ class SummarisesFirstDraw(Tiny):
         return Summary(draws[0], {})
 
 
+@breaks("plots-are-valid")
+class InvalidPlot(Tiny):
+    def plot(self, draws, truth):
+        return "not an SVG"
+
+
 # augment
 
 

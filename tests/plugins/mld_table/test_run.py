@@ -93,9 +93,12 @@ def test_a_table_without_networks_to_train_but_one(tmp_path: Path, suffix: str) 
     compared = scores["conditional_metrics"]
     assert {row["target"] for row in compared} == {"flag", "place"}
     of = {(row["target"], row["metric"]): row["of"] for row in compared}
-    assert of["place", "mae"] == "the best estimate of 19 draws"
+    assert of["place", "mae"] == "best estimate of 19 draws"
     assert of["place", "crps"] == of["place", "coverage_80"] == of["flag", "log_loss"] == "19 draws"
     assert scores["draws"] == 19
+    assert scores["plots"] == {"flag": ["group", "mass"]}  # `place` holds two numbers
+    assert run_dir.plot("flag").is_file()
+    assert "<b>flag</b> given group, mass</figcaption>" in report.read_text()
 
     finished = mld.load(run_dir.path)
     assert [m.latent_dim for m in finished.modalities.values()] == [3, 1, 1, 2]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from xml.etree import ElementTree
 
 import torch
 from torch import Tensor
 
-from mld.conformance.check import CheckFailed, CheckSkipped, check, describe, require
+from mld.conformance.check import CheckFailed, CheckSkipped, check, describe, is_svg, require
 from mld.conformance.fixtures import NUM_CLASSES, ModalityUnderTest
 from mld_core import describe_exception
 
@@ -95,7 +94,7 @@ def previews_are_valid(plugin: ModalityUnderTest) -> None:
         raise CheckSkipped("preview creates no files")
     for path in paths:
         _check_path(path, stem, "preview")
-        is_valid = {".png": _is_png, ".svg": _is_svg}.get(path.suffix)
+        is_valid = {".png": _is_png, ".svg": is_svg}.get(path.suffix)
         valid = is_valid is not None and is_valid(path.read_bytes())
         require(valid, f"preview created {path.name}, which is not a valid SVG or PNG")
     others = plugin.modality.preview(plugin.sample_items[0], plugin.folder / "again")
@@ -138,10 +137,3 @@ def _distance(x: Tensor, y: Tensor) -> float:
 
 def _is_png(content: bytes) -> bool:
     return content.startswith(PNG_SIGNATURE) and content.rstrip().endswith(PNG_END)
-
-
-def _is_svg(content: bytes) -> bool:
-    try:
-        return ElementTree.fromstring(content).tag.rpartition("}")[2] == "svg"
-    except ElementTree.ParseError:
-        return False

@@ -8,7 +8,15 @@ from typing import get_args, get_type_hints
 import torch
 from torch import Generator, Tensor
 
-from mld.conformance.check import CheckFailed, CheckSkipped, check, describe, is_finite, require
+from mld.conformance.check import (
+    CheckFailed,
+    CheckSkipped,
+    check,
+    describe,
+    is_finite,
+    is_svg,
+    require,
+)
 from mld.conformance.fixtures import NUM_CLASSES, NUM_ITEMS, ModalityUnderTest
 from mld.conformance.isolated import DRAWS, metric_arguments
 from mld_core import Metric, Modality, Summary, describe_exception
@@ -140,6 +148,22 @@ def descriptions_are_plain(plugin: ModalityUnderTest) -> None:
             )
         again = (unfitted.split_key(raw), dict(unfitted.profile(raw)))
         require((key, profile) == again, "split_key or profile changes from one call to the next")
+
+
+@check("modality")
+def plots_are_valid(plugin: ModalityUnderTest) -> None:
+    """`plot` gives a valid SVG, the same one for the same draws, also of one row and one draw."""
+    if plugin.plugin_class.plot is Modality.plot:
+        raise CheckSkipped("the modality draws no plots")
+    x = plugin.sample_items
+    draws = _unrelated_draws(x)
+    for rows, count in ((len(x), DRAWS), (1, 1), (2, DRAWS)):
+        plots = [plugin.modality.plot(draws[:rows, :count].clone(), x[:rows]) for _ in range(2)]
+        require(
+            isinstance(plots[0], str) and (not plots[0] or is_svg(plots[0].encode())),
+            f"plot of {rows} rows and {count} draws gave no valid SVG",
+        )
+        require(plots[0] == plots[1], "plot gave two pictures of the same draws")
 
 
 @check("modality")

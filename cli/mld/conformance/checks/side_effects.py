@@ -110,13 +110,14 @@ def inputs_are_not_modified(plugin: ModalityUnderTest) -> None:
         classifier(x)
     modality.write(x[0], plugin.folder / "0")
     modality.preview(x[0], plugin.folder / "0")
+    modality.plot(x[:, None], x)
     for metric in modality.metrics().values():
         metric.measure(*isolated.metric_arguments(metric, x))
     require(torch.equal(z, z_before), "decode or loss modified the latents: work on a copy")
     require(
         torch.equal(x, x_before),
-        "encode, loss, the classifier, write, preview or a metric modified the items: work on a "
-        "copy",
+        "encode, loss, the classifier, write, preview, plot or a metric modified the items: work "
+        "on a copy",
     )
 
 
