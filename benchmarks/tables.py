@@ -44,8 +44,8 @@ generate: {{num_samples: 10, num_previews: 1, subsets: [[]], draws: 1}}
 compute: {{threads: 1}}
 """
 DIFFUSION = (
-    "{network: {kind: residual-mlp, width: 64, depth: 2}, steps: 2000, batch_size: 256, "
-    "learning_rate: 1e-3}"
+    "{network: {kind: residual-mlp, width: 64, depth: 2, dropout: 0.2}, "
+    "steps: 1500, batch_size: 256}"
 )
 GAUSSIAN = "{method: gaussian}"
 NUMBER, CATEGORY = "{kind: number, scale: quantile}", "{kind: category}"
