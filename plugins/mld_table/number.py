@@ -99,11 +99,11 @@ class Number(Modality):
             raise ValueError("there are no numbers to learn a scale from")
         values = np.stack(rows).astype(np.float64)
         _warn_if_too_fine(values)
-        whole = (values == np.rint(values)).all(0).tolist()
+        is_integer = (values == np.rint(values)).all(0).tolist()
         if config.log:
             values = np.log(values)
         scale = quantiles(values) if config.scale == "quantile" else moments(values)
-        return {**scale, "whole": whole}
+        return {**scale, "is_integer": is_integer}
 
     def read(self, source: Path | str) -> list[float]:
         """The numbers of a str, or of a path's file."""
@@ -122,9 +122,9 @@ class Number(Modality):
 
     def autoencoder(self) -> NumberAutoencoder:
         """The exact code, which has no trainable parameters."""
-        config, whole = self.config, cast("list[bool]", self.facts["whole"])
+        config, is_integer = self.config, cast("list[bool]", self.facts["is_integer"])
         return NumberAutoencoder(
-            make_scale(self.facts), config.log, config.minimum, config.maximum, whole
+            make_scale(self.facts), config.log, config.minimum, config.maximum, is_integer
         )
 
     def classifier(self, classes: int) -> NumberClassifier:

@@ -32,10 +32,10 @@ class NumberAutoencoder(Autoencoder):
         log: whether the scale is one of logarithms.
         minimum: of decoded values, if any.
         maximum: likewise.
-        whole: which coordinates are decoded as whole numbers; none by default.
+        is_integer: which coordinates are decoded as whole numbers; none by default.
     """
 
-    whole: Tensor
+    is_integer: Tensor
 
     def __init__(
         self,
@@ -43,11 +43,11 @@ class NumberAutoencoder(Autoencoder):
         log: bool = False,
         minimum: float | None = None,
         maximum: float | None = None,
-        whole: Sequence[bool] = (False,),
+        is_integer: Sequence[bool] = (False,),
     ) -> None:
         super().__init__()
         self.scale = scale
-        self.register_buffer("whole", torch.tensor(whole), persistent=False)
+        self.register_buffer("is_integer", torch.tensor(is_integer), persistent=False)
         self.log = log
         self.bounds = (
             -MAX_MAGNITUDE if minimum is None else minimum,
@@ -65,7 +65,7 @@ class NumberAutoencoder(Autoencoder):
         values = self.scale.to_numbers(z.float())
         if self.log:
             values = values.clamp(-MAX_LOG, MAX_LOG).exp()
-        return torch.where(self.whole, values.round(), values).clamp(*self.bounds)
+        return torch.where(self.is_integer, values.round(), values).clamp(*self.bounds)
 
     def loss(self, z: Numbers, x: Numbers) -> Float[Tensor, " batch"]:
         """−log of a Gaussian of coordinates around the latent, without its constant."""

@@ -150,7 +150,7 @@ def test_samples_are_compared_with_the_truth_given_one_modality_and_in_all_subse
     assert all_subsets.count("<b>") == 3 * 7
 
 
-def test_metrics_of_draws_are_told_as_such(run_copy: RunDir) -> None:
+def test_metrics_of_draws_say_what_they_are_of(run_copy: RunDir) -> None:
     metrics = run_copy.read_json(run_copy.metrics)
     scores = metrics["conditional_metrics"]
     for score in scores:

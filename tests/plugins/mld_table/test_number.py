@@ -194,9 +194,9 @@ def test_units_are_those_of_metrics():
 def test_numbers_are_generated_whole_where_those_of_the_data_are(log: bool):
     modality = fitted([[1, 10.5], [2, 20], [7, 30]], size=2, log=log, maximum=30.5)
     z = torch.linspace(-2, 3, 101)[:, None].expand(-1, 2)
-    whole, other = modality.autoencoder().decode(z).T
-    assert (whole == whole.round()).all()
-    assert len(whole.unique()) > 5
-    assert not (other == other.round()).any()
+    integers, others = modality.autoencoder().decode(z).T
+    assert (integers == integers.round()).all()
+    assert len(integers.unique()) > 5
+    assert not (others == others.round()).any()
     # A value that was read is kept as it is.
     assert modality.cell(modality.preprocess([2.5, 3.25])) == "2.5 3.25"
