@@ -6,9 +6,10 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,25 +82,25 @@ LARGE_LIBRARIES = (
     ],
 )
 def test_commands_do_not_load_large_libraries(
-    tmp_path: Path, args: list[str], unwanted: list[str]
+    warm_python: Callable[..., Any], tmp_path: Path, args: list[str], unwanted: list[str]
 ) -> None:
     (tmp_path / "text.yaml").write_text(TEXT_SPEC)
     code = (
-        f"import os, sys; os.chdir({str(tmp_path)!r}); sys.argv = ['mld', *{args!r}]\n"
-        "from mld.app import main\n"
+        "import sys\nfrom mld.app import main\n"
         "try: main()\n"
         "except SystemExit as exit: assert not exit.code\n"
         f"print([m for m in {(*LARGE_LIBRARIES, *unwanted)!r} if m in sys.modules])"
     )
-    assert python(code).splitlines()[-1] == "[]"
+    result = warm_python(code, *args, cwd=tmp_path)
+    assert result.stdout.splitlines()[-1:] == ["[]"], result.stderr
 
 
-def test_loading_a_run_does_not_load_large_libraries() -> None:
+def test_loading_a_run_does_not_load_large_libraries(warm_python: Callable[..., Any]) -> None:
     code = (
         "import sys, mld.inference.trained_run\n"
         f"print([m for m in {LARGE_LIBRARIES!r} if m in sys.modules])"
     )
-    assert python(code) == "[]"
+    assert warm_python(code).stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("package", ["mld_core", "mld"])

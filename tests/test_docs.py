@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
+from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from textwrap import indent
@@ -40,6 +41,7 @@ from mld_core import (
     Registry,
     Split,
 )
+from mld_core.information.estimator import surprisal
 from mld_core.plugins import hookspecs
 
 ROOT = Path(__file__).parent.parent
@@ -259,7 +261,9 @@ def readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("readme_runs")
-def test_readme_code_and_commands_run() -> None:
+def test_readme_code_and_commands_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("score", "information"):  # few noise levels are quick and less exact
+        monkeypatch.setattr(f"mld.inference.{module}.surprisal", partial(surprisal, nodes=16))
     names: dict[str, object] = {}
     for block in code_blocks(README, "python"):
         exec(block, names)

@@ -56,8 +56,8 @@ def finished_run(small_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
     Test processes train it once between them, and have a copy each.
     """
-    own = tmp_path_factory.getbasetemp()
-    trained = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "trained"
+    base = tmp_path_factory.getbasetemp()
+    trained = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
     with FileLock(trained.with_suffix(".lock")):
         if not trained.exists():
             folder = tmp_path_factory.mktemp("training")
@@ -66,7 +66,7 @@ def finished_run(small_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Pa
             spec = load_spec(folder / "small.yaml", registry)
             run(spec, RunDir(folder / "small"), registry, store=WeightStore(folder / "store"))
             folder.rename(trained)
-    return Path(shutil.copytree(trained, own / "finished")) / "small"
+    return Path(shutil.copytree(trained, base / "finished")) / "small"
 
 
 class Page(HTMLParser):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -44,9 +46,14 @@ def test_waiting_threads_sleep_soon_unless_the_user_chose(chosen: dict[str, str]
     assert waiting_settings(MAIN, **chosen) == only(**chosen or {"GOMP_SPINCOUNT": "10000"})
 
 
-def test_the_library_leaves_the_environment_alone() -> None:
-    code = "import mld, mld.app, mld.pipeline.run, mld.inference.trained_run"
-    assert waiting_settings(code) == only()
+def test_the_library_leaves_the_environment_alone(warm_python: Callable[..., Any]) -> None:
+    code = (
+        "import os\nbefore = dict(os.environ)\n"
+        "import mld, mld.app, mld.pipeline.run, mld.inference.trained_run\n"
+        "assert os.environ == before"
+    )
+    result = warm_python(code)
+    assert result.returncode == 0, result.stderr
 
 
 def test_version() -> None:

@@ -116,15 +116,15 @@ def test_guidance_is_zero_by_default(
     trained_run: TrainedRun, write_manifest: WriteManifest, tmp_path: Path
 ) -> None:
     path = write_manifest(tmp_path / "m", missing=True)
-    impute(trained_run, path, tmp_path / "default", 4)
-    impute(trained_run, path, tmp_path / "none", 4, guidance=0)
-    impute(trained_run, path, tmp_path / "much", 4, guidance=3)
+    impute(trained_run, path, tmp_path / "default", 2)
+    impute(trained_run, path, tmp_path / "none", 2, guidance=0)
+    impute(trained_run, path, tmp_path / "much", 2, guidance=3)
     default, none, much = (read_filled(tmp_path / name) for name in ("default", "none", "much"))
     assert default == none != much
     settings = [{"guidance": 1}, {"steps": 3}, {"sampler": "ddim"}]
     for other in settings:
         with pytest.raises(OutputError, match="another manifest, run or setting"):
-            impute(trained_run, path, tmp_path / "default", 4, **other)  # type: ignore[arg-type]
+            impute(trained_run, path, tmp_path / "default", 2, **other)  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="must be one of"):
         impute(trained_run, path, tmp_path / "typo", sampler="eulr")
 

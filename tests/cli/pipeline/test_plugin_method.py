@@ -23,8 +23,9 @@ from mld_core import JointModel, PluginError, Registry, SpecError
 from mld_core.diffusion.standardiser import Standardiser
 
 RELAY = "diffuse={method: relay, steps: 300, batch_size: 32, learning_rate: 0.01}"
-SMALL = ["diffuse.steps=60", "autoencode.steps=60", "evaluate.steps=30", "generate.guidance=0"]
-SMALL += ["generate.num_samples=20"]
+BRIEF_RELAY = RELAY.replace("300", "20")
+BRIEF = ["autoencode.steps=20", "evaluate.steps=5", "generate.num_samples=20"]
+SMALL = [*BRIEF, "diffuse.steps=60", "generate.guidance=0"]
 MakeSpec = Callable[..., Any]
 
 
@@ -95,7 +96,7 @@ def test_its_spec_round_trips(make_spec: MakeSpec, registry: Registry, tmp_path:
         (
             "diffuse.fail=sample",
             PluginError,
-            "method 'relay': sample did not return 60 rows of 'left'",
+            "method 'relay': sample did not return 20 rows of 'left'",
         ),
     ],
 )
@@ -103,7 +104,7 @@ def test_errors_of_a_plugin_method(
     make_spec: MakeSpec, registry: Registry, tmp_path: Path, override: str, error: Any, message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        run(make_spec(RELAY, *SMALL[1:3], override), RunDir(tmp_path / "run"), registry)
+        run(make_spec(BRIEF_RELAY, *BRIEF, override), RunDir(tmp_path / "run"), registry)
     # Errors of the spec come before anything is trained.
     assert RunDir(tmp_path / "run").is_complete("autoencode") is (error is PluginError)
 
@@ -115,7 +116,8 @@ def test_incomplete_rows_are_used_or_counted(
     missing = "data.missing={rate: 0.5}"
     for fail, dropped in ("", False), ("incomplete", True):
         run_dir = RunDir(tmp_path / f"run{fail}")
-        run(make_spec(RELAY, *SMALL[1:3], missing, f"diffuse.fail={fail!r}"), run_dir, registry)
+        overrides = [*BRIEF, missing, f"diffuse.fail={fail!r}"]
+        run(make_spec(BRIEF_RELAY, *overrides), run_dir, registry)
         assert bool(run_dir.stage_metadata("diffuse")["incomplete"]) is dropped
 
 
@@ -127,9 +129,7 @@ def test_a_method_on_latents_that_is_fitted_in_closed_form(
     overrides = [
         "diffuse={method: gaussian}",
         "data.missing={rate: 0.3}",
-        "autoencode.steps=20",
-        "evaluate.steps=5",
-        "generate.num_samples=20",
+        *BRIEF,
     ]
     spec, run_dir = load_spec(spec_file, registry, overrides), RunDir(tmp_path / "run")
     planned = plan(spec, registry)

@@ -200,10 +200,10 @@ def auc(score: Tensor, positive: Tensor) -> float:
 def test_with_shared_noise_rows_do_not_depend_on_the_batch(gaussian: Any) -> None:
     model, rows = gaussian.exact_model(), gaussian.rows(50)
     measure = total_correlation("abc")
-    batch, _ = surprisal(model, rows, [measure], seed=2, shared=True).rows(measure)
+    batch, _ = surprisal(model, rows, [measure], seed=2, shared=True, nodes=16).rows(measure)
     alone = {name: z[7:8] for name, z in rows.items()}
     more = [measure, mutual_information("a", "b")]
-    one, _ = surprisal(model, alone, more, seed=2, shared=True).rows(measure)
+    one, _ = surprisal(model, alone, more, seed=2, shared=True, nodes=16).rows(measure)
     torch.testing.assert_close(one[0], batch[7])
 
 
@@ -332,11 +332,11 @@ def test_invalid_requests_are_rejected(gaussian: Any) -> None:
     with pytest.raises(ValueError, match="a power of two"):
         surprisal(model, rows, [entropy("a")], 0, True, nodes=100)
     one = {name: z[:1] for name, z in rows.items()}
-    result = surprisal(model, one, [entropy("a")], 0, False)
+    result = surprisal(model, one, [entropy("a")], 0, False, nodes=16)
     with pytest.raises(ValueError, match="two rows"):
         result.estimate(entropy("a"))
     for scheme, measure in (("paper", entropy("a")), ("joint", entropy("a", "bc"))):
         with pytest.raises(ValueError, match=rf"{scheme} has no marginals.*roles: three-role"):
             surprisal(replace(model, scheme=scheme), rows, [measure], 0, True)
     paper = replace(model, scheme="paper")
-    surprisal(paper, rows, [dual_total_correlation("abc")], 0, True)
+    surprisal(paper, rows, [dual_total_correlation("abc")], 0, True, nodes=16)

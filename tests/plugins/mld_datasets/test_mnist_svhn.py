@@ -282,6 +282,7 @@ def test_failed_download_leaves_nothing(write_mnist, fake_torchvision):
 
 
 @pytest.mark.filterwarnings("ignore:the image is almost black")
+@pytest.mark.usefixtures("warm_checks")
 def test_contract(parts):
     config = {"folder": parts, "svhn_validation": 20, "svhn_test": 21}
     records = check_dataset("mnist-svhn", config, {})

@@ -115,6 +115,7 @@ def test_fingerprint_depends_on_file_contents(folder):
     assert make_dataset(folder).fingerprint() != before
 
 
+@pytest.mark.usefixtures("warm_checks")
 def test_contract(folder):
     records = check_dataset("polymnist", {"folder": folder, "columns": 2})
     assert {record.check: record.reason for record in records if record.failed} == {}

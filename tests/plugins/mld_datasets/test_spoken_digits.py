@@ -163,6 +163,7 @@ def test_fingerprint_depends_on_file_contents(wavs):
 
 
 @pytest.mark.filterwarnings("ignore:the image is almost black")
+@pytest.mark.usefixtures("warm_checks")
 def test_contract(wavs):
     records = check_dataset("spoken-digits", {"folder": wavs, "speech": {"seconds": 0.3}})
     assert {record.check: record.reason for record in records if record.failed} == {}
