@@ -278,7 +278,7 @@ def write_events(run: RunDir) -> None:
     jobs["diffuse"] = (3000, KINDS, 0.2)
     jobs |= {f"classify/{name}": (1000, {}, 0.02) for name in KINDS}
     for job, (steps, parts, final_loss) in jobs.items():
-        for step in range(10, steps + 1, 10):
+        for step in range(50, steps + 1, 50):
             loss = final_loss + 1.9 * np.exp(-step / 150) + 60 * np.exp(-step / 20)
             loss += 0.04 * rng.standard_normal() * (abs(final_loss) ** 0.5)
             run.log(

@@ -123,7 +123,7 @@ def test_training_lowers_loss_and_updates_all(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_samples_agree_with_given(kind: str) -> None:
     model = make_model(kind, beta=1.0)
-    train(model, 300)
+    train(model, 150)
     items, labels = rows(200)
 
     def words(latents: dict[str, Tensor]) -> Tensor:
