@@ -234,7 +234,7 @@ def score(problem: Problem, filled: Filled) -> Score:
     numbers, categories = hidden & ~problem.is_category, hidden & problem.is_category
     scale = np.broadcast_to(problem.scale, truth.shape)[numbers]
     errors = (filled.best - truth)[numbers] / scale
-    wrong = np.rint(filled.best) != truth
+    is_off = np.rint(filled.best) != truth
     crps = coverage = width = np.nan
     if filled.draws is not None:
         draws, y = filled.draws[:, numbers] / scale, truth[numbers] / scale
@@ -242,7 +242,7 @@ def score(problem: Problem, filled: Filled) -> Score:
         coverage, width = ((low <= y) & (y <= high)).mean(), (high - low).mean()
         crps = fair_crps(draws, y).mean()
     rmse = np.sqrt((errors**2).mean())
-    return Score(*map(float, (rmse, crps, coverage, width, wrong[categories].mean())))
+    return Score(*map(float, (rmse, crps, coverage, width, is_off[categories].mean())))
 
 
 def fair_crps(
