@@ -68,7 +68,7 @@ def warm_checks(warm_python: RunPython, monkeypatch: pytest.MonkeyPatch) -> None
     from mld.conformance.checks import side_effects
 
     def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-        code = Path(command[-1]).read_text()
+        code = f"__file__ = {command[-1]!r}; exec({Path(command[-1]).read_text()!r})"
         return warm_python(code, input=options["input"], env=options["env"])
 
     module = SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired)

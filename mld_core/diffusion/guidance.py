@@ -29,9 +29,12 @@ from mld_core.diffusion.roles import Role
 class Guidance:
     """Guidance weights; 0 is no guidance, and large weights reduce diversity.
 
+    Negative ones temper the dependence: samples of a network that is too sure get wider. At −1
+    there is no dependence left.
+
     Args:
-        conditional: w_c, of the observed modalities, at least 0.
-        joint: w_j, of the generated modalities on each other, at least 0.
+        conditional: w_c, of the observed modalities, at least −1.
+        joint: w_j, of the generated modalities on each other, at least −1.
         interval: first and last time with guidance, in [0, 1].
     """
 
@@ -40,8 +43,8 @@ class Guidance:
     interval: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        if min(self.conditional, self.joint) < 0:
-            raise ValueError(f"guidance weights must be at least 0, not {self}")
+        if min(self.conditional, self.joint) < -1:
+            raise ValueError(f"guidance weights must be at least -1, not {self}")
         if not 0 <= self.interval[0] < self.interval[1] <= 1:
             raise ValueError(f"an interval of times must rise within [0, 1], not {self.interval}")
 

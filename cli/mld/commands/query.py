@@ -103,7 +103,9 @@ def impute(
     guidance: Annotated[
         float,
         typer.Option(
-            min=0, help="Guidance weight; more than 0 makes samples more alike than is certain."
+            min=-1,
+            help="Guidance weight; more than 0 makes samples more alike than is certain, less than"
+            " 0 wider, where a network of few rows is too sure.",
         ),
     ] = 0.0,
     steps: Steps = None,

@@ -59,7 +59,7 @@ def sample(
         bool, typer.Option("--overwrite", help="Delete other samples in the folder.")
     ] = False,
     guidance: Annotated[
-        float | None, typer.Option(min=0, help="Guidance weight (default: the run's).")
+        float | None, typer.Option(min=-1, help="Guidance weight (default: the run's).")
     ] = None,
     steps: Steps = None,
     sampler: Sampler = None,

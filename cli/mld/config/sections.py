@@ -52,7 +52,7 @@ Time = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Steps = Annotated[StrictInt, Field(gt=0, description="optimiser steps")]
 BatchSize = Annotated[StrictInt, Field(gt=0, description="rows per optimiser step")]
 LearningRate = Annotated[FiniteFloat, Field(gt=0, description="step size of the optimiser")]
-GuidanceWeight = Annotated[FiniteFloat, Field(ge=0, le=MAX_GUIDANCE)]
+GuidanceWeight = Annotated[FiniteFloat, Field(ge=-1, le=MAX_GUIDANCE)]
 
 JOINT = "joint"
 """The name of the empty observed subset, which no modality may have."""
@@ -274,7 +274,8 @@ class GenerateSpec(Section):
     steps: StrictInt = Field(default=20, gt=0, le=MAX_SOLVER_STEPS, description="solver steps")
     guidance: Strength = Field(
         default=1.0,
-        description="0 is none; a number, or {conditional: a, joint: b, interval: [from, to]}",
+        description="0 is none, less than 0 widens samples; a number, or {conditional: a, joint: b,"
+        " interval: [from, to]}",
     )
     num_samples: StrictInt = Field(
         default=500, gt=0, le=MAX_SAMPLES, description="samples for each observed subset"

@@ -30,7 +30,7 @@ def test_invalid_sampling_options(mld_small: Callable[..., Result]) -> None:
         (["--json", "--json"], 2, "--json': given twice"),
         (["--want", "left,left"], 3, "each modality can be wanted once"),
         (["--guidance", "nan"], 2, "--guidance"),
-        (["--guidance", "-1"], 2, "--guidance"),
+        (["--guidance", "-2"], 2, "--guidance"),
         (["--steps", "0"], 2, "--steps"),
         (["--out", "file"], 6, "file cannot be written: file is not a folder: choose another with"),
         (["--want", "nosuch"], 3, "nosuch"),

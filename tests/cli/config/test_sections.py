@@ -14,7 +14,7 @@ PAPER = "diffuse: {roles: paper, network: {kind: per-subset}}\ngenerate: {guidan
     ("rest", "expected"),
     [
         # One setting.
-        ("generate: {guidance: -0.5}", "generate.guidance: must be at least 0, not -0.5"),
+        ("generate: {guidance: -1.5}", "generate.guidance: must be at least -1, not -1.5"),
         ("generate: {guidance: 1.0e+300}", "generate.guidance: must be at most 1e+06, not 1e+300"),
         ("generate: {guidance: .inf}", "generate.guidance: must be finite, not inf"),
         (

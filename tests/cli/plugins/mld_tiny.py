@@ -110,6 +110,9 @@ class Tiny(Modality):
             ),
         }
 
+    def profile(self, raw):
+        return {"numbers": len(raw)}
+
     def summarise(self, draws):
         return Summary(draws.mean(0), {"largest": float(draws.max())})
 

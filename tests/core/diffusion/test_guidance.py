@@ -116,9 +116,10 @@ def test_absent_latents_do_not_enter_a_marginal(gaussian: Any) -> None:
     assert torch.equal(second[:, :3], absent_fill[:, :3])
 
 
-def test_negative_guidance_is_rejected() -> None:
-    with pytest.raises(ValueError, match="at least 0"):
-        Guidance(-1.0, 0.0)
+def test_guidance_below_no_dependence_is_rejected() -> None:
+    Guidance(-1.0, -1.0)
+    with pytest.raises(ValueError, match="at least -1"):
+        Guidance(-1.1, 0.0)
 
 
 @pytest.mark.parametrize("interval", [(0.5, 0.5), (-0.1, 1.0), (0.0, 1.1)])

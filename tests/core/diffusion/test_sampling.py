@@ -144,6 +144,30 @@ def test_nfe_counts_stacked_rows(
     assert sample_latents(gaussian.model(), given, wanted, range(3), guidance=guidance).nfe == nfe
 
 
+def test_negative_guidance_tempers_the_dependence(gaussian: Any) -> None:
+    """From the exact conditional without guidance to the exact marginal at −1."""
+    model, b, n = gaussian.model(), torch.full((3000, 1), 2.0), 3000
+    observed = torch.zeros(1, 6, dtype=torch.float64)
+    observed[0, 2] = 2.0
+    _, conditional_mean, conditional = gaussian.conditional(torch.tensor([2, 1, 0]), observed)
+    _, marginal_mean, marginal = gaussian.conditional(torch.tensor([2, 2, 0]), observed)
+    exact = [
+        (conditional_mean[0], conditional.diagonal().sqrt()),
+        (marginal_mean[0], marginal.diagonal().sqrt()),
+    ]
+    spreads = []
+    for weight in (0.0, -0.5, -1.0):
+        guidance = Guidance(weight, weight)
+        c = sample_latents(model, {"b": b}, ["c"], range(n), steps=40, guidance=guidance)
+        z = c.latents["c"].double()
+        spreads.append(float(z.std(0).mean()))
+        if weight != -0.5:
+            mean, std = exact[0 if weight == 0 else 1]
+            assert float(((z.mean(0) - mean) / std).abs().max()) < 4 / math.sqrt(n) + 0.02
+            assert float((z.std(0) / std - 1).abs().max()) < 0.07
+    assert spreads[0] < spreads[1] < spreads[2]
+
+
 def test_guidance_reduces_the_joint_variance(gaussian: Any) -> None:
     """Guided joint samples depend more on each other: the determinant of their covariance falls."""
     model = gaussian.model()
