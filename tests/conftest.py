@@ -45,7 +45,13 @@ def warm_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunPython]
         cwd: Path | str = ".",
         env: Mapping[str, str] = os.environ,
     ) -> subprocess.CompletedProcess[str]:
-        request = {"code": code, "words": words, "input": input, "cwd": str(cwd), "env": dict(env)}
+        request = {
+            "code": code,
+            "words": words,
+            "input": input,
+            "cwd": os.path.abspath(cwd),
+            "env": dict(env),
+        }
         for path in (stdout, stderr):
             path.write_text("")
         server.stdin.write(json.dumps({**request, "outputs": [str(stdout), str(stderr)]}) + "\n")

@@ -188,8 +188,8 @@ def test_failed_trials_leave_others_alone(
     for line in (
         "done     a+b, good, seed 0",
         "failed: a+b, nope, seed 0: suite.yaml:6: diffuse.method: no plugin of kind 'nope'",
-        "failed: a+b, torn, seed 0: 1 item of the test split cannot be used: row 'torn.csv:8'",
-        "failed: a+b, unpaired, seed 0: unpaired.csv:8: column 'a': 4.png cannot be read",
+        "failed: a+b, torn, seed 0: 1 item cannot be used (test 1)",
+        "failed: a+b, unpaired, seed 0: 1 item cannot be used (test 1)",
         "failed: a+b, gone, seed 0: gone.csv: cannot be read",
         "failed: a+d, nope, seed 0 and 4 more: suite.yaml:4: modalities[1][1]: no modality 'd'",
     ):
