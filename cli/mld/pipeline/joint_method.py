@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from mld.data.loading import Data
+from mld.data.recorded import rows_by_pattern
 from mld.data.types import LatentCache, SplitLatents, subset_key
 from mld.runtime.context import RunContext
 from mld.storage.run_dir import RunDir
@@ -76,12 +77,10 @@ class JointGenerator(ABC):
         """
         names = list(conditioning.latents)
         drawn = {name: torch.zeros_like(z) for name, z in conditioning.latents.items()}
-        patterns = torch.cat([observed, wanted], 1)
-        for pattern in patterns.unique(dim=0):
-            rows = torch.nonzero((patterns == pattern).all(1)).squeeze(1)
+        for flags, rows in rows_by_pattern(torch.cat([observed, wanted], 1)):
             given, lacking = (
-                [name for name, has in zip(names, part.tolist(), strict=True) if has]
-                for part in pattern.split(len(names))
+                [name for name, has in zip(names, part, strict=True) if has]
+                for part in (flags[: len(names)], flags[len(names) :])
             )
             known = Conditioning(
                 {name: x[rows] for name, x in conditioning.items.items() if name in given},
