@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mld.data.encoding import decode
 from mld.data.estimates import Estimate, best_estimate
+from mld.inference.growing_ranges import growing_ranges
 from mld.pipeline.joint_method import Conditioning, JointGenerator
 from mld.runtime.seeds import derive
 from mld_core import Modality, NumericalError
@@ -85,7 +86,7 @@ class CellSampler:
         """
         names = list(rows.conditioning.latents)
         blocks: dict[str, list[Tensor]] = {name: [] for name in names}
-        for block in draws_of(self.n):
+        for block in growing_ranges(self.n, 1, MAX_DRAWS_AT_ONCE):
             for name, z in self._draw_block(rows, block).items():
                 blocks[name].append(z)
         samples = {}
@@ -130,12 +131,3 @@ class CellSampler:
             return [None] * len(samples.latents)
         scaled = (samples.latents / self.generator.scales[name].std).double()
         return [round(value, 4) for value in scaled.var(1).mean(1).sqrt().tolist()]
-
-
-def draws_of(n: int) -> Iterator[range]:
-    """Consecutive ranges that cover range(n), each as long as all before, but limited."""
-    start = 0
-    while start < n:
-        size = min(max(start, 1), MAX_DRAWS_AT_ONCE)
-        yield range(start, start + size)
-        start += size

@@ -18,6 +18,7 @@ from mld.config.version import __version__
 from mld.data.encoding import decode
 from mld.data.items import item_cell, write_item
 from mld.data.recorded import rows_by_modalities
+from mld.inference.growing_ranges import growing_ranges
 from mld.pipeline.diffusion_method import DiffusionGenerator
 from mld.pipeline.joint_method import Conditioning, JointGenerator
 from mld.runtime.seeds import derive
@@ -311,9 +312,4 @@ def batches_of(n: int, rows: int = 1) -> Iterator[range]:
     They are the same for all n, as far as they reach. With one row they reach at most to
     FIRST_BATCH_SIZE or 2 n, and are proportionally shorter if each is drawn for several rows.
     """
-    first, largest = max(FIRST_BATCH_SIZE // rows, 1), max(MAX_BATCH_SIZE // rows, 1)
-    start = 0
-    while start < n:
-        size = min(max(start, first), largest)
-        yield range(start, start + size)
-        start += size
+    return growing_ranges(n, max(FIRST_BATCH_SIZE // rows, 1), max(MAX_BATCH_SIZE // rows, 1))
