@@ -18,11 +18,11 @@ from mld.data.encoding import decode
 from mld.data.loading import layout_of
 from mld.evaluation.plugin_metric import measure
 from mld.inference.cell_sampler import CellSampler, CellSamples, Rows
+from mld.inference.held_out import cached_latents
 from mld.inference.trained_run import TrainedRun
 from mld.pipeline.joint_method import Conditioning
 from mld.runtime.progress import counting
 from mld.runtime.seeds import derive
-from mld.storage.stages import ENCODE
 from mld_core import SplitName
 from mld_core.diffusion.latent_layout import Present
 
@@ -71,11 +71,9 @@ def check_held_out_cells(
     Args:
         observed, wanted: as of `hide_cells`, in the order of the run's modalities.
     """
-    run.run_dir.verify_stage(ENCODE.name)
-    cache = run.run_dir.read_tensors(run.run_dir.latents(SPLIT))
-    index, stay, hidden = hide_cells(observed, wanted, cache["present"], limit)
-    layout = layout_of(run.modalities)
-    latents = layout.split(cache["z"][index])
+    cache = cached_latents(run, SPLIT)
+    index, stay, hidden = hide_cells(observed, wanted, cache.present, limit)
+    latents = layout_of(run.modalities).split(cache.z[index])
     rows = Rows([str(row) for row in index.tolist()], Conditioning({}, latents), stay, hidden)
     truths: dict[str, list[Tensor]] = {}
     drawn: dict[str, list[CellSamples]] = {}
