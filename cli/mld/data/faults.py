@@ -76,16 +76,20 @@ class InvalidItemsError(DataError):
 
     def __str__(self) -> str:
         count = "1 item" if len(self.faults) == 1 else f"{len(self.faults):,} items"
-        splits = count_splits(self.faults)
-        lines = [f"{count} cannot be used ({splits}):"]
-        lines += first_errors([*describe_faults(self.faults, self.items)])
-        return "\n  ".join(lines) + (f"\n{self.advice}" if self.advice else "")
+        head = f"{count} cannot be used ({count_splits(self.faults)})"
+        listed = list_faults(head, self.faults, self.items)
+        return listed + (f"\n{self.advice}" if self.advice else "")
 
 
 def count_splits(faults: Sequence[Fault]) -> str:
     """The number of faults in each split: "train 10, test 2"."""
     counts = Counter(fault.split for fault in faults)
     return ", ".join(f"{split} {count:,}" for split, count in counts.items())
+
+
+def list_faults(head: str, faults: Sequence[Fault], items: Mapping[str, int]) -> str:
+    """A sentence about faults, and below it the first kinds of them; as of `describe_faults`."""
+    return "\n  ".join([f"{head}:", *first_errors([*describe_faults(faults, items)])])
 
 
 def describe_faults(faults: Sequence[Fault], items: Mapping[str, int]) -> Iterator[str]:

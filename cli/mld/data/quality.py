@@ -68,10 +68,10 @@ def _look(name: str) -> object:
 
 def repeated_row_warnings(data: Data) -> Iterator[str]:
     """A sentence for each held-out split that repeats rows of training, equal in every cell."""
-    first = {digest: row_id for row_id, digest in _row_digests(data.train)}
+    first = {digest: row_id for row_id, digest in row_digests(data.train)}
     for name in SPLITS[1:]:
         rows = data.split(name)
-        repeated = [(row, first[digest]) for row, digest in _row_digests(rows) if digest in first]
+        repeated = [(row, first[digest]) for row, digest in row_digests(rows) if digest in first]
         if repeated:
             row, original = repeated[0]
             yield (
@@ -81,7 +81,7 @@ def repeated_row_warnings(data: Data) -> Iterator[str]:
             )
 
 
-def _row_digests(rows: SplitTensors) -> Iterator[tuple[str, bytes]]:
+def row_digests(rows: SplitTensors) -> Iterator[tuple[str, bytes]]:
     """The id of each row, and a digest of which items it has and of these."""
     columns = [x.numpy() for x in (rows.present, *rows.items.values())]
     for index, row_id in enumerate(rows.ids):

@@ -10,10 +10,10 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from mld.data.columns import PLUGIN_ERRORS, Column, open_split
-from mld.data.loading import Data
+from mld.data.loading import Data, all_faults
+from mld.data.quality import row_digests
 from mld_core import SPLITS, Dataset, Modality, SplitName, plugin_call
 
 HELD_OUT = SPLITS[1:]
@@ -107,7 +107,7 @@ def column_statistics(
                     quantities[what].append(float(value))
                 else:
                     words[what].update({*value})
-    faults = [fault for split in SPLITS for fault in data.split(split).faults]
+    faults, _ = all_faults(data)
     return ColumnStatistics(
         kind=modality.kind,
         recorded={split: len(rows) for split, rows in digests.items()},
@@ -156,26 +156,13 @@ def column_warnings(columns: Mapping[str, ColumnStatistics]) -> Iterator[str]:
 
 def repeated_rows(data: Data) -> int:
     """The rows that equal an earlier one in every cell, over all splits."""
-    seen: set[bytes] = set()
-    repeated = 0
-    for split in SPLITS:
-        rows = data.split(split)
-        for index in range(len(rows.ids)):
-            digest = _digest([rows.present[index], *(x[index] for x in rows.items.values())])
-            repeated += digest in seen
-            seen.add(digest)
-    return repeated
+    digests = [digest for split in SPLITS for _, digest in row_digests(data.split(split))]
+    return len(digests) - len({*digests})
 
 
 def _digests(data: Data, split: SplitName, name: str) -> Iterator[bytes]:
     """A digest of each item of a modality."""
     rows = data.split(split)
     present = rows.present[:, list(rows.items).index(name)]
-    return (_digest([x]) for x in rows.items[name][present])
-
-
-def _digest(tensors: Sequence[Tensor]) -> bytes:
-    hasher = hashlib.blake2b(digest_size=16)
-    for tensor in tensors:
-        hasher.update(tensor.numpy().tobytes())
-    return hasher.digest()
+    items = rows.items[name][present].numpy()
+    return (hashlib.blake2b(item.tobytes(), digest_size=16).digest() for item in items)

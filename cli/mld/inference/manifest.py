@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mld.data.columns import PLUGIN_ERRORS, Column, open_split
 from mld.data.encoding import encode_present
-from mld.data.faults import Fault, InvalidItemsError, describe_faults
+from mld.data.faults import Fault, InvalidItemsError, list_faults
 from mld.data.loading import layout_of
 from mld.data.renamed_columns import DatasetWithRenamedColumns
 from mld.inference.trained_run import TrainedRun
@@ -31,7 +31,6 @@ from mld_core import (
     read_table,
     unused_columns,
 )
-from mld_core.errors import first_errors
 
 
 @dataclass(frozen=True)
@@ -119,12 +118,11 @@ def read_manifest(
     if faults and run.spec.data.on_invalid == "error":
         raise InvalidItemsError(faults, items_read, "correct them, or leave their cells empty")
     if faults:
-        lines = first_errors([*describe_faults(faults, items_read)])
-        warnings.warn(
+        head = (
             f"{path}: {len(faults):,} cells that cannot be used count as empty, as the run's "
-            f"data.on_invalid: {run.spec.data.on_invalid} says:\n  " + "\n  ".join(lines),
-            stacklevel=2,
+            f"data.on_invalid: {run.spec.data.on_invalid} says"
         )
+        warnings.warn(list_faults(head, faults, items_read), stacklevel=2)
     return ManifestRows(
         path,
         table.columns,

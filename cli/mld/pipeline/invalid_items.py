@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mld.config.plugin_sections import OnInvalid
-from mld.data.faults import InvalidItemsError, count_splits, describe_faults, table_of_faults
+from mld.data.faults import InvalidItemsError, count_splits, list_faults, table_of_faults
 from mld.data.loading import Data, all_faults
 from mld.storage.run_dir import RunDir
 from mld_core import DataError
-from mld_core.errors import MAX_ERRORS_SHOWN, first_errors
+from mld_core.errors import MAX_ERRORS_SHOWN
 
 
 @contextmanager
@@ -39,9 +39,5 @@ def warn_of_left_out(data: Data, on_invalid: OnInvalid) -> None:
     }[on_invalid]
     end = {"drop": "", "empty": " empty"}[on_invalid]
     splits = count_splits(faults)
-    lines = first_errors([*describe_faults(faults, items)])
-    warnings.warn(
-        f"data.on_invalid: {on_invalid} {what} items that cannot be used{end} ({splits}):\n  "
-        + "\n  ".join(lines),
-        stacklevel=2,
-    )
+    head = f"data.on_invalid: {on_invalid} {what} items that cannot be used{end} ({splits})"
+    warnings.warn(list_faults(head, faults, items), stacklevel=2)
