@@ -104,10 +104,9 @@ def finished_weights(job: TrainJob, context: RunContext) -> TrainedWeights:
     if (best := checkpoint.best) is None:
         return TrainedWeights(checkpoint.weights, checkpoint.ema)
     if best.step <= job.config.steps * EARLY_SHARE:
-        context.run_dir.log(
-            "warning",
-            stage=job.name.partition("/")[0],
-            message=f"{job.name}: the validation loss was lowest at step {best.step:,} of "
+        context.run_dir.warn(
+            job.name.partition("/")[0],
+            f"{job.name}: the validation loss was lowest at step {best.step:,} of "
             f"{job.config.steps:,}, whose weights are kept: the network then began to memorise the "
             "training rows; fewer steps, a smaller network or dropout may do better",
         )
