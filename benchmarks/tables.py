@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+import torch
+from jaxtyping import Bool, Float64
 
 import mld
 from mld.config.spec import load_spec
@@ -28,11 +29,11 @@ from mld.pipeline.run import run
 from mld.storage.run_dir import RunDir
 from mld.storage.weight_store import WeightStore
 from mld_core import Registry
+from mld_table.draw_metrics import crps, interval_coverage, interval_width
 
 HIDDEN_SHARE = 0.3
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
 DRAWS = 64
-LEVELS = (0.1, 0.9)
 SPEC = """\
 name: {name}
 seed: {seed}
@@ -235,25 +236,13 @@ def score(problem: Problem, filled: Filled) -> Score:
     scale = np.broadcast_to(problem.scale, truth.shape)[numbers]
     errors = (filled.best - truth)[numbers] / scale
     is_off = np.rint(filled.best) != truth
-    crps = coverage = width = np.nan
+    of_draws = [np.nan] * 3
     if filled.draws is not None:
-        draws, y = filled.draws[:, numbers] / scale, truth[numbers] / scale
-        low, high = np.quantile(draws, LEVELS, axis=0, method="weibull")
-        coverage, width = ((low <= y) & (y <= high)).mean(), (high - low).mean()
-        crps = fair_crps(draws, y).mean()
+        draws = torch.from_numpy((filled.draws[:, numbers] / scale).T[:, :, None])
+        y = torch.from_numpy((truth[numbers] / scale)[:, None])
+        of_draws = [measure(draws, y) for measure in (crps, interval_coverage, interval_width)]
     rmse = np.sqrt((errors**2).mean())
-    return Score(*map(float, (rmse, crps, coverage, width, is_off[categories].mean())))
-
-
-def fair_crps(
-    draws: Float64[np.ndarray, "draw cell"], truth: Float64[np.ndarray, " cell"]
-) -> Float64[np.ndarray, " cell"]:
-    """The continuous ranked probability score, without the bias of few draws (Ferro 2014)."""
-    n, ordered = len(draws), np.sort(draws, axis=0)
-    weights: Int64[np.ndarray, " draw"] = 2 * np.arange(1, n + 1) - n - 1
-    spread = (weights[:, None] * ordered).sum(0) / (n * (n - 1))
-    result: Float64[np.ndarray, " cell"] = np.abs(draws - truth).mean(0) - spread
-    return result
+    return Score(float(rmse), *of_draws, float(is_off[categories].mean()))
 
 
 Method = Callable[[Problem, Path], Filled]
