@@ -9,7 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from mld.inference.impute import DEFAULT_DRAWS, ESTIMATES_FILE, impute
+from mld.inference.impute import (
+    DEFAULT_DRAWS,
+    ESTIMATES_FILE,
+    impute,
+    wanted_modalities,
+)
 from mld.inference.manifest import ManifestRows, read_manifest
 from mld.inference.trained_run import TrainedRun
 from mld_core import DataError, SpecError, read_table
@@ -24,12 +29,12 @@ FRAME_FILE = "frame.jsonl"
 def read_frame(run: TrainedRun, frame: DataFrame) -> ManifestRows:
     """The rows of a DataFrame, for `mld.score`, `mld.impute` and `mld.log_density`.
 
-    NaN, NaT and None are empty cells. Without a column `id` the index names the rows. Paths of
+    NaN, NaT, NA and None are empty cells. Without a column `id` the index names the rows. Paths of
     files are relative to the working directory. DataError as of `read_manifest`.
     """
     rows: list[dict[str, Any]] = [
-        {str(column): _plain(cell) for column, cell in row.items() if not _is_empty(cell)}
-        for row in frame.to_dict("records")
+        {str(column): _plain(cell) for column, cell in row.items() if cell is not None}
+        for row in frame.astype(object).where(frame.notna(), None).to_dict("records")
     ]
     if "id" not in frame.columns:
         for row, name in zip(rows, frame.index, strict=True):
@@ -75,7 +80,7 @@ def impute_frame(
     import pandas as pd
 
     rows = read_frame(run, frame)
-    wanted = [name for name in run.modalities if name in (rows.columns if want is None else want)]
+    wanted = wanted_modalities(run, rows, want)
     files = [name for name in wanted if not run.modalities[name].inline]
     if files and out is None:
         raise SpecError(f"out: name a folder for the files of {', '.join(files)}")
@@ -95,11 +100,6 @@ def impute_frame(
         is_numeric = column in frame.columns and pd.api.types.is_numeric_dtype(frame[column])
         filled[column] = pd.to_numeric(values) if is_numeric else values
     return filled, estimates
-
-
-def _is_empty(cell: Any) -> bool:
-    """Whether a cell is None, NaN or NaT; NaN alone is no number equal to itself."""
-    return cell is None or bool(cell != cell)
 
 
 def _plain(cell: Any) -> Any:

@@ -84,11 +84,11 @@ def impute(
 
     `want` names the modalities to fill, which become columns if they are none; by default all that
     are columns of the manifest. Without guidance, the default, samples are draws from what the
-    network has learnt; guidance makes them more alike than the truth is certain. Sampler and steps
-    default to the run's spec.
+    network has learnt; guidance makes them more alike than the truth is certain, and guidance from
+    −1 to 0 wider. Sampler and steps default to the run's spec.
 
     Call it again with the same arguments to resume. DataError if the manifest does not fit the
-    run, OutputError if `out` holds anything else, SpecError if the run has no score network or a
+    run, OutputError if `out` holds anything else, SpecError if the run has no model of latents or a
     setting is invalid.
     """
     rows, names = read_manifest(run, manifest), list(run.modalities)
@@ -106,8 +106,7 @@ def impute(
             f"{run.run_dir.path}: impute needs a model of the autoencoders' latents, which method "
             f"{run.spec.diffuse.method} is not"
         )
-    run.check_names(want or ())
-    wanted = [name for name in names if name in (rows.columns if want is None else want)]
+    wanted = wanted_modalities(run, rows, want)
     if bool(rows.present[:, [names.index(name) for name in wanted]].all()):
         warnings.warn(
             f"{rows.path}: no cell of {', '.join(wanted)} is empty: name columns to add with "
@@ -116,6 +115,12 @@ def impute(
         )
     cell_sampler = CellSampler(run.modalities, generator, n, seed, "impute")
     return _Imputer(run, cell_sampler, rows, wanted, Path(out), fill, held_out).fill()
+
+
+def wanted_modalities(run: TrainedRun, rows: ManifestRows, want: Sequence[str] | None) -> list[str]:
+    """The modalities to fill, in the run's order; `want` and SpecError as of `impute`."""
+    run.check_names(want or ())
+    return [name for name in run.modalities if name in (rows.columns if want is None else want)]
 
 
 def read_filled(out: Path) -> list[dict[str, Any]]:

@@ -137,6 +137,8 @@ def test_a_data_frame_is_filled_like_its_manifest(table_run: Path) -> None:
         assert filled["mass"][row] == pytest.approx(float(by_cell[str(row), "mass"]))
     scores = mld.score(finished, mld.read_frame(finished, frame))
     assert {score.id for score in scores} == {str(row) for row in frame.index}
+    with_na = mld.read_frame(finished, frame.convert_dtypes())
+    assert bool((with_na.present == mld.read_frame(finished, frame).present).all())
     frame.loc[3, "place"] = "far away"
     with pytest.raises(DataError, match="row '3', modality 'place': 'far away'"):
         mld.read_frame(finished, frame)
