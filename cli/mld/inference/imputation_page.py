@@ -19,8 +19,8 @@ from mld.reporting.gallery import (
 from mld.reporting.number_format import format_interval, format_number, metric_title
 from mld_core import Modality
 
-SHOWN_FIGURES = 4
-"""Figures of a summary shown in a cell's caption."""
+SHOWN_FIGURES = 5
+"""Figures of a summary shown in a cell's caption: all of a number."""
 
 
 def write_page(
