@@ -11,6 +11,8 @@ from torch import Tensor
 
 from mld_core import Modality, plugin_call
 
+SIGNIFICANT_DIGITS = 7
+"""Digits of a figure: what float32, in which draws are, holds."""
 ROWS_AT_ONCE = 64
 """Rows whose draws are items in memory at once."""
 
@@ -22,7 +24,7 @@ class Estimate:
     Args:
         item: "*item".
         draw: the index of the draw that it is; None if it was computed from all of them.
-        values: what else the modality says of the draws, by name, such as "std".
+        values: what else the modality says of the draws, by name, such as "std"; in seven digits.
     """
 
     item: Shaped[Tensor, "*item"]
@@ -45,7 +47,10 @@ def best_estimate(
     with plugin_call(f"kind {modality.kind!r}: summarise"):
         summary = modality.summarise(draws)
     if summary is not None:
-        return Estimate(summary.best, None, summary.values)
+        figures = {
+            name: float(f"{value:.{SIGNIFICANT_DIGITS}g}") for name, value in summary.values.items()
+        }
+        return Estimate(summary.best, None, figures)
     index = medoid(latents / scale)
     return Estimate(draws[index], index, {})
 

@@ -17,11 +17,11 @@ def modality(summarise: Any) -> Any:
 
 
 def test_a_summary_has_its_own_estimate() -> None:
-    summary = Summary(torch.tensor([7.0]), {"std": 2.0})
+    summary = Summary(torch.tensor([7.0]), {"std": 2.0, "median": -1.0113879442214966})
     estimate = best_estimate(modality(lambda draws: summary), DRAWS, DRAWS, torch.ones(1))
     assert estimate.item.tolist() == [7.0]
     assert estimate.draw is None
-    assert estimate.values == {"std": 2.0}
+    assert estimate.values == {"std": 2.0, "median": -1.011388}
 
 
 def test_without_a_summary_it_is_the_medoid() -> None:
