@@ -139,6 +139,7 @@ def _tables(held_out: Mapping[str, Any]) -> Iterator[GalleryTable]:
             ),
             header=["", "metric", "value"],
             rows=metrics,
+            texts=2,
         )
 
 

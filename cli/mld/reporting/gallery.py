@@ -35,12 +35,18 @@ class GalleryRow:
 
 @dataclass(frozen=True)
 class GalleryTable:
-    """A table of texts above the gallery; the first cell of a row is its head."""
+    """A table above the gallery; the first cell of a row is its head.
+
+    Args:
+        texts: the number of first columns that hold words, which stand on the left; the others hold
+            numbers, which stand on the right.
+    """
 
     title: str
     about: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+    texts: int = 1
 
 
 @dataclass(frozen=True)
