@@ -97,8 +97,7 @@ def impute_frame(
             for old, new in zip(rows.cells, filled_rows, strict=True)
         ]
         values = pd.Series(cells, index=frame.index, dtype=object)
-        is_numeric = column in frame.columns and pd.api.types.is_numeric_dtype(frame[column])
-        filled[column] = pd.to_numeric(values) if is_numeric else values
+        filled[column] = values.infer_objects()
     return filled, estimates
 
 

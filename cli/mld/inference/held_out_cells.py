@@ -85,6 +85,7 @@ def check_held_out_cells(
             show(int(part[-1]) + 1)
     return {
         "split": SPLIT,
+        "limit": limit,
         "samples": sampler.n,
         "modalities": {
             name: _scores(sampler, name, drawn[name], torch.cat(truths[name]))

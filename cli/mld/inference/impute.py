@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Int64
 from pydantic import JsonValue
@@ -28,10 +29,10 @@ from mld.pipeline.diffusion_method import DiffusionGenerator, guidance_of
 from mld.pipeline.joint_method import Conditioning
 from mld.runtime.progress import counting
 from mld.storage.digests import digest, file_digest
-from mld.storage.files import append_line, read_lines, write_json
+from mld.storage.files import append_line, read_lines, write_json, writing
 from mld.storage.outputs import HIDDEN_FILES, claimed, is_occupied
 from mld.storage.table_file import write_table
-from mld_core import OutputError, SpecError
+from mld_core import OutputError, SpecError, plugin_call
 from mld_core.diffusion.latent_layout import Present
 from mld_core.diffusion.sampling import check_settings
 
@@ -41,6 +42,9 @@ DEFAULT_DRAWS = 16
 """Samples for each empty cell."""
 DEFAULT_HELD_OUT = 200
 """Held-out rows by which the estimates are checked."""
+
+NUMBERS = frozenset({int, float})
+"""The types of numbers in JSON."""
 
 Fill = Literal["best", "draw"]
 """What is written into an empty cell: the best estimate, or the first sample."""
@@ -279,9 +283,16 @@ class _Imputer:
         return {"estimate": of_best, "alternatives": cells}
 
     def _check_held_out(self) -> None:
-        """Write how well cells of held-out rows are estimated, unless an earlier call has."""
-        path = self.out / HELD_OUT_FILE
-        if path.exists() or not self.held_out or not len(self.incomplete):
+        """Write how well cells of held-out rows are estimated, unless an earlier call has.
+
+        The check of a call with another number of rows is replaced.
+        """
+        path, earlier = self.out / HELD_OUT_FILE, read_held_out(self.out)
+        if not self.held_out or not len(self.incomplete):
+            with writing(path):
+                path.unlink(missing_ok=True)
+            return
+        if earlier is not None and earlier.get("limit") == self.held_out:
             return
         sampler = replace(self.sampler, purpose="impute held-out rows")
         rows = self.incomplete_rows
@@ -310,21 +321,31 @@ class _Imputer:
         return manifest
 
     def _like_recorded(self, name: str, cell: str) -> Any:
-        """A cell as a number, true or false where recorded cells of its column are such in JSON."""
+        """A cell as a number, true or false where recorded cells of its column are such in JSON.
+
+        In a column of a JSONL file without recorded cells, such as one that is added, numbers are
+        those that its modality reads as numbers.
+        """
         try:
             value = json.loads(cell)
         except ValueError:
             return cell
-        return value if type(value) in self.types_recorded[name] else cell
+        types = self.types_recorded[name]
+        if not types and self.rows.path.suffix.lower() == ".jsonl":
+            modality = self.run.modalities[name]
+            with plugin_call(f"kind {modality.kind!r}: read"):
+                is_number = np.asarray(modality.read(cell)).dtype.kind in "iuf"
+            types = NUMBERS if is_number else types
+        return value if type(value) in types else cell
 
     @cached_property
-    def types_recorded(self) -> dict[str, set[type]]:
+    def types_recorded(self) -> dict[str, Set[type]]:
         """The types of JSON in each wanted column; int counts as float where both occur."""
-        numbers = {int, float}
-        columns: dict[str, set[type]] = {}
+        columns: dict[str, Set[type]] = {}
         for name in self.wanted:
-            types = {type(cells[name]) for cells in self.rows.cells if name in cells}
-            columns[name] = types | numbers if types & numbers else types
+            cells = (row.get(name) for row in self.rows.cells)
+            types = {type(cell) for cell in cells if cell is not None}
+            columns[name] = types | NUMBERS if types & NUMBERS else types
         return columns
 
     def _write_estimates(self, filled_cells: Sequence[Mapping[str, Any]]) -> None:

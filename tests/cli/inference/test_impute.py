@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -204,6 +205,14 @@ def test_impute_command_writes_a_manifest_and_a_page(
     page = Path("filled/report.html").read_text()
     assert "nothing given: generated jointly" in page
     assert "How far the estimates can be trusted" in page
+    texts, numbers = (
+        re.findall(rf"<td{attribute}>([^<]*)</td>", page) for attribute in ("", ' class="n"')
+    )
+    assert texts
+    assert all(re.search("[a-z]", text) for text in texts)  # names of metrics, on the left
+    assert len(numbers) > len(texts)
+    assert not any(re.search("[a-z]", number) for number in numbers)
+    assert '<th scope="col">metric</th><th scope="col" class="n">value</th>' in page
     assert "80% regions hold the truth in" not in result.stderr  # two samples have no such region
     again = mld("impute", finished_run, path, "--out", "filled", "-n", "2", "--json")
     assert json.loads(again.stdout)["manifest"] == "filled/rows.csv"
@@ -276,3 +285,25 @@ def test_held_out_cells_are_hidden_like_the_gaps(
         assert scores["error"] > 0
         assert scores["spread"] > 0
     assert read_held_out(impute(trained_run, path, tmp_path / "none", 2, held_out=0).parent) is None
+
+
+def test_a_check_of_another_number_of_held_out_rows_replaces_the_earlier_one(
+    trained_run: TrainedRun,
+    write_manifest: WriteManifest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = write_manifest(tmp_path / "m", missing=True)
+
+    def check(held_out: int) -> Any:
+        impute(trained_run, path, tmp_path / "out", 2, held_out=held_out)
+        return read_held_out(tmp_path / "out")
+
+    few, many = check(5), check(30)
+    assert (few["limit"], many["limit"]) == (5, 30)
+    assert few["modalities"]["left"]["cells"] < many["modalities"]["left"]["cells"]
+    with monkeypatch.context() as patch:
+        patch.delattr("mld.inference.impute.check_held_out_cells")
+        assert check(30) == many
+    assert check(0) is None
+    assert check(5) == few
