@@ -23,6 +23,8 @@ from .data.table_file import LineError as LineError
 from .data.table_file import Table as Table
 from .data.table_file import TableRow as TableRow
 from .data.table_file import cell_text as cell_text
+from .data.table_file import label_text as label_text
+from .data.table_file import parse_json_cells as parse_json_cells
 from .data.table_file import raise_line_errors as raise_line_errors
 from .data.table_file import read_table as read_table
 from .errors import DataError as DataError

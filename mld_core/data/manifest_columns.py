@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Collection, Iterator
+from pathlib import Path
 
-from mld_core.data.table_file import Table
 from mld_core.errors import DataError
 
 RESERVED_COLUMNS = ("id", "label", "split")
@@ -15,17 +15,17 @@ MIN_MISSPELT_LENGTH = 4
 """Length from which a name with a letter more or less is a misspelling, not another name."""
 
 
-def unused_columns(table: Table, modalities: Collection[str]) -> list[str]:
-    """Columns of a manifest that are neither reserved nor modalities.
+def unused_columns(path: Path, columns: Collection[str], modalities: Collection[str]) -> list[str]:
+    """Columns of a table at a path that are neither reserved nor modalities.
 
     DataError if the name of one is close to that of a modality or reserved column that is absent:
     equal but for case and punctuation, misspelt by one letter, or with one of another alphabet.
     """
     used = (*modalities, *RESERVED_COLUMNS)
-    unused = [column for column in table.columns if column not in used]
-    absent = [name for name in used if name not in table.columns]
+    unused = [column for column in columns if column not in used]
+    absent = [name for name in used if name not in columns]
     errors = [
-        f"{table.path}: unknown column {column!r}; did you mean {name!r}? Rename or remove it"
+        f"{path}: unknown column {column!r}; did you mean {name!r}? Rename or remove it"
         for column in unused
         for name in absent
         if _is_close(_fold(column), _fold(name))

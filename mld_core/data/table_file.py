@@ -49,12 +49,8 @@ class TableRow:
 
     @property
     def label(self) -> str:
-        """The cell of the column `label`, without white space around it and in Unicode's form NFC.
-
-        "" without a label.
-        """
-        cell = self.cells.get("label")
-        return "" if cell is None else unicodedata.normalize("NFC", str(cell)).strip()
+        """The class that the column `label` names; "" without a label."""
+        return label_text(self.cells.get("label"))
 
 
 @dataclass(frozen=True)
@@ -140,6 +136,11 @@ def cell_text(cell: Any) -> str | None:
     return json.dumps(cell) if isinstance(cell, bool | int | float) else None
 
 
+def label_text(cell: Any) -> str:
+    """A label, without white space around it and in Unicode's form NFC; "" without one."""
+    return "" if cell is None else unicodedata.normalize("NFC", str(cell)).strip()
+
+
 def raise_line_errors(path: Path, errors: Iterable[LineError]) -> None:
     """Raise a DataError that lists the errors by line, the first ten of them, if there are any."""
     lines = [f"{path}:{line}: {message}" for line, message in sorted(errors)]
@@ -207,22 +208,27 @@ def _json_rows(text: str) -> Iterator[TableRow | LineError]:
         if not line.strip():
             continue
         try:
-            cells = json.loads(line, object_pairs_hook=_unique_keys)
-            if not isinstance(cells, dict):
-                raise ValueError("is not a JSON object")
-            cells = _unique_keys([(column.strip(), cell) for column, cell in cells.items()])
-            if "\\u" in line:
-                json.dumps(cells, ensure_ascii=False).encode()
-        except json.JSONDecodeError as error:
-            yield number, f"is not JSON: {error.msg} at column {error.colno}"
-        except RecursionError:
-            yield number, "is nested too deeply"
-        except UnicodeEncodeError as error:
-            yield number, f"holds half a character, {error.object[error.start]!r}"
+            yield TableRow(number, parse_json_cells(line))
         except ValueError as error:
             yield number, str(error)
-        else:
-            yield TableRow(number, cells)
+
+
+def parse_json_cells(text: str) -> dict[str, Any]:
+    """The cells of a row, by column, that is a JSON object. ValueError says what is wrong."""
+    try:
+        cells = json.loads(text, object_pairs_hook=_unique_keys)
+        if not isinstance(cells, dict):
+            raise ValueError("is not a JSON object")
+        cells = _unique_keys([(column.strip(), cell) for column, cell in cells.items()])
+        if "\\u" in text:
+            json.dumps(cells, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not JSON: {error.msg} at column {error.colno}") from error
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
+    except UnicodeEncodeError as error:
+        raise ValueError(f"holds half a character, {error.object[error.start]!r}") from error
+    return cells
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,16 +1,17 @@
-"""Raw data of a split: read from a file or a manifest's cell, and made when indexed."""
+"""Raw data of a split: read from a file, its content or a cell, and made when indexed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-from mld_core import MLDError, Modality, ReadError, plugin_call
+from mld_core import MLDError, Modality, ReadError, cell_text, plugin_call
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,65 @@ class LazyItems(Sequence[Any]):
         return None if key is None else self.make(key)
 
 
+@dataclass(frozen=True)
+class FileContent:
+    """The content of a file, as a cell holds it.
+
+    Args:
+        name: of the file, or of the cell if that does not name it; for messages.
+        suffix: of the file's name, such as ".png"; "" if it is not known.
+    """
+
+    content: bytes
+    name: str
+    suffix: str = ""
+
+
 def read_item(modality: Modality, source: Path | str) -> Any:
     """What a modality reads from a path, or from the text of a cell where it is inline.
 
     ReadError if it cannot be read, PluginError if the plugin fails otherwise.
     """
-    name = repr(source) if isinstance(source, str) else str(source)
+    return _read(modality, source, repr(source) if isinstance(source, str) else str(source))
+
+
+def read_cell(modality: Modality, cell: Any) -> Any:
+    """What a modality reads from a cell: its text where it is inline, else the file that it holds.
+
+    ValueError if it holds neither; other errors as of `read_item`.
+    """
+    if modality.inline:
+        return read_item(modality, inline_text(cell))
+    if not isinstance(cell, FileContent):
+        raise ValueError(f"the cell must hold a file or its name, not {cell!r:.80}")
+    return _read_content(modality, cell)
+
+
+def inline_text(cell: Any) -> str:
+    """The text of a cell, or of the file that it holds. ValueError if it has none."""
+    if isinstance(cell, FileContent):
+        try:
+            return cell.content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{cell.name} is not UTF-8 text") from error
+    text = cell_text(cell)
+    if text is None:
+        raise ValueError(f"the cell must be text, a number, true or false, not {cell!r:.80}")
+    return text
+
+
+def _read_content(modality: Modality, file: FileContent) -> Any:
+    """What a modality reads from a file that is not on disk; errors as of `read_item`.
+
+    It is given a path all the same: that of a temporary file with the same suffix.
+    """
+    with TemporaryDirectory(prefix="mld-") as folder:
+        path = Path(folder) / f"item{file.suffix}"
+        path.write_bytes(file.content)
+        return _read(modality, path, file.name)
+
+
+def _read(modality: Modality, source: Path | str, name: str) -> Any:
     call = f"kind {modality.kind!r}: read of {name}"
     try:
         with plugin_call(call, passes=(MLDError, ValueError, OSError)):

@@ -89,7 +89,7 @@ def read_manifest(
     table = read_table(path)
     raise_line_errors(path, table.errors)
     table = table.renamed({column: name for name, column in columns.items() if name != column})
-    unused_columns(table, modalities)
+    unused_columns(path, table.columns, modalities)
     read = {name: modality for name, modality in modalities.items() if name not in unread}
     used = {name: modality for name, modality in read.items() if name in table.columns}
     if not used:

@@ -16,7 +16,7 @@ def unused(tmp_path: Path):
     def unused(header: str, *modalities: str) -> list[str]:
         path = tmp_path / "rows.csv"
         path.write_text(f"{header}\n" + "," * header.count(",") + "x\n")
-        return unused_columns(read_table(path), modalities)
+        return unused_columns(path, read_table(path).columns, modalities)
 
     return unused
 
