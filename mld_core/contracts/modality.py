@@ -156,7 +156,10 @@ class Modality(ABC):
 
     @abstractmethod
     def read(self, source: Path | str) -> Any:
-        """The raw datum of a path, or of a manifest's cell if the modality is inline."""
+        """The raw datum of a path, or of a manifest's cell if the modality is inline.
+
+        Nothing of the file is read later: it may be temporary.
+        """
 
     def split_key(self, raw: Any) -> str | None:
         """What data of one split share with none of another, such as a molecule's scaffold.

@@ -48,10 +48,11 @@ class CellTable(ABC):
 
     @abstractmethod
     def location(self, row: int) -> tuple[Path, int]:
-        """The file of a row, and its number there, from 1.
+        """The file of a row, and its number there, from 1."""
 
-        File names in its cells are relative to the folder of this file.
-        """
+    def folder(self, row: int) -> Path:
+        """The folder to which names of files in a row's cells are relative."""
+        return self.location(row)[0].parent
 
     def default_id(self, row: int) -> str:
         """The id of a row in a table without a column `id`."""

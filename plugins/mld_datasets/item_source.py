@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
@@ -81,10 +81,13 @@ def _read_content(modality: Modality, file: FileContent) -> Any:
 
     It is given a path all the same: that of a temporary file with the same suffix.
     """
-    with TemporaryDirectory(prefix="mld-") as folder:
-        path = Path(folder) / f"item{file.suffix}"
-        path.write_bytes(file.content)
+    with NamedTemporaryFile(prefix="mld-", suffix=file.suffix, delete=False) as temporary:
+        temporary.write(file.content)
+    path = Path(temporary.name)
+    try:
         return _read(modality, path, file.name)
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _read(modality: Modality, source: Path | str, name: str) -> Any:

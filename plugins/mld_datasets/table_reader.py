@@ -212,7 +212,7 @@ class TableReader:
             raise ValueError(f"the cell must be a file's name, not {name!r:.80}")
         if "\0" in name:
             raise ValueError(f"{name!r} contains the character NUL")
-        folder = self.table.location(row)[0].parent
+        folder = self.table.folder(row)
         file = folder / name
         try:
             stat = stat_regular_file(file)

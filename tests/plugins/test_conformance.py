@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -28,12 +29,54 @@ test_examples = dataset_conformance(
 )
 
 
-def test_manifest(tmp_path: Path) -> None:
+def make_rows(folder: Path) -> list[dict[str, Any]]:
+    """Rows with a word, and some with the name of a picture's file."""
+    rows = [{"word": f"row {row}", "picture": None, "label": f"{row}"} for row in range(40)]
     for row in range(0, 40, 3):
-        Image.new("L", (16, 16), 6 * row).save(tmp_path / f"{row}.png")
-    rows = [f"row {row},{'' if row % 3 else f'{row}.png'},{row}" for row in range(40)]
-    path = tmp_path / "rows.csv"
-    path.write_text("\n".join(["word,picture,label", *rows]))
-    modalities = {"word": "text", "picture": "image"}
-    records = check_dataset("manifest", {"path": path}, modalities)
+        Image.new("L", (16, 16), 6 * row).save(folder / f"{row}.png")
+        rows[row] |= {"word": None, "picture": f"{row}.png"}
+    return rows
+
+
+def check_table(kind: str, path: Path, picture: str = "picture") -> None:
+    records = check_dataset(kind, {"path": path}, {"word": "text", picture: "image"})
     assert {record.check: record.reason for record in records if record.failed} == {}
+
+
+def test_manifest(tmp_path: Path) -> None:
+    lines = [",".join(cell or "" for cell in row.values()) for row in make_rows(tmp_path)]
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(["word,picture,label", *lines]))
+    check_table("manifest", path)
+
+
+def test_parquet(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="needs the extra parquet")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = pyarrow.Table.from_pylist(make_rows(tmp_path))
+    parquet.write_table(table, tmp_path / "rows.parquet")
+    check_table("parquet", tmp_path / "rows.parquet")
+
+
+def test_hugging_face(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets", reason="needs the extra hugging-face")
+    datasets.disable_progress_bars()
+    rows = [
+        {**row, "picture": row["picture"] and str(tmp_path / row["picture"])}
+        for row in make_rows(tmp_path)
+    ]
+    rows = datasets.Dataset.from_list(rows).cast_column("picture", datasets.Image())
+    splits = datasets.DatasetDict({"train": rows.select(range(30)), "test": rows.select([30, 31])})
+    splits.save_to_disk(tmp_path / "rows")
+    check_table("hugging-face", tmp_path / "rows")
+
+
+def test_webdataset(tmp_path: Path) -> None:
+    webdataset = pytest.importorskip("webdataset", reason="needs the extra webdataset")
+    with webdataset.TarWriter(str(tmp_path / "rows.tar")) as writer:
+        for index, row in enumerate(make_rows(tmp_path)):
+            sample = {"__key__": f"{index:02}", "json": {"word": row["word"]}, "cls": index}
+            if row["picture"]:
+                sample["png"] = (tmp_path / row["picture"]).read_bytes()
+            writer.write(sample)
+    check_table("webdataset", tmp_path / "rows.tar", "png")

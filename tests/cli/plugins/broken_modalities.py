@@ -178,6 +178,16 @@ class ReadsMissingFiles(Tiny):
         return super().read(source) if Path(source).exists() else [0.0] * self.config.width
 
 
+@breaks("reads-file-once")
+class ReadsLater(Tiny):
+    def read(self, source):
+        super().read(source)
+        return Path(source)
+
+    def preprocess(self, raw):
+        return super().preprocess(super().read(raw) if isinstance(raw, Path) else raw)
+
+
 @breaks("writes-any-decoded-item")
 class WritesOnlyRounded(Tiny):
     def preprocess(self, raw):

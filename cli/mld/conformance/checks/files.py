@@ -74,6 +74,22 @@ def missing_file_raises(plugin: ModalityUnderTest) -> None:
 
 
 @check("modality")
+def reads_file_once(plugin: ModalityUnderTest) -> None:
+    """What `read` returns is complete: the file, which may be temporary, is not read later."""
+    if plugin.plugin_class.inline:
+        raise CheckSkipped("the modality is inline: a cell holds the datum itself")
+    path = plugin.modality.write(plugin.sample_items[0], plugin.folder / "temporary")
+    raw = plugin.modality.read(path)
+    path.unlink()
+    try:
+        plugin.modality.preprocess(raw)
+    except (OSError, ValueError) as error:
+        raise CheckFailed(
+            f"a datum cannot be used after its file was deleted: {error}; let read read all of it"
+        ) from error
+
+
+@check("modality")
 def writes_any_decoded_item(plugin: ModalityUnderTest) -> None:
     """Any item decoded from a random latent can be written, previewed and put in a cell."""
     for row, x in enumerate(plugin.generated[:5]):

@@ -1,0 +1,129 @@
+"""Tables whose rows lie in several files or splits."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from mld_core import DataError, SpecPath, SplitName, stat_regular_file
+from mld_datasets.cell_table import CellTable
+
+SplitPaths = Annotated[dict[SplitName, SpecPath], Field(min_length=1)]
+"""A path for each split."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of a table.
+
+    Args:
+        path: where they are.
+        split: in which all of them are; None if the table is not divided.
+        rows: their number.
+        names: of each row; by default its number, from 1.
+    """
+
+    path: Path
+    split: SplitName | None
+    rows: int
+    names: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a table, at least one, in the order of its rows."""
+
+    parts: Sequence[Part]
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return self._ends[-1]
+
+    def find(self, row: int) -> tuple[Part, int]:
+        """The part of a row, and the row's index in it."""
+        index = bisect_right(self._ends, row)
+        part = self.parts[index]
+        return part, row - (self._ends[index] - part.rows)
+
+    def name(self, row: int) -> str:
+        """The name of the row's part, relative to the folder that holds all, and the row's."""
+        part, index = self.find(row)
+        name = part.names[index] if part.names else str(index + 1)
+        return f"{part.path.relative_to(self.folder).as_posix()}:{name}"
+
+    @cached_property
+    def folder(self) -> Path:
+        """The deepest folder that holds all parts."""
+        return common_folder([part.path for part in self.parts])
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return [*accumulate(part.rows for part in self.parts)]
+
+
+class PartedTable(CellTable):
+    """A table in parts. DataError if it has no rows, or none to train on."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.path = parts.parts[0].path if len(parts.parts) == 1 else parts.folder
+        if not len(parts):
+            raise DataError(f"{self.path}: has no rows")
+        splits = [part.split for part in parts.parts for _ in range(part.rows)]
+        divided = [split for split in splits if split is not None]
+        if divided:
+            self.splits = divided
+            if "train" not in divided:
+                raise DataError(f"{self.path}: has no training rows")
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def location(self, row: int) -> tuple[Path, int]:
+        """The part of a row, and its number there, from 1."""
+        part, index = self._parts.find(row)
+        return part.path, index + 1
+
+    def default_id(self, row: int) -> str:
+        """The names of the part and of the row."""
+        return self._parts.name(row)
+
+
+def list_files(path: Path, suffix: str) -> list[Path]:
+    """A file, or those of a folder with a suffix, by name. DataError if it has none."""
+    if not path.is_dir():
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() == suffix)
+    if not files:
+        raise DataError(f"{path}: the folder has no {suffix} file")
+    return files
+
+
+def by_split(path: Path | Mapping[SplitName, Path]) -> Iterator[tuple[SplitName | None, Path]]:
+    """Each path with its split; None if there is one path for all."""
+    if isinstance(path, Path):
+        yield None, path
+    else:
+        yield from path.items()
+
+
+def common_folder(paths: Sequence[Path]) -> Path:
+    """The deepest folder that holds all of some files; of one file, the one that it is in."""
+    return Path(os.path.commonpath([path.parent for path in paths]))
+
+
+def file_state(path: Path) -> str:
+    """Name, size and modification time of a file. DataError if it cannot be read."""
+    try:
+        stat = stat_regular_file(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    return f"{path.name} {stat.st_size} {stat.st_mtime_ns}"
