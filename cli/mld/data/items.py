@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from mld.storage.files import writing
 from mld.storage.outputs import probe
 from mld_core import Modality, PluginError, plugin_call
+
+JSON_NUMBERS = frozenset({int, float})
+"""The types of numbers in JSON."""
 
 
 def write_item(modality: Modality, x: Tensor, stem: Path) -> tuple[str | None, list[Path]]:
@@ -35,6 +40,22 @@ def item_cell(modality: Modality, x: Tensor, name: str) -> str:
     """The manifest cell of an item of an inline modality; errors name the item by `name`."""
     with plugin_call(f"kind {modality.kind!r}: cell of {name}"):
         return modality.cell(x)
+
+
+def json_cell(modality: Modality, cell: str) -> str | int | float:
+    """The cell of an inline modality in a JSONL file: a number where the modality reads a number.
+
+    The text "12" of a modality of texts stays a text.
+    """
+    try:
+        value = json.loads(cell)
+    except ValueError:
+        return cell
+    if type(value) not in JSON_NUMBERS:
+        return cell
+    with plugin_call(f"kind {modality.kind!r}: read of {cell!r}"):
+        raw = modality.read(cell)
+    return value if np.asarray(raw).dtype.kind in "iuf" else cell
 
 
 @contextmanager

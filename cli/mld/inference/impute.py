@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Int64
 from pydantic import JsonValue
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from mld.config.sections import GuidanceSpec
 from mld.data.estimates import Estimate
-from mld.data.items import item_cell, write_item
+from mld.data.items import JSON_NUMBERS, item_cell, json_cell, write_item
 from mld.inference.cell_sampler import CellSampler, Rows
 from mld.inference.given_files import GivenFiles
 from mld.inference.held_out_cells import check_held_out_cells
@@ -32,7 +31,7 @@ from mld.storage.digests import digest, file_digest
 from mld.storage.files import append_line, read_lines, write_json, writing
 from mld.storage.outputs import HIDDEN_FILES, claimed, is_occupied
 from mld.storage.table_file import write_table
-from mld_core import OutputError, SpecError, plugin_call
+from mld_core import OutputError, SpecError
 from mld_core.diffusion.latent_layout import Present
 from mld_core.diffusion.sampling import check_settings
 
@@ -42,9 +41,6 @@ DEFAULT_DRAWS = 16
 """Samples for each empty cell."""
 DEFAULT_HELD_OUT = 200
 """Held-out rows by which the estimates are checked."""
-
-NUMBERS = frozenset({int, float})
-"""The types of numbers in JSON."""
 
 Fill = Literal["best", "draw"]
 """What is written into an empty cell: the best estimate, or the first sample."""
@@ -323,19 +319,16 @@ class _Imputer:
     def _like_recorded(self, name: str, cell: str) -> Any:
         """A cell as a number, true or false where recorded cells of its column are such in JSON.
 
-        In a column of a JSONL file without recorded cells, such as one that is added, numbers are
-        those that its modality reads as numbers.
+        A column of a JSONL file without recorded cells, such as one that is added, has numbers
+        where its modality reads numbers.
         """
+        modality, types = self.run.modalities[name], self.types_recorded[name]
+        if not types and modality.inline and self.rows.path.suffix.lower() == ".jsonl":
+            return json_cell(modality, cell)
         try:
             value = json.loads(cell)
         except ValueError:
             return cell
-        types = self.types_recorded[name]
-        if not types and self.rows.path.suffix.lower() == ".jsonl":
-            modality = self.run.modalities[name]
-            with plugin_call(f"kind {modality.kind!r}: read"):
-                is_number = np.asarray(modality.read(cell)).dtype.kind in "iuf"
-            types = NUMBERS if is_number else types
         return value if type(value) in types else cell
 
     @cached_property
@@ -345,7 +338,7 @@ class _Imputer:
         for name in self.wanted:
             cells = (row.get(name) for row in self.rows.cells)
             types = {type(cell) for cell in cells if cell is not None}
-            columns[name] = types | NUMBERS if types & NUMBERS else types
+            columns[name] = types | JSON_NUMBERS if types & JSON_NUMBERS else types
         return columns
 
     def _write_estimates(self, filled_cells: Sequence[Mapping[str, Any]]) -> None:

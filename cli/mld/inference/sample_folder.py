@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mld.data.items import json_cell
 from mld.inference.sample_index import INDEX_FILE, SampleIndex
 from mld.inference.samples import GIVEN_FILE, SampleRequest
 from mld.runtime.progress import counting
@@ -54,7 +55,7 @@ def write_samples(
             row_id = [] if request.rows.ids is None else ["id"]
             wanted = [request.columns.get(name, name) for name in request.wanted]
             columns = [*row_id, "sample", *wanted]
-            write_table(table, columns, _table_rows(request, folder, index, table.parent))
+            write_table(table, columns, _table_rows(request, folder, index, table))
     return index
 
 
@@ -119,13 +120,18 @@ def _draw_missing(
 
 
 def _table_rows(
-    request: SampleRequest, folder: Path, index: SampleIndex, table_folder: Path
+    request: SampleRequest, folder: Path, index: SampleIndex, table: Path
 ) -> Iterator[dict[str, Any]]:
     """The rows of a table in a folder: by row of the request, then by number of the sample."""
-    ids, to_folder = request.rows.ids, Path(os.path.relpath(folder, table_folder))
+    ids, to_folder = request.rows.ids, Path(os.path.relpath(folder, table.parent))
     for entry in index:
         row = {} if ids is None else {"id": ids[entry["row"]]}
         paths = {name: (to_folder / file).as_posix() for name, file in entry["files"].items()}
-        cells = {**paths, **entry["cells"]}
+        inline: dict[str, Any] = entry["cells"]
+        if table.suffix.lower() == ".jsonl":
+            inline = {
+                name: json_cell(request.modalities[name], cell) for name, cell in inline.items()
+            }
+        cells = {**paths, **inline}
         named = {request.columns.get(name, name): cell for name, cell in cells.items()}
         yield {**row, "sample": entry["sample"], **named}

@@ -121,7 +121,7 @@ def test_a_table_without_networks_to_train_but_one(tmp_path: Path, suffix: str) 
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
-def test_numbers_of_an_added_column_are_numbers_of_json(
+def test_numbers_of_new_columns_are_numbers_of_json(
     table_run: Path, tmp_path: Path, suffix: str
 ) -> None:
     """As is the first number of a column whose cells are all empty; a category stays a text."""
@@ -142,6 +142,10 @@ def test_numbers_of_an_added_column_are_numbers_of_json(
     assert isinstance(row["mass"], float if suffix == "jsonl" else str)
     assert row["flag"] in ("false", "true")
     assert len(row["place"].split()) == 2
+    table = mld.sample_table(finished, path, tmp_path / f"samples.{suffix}", want)
+    (row,) = read_rows(table)
+    assert isinstance(row["mass"], float if suffix == "jsonl" else str)
+    assert row["flag"] in ("false", "true")
 
 
 def test_a_data_frame_is_filled_like_its_manifest(table_run: Path) -> None:
