@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from decimal import Decimal
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from mld_datasets.cell_table import UNREAD
 from mld_datasets.item_source import FileContent
@@ -42,11 +39,8 @@ def known_cells(array: pa.Array, inline: bool) -> list[Any]:
     return cells
 
 
-def read_cell(array: pa.Array, index: int, name: str) -> Any:
-    """A cell of an array; `name` is that of the cell in messages about a file without a name.
-
-    Numbers in a list are given as the file of an array, .npy.
-    """
+def cell_at(array: pa.Array, index: int, name: str) -> Any:
+    """A cell of an array; `name` is that of the cell in messages about a file without a name."""
     value = _plain(array.slice(index, 1))[0].as_py()
     match value:
         case bytes():
@@ -55,10 +49,6 @@ def read_cell(array: pa.Array, index: int, name: str) -> Any:
             return FileContent(content, PurePath(path).name, PurePath(path).suffix)
         case {"bytes": bytes(content)}:
             return FileContent(content, name)
-        case list():
-            buffer = io.BytesIO()
-            np.save(buffer, np.asarray(value), allow_pickle=False)
-            return FileContent(buffer.getvalue(), name, ".npy")
         case Decimal():
             return str(value)
     return value

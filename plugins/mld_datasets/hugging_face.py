@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import Field, model_validator
 
 from mld_core import DataError, Dataset, SpecPath, hookimpl
-from mld_datasets.arrow_cells import known_cells, read_cell
+from mld_datasets.arrow_cells import cell_at, known_cells
 from mld_datasets.cell_table import CellTable
 from mld_datasets.parted_table import Part, PartedTable, Parts, file_state
 from mld_datasets.table_config import TableConfig
@@ -140,7 +140,7 @@ class _ArrowCells:
         if key not in self._columns:
             self._columns[key] = self._sets[part.path].select_columns([column])
         array = self._columns[key][index : index + 1].column(column).chunk(0)
-        return read_cell(array, 0, self._parts.name(row))
+        return cell_at(array, 0, self._parts.name(row))
 
 
 def _load(path: Path, load: Callable[[Any], Any]) -> Any:

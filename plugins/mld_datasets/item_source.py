@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,13 +52,21 @@ def read_item(modality: Modality, source: Path | str) -> Any:
     return _read(modality, source, repr(source) if isinstance(source, str) else str(source))
 
 
-def read_cell(modality: Modality, cell: Any) -> Any:
+def read_cell(modality: Modality, cell: Any, name: str) -> Any:
     """What a modality reads from a cell: its text where it is inline, else the file that it holds.
 
-    ValueError if it holds neither; other errors as of `read_item`.
+    A list of numbers is the array in an .npy file. ValueError if the cell holds none of these;
+    other errors as of `read_item`.
+
+    Args:
+        name: of the cell, for messages.
     """
     if modality.inline:
         return read_item(modality, inline_text(cell))
+    if isinstance(cell, list):
+        buffer = io.BytesIO()
+        np.save(buffer, np.asarray(cell), allow_pickle=False)
+        cell = FileContent(buffer.getvalue(), name, ".npy")
     if not isinstance(cell, FileContent):
         raise ValueError(f"the cell must hold a file or its name, not {cell!r:.80}")
     return _read_content(modality, cell)

@@ -9,20 +9,18 @@ from typing import Any
 
 from pydantic import Field
 
-from mld_core import DataError, Dataset, SpecPath, SplitName, hookimpl
-from mld_datasets.arrow_cells import known_cells, read_cell
+from mld_core import DataError, Dataset, SplitName, hookimpl
+from mld_datasets.arrow_cells import cell_at, known_cells
 from mld_datasets.cell_table import UNREAD, CellTable
 from mld_datasets.parquet_file import ColumnReader, ParquetRows
 from mld_datasets.parted_table import (
     Part,
     PartedTable,
     Parts,
-    SplitPaths,
-    by_split,
     file_state,
     list_files,
 )
-from mld_datasets.table_config import TableConfig
+from mld_datasets.table_config import TableConfig, TablePath
 from mld_datasets.table_dataset import TableDataset
 
 if find_spec("pyarrow") is None:
@@ -33,7 +31,7 @@ if find_spec("pyarrow") is None:
 class ParquetConfig(TableConfig):
     """Settings of the dataset `parquet`."""
 
-    path: SpecPath | SplitPaths = Field(  # type: ignore[assignment]
+    path: TablePath = Field(
         description="a .parquet file or a folder of them, or one for each split; relative to the "
         "spec's folder"
     )
@@ -55,12 +53,8 @@ class Parquet(TableDataset):
 
     def open_table(self) -> CellTable:
         """The rows of the files."""
-        files = [
-            (split, ParquetRows(file))
-            for split, path in by_split(self.config.path)
-            for file in list_files(path, ".parquet")
-        ]
-        return _ParquetTable(files)
+        files = list_files(self.config.path, ".parquet")
+        return _ParquetTable([(split, ParquetRows(file)) for split, file in files])
 
 
 class _ParquetTable(PartedTable):
@@ -117,7 +111,7 @@ class _ParquetCells:
         if reader is None or path != part.path:
             reader = ColumnReader(ParquetRows(part.path), column)
             self._readers[column] = part.path, reader
-        return read_cell(*reader.find(index), self._parts.name(row))
+        return cell_at(*reader.find(index), self._parts.name(row))
 
 
 @hookimpl

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 BATCH_BYTES = 4 << 20
 """About the size of a batch of a column."""
 
-MAX_BATCH_ROWS = 4096
+MAX_BATCH_ROWS = 256
+"""Limit of a batch's rows: values that the file holds once are repeated in memory."""
 
 
 class ParquetRows:

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field
-
-from mld_core import DataError, SpecPath, SplitName, stat_regular_file
+from mld_core import DataError, SplitName, stat_regular_file
 from mld_datasets.cell_table import CellTable
-
-SplitPaths = Annotated[dict[SplitName, SpecPath], Field(min_length=1)]
-"""A path for each split."""
 
 
 @dataclass(frozen=True)
@@ -97,22 +91,37 @@ class PartedTable(CellTable):
         return self._parts.name(row)
 
 
-def list_files(path: Path, suffix: str) -> list[Path]:
-    """A file, or those of a folder with a suffix, by name. DataError if it has none."""
+def list_files(
+    path: Path | Mapping[SplitName, Path],
+    suffix: str,
+    expand: Callable[[Path], Iterable[Path]] = lambda path: [path],
+) -> list[tuple[SplitName | None, Path]]:
+    """The files of a TablePath with their splits, those of a folder with the suffix, by name.
+
+    DataError if there is none, or one cannot be read.
+
+    Args:
+        expand: the paths for which a path stands.
+    """
+    paths = [(None, path)] if isinstance(path, Path) else path.items()
+    files = [
+        (split, file)
+        for split, each in paths
+        for expanded in expand(each)
+        for file in _files_at(expanded, suffix)
+    ]
+    for _, file in files:
+        file_state(file)
+    return files
+
+
+def _files_at(path: Path, suffix: str) -> list[Path]:
     if not path.is_dir():
         return [path]
     files = sorted(file for file in path.iterdir() if file.suffix.lower() == suffix)
     if not files:
         raise DataError(f"{path}: the folder has no {suffix} file")
     return files
-
-
-def by_split(path: Path | Mapping[SplitName, Path]) -> Iterator[tuple[SplitName | None, Path]]:
-    """Each path with its split; None if there is one path for all."""
-    if isinstance(path, Path):
-        yield None, path
-    else:
-        yield from path.items()
 
 
 def common_folder(paths: Sequence[Path]) -> Path:

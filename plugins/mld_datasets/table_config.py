@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from pathlib import Path
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from mld_core import DatasetConfig, SpecPath, SplitName
 from mld_datasets.random_split import HeldOutShares
@@ -15,10 +16,28 @@ DEFAULT_SHARE = 0.1
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
+def _check_has_train(paths: dict[SplitName, Path]) -> dict[SplitName, Path]:
+    if "train" not in paths:
+        raise ValueError("names no path for train")
+    return paths
+
+
+def _form(path: Any) -> str:
+    return "splits" if isinstance(path, dict) else "path"
+
+
+TablePath = Annotated[
+    Annotated[SpecPath, Tag("path")]
+    | Annotated[dict[SplitName, SpecPath], AfterValidator(_check_has_train), Tag("splits")],
+    Discriminator(_form),
+]
+"""A path in a dataset's Config, or one for each split, of which it has at least train."""
+
+
 class TableConfig(DatasetConfig):
     """Settings of a dataset of rows in a table."""
 
-    path: SpecPath | None = Field(description="where the rows are; relative to the spec's folder")
+    path: TablePath | None = Field(description="where the rows are; relative to the spec's folder")
     split_by: str | None = Field(
         None,
         description="a column: rows with the same cell are in one split; of a modality that has "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from pydantic import Field
 
 from mld_core import (
     RESERVED_COLUMNS,
+    DataError,
     Dataset,
     LineError,
-    SpecPath,
     SplitName,
     hookimpl,
     parse_json_cells,
@@ -25,13 +25,11 @@ from mld_datasets.parted_table import (
     Part,
     PartedTable,
     Parts,
-    SplitPaths,
-    by_split,
     file_state,
     list_files,
 )
 from mld_datasets.shards import Shard
-from mld_datasets.table_config import TableConfig
+from mld_datasets.table_config import TableConfig, TablePath
 from mld_datasets.table_dataset import TableDataset
 
 if find_spec("webdataset") is None:
@@ -48,7 +46,7 @@ CLASS = "cls"
 class WebDatasetConfig(TableConfig):
     """Settings of the dataset `webdataset`."""
 
-    path: SpecPath | SplitPaths = Field(  # type: ignore[assignment]
+    path: TablePath = Field(
         description="a .tar file, a folder of them, or names with braces, as in "
         "train-{000..099}.tar; or one of these for each split; relative to the spec's folder"
     )
@@ -70,11 +68,8 @@ class WebDataset(TableDataset):
 
     def open_table(self) -> CellTable:
         """The samples of the shards; of other files than .json, only the headers are read."""
-        shards = [
-            (split, Shard.scan(file))
-            for split, path in by_split(self.config.path)
-            for file in _list_shards(path)
-        ]
+        files = list_files(self.config.path, ".tar", _expand_braces)
+        shards = [(split, Shard.scan(file)) for split, file in files]
         by = [self.config.split_by] if self.config.split_by else []
         inline = {name: modality.inline for name, modality in self.modalities.items()}
         return _ShardTable(shards, {**dict.fromkeys([*RESERVED_COLUMNS, *by], False), **inline})
@@ -84,7 +79,7 @@ class _ShardTable(PartedTable):
     """The samples of shards.
 
     Args:
-        inline: of each column that is used, whether its cells are read when indexed.
+        inline: of each column that is used, whether its texts are read when indexed.
     """
 
     unit = "sample"
@@ -136,7 +131,7 @@ class _ShardTable(PartedTable):
                 keys |= dict.fromkeys(cells)
                 for name, is_inline in inline.items():
                     cell = cells.get(name)
-                    is_read_later = is_inline and cell is not None and cell != ""
+                    is_read_later = cell not in (None, "") and (is_inline or isinstance(cell, list))
                     self._json[name].append(UNREAD if is_read_later else cell)
         return keys
 
@@ -175,12 +170,13 @@ def _json_cells(content: bytes | None) -> dict[str, Any]:
         raise ValueError("is not UTF-8 text") from error
 
 
-def _list_shards(path: Path) -> list[Path]:
-    """The shards of a path, whose braces are expanded."""
+def _expand_braces(path: Path) -> Iterable[Path]:
     from braceexpand import braceexpand
 
-    paths = [path] if path.exists() else [*map(Path, braceexpand(str(path)))]
-    return [file for each in paths for file in list_files(each, ".tar")]
+    try:
+        return [path] if path.exists() else map(Path, braceexpand(str(path)))
+    except ValueError as error:
+        raise DataError(f"{path}: its braces are unbalanced") from error
 
 
 @hookimpl
