@@ -92,8 +92,7 @@ class _ArrowTable(PartedTable):
     def __init__(self, path: Path, loaded: Any, state: Sequence[str]) -> None:
         splits = dict(_splits(path, loaded))
         parts = Parts([*splits])
-        super().__init__(parts)
-        self._root = path
+        super().__init__(parts, path)
         self._sets = {part.path: rows.with_format("arrow") for part, rows in splits.items()}
         first = next(iter(self._sets.values()))
         self.columns = first.column_names
@@ -108,7 +107,7 @@ class _ArrowTable(PartedTable):
 
     def folder(self, row: int) -> Path:
         """The folder of the dataset."""
-        return self._root
+        return self.path
 
     def values(self, column: str) -> Iterator[Any]:
         """The cells of a column; those of a ClassLabel are the names of the classes."""
@@ -149,7 +148,10 @@ def _load(path: Path, load: Callable[[Any], Any]) -> Any:
 
     try:
         return load(datasets)
-    except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Of files that are damaged or empty, the library raises errors of any kind.
         raise DataError(f"{path}: cannot be loaded by the library datasets: {error}") from error
 
 

@@ -64,11 +64,15 @@ class Parts:
 
 
 class PartedTable(CellTable):
-    """A table in parts. DataError if it has no rows, or none to train on."""
+    """A table in parts. DataError if it has no rows, or none to train on.
 
-    def __init__(self, parts: Parts) -> None:
+    Args:
+        path: of the table; by default the only part's, or the folder that holds all.
+    """
+
+    def __init__(self, parts: Parts, path: Path | None = None) -> None:
         self._parts = parts
-        self.path = parts.parts[0].path if len(parts.parts) == 1 else parts.folder
+        self.path = path or (parts.parts[0].path if len(parts.parts) == 1 else parts.folder)
         if not len(parts):
             raise DataError(f"{self.path}: has no rows")
         splits = [part.split for part in parts.parts for _ in range(part.rows)]

@@ -108,11 +108,15 @@ class Shard:
 def _members(path: Path) -> Iterator[tuple[str, int, int]]:
     """Name, offset and size of each regular file in a .tar file; metadata are left out."""
     try:
-        with tarfile.open(path, "r:") as archive:
+        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for member in archive:
                 archive.members = []  # type: ignore[attr-defined]  # else it grows without end
                 if member.isreg() and not _METADATA.match(member.name):
                     yield member.name, member.offset_data, member.size
+            # A header that is damaged counts as the end, as zeros do.
+            file.seek(archive.offset)
+            if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
+                raise tarfile.ReadError(f"it is damaged or ends at byte {archive.offset:,}")
     except (tarfile.TarError, OSError) as error:
         raise DataError(
             f"{path}: is not a readable .tar file; a compressed one must be decompressed: {error}"

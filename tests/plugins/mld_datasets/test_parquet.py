@@ -9,39 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from table_modalities import PAGE, WORD, Page
 
-from mld_core import SPLITS, DataError, Modality, ModalityConfig, PluginError, Registry, Split
+from mld_core import SPLITS, DataError, PluginError, Registry, Split
 
 pyarrow = pytest.importorskip("pyarrow", reason="needs pip install 'mld-toolkit[parquet]'")
 parquet_library = pytest.importorskip("pyarrow.parquet")
 
 from mld_datasets import parquet_file  # noqa: E402
 from mld_datasets.parquet import Parquet, ParquetConfig  # noqa: E402
-
-
-class Word(Modality):
-    """Raw: a string, in capitals."""
-
-    kind = "word"
-    Config = ModalityConfig
-    inline = True
-    preprocess = autoencoder = classifier = write = examples = None
-
-    def read(self, source):
-        return source.upper()
-
-
-class Page(Word):
-    """Raw: the suffix and the content of a file."""
-
-    kind = "page"
-    inline = False
-
-    def read(self, source):
-        return source.suffix, source.read_bytes()
-
-
-WORD, PAGE = Word(ModalityConfig(latent_dim=1)), Page(ModalityConfig(latent_dim=1))
 
 
 @pytest.fixture
