@@ -58,8 +58,12 @@ class ParquetRows:
         rows = self.group_rows(group) * BATCH_BYTES // max(size, 1)
         batch_size = min(max(rows, 1), MAX_BATCH_ROWS)
         with self._errors():
-            for batch in self._file.iter_batches(batch_size, [group], [column], use_threads=False):
-                yield batch.column(column)
+            batches = self._file.iter_batches(batch_size, [group], [column], use_threads=False)
+            batch = next(batches, None)
+        while batch is not None:
+            yield batch.column(column)
+            with self._errors():
+                batch = next(batches, None)
 
     def is_stored(self, group: int, column: str, inline: bool) -> bool:
         """Whether all cells of a row group hold something that is read when indexed.

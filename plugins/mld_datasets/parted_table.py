@@ -39,28 +39,34 @@ class Parts:
 
     def __len__(self) -> int:
         """The number of rows."""
-        return self._ends[-1]
+        return sum(part.rows for part in self.parts)
 
     def find(self, row: int) -> tuple[Part, int]:
         """The part of a row, and the row's index in it."""
-        index = bisect_right(self._ends, row)
-        part = self.parts[index]
-        return part, row - (self._ends[index] - part.rows)
+        part = self.parts[self._part_of(row)]
+        return part, row - self._starts[self._part_of(row)]
 
     def name(self, row: int) -> str:
         """The name of the row's part, relative to the folder that holds all, and the row's."""
         part, index = self.find(row)
         name = part.names[index] if part.names else str(index + 1)
-        return f"{part.path.relative_to(self.folder).as_posix()}:{name}"
+        return f"{self._names[self._part_of(row)]}:{name}"
 
     @cached_property
     def folder(self) -> Path:
         """The deepest folder that holds all parts."""
-        return common_folder([part.path for part in self.parts])
+        return Path(os.path.commonpath([part.path.parent for part in self.parts]))
+
+    def _part_of(self, row: int) -> int:
+        return bisect_right(self._starts, row) - 1
 
     @cached_property
-    def _ends(self) -> list[int]:
-        return [*accumulate(part.rows for part in self.parts)]
+    def _starts(self) -> list[int]:
+        return [*accumulate((part.rows for part in self.parts[:-1]), initial=0)]
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return [part.path.relative_to(self.folder).as_posix() for part in self.parts]
 
 
 class PartedTable(CellTable):
@@ -126,11 +132,6 @@ def _files_at(path: Path, suffix: str) -> list[Path]:
     if not files:
         raise DataError(f"{path}: the folder has no {suffix} file")
     return files
-
-
-def common_folder(paths: Sequence[Path]) -> Path:
-    """The deepest folder that holds all of some files; of one file, the one that it is in."""
-    return Path(os.path.commonpath([path.parent for path in paths]))
 
 
 def file_state(path: Path) -> str:
