@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from mld_core import DataError, Dataset, SpecPath, hookimpl
 from mld_datasets.arrow_cells import cell_at, known_cells
 from mld_datasets.cell_table import CellTable
-from mld_datasets.parted_table import Part, PartedTable, Parts, file_state
+from mld_datasets.parted_table import Part, PartedTable, Parts, common_columns, file_state
 from mld_datasets.table_config import TableConfig
 from mld_datasets.table_dataset import TableDataset
 from mld_datasets.table_reader import SPLIT_WORDS
@@ -72,37 +72,26 @@ class HuggingFace(TableDataset):
 
     def open_table(self) -> CellTable:
         """The rows of the folder, or of the data on the Hub."""
-        config = self.config
-        if config.path is not None:
-            loaded = _load(config.path, lambda library: library.load_from_disk(str(config.path)))
-            state = [file_state(file) for file in sorted(config.path.rglob("*.json"))]
-            return _ArrowTable(config.path, loaded, state)
-        loaded = _load(
-            Path(str(config.hub)),
-            lambda library: library.load_dataset(
-                config.hub, config.subset, revision=config.revision
-            ),
-        )
-        return _ArrowTable(Path(str(config.hub)), loaded, [])
+        path, hub = self.config.path, self.config.hub
+        if path is not None:
+            loaded = _load(path, "load_from_disk", str(path))
+            return _ArrowTable(path, loaded, map(file_state, sorted(path.rglob("*.json"))))
+        name = Path(str(hub))
+        loaded = _load(name, "load_dataset", hub, self.config.subset, revision=self.config.revision)
+        return _ArrowTable(name, loaded)
 
 
 class _ArrowTable(PartedTable):
     """The rows of a Dataset, or those of a DatasetDict split by split."""
 
-    def __init__(self, path: Path, loaded: Any, state: Sequence[str]) -> None:
+    def __init__(self, path: Path, loaded: Any, state: Iterable[str] = ()) -> None:
         splits = dict(_splits(path, loaded))
         parts = Parts([*splits])
         super().__init__(parts, path)
         self._sets = {part.path: rows.with_format("arrow") for part, rows in splits.items()}
-        first = next(iter(self._sets.values()))
-        self.columns = first.column_names
-        for part, rows in self._sets.items():
-            if missing := [name for name in self.columns if name not in rows.column_names]:
-                raise DataError(f"{part}: has no column {missing[0]!r}, unlike other splits")
-        files = [
-            Path(file["filename"]) for rows in self._sets.values() for file in rows.cache_files
-        ]
-        self.state = [*state, *map(file_state, files)]
+        self.columns = common_columns({p: rows.column_names for p, rows in self._sets.items()})
+        files = [file["filename"] for rows in self._sets.values() for file in rows.cache_files]
+        self.state = [*state, *map(file_state, map(Path, files))]
         self.stored = _ArrowCells(parts, self._sets)
 
     def folder(self, row: int) -> Path:
@@ -142,12 +131,12 @@ class _ArrowCells:
         return cell_at(array, 0, self._parts.name(row))
 
 
-def _load(path: Path, load: Callable[[Any], Any]) -> Any:
-    """What the library loads. DataError if it cannot."""
+def _load(path: Path, function: str, *args: str | None, **options: str | None) -> Any:
+    """What a function of the library loads. DataError if it cannot."""
     import datasets
 
     try:
-        return load(datasets)
+        return getattr(datasets, function)(*args, **options)
     except MemoryError:
         raise
     except Exception as error:
@@ -166,9 +155,8 @@ def _splits(path: Path, loaded: Any) -> Iterator[tuple[Part, datasets.Dataset]]:
             f"{path}: has no split {', '.join(SPLIT_WORDS)} (splits: {', '.join(unused)})"
         )
     if unused:
-        warnings.warn(
-            f"{path}: unused split{'s' * (len(unused) > 1)} {', '.join(unused)}", stacklevel=2
-        )
+        plural = "s" * (len(unused) > 1)
+        warnings.warn(f"{path}: unused split{plural} {', '.join(unused)}", stacklevel=2)
     for name, rows in loaded.items():
         if name not in unused:
             yield Part(path / name, SPLIT_WORDS[name.casefold()], rows.num_rows), rows

@@ -21,6 +21,9 @@ from mld_datasets.cell_table import CellTable
 from mld_datasets.table_config import TableConfig
 from mld_datasets.table_dataset import TableDataset
 
+_OTHER_KINDS = {".parquet": "parquet", ".tar": "webdataset", ".arrow": "hugging-face"}
+"""Datasets of other files, by suffix."""
+
 
 class ManifestConfig(TableConfig):
     """Settings of the dataset `manifest`."""
@@ -31,7 +34,9 @@ class ManifestConfig(TableConfig):
     @classmethod
     def _check_suffix(cls, path: Path) -> Path:
         if path.suffix.lower() not in TABLE_SUFFIXES:
-            raise ValueError(f"must be a file named {TABLE_NAMES}")
+            kind = _OTHER_KINDS.get(path.suffix.lower())
+            hint = f"; it may be of kind: {kind}" if kind else ""
+            raise ValueError(f"must be a file named {TABLE_NAMES}{hint}")
         return path
 
 

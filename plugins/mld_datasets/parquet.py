@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from mld_core import DataError, Dataset, SplitName, hookimpl
+from mld_core import Dataset, SplitName, hookimpl
 from mld_datasets.arrow_cells import cell_at, known_cells
 from mld_datasets.cell_table import UNREAD, CellTable
 from mld_datasets.parquet_file import ColumnReader, ParquetRows
@@ -17,6 +17,7 @@ from mld_datasets.parted_table import (
     Part,
     PartedTable,
     Parts,
+    common_columns,
     file_state,
     list_files,
 )
@@ -64,12 +65,7 @@ class _ParquetTable(PartedTable):
         parts = Parts([Part(file.path, split, len(file)) for split, file in files])
         super().__init__(parts)
         self._files = [file for _, file in files]
-        self.columns = self._files[0].columns
-        for file in self._files[1:]:
-            if missing := [name for name in self.columns if name not in file.columns]:
-                raise DataError(
-                    f"{file.path}: has no column {missing[0]!r}, unlike {self._files[0].path}"
-                )
+        self.columns = common_columns({file.path: file.columns for file in self._files})
         self.state = [file_state(file.path) for file in self._files]
         self.stored = _ParquetCells(parts)
 

@@ -101,6 +101,15 @@ class PartedTable(CellTable):
         return self._parts.name(row)
 
 
+def common_columns(columns: Mapping[Path, Sequence[str]]) -> Sequence[str]:
+    """The columns of the first part, which all have. DataError if one lacks any of them."""
+    first, expected = next(iter(columns.items()))
+    for path, names in columns.items():
+        if missing := [name for name in expected if name not in names]:
+            raise DataError(f"{path}: has no column {missing[0]!r}, unlike {first}")
+    return expected
+
+
 def list_files(
     path: Path | Mapping[SplitName, Path],
     suffix: str,

@@ -99,7 +99,7 @@ def test_no_rows_to_train_on(tmp_path: Path, splits: dict[str, int], message: st
 def test_columns_of_splits_differ(tmp_path: Path) -> None:
     other = datasets.Dataset.from_dict({"text": ["a"]})
     datasets.DatasetDict({"train": words(3), "test": other}).save_to_disk(tmp_path / "rows")
-    with pytest.raises(DataError, match="test: has no column 'word', unlike other splits"):
+    with pytest.raises(DataError, match=r"test: has no column 'word', unlike .*/rows/train"):
         open_folder(tmp_path / "rows")
 
 

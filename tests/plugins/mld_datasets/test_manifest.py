@@ -4,28 +4,24 @@ import os
 from contextlib import suppress
 
 import pytest
+import table_modalities
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mld_core import SPLITS, DataError, Modality, ModalityConfig, PluginError, Registry
+from mld_core import SPLITS, DataError, ModalityConfig, PluginError, Registry
 from mld_datasets.manifest import Manifest, ManifestConfig
 
 
-class Word(Modality):
-    """Raw: a string, in capitals."""
-
-    kind = "word"
-    Config = ModalityConfig
-    inline = True
-    preprocess = autoencoder = classifier = write = examples = None
+class Word(table_modalities.Word):
+    """Some words cannot be read, and one is a bug."""
 
     def read(self, source):
         if source == "bad":
             raise ValueError("is not a word")
         if source == "bug":
             raise KeyError("lost")
-        return source.upper()
+        return super().read(source)
 
 
 class Page(Word):
@@ -453,6 +449,8 @@ def test_unreadable_manifest_and_wrong_suffix(tmp_path):
         ValidationError, match=r"must be a file named \*\.csv, \*\.tsv or \*\.jsonl"
     ):
         ManifestConfig(path="rows.txt")
+    with pytest.raises(ValidationError, match="; it may be of kind: parquet"):
+        ManifestConfig(path="rows.parquet")
 
 
 def test_read_error_names_the_source(make_manifest, tmp_path):

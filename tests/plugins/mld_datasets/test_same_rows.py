@@ -125,7 +125,9 @@ def load(data: Row, folder: Path) -> Spec:
     modalities = dict(SPEC["modalities"])
     if data["kind"] == "webdataset":
         modalities["picture"] = {**modalities["picture"], "column": "picture.png"}
-    path.write_text(yaml.safe_dump({**SPEC, "data": data, "modalities": modalities}))
+    path.write_text(
+        yaml.safe_dump({**SPEC, "data": data, "modalities": modalities}, sort_keys=False)
+    )
     return load_spec(path, REGISTRY)
 
 
@@ -152,6 +154,25 @@ def test_the_same_rows_give_the_same_items(
         for modality in SPEC["modalities"]:
             assert torch.equal(split.items[modality], other.items[modality])
     assert sum(len(dataset.split(name).ids) for name in SPLITS) == ROWS
+
+
+@pytest.mark.parametrize("write", [write_manifest, *WRITERS])
+def test_items_that_cannot_be_used(write: Callable[[list[Row], Path], Row], tmp_path: Path) -> None:
+    rows = make_rows(splits=True)
+    rows[0] |= {"picture": b"no image"}
+    rows[4] |= {"caption": "more than 16 bytes of text"}
+    spec = load(write(rows, tmp_path), tmp_path)
+    dataset = open_dataset(spec, REGISTRY)
+    modalities = fit_modalities(spec, dataset, REGISTRY)
+    dropped = Data(dataset, modalities, on_invalid="drop").train
+    emptied = Data(dataset, modalities, on_invalid="empty").train
+    assert {"row 0", "row 4"} == {*emptied.ids} - {*dropped.ids}
+    assert emptied.present[:, 0].tolist().count(True) == sum(
+        row["picture"] is not None for row in rows[1:] if row["split"] == "train"
+    )
+    faults = {fault.row: fault.message for fault in dropped.faults}
+    assert faults.keys() == {"row 0", "row 4"}
+    assert faults["row 0"].endswith(": the file is not an image in a format that Pillow can read")
 
 
 @pytest.mark.slow
