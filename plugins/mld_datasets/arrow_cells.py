@@ -46,7 +46,7 @@ def cell_at(array: pa.Array, index: int, name: str) -> Any:
         case bytes():
             return FileContent(value, name)
         case {"bytes": bytes(content), "path": str(path)}:
-            return FileContent(content, PurePath(path).name, PurePath(path).suffix)
+            return FileContent(content, PurePath(path).name)
         case {"bytes": bytes(content)}:
             return FileContent(content, name)
         case Decimal():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from mld_core import MLDError, Modality, ReadError, cell_text, plugin_call
+from mld_core import MLDError, Modality, OutputError, ReadError, cell_text, plugin_call
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,15 @@ class LazyItems(Sequence[Any]):
 
 @dataclass(frozen=True)
 class FileContent:
-    """The content of a file, as a cell holds it.
-
-    Args:
-        name: of the file, or of the cell if that does not name it; for messages.
-        suffix: of the file's name, such as ".png"; "" if it is not known.
-    """
+    """The content of a file, as a cell holds it; `name` is the file's, or else that of the cell."""
 
     content: bytes
     name: str
-    suffix: str = ""
+
+    @property
+    def suffix(self) -> str:
+        """The suffix of the name, such as ".png"; "" if it has no plain one."""
+        return next(iter(re.findall(r"\.\w{1,16}\Z", self.name)), "")
 
 
 def read_item(modality: Modality, source: Path | str) -> Any:
@@ -52,21 +52,18 @@ def read_item(modality: Modality, source: Path | str) -> Any:
     return _read(modality, source, repr(source) if isinstance(source, str) else str(source))
 
 
-def read_cell(modality: Modality, cell: Any, name: str) -> Any:
+def read_cell(modality: Modality, cell: Any) -> Any:
     """What a modality reads from a cell: its text where it is inline, else the file that it holds.
 
     A list of numbers is the array in an .npy file. ValueError if the cell holds none of these;
     other errors as of `read_item`.
-
-    Args:
-        name: of the cell, for messages.
     """
     if modality.inline:
         return read_item(modality, inline_text(cell))
     if isinstance(cell, list):
         buffer = io.BytesIO()
         np.save(buffer, np.asarray(cell), allow_pickle=False)
-        cell = FileContent(buffer.getvalue(), name, ".npy")
+        cell = FileContent(buffer.getvalue(), "array.npy")
     if not isinstance(cell, FileContent):
         raise ValueError(f"the cell must hold a file or its name, not {cell!r:.80}")
     return _read_content(modality, cell)
@@ -86,13 +83,17 @@ def inline_text(cell: Any) -> str:
 
 
 def _read_content(modality: Modality, file: FileContent) -> Any:
-    """What a modality reads from a file that is not on disk; errors as of `read_item`.
+    """What a modality reads from a temporary file with a content and its suffix.
 
-    It is given a path all the same: that of a temporary file with the same suffix.
+    OutputError if the file cannot be written, which is no fault of the item; other errors as of
+    `read_item`.
     """
-    with NamedTemporaryFile(prefix="mld-", suffix=file.suffix, delete=False) as temporary:
-        temporary.write(file.content)
-    path = Path(temporary.name)
+    try:
+        with NamedTemporaryFile(prefix="mld-", suffix=file.suffix, delete=False) as temporary:
+            path = Path(temporary.name)
+            temporary.write(file.content)
+    except OSError as error:
+        raise OutputError(f"a temporary file cannot be written: {error}") from error
     try:
         return _read(modality, path, file.name)
     finally:

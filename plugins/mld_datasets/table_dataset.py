@@ -92,7 +92,7 @@ class TableDataset(Dataset):
         if not isinstance(source, int):
             return read_item(modality, source)
         assert self._stored is not None
-        return read_cell(modality, self._stored.read(column, source), self._ids[source])
+        return read_cell(modality, self._stored.read(column, source))
 
     def _keys(self, table: CellTable) -> list[str | None]:
         """What rows of one split share by `split_by`; None where a row shares nothing."""

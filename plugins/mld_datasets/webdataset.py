@@ -96,7 +96,9 @@ class _ShardTable(PartedTable):
         keys = self._read_json(inline) if JSON in extensions else {}
         self._extensions = {name: name for name in extensions if name != JSON}
         if CLASS in extensions and "label" not in extensions | keys:
-            self._extensions["label"] = self._extensions.pop(CLASS)
+            self._extensions["label"] = CLASS
+            if CLASS not in inline:
+                del self._extensions[CLASS]
         self.columns = [*dict.fromkeys([*self._extensions, *keys])]
         by_path = {shard.path: shard for shard in self._shards}
         self.stored = self._cells = _ShardCells(parts, by_path, self._extensions)
@@ -156,8 +158,7 @@ class _ShardCells:
         content = shard.read(extension, sample)
         if column not in self._extensions:
             return _json_cells(content)[column]
-        name = f"{shard.path.name}/{shard.keys[sample]}.{extension}"
-        return FileContent(content, name, f".{extension.rpartition('.')[2]}")
+        return FileContent(content, f"{shard.path.name}/{shard.keys[sample]}.{extension}")
 
 
 def _json_cells(content: bytes | None) -> dict[str, Any]:

@@ -11,9 +11,7 @@ from mld_core import Registry, SpecError
 
 
 @pytest.mark.parametrize("kind", ["parquet", "hugging-face", "webdataset"])
-def test_a_missing_library_is_told_with_its_extra(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_library_names_its_extra(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(util, "find_spec", lambda name: None)
     monkeypatch.delitem(sys.modules, f"mld_datasets.{kind.replace('-', '_')}", raising=False)
     registry = Registry(allowed=[kind])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from table_modalities import PAGE, WORD, Page
 
-from mld_core import SPLITS, DataError, PluginError, Registry, Split
+from mld_core import SPLITS, DataError, OutputError, PluginError, Registry, Split
 
 pyarrow = pytest.importorskip("pyarrow", reason="needs pip install 'mld-toolkit[parquet]'")
 parquet_library = pytest.importorskip("pyarrow.parquet")
@@ -146,6 +146,21 @@ def test_temporary_files_are_removed(open_rows, tmp_path: Path, monkeypatch) -> 
     before = sorted(tmp_path.iterdir())
     assert list(items) == [("", b"x")] * 3
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_full_disk_is_no_fault_of_an_item(open_rows, tmp_path: Path, monkeypatch) -> None:
+    items = train(open_rows({"page": [b"x"]}, **ALL)).items["page"]
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    with pytest.raises(OutputError, match="a temporary file cannot be written"):
+        items[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"), [("a/b.PNG", ".PNG"), ("a.p?x=1", ""), ("a.b\0", ""), ("b" * 300, "")]
+)
+def test_suffixes_of_temporary_files(open_rows, name: str, suffix: str) -> None:
+    items = train(open_rows({"page": [{"bytes": b"x", "path": name}]}, **ALL)).items["page"]
+    assert items[0] == (suffix, b"x")
 
 
 @pytest.mark.parametrize("batch_bytes", [1, 100, 1 << 20])

@@ -64,6 +64,13 @@ def test_files_are_columns(tmp_path: Path) -> None:
     assert split.present == {"txt": [True, False, False], "seg.png": [True, True, False]}
 
 
+def test_the_class_may_also_be_a_modality(tmp_path: Path) -> None:
+    path = write_shard(tmp_path / "a.tar", ("1.cls", "owl"), ("2.cls", "wren"))
+    dataset = open_shards(path, {"cls": WORD}, **ALL)
+    assert dataset.classes == ["owl", "wren"]
+    assert list(dataset.split("train").items["cls"]) == ["OWL", "WREN"]
+
+
 def test_keys_of_json_are_columns(tmp_path: Path) -> None:
     cells = [
         {"id": "x", "label": 3, "split": "train", "word": "a", "note": 1},
