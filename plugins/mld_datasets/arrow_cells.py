@@ -17,16 +17,18 @@ def known_cells(array: pa.Array, inline: bool) -> list[Any]:
     """The cells of an array without those that are read when indexed, as of `CellTable.cells`.
 
     Which cells there are is read from validity bitmaps, and of inline texts from their lengths.
+    ValueError if the array is damaged.
     """
     import pyarrow.compute as pc
     from pyarrow import types
 
+    array.validate()
     array = _plain(array)
     if types.is_struct(array.type) and not inline and {"bytes", "path"} <= _fields(array):
         contents, names = (pc.struct_field(array, field) for field in ("bytes", "path"))
         return [
             UNREAD if has_content else name
-            for has_content, name in zip(_is_present(contents), names.to_pylist(), strict=True)
+            for has_content, name in zip(_is_present(contents), values(names), strict=True)
         ]
     is_text = types.is_string(array.type) or types.is_large_string(array.type)
     is_bytes = types.is_binary(array.type) or types.is_large_binary(array.type)
@@ -35,13 +37,22 @@ def known_cells(array: pa.Array, inline: bool) -> list[Any]:
         return [UNREAD if is_filled else None for is_filled in filled.to_pylist()]
     if inline or is_bytes or types.is_list(array.type) or types.is_large_list(array.type):
         return [UNREAD if is_present else None for is_present in _is_present(array)]
+    return values(array)
+
+
+def values(array: pa.Array) -> list[Any]:
+    """The values of an array. ValueError if it is damaged: they would be read from elsewhere."""
+    array.validate(full=True)
     cells: list[Any] = array.to_pylist()
     return cells
 
 
 def cell_at(array: pa.Array, index: int, name: str) -> Any:
-    """A cell of an array; `name` is that of the cell in messages about a file without a name."""
-    value = _plain(array.slice(index, 1))[0].as_py()
+    """A cell of an array; `name` is that of the cell in messages about a file without a name.
+
+    ValueError if the array is damaged.
+    """
+    (value,) = values(_plain(array.slice(index, 1)))
     match value:
         case bytes():
             return FileContent(value, name)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import Field, model_validator
 
 from mld_core import DataError, Dataset, SpecPath, hookimpl
-from mld_datasets.arrow_cells import cell_at, known_cells
+from mld_datasets.arrow_cells import cell_at, known_cells, values
 from mld_datasets.cell_table import CellTable
 from mld_datasets.parted_table import Part, PartedTable, Parts, common_columns, file_state
 from mld_datasets.table_config import TableConfig
@@ -103,7 +103,7 @@ class _ArrowTable(PartedTable):
         for rows in self._sets.values():
             class_names = _class_names(rows, column)
             for array in _arrays(rows, column):
-                cells = array.to_pylist()
+                cells = values(array)
                 yield from map(class_names.get, cells) if class_names else cells
 
     def cells(self, column: str, inline: bool) -> Iterator[Any]:

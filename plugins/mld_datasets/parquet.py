@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from mld_core import Dataset, SplitName, hookimpl
-from mld_datasets.arrow_cells import cell_at, known_cells
+from mld_datasets.arrow_cells import cell_at, known_cells, values
 from mld_datasets.cell_table import UNREAD, CellTable
 from mld_datasets.parquet_file import ColumnReader, ParquetRows
 from mld_datasets.parted_table import (
@@ -74,7 +74,7 @@ class _ParquetTable(PartedTable):
         for file in self._files:
             for group in range(len(file.group_ends)):
                 for array in file.batches(group, column):
-                    yield from array.to_pylist()
+                    yield from values(array)
 
     def cells(self, column: str, inline: bool) -> Iterator[Any]:
         """The cells of a column without those that are read when indexed.

@@ -99,7 +99,11 @@ class ParquetRows:
         try:
             yield
         except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{self.path}: is not a readable Parquet file: {error}") from error
+            raise self.error(error) from error
+
+    def error(self, reason: object) -> DataError:
+        """The error if the file cannot be read."""
+        return DataError(f"{self.path}: is not a readable Parquet file: {reason}")
 
 
 class ColumnReader:
@@ -121,5 +125,10 @@ class ColumnReader:
             self._batches = self._file.batches(group, self._column)
         while row >= self._start + len(self._array):
             self._start += len(self._array)
-            self._array = next(self._batches)
+            self._array = self._next()
         return self._array, row - self._start
+
+    def _next(self) -> pa.Array:
+        for array in self._batches:
+            return array
+        raise self._file.error("it has fewer rows than it says")

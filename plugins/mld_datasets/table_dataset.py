@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mld_core import (
+    DataError,
     Dataset,
     MLDError,
     Modality,
@@ -36,18 +37,11 @@ class TableDataset(Dataset):
     def __init__(self, config: TableConfig, modalities: Mapping[str, Modality], seed: int) -> None:
         super().__init__(config, modalities, seed)
         table = self.open_table()
-        reader = TableReader(table)
-        reader.check_columns(modalities, config)
         self._stored = table.stored
-        self._ids = reader.ids()
-        self._labels, self._classes = reader.labels()
-        self._sources = {
-            name: reader.sources(name, modality.inline) for name, modality in modalities.items()
-        }
-        self._invalid = reader.invalid
-        self._splits = reader.splits(config, self._keys(table), seed)
-        reader.raise_if_errors()
-        self._state = [*table.state, *reader.file_stats]
+        try:
+            self._read_table(table)
+        except (ValueError, OSError) as error:
+            raise DataError(f"{table.path}: cannot be read: {error}") from error
 
     @abstractmethod
     def open_table(self) -> CellTable:
@@ -85,6 +79,21 @@ class TableDataset(Dataset):
         """Includes the state of the table, and the size and time of each file that it names."""
         text = " ".join([super().fingerprint(), *self._state])
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def _read_table(self, table: CellTable) -> None:
+        """All but the cells that are read when indexed."""
+        reader = TableReader(table)
+        reader.check_columns(self.modalities, self.config)
+        self._ids = reader.ids()
+        self._labels, self._classes = reader.labels()
+        self._sources = {
+            name: reader.sources(name, modality.inline)
+            for name, modality in self.modalities.items()
+        }
+        self._invalid = reader.invalid
+        self._splits = reader.splits(self.config, self._keys(table), self.seed)
+        reader.raise_if_errors()
+        self._state = [*table.state, *reader.file_stats]
 
     def _read(self, column: str, source: Path | str | int) -> Any:
         """The raw datum of a source."""

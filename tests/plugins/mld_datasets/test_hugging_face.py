@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 from table_modalities import PAGE, WORD
@@ -166,6 +167,28 @@ def test_a_folder_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "rows" / "data-00000-of-00001.arrow").write_bytes(b"no Arrow file")
     with pytest.raises(DataError, match="/rows: cannot be loaded by the library datasets"):
         HuggingFace(HuggingFaceConfig(path=tmp_path / "rows"), {"word": WORD}, 0)
+
+
+@pytest.mark.parametrize(("column", "is_read"), [("page", True), ("label", False)])
+def test_damaged_offsets(tmp_path: Path, column: str, is_read: bool) -> None:
+    """Bytes outside of the file are not read."""
+    columns = {"page": [b"12345"] * 30, "label": ["1234567"] * 30}
+    datasets.Dataset.from_dict(columns).save_to_disk(tmp_path / "rows")
+    path = tmp_path / "rows" / "data-00000-of-00001.arrow"
+    offsets = np.arange(31, dtype=np.int32) * len(columns[column][0])
+    damaged = offsets.copy()
+    damaged[3] = 1 << 30
+    assert path.read_bytes().count(offsets.tobytes()) == 1
+    path.write_bytes(path.read_bytes().replace(offsets.tobytes(), damaged.tobytes()))
+    if is_read:
+        items = open_folder(tmp_path / "rows", validation=0.0, test=0.0).split("train").items
+        assert items["page"][0] == ("", b"12345")
+        for row in (2, 3):
+            with pytest.raises(ValueError, match="offset"):
+                items["page"][row]
+    else:
+        with pytest.raises(DataError, match=r"/rows: cannot be read: .*offset"):
+            open_folder(tmp_path / "rows")
 
 
 def test_data_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

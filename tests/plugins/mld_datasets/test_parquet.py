@@ -301,6 +301,24 @@ def test_a_damaged_page_is_an_error_that_names_the_file(open_rows, tmp_path: Pat
         train(dataset).items["page"][0]
 
 
+def test_a_file_with_fewer_rows_than_it_says(open_rows, monkeypatch) -> None:
+    items = train(open_rows({"page": [b"x"]}, **ALL)).items["page"]
+    monkeypatch.setattr(parquet_file.ParquetRows, "batches", lambda self, group, column: iter(()))
+    with pytest.raises(DataError, match=r"rows\.parquet: .*: it has fewer rows than it says"):
+        items[0]
+
+
+@pytest.mark.parametrize(("column", "word"), [("word", b"a"), ("id", b"\xff"), ("page", b"\xff")])
+def test_text_that_is_not_utf8(open_rows, tmp_path: Path, column: str, word: bytes) -> None:
+    binary = pyarrow.array([word])
+    text = pyarrow.StringArray.from_buffers(1, binary.buffers()[1], binary.buffers()[2])
+    if column == "word":
+        assert list(train(open_rows({"word": text}, **ALL)).items["word"]) == ["A"]
+    else:
+        with pytest.raises(DataError, match=r"rows\.parquet: cannot be read: .*UTF"):
+            open_rows({"word": ["a"], column: text}, **ALL)
+
+
 def test_fingerprint_follows_the_file(open_rows) -> None:
     first = open_rows({"word": ["a", "b"]}).fingerprint()
     assert open_rows({"word": ["a", "bb"]}).fingerprint() != first

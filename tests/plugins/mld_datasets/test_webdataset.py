@@ -155,7 +155,7 @@ def test_text_that_is_not_utf8(tmp_path: Path) -> None:
         items[0]
     assert items[1] == "A"
     path = write_shard(tmp_path / "b.tar", ("1.txt", "a"), ("1.cls", b"\xff"))
-    with pytest.raises(ValueError, match=r"b\.tar/1\.cls is not UTF-8 text"):
+    with pytest.raises(DataError, match=r"b\.tar: cannot be read: b\.tar/1\.cls is not UTF-8"):
         open_shards(path, **ALL)
 
 
