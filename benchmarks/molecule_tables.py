@@ -358,8 +358,8 @@ def molecule_scores(
     valid = np.array([molecule is not None for molecule in molecules])
     if table.compute is None:
         return [float(valid.mean()), np.nan]
-    own = np.array([table.compute(molecule) for molecule in molecules if molecule is not None])
-    return [float(valid.mean()), float(np.abs(own - given[valid]).mean())]
+    computed = np.array([table.compute(molecule) for molecule in molecules if molecule is not None])
+    return [float(valid.mean()), float(np.abs(computed - given[valid]).mean())]
 
 
 def table_line(seed: int | str, method: str, count: int | str, figures: Sequence[float]) -> str:

@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 import mld
-from mld.data.loading import Data, SplitTensors, open_dataset
+from mld.data.loading import Data, SplitRows, open_dataset
 from mld.inference.impute import read_filled
 from mld.inference.manifest import ManifestRows
 from mld.inference.trained_run import TrainedRun
@@ -38,7 +38,7 @@ def manifest_rows(
     return ManifestRows(path, (), no_cells, ids, items, present, ("",) * len(ids))
 
 
-def mispaired(run: TrainedRun, rows: SplitTensors, folder: Path) -> dict[str, Any]:
+def mispaired(run: TrainedRun, rows: SplitRows, folder: Path) -> dict[str, Any]:
     """Areas under the ROC curve of two scores for mispaired rows, by seed and in the mean.
 
     In a mispaired row one modality's item is that of a row with another label. The score of a row
@@ -85,7 +85,7 @@ def mispaired(run: TrainedRun, rows: SplitTensors, folder: Path) -> dict[str, An
     return {**areas, **means, "true rows below zero": negative}
 
 
-def imputed(run: TrainedRun, rows: SplitTensors, folder: Path) -> dict[str, Any]:
+def imputed(run: TrainedRun, rows: SplitRows, folder: Path) -> dict[str, Any]:
     """The fraction of imputed cells classified as their row's label, if anything else was given."""
     assert rows.labels is not None
     generator = torch.Generator().manual_seed(0)

@@ -179,6 +179,17 @@ class Modality(ABC):
     def preprocess(self, raw: Any) -> Shaped[Tensor, "*item"]:
         """The item of a raw datum; its shape and dtype depend only on config and facts."""
 
+    def pack(self, x: Shaped[Tensor, " batch *item"]) -> Shaped[Tensor, " batch *packed"]:
+        """Items of `preprocess` as they are kept in memory and on disk; unchanged by default.
+
+        Worth overriding where fewer bytes can hold them, such as one for a level of a pixel.
+        """
+        return x
+
+    def unpack(self, packed: Shaped[Tensor, " batch *packed"]) -> Shaped[Tensor, " batch *item"]:
+        """The items that were packed, bit for bit, on the device of `packed`."""
+        return packed
+
     def augment(self, x: Shaped[Tensor, " batch *item"], generator: Generator) -> Tensor:
         """Label-preserving variations of a batch, in its shape and dtype; unchanged by default."""
         return x

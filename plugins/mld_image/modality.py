@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 from pydantic import Field, PositiveInt
 from torch import Generator, Tensor
@@ -72,7 +72,15 @@ class ImageModality(Modality):
         pixels = torch.from_numpy(levels).view(*levels.shape[:2], -1).permute(2, 0, 1)
         # On 8-bit levels, which it rounds and clamps.
         resized = interpolate(pixels[None], self.config.size, mode="bicubic", antialias=True)
-        return resized[0].to(torch.float32) * (1 / 255)
+        return _intensities(resized[0])
+
+    def pack(self, x: Images) -> UInt8[Tensor, "batch channel row column"]:
+        """The 8-bit levels of each pixel, a quarter of the bytes."""
+        return _levels(x)
+
+    def unpack(self, packed: UInt8[Tensor, "batch channel row column"]) -> Images:
+        """Levels as values in [0, 1]."""
+        return _intensities(packed)
 
     def augment(self, x: Images, generator: Generator) -> Images:
         """Small random rotations, stretches and shifts; no mirroring."""
@@ -97,9 +105,8 @@ class ImageModality(Modality):
     def write(self, x: Item, stem: Path) -> Path:
         """Write a PNG file with 8 bits a channel."""
         path = stem.with_name(f"{stem.name}.png")
-        levels = (x.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
         # Without the channel axis if there is one channel.
-        Image.fromarray(levels.cpu().movedim(0, -1).squeeze(-1).numpy()).save(path)
+        Image.fromarray(_levels(x.detach()).cpu().movedim(0, -1).squeeze(-1).numpy()).save(path)
         return path
 
     def examples(
@@ -107,6 +114,16 @@ class ImageModality(Modality):
     ) -> list[Image.Image]:
         """Real handwritten digits, in greyscale, 32 × 32 pixels."""
         return sample_digits(labels, split, rng)
+
+
+def _levels(x: Float[Tensor, "*image"]) -> UInt8[Tensor, "*image"]:
+    """The nearest 8-bit level of each value in [0, 1]."""
+    return (x.float().clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def _intensities(levels: UInt8[Tensor, "*image"]) -> Float[Tensor, "*image"]:
+    """8-bit levels as values in [0, 1]."""
+    return levels.to(torch.float32) * (1 / 255)
 
 
 def _centre_square(image: Image.Image) -> Image.Image:

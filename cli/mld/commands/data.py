@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mld.commands.common import AsJson, Texts, command, repeatable
+from mld.commands.common import AsJson, Texts, command, repeatable, weight_store
 from mld_core.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def check(
     from mld.pipeline.data_check import check_data
 
     registry = context.obj.registry()
-    result = check_data(_spec_of(spec, manifest, set_ or [], registry), registry)
+    settings = _spec_of(spec, manifest, set_ or [], registry)
+    result = check_data(settings, registry, weight_store())
     if as_json:
         typer.echo(json.dumps(result.as_json(), indent=1))
     else:

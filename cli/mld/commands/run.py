@@ -54,7 +54,7 @@ def run(
     if dry_run:
         from mld.pipeline.plan import plan
 
-        _print_plan(plan(experiment, registry))
+        _print_plan(plan(experiment, registry, weight_store()))
         return
     from mld.pipeline import run as pipeline
     from mld.runtime.compute import resolve
@@ -108,8 +108,10 @@ def _print_plan(plan: Plan) -> None:
     for subset, nfe in plan.nfe.items():
         draws = f"{plan.draws} draws of " if plan.draws > 1 and subset != "joint" else ""
         typer.echo(f"{subset}: {draws}{plan.num_samples:,} samples of {nfe:g} evaluations")
-    typer.echo(f"memory: about {plan.item_bytes / 1e6:,.0f} MB for the items")
-    typer.echo(f"disk: about {plan.megabytes:.0f} MB")
+    typer.echo(f"memory: about {plan.item_bytes.memory / 1e6:,.0f} MB for the items")
+    on_disk = plan.item_bytes.disk / 1e6
+    items = f", and {on_disk:,.0f} MB for the items beside the stored weights" if on_disk else ""
+    typer.echo(f"disk: about {plan.megabytes:.0f} MB{items}")
 
 
 def _print_scores(run_dir: RunDir) -> None:

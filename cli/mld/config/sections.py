@@ -336,6 +336,11 @@ class ComputeSpec(Section):
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
         default="auto", description="of training; auto is bf16-mixed where the processor has it"
     )
+    items: Literal["auto", "memory", "disk"] = Field(
+        default="auto",
+        description="where the data are kept while networks train; auto is on disk, beside the "
+        "stored weights, for a modality of more than 256 MiB",
+    )
     threads: AutoOrCount = Field(
         default="auto",
         description="processor threads; auto is OMP_NUM_THREADS, or one for each core",

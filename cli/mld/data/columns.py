@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from mld.data.faults import Fault
 from mld.data.messages import recorded_messages
+from mld.data.packed_items import MappedTensor
 from mld.runtime.progress import with_progress
 from mld_core import (
     DataError,
@@ -42,12 +44,12 @@ class ColumnItems:
     """The items of one column.
 
     Args:
-        items: zeros where missing; None if there is none.
+        packed: those of the rows that have one, in their order; None if none has.
         present: whether a row has an item.
         faults: of the rows that cannot be used.
     """
 
-    items: Shaped[Tensor, " row *item"] | None
+    packed: Shaped[Tensor, " stored *packed"] | MappedTensor | None
     present: Bool[Tensor, " row"]
     faults: Sequence[Fault]
 
@@ -55,6 +57,61 @@ class ColumnItems:
     def count(self) -> int:
         """The number of items, with those that cannot be used."""
         return int(self.present.sum()) + len(self.faults)
+
+
+class ColumnSink(ABC):
+    """Where the items of a column are kept while it is read.
+
+    Args:
+        rows: of the column.
+
+    Attributes:
+        next_row: the first row that has not been read yet.
+        present: whether each row has an item; False for rows that have not been read.
+        faults, warned: of the rows read so far; see `Column.items`.
+        item: shape and dtype of an item, in words; "" before the first.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.next_row = 0
+        self.present = torch.zeros(rows, dtype=torch.bool)
+        self.faults: list[Fault] = []
+        self.warned: dict[str, list[int]] = {}
+        self.item = ""
+
+    def add(self, row: int, packed: Shaped[Tensor, " one *packed"]) -> None:
+        """Keep the item of a row; no row before it is still to be read."""
+        self._keep(packed)
+        self.present[row] = True
+        self.next_row = row + 1
+
+    @abstractmethod
+    def _keep(self, packed: Shaped[Tensor, " one *packed"]) -> None: ...
+
+    @abstractmethod
+    def finish(self) -> ColumnItems:
+        """All items, when the last row has been read."""
+
+
+class ColumnInMemory(ColumnSink):
+    """Keeps items in memory."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__(rows)
+        self._packed: Tensor | None = None
+        self._count = 0
+
+    def _keep(self, packed: Shaped[Tensor, " one *packed"]) -> None:
+        if self._packed is None:
+            # Takes no memory before it is written to.
+            self._packed = packed.new_empty((len(self.present), *packed.shape[1:]))
+        self._packed[self._count] = packed[0]
+        self._count += 1
+
+    def finish(self) -> ColumnItems:
+        """The items read."""
+        packed = None if self._packed is None else self._packed[: self._count]
+        return ColumnItems(packed, self.present, self.faults)
 
 
 @dataclass(frozen=True)
@@ -113,35 +170,46 @@ class Column:
             pass
         return faults
 
-    def load(self, modality: Modality, label: str) -> ColumnItems:
-        """All items of a fitted modality; `label` as for `items`."""
-        items: Tensor | None = None
-        present = torch.zeros(len(self.split.ids), dtype=torch.bool)
-        faults: list[Fault] = []
-        for row, x in self.items(modality, faults, label):
-            if items is None:
-                items = x.new_zeros((len(self.split.ids), *x.shape))
-            if x.shape != items[0].shape or x.dtype != items.dtype:
+    def load(self, modality: Modality, label: str, sink: ColumnSink | None = None) -> ColumnItems:
+        """All items of a fitted modality; `label` as for `items`.
+
+        Args:
+            sink: where they are kept, in memory by default; rows that it has are not read again.
+        """
+        sink = sink or ColumnInMemory(len(self.split.ids))
+        for row, x in self.items(modality, sink.faults, label, sink.next_row, sink.warned):
+            seen = f"{tuple(x.shape)} {x.dtype}"
+            if seen != (sink.item or seen):
                 raise PluginError(
-                    f"{self._preprocess_call(modality, row)} returned {tuple(x.shape)} {x.dtype}, "
-                    f"but {tuple(items[0].shape)} {items.dtype} before: shape and dtype of an item "
-                    "may depend only on config and facts"
+                    f"{self._preprocess_call(modality, row)} returned {seen}, but {sink.item} "
+                    "before: shape and dtype of an item may depend only on config and facts"
                 )
-            items[row] = x
-            present[row] = True
-        return ColumnItems(items, present, faults)
+            sink.item = seen
+            with plugin_call(f"kind {modality.kind!r}: pack of {self._cell_name(row)}"):
+                packed = modality.pack(x[None])
+            sink.add(row, packed)
+        return sink.finish()
 
     def items(
-        self, modality: Modality, faults: list[Fault], label: str
+        self,
+        modality: Modality,
+        faults: list[Fault],
+        label: str,
+        first: int = 0,
+        warned: dict[str, list[int]] | None = None,
     ) -> Iterator[tuple[int, Shaped[Tensor, "*item"]]]:
         """Each row that has an item of a fitted modality, with the item.
 
         One that cannot be read or preprocessed is appended to `faults`, and the others are still
-        read. Warnings are issued after the last row, each once with its first row. `label` is that
-        of the progress.
+        read. Warnings are issued after the last row, each once with its first row.
+
+        Args:
+            label: of the progress.
+            first: rows before this one are left out.
+            warned: the rows of each warning, to which those of the rows read are added.
         """
-        warned: dict[str, list[int]] = {}
-        yield from self._rows(label, partial(self._item, modality), faults, warned)
+        warned = {} if warned is None else warned
+        yield from self._rows(label, partial(self._item, modality), faults, warned, first)
         for message, (row, *more) in islice(warned.items(), MAX_ERRORS_SHOWN):
             warnings.warn(f"{self._cell_name(row)}{_and_more(len(more))}: {message}", stacklevel=2)
         if (hidden := len(warned) - MAX_ERRORS_SHOWN) > 0:
@@ -153,13 +221,14 @@ class Column:
         read: Callable[[int], Any],
         faults: list[Fault],
         warned: dict[str, list[int]],
+        first: int = 0,
     ) -> Iterator[tuple[int, Any]]:
         """Each row for which `read` returns anything but None, with what it returns.
 
         Rows that cannot be read are appended to `faults`, and the rows of each warning to `warned`.
         """
         count = 0
-        for row in with_progress(label, range(len(self.split.ids))):
+        for row in with_progress(label, range(first, len(self.split.ids))):
             if count == self.max_items:
                 return
             if rejected := self.rejected.get(self.split.ids[row]):

@@ -8,42 +8,52 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from mld.data.packed_items import Items
 from mld.runtime.progress import counting
 from mld_core import Autoencoder, NumericalError
 
-ENCODE_BATCH_SIZE = 512
-"""Rows per call of an autoencoder."""
+BATCH_ROWS = 512
+"""Rows per call of a network, at most."""
+BATCH_BYTES = 2**24
+"""Bytes of items per call: networks need many times as much in between."""
 
 
 def batches(
-    x: Shaped[Tensor, " row *item"], size: int, label: str
+    x: Shaped[Tensor, " row *item"] | Items, label: str, item_bytes: int | None = None
 ) -> Iterator[Shaped[Tensor, " part *item"]]:
-    """The rows in batches, with the progress of the work on them; none without rows."""
+    """The rows in batches, with the progress of the work on them; none without rows.
+
+    Args:
+        item_bytes: of what a network makes of a row or gets; by default those of a row of `x`.
+    """
     done = 0
     with counting(label, len(x)) as show_progress:
-        for part in x.split(size) if len(x) else ():
+        if not len(x):
+            return
+        size = BATCH_BYTES // max(1, x[:1].nbytes if item_bytes is None else item_bytes)
+        for rows in torch.arange(len(x)).split(max(1, min(BATCH_ROWS, size))):
             show_progress(done)
-            yield part
-            done += len(part)
+            yield x[rows]
+            done += len(rows)
         show_progress(done)
 
 
 @torch.no_grad()
 def encode(
     autoencoder: Autoencoder,
-    x: Shaped[Tensor, " row *item"],
+    x: Shaped[Tensor, " row *item"] | Items,
     latent_dim: int,
     label: str = "encode",
 ) -> Float[Tensor, "row latent"]:
     """The latent of each item, float32; no rows give no latents."""
-    parts = [autoencoder.encode(part).float() for part in batches(x, ENCODE_BATCH_SIZE, label)]
+    parts = [autoencoder.encode(part).float() for part in batches(x, label)]
     return torch.cat(parts) if parts else torch.zeros(0, latent_dim)
 
 
 def encode_present(
     autoencoders: Mapping[str, Autoencoder],
     dims: Mapping[str, int],
-    items: Mapping[str, Shaped[Tensor, " row *item"]],
+    items: Mapping[str, Items],
     present: Bool[Tensor, "row modality"],
     label: str = "encode",
 ) -> dict[str, Float[Tensor, "row _"]]:
@@ -53,7 +63,7 @@ def encode_present(
         rows = present[:, index]
         latents[name] = torch.zeros(len(present), dim)
         if bool(rows.any()):
-            x = items[name][rows]
+            x = items[name].select(rows)
             latents[name][rows] = encode(autoencoders[name], x, dim, f"{label} {name}")
     return latents
 
@@ -68,7 +78,8 @@ def decode(
     """
     if not len(z):
         raise ValueError("nothing to decode")
-    parts = batches(z, ENCODE_BATCH_SIZE, f"decode {name}")
+    item_bytes = autoencoder.decode(z[:1]).nbytes
+    parts = batches(z, f"decode {name}", item_bytes)
     items = torch.cat([autoencoder.decode(part) for part in parts])
     if items.is_floating_point() and not bool(items.isfinite().all()):
         raise NumericalError(
@@ -79,10 +90,10 @@ def decode(
 
 
 @torch.no_grad()
-def mean_nll(autoencoder: Autoencoder, x: Shaped[Tensor, " row *item"]) -> float | None:
+def mean_nll(autoencoder: Autoencoder, x: Shaped[Tensor, " row *item"] | Items) -> float | None:
     """The mean −log p(x | encode(x)), up to the constant of `loss`; None without rows."""
     if not len(x):
         return None
-    parts = batches(x, ENCODE_BATCH_SIZE, "reconstruct")
+    parts = batches(x, "reconstruct")
     losses = [autoencoder.loss(autoencoder.encode(part), part) for part in parts]
     return float(torch.cat(losses).double().mean())

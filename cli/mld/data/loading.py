@@ -10,15 +10,18 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 import torch
-from jaxtyping import Bool, Int64, Shaped
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from mld.config.plugin_sections import OnInvalid
 from mld.config.spec import Spec
 from mld.data.columns import PLUGIN_ERRORS, Column, ColumnItems, open_split
 from mld.data.faults import Fault, InvalidItemsError
+from mld.data.item_memory import first_item_bytes
+from mld.data.item_places import IN_MEMORY, ItemPlaces
 from mld.data.missingness import DatasetWithMissingCells
 from mld.data.modality_columns import Fit, build_modality, fit_column, load_column
+from mld.data.packed_items import Items
 from mld.data.read_ahead import FIT, NOTHING_READ, ReadAhead
 from mld.data.renamed_columns import DatasetWithRenamedColumns
 from mld.storage.run_dir import RunDir
@@ -44,12 +47,12 @@ INVALID_ADVICE = (
 
 
 @dataclass(frozen=True)
-class SplitTensors:
-    """The rows of one split as tensors.
+class SplitRows:
+    """The rows of one split, whose items become tensors when they are used.
 
     Args:
         ids: one per row, unique.
-        items: by modality; zeros where missing.
+        items: by modality.
         present: True where an item is recorded; columns in the spec's order; at least one per row.
         labels: class index per row, −1 where a row has none; None without labels.
         dropped: number of the split's rows that were dropped because every cell is missing.
@@ -58,7 +61,7 @@ class SplitTensors:
     """
 
     ids: tuple[str, ...]
-    items: Mapping[str, Shaped[Tensor, " row *item"]]
+    items: Mapping[str, Items]
     present: Bool[Tensor, "row modality"]
     labels: Int64[Tensor, " row"] | None
     dropped: int = 0
@@ -167,14 +170,15 @@ def modalities_of(spec: Spec, registry: Registry, fits: Mapping[str, Fit]) -> di
 
 
 class Data:
-    """The rows of a dataset as tensors of fitted modalities.
+    """The rows of a dataset, with items of fitted modalities.
 
-    A split is loaded when first used, and then kept in memory; a finished run loads none.
+    A split is loaded when first used, and then kept; a finished run loads none.
 
     Args:
         ahead: columns that other processes read.
         on_invalid: what to do with items that cannot be used.
         rejected: by modality, the training rows that it could not be fitted to.
+        places: where items are kept.
     """
 
     def __init__(
@@ -184,13 +188,16 @@ class Data:
         ahead: ReadAhead = NOTHING_READ,
         on_invalid: OnInvalid = "error",
         rejected: Mapping[str, Mapping[str, Fault]] = MappingProxyType({}),
+        places: ItemPlaces = IN_MEMORY,
     ) -> None:
         self._dataset = dataset
         self._modalities = dict(modalities)
         self._ahead = ahead
         self._on_invalid = on_invalid
         self.rejected = rejected
-        self._splits: dict[SplitName, SplitTensors] = {}
+        self._places = places
+        self._item_bytes: dict[str, int] = {}
+        self._splits: dict[SplitName, SplitRows] = {}
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -198,21 +205,21 @@ class Data:
         return tuple(self._dataset.classes)
 
     @property
-    def train(self) -> SplitTensors:
+    def train(self) -> SplitRows:
         """The training split; has at least one item of every modality."""
         return self.split("train")
 
     @property
-    def validation(self) -> SplitTensors:
+    def validation(self) -> SplitRows:
         """The validation split."""
         return self.split("validation")
 
     @property
-    def test(self) -> SplitTensors:
+    def test(self) -> SplitRows:
         """The test split."""
         return self.split("test")
 
-    def split(self, name: SplitName) -> SplitTensors:
+    def split(self, name: SplitName) -> SplitRows:
         """A split by its name.
 
         InvalidItemsError with all items of all splits that cannot be used, if there are any in this
@@ -232,9 +239,16 @@ class Data:
         for modality_name, modality in self._modalities.items():
             rejected = self.rejected.get(modality_name, {}) if name == "train" else {}
             column = Column(split, name, modality_name, self._dataset.kind, rejected=rejected)
-            load = partial(load_column, column, modality)
+            load = partial(self._load, column, modality)
             columns[modality_name] = self._ahead.result(modality_name, name, load)
         return split, columns
+
+    def _load(self, column: Column, modality: Modality) -> ColumnItems:
+        name = column.name
+        if self._places.store is not None and name not in self._item_bytes:
+            size = first_item_bytes(self._dataset, self._modalities, name, modality)
+            self._item_bytes[name] = size
+        return load_column(column, modality, self._places, self._item_bytes.get(name, 0))
 
     def _raise_all_faults(self, name: SplitName, columns: Mapping[str, ColumnItems]) -> NoReturn:
         """InvalidItemsError for all splits; one of them has been read."""
@@ -251,7 +265,7 @@ class Data:
 
     def _assemble(
         self, name: SplitName, split: Split, columns: Mapping[str, ColumnItems]
-    ) -> SplitTensors:
+    ) -> SplitRows:
         """The rows of a split, without those that are empty or to be dropped."""
         present = torch.stack([column.present for column in columns.values()], dim=1)
         nonempty = present.any(dim=1)
@@ -267,10 +281,10 @@ class Data:
         labels = None
         if split.labels is not None:
             labels = torch.tensor(list(split.labels), dtype=torch.int64)[nonempty]
-        return SplitTensors(
+        return SplitRows(
             ids=tuple(split.ids[row] for row in nonempty.nonzero().flatten().tolist()),
             items={
-                modality: self._drop_empty_rows(modality, name, column.items, nonempty)
+                modality: self._items(modality, name, column).select(nonempty)
                 for modality, column in columns.items()
             },
             present=present[nonempty],
@@ -280,16 +294,14 @@ class Data:
             read={modality: column.count for modality, column in columns.items()},
         )
 
-    def _drop_empty_rows(
-        self, modality: str, split: SplitName, column: Tensor | None, nonempty: Bool[Tensor, " row"]
-    ) -> Tensor:
-        """The items of the nonempty rows; zeros shaped like the training items if it has none."""
-        if column is not None:
-            return column if nonempty.all() else column[nonempty]
-        if split == "train":
-            raise DataError(f"the train split has no item of modality {modality!r}")
-        like = self.train.items[modality]
-        return like.new_zeros((int(nonempty.sum()), *like.shape[1:]))
+    def _items(self, name: str, split: SplitName, column: ColumnItems) -> Items:
+        """The items of a column; if it has none, with the shape of the training items."""
+        packed = column.packed
+        if packed is None and split == "train":
+            raise DataError(f"the train split has no item of modality {name!r}")
+        if packed is None:
+            packed = self.train.items[name].stored[:0]
+        return Items.of(self._modalities[name], packed, column.present)
 
 
 def _faults(columns: Mapping[str, ColumnItems]) -> list[Fault]:

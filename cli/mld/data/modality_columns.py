@@ -12,6 +12,7 @@ from typing import Any
 
 from mld.data.columns import PLUGIN_ERRORS, Column, ColumnItems
 from mld.data.faults import Fault, InvalidItemsError
+from mld.data.item_places import ItemPlaces
 from mld.runtime.compute import limited_threads
 from mld_core import (
     DataError,
@@ -84,6 +85,9 @@ def fit_column(column: Column, plugin_class: type[Modality], config: Any) -> Fit
 
 
 @limited_threads(1)
-def load_column(column: Column, modality: Modality) -> ColumnItems:
-    """The items of a column."""
-    return column.load(modality, f"read {column.split_name} {column.name}")
+def load_column(
+    column: Column, modality: Modality, places: ItemPlaces, item_bytes: int
+) -> ColumnItems:
+    """The items of a column, each of which has so many bytes when packed."""
+    with places.sink(column, modality, item_bytes) as sink:
+        return column.load(modality, f"read {column.split_name} {column.name}", sink)

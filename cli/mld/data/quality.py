@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from mld.data.loading import Data, SplitTensors
+from mld.data.loading import Data, SplitRows
 from mld_core import SPLITS, SplitName
 
 NO_LABEL_WORDS = ("nan", "none", "null", "na", "n/a", "<na>")
 """What programs write in place of an empty cell, in lower case."""
+NO_ITEM = bytes(16)
+"""In the place of the digest of a missing item."""
 MAX_NAMES = 10
 """How many classes a warning names."""
 
@@ -81,11 +82,8 @@ def repeated_row_warnings(data: Data) -> Iterator[str]:
             )
 
 
-def row_digests(rows: SplitTensors) -> Iterator[tuple[str, bytes]]:
+def row_digests(rows: SplitRows) -> Iterator[tuple[str, bytes]]:
     """The id of each row, and a digest of which items it has and of these."""
-    columns = [x.numpy() for x in (rows.present, *rows.items.values())]
-    for index, row_id in enumerate(rows.ids):
-        hasher = hashlib.blake2b(digest_size=16)
-        for column in columns:
-            hasher.update(column[index].tobytes())
-        yield row_id, hasher.digest()
+    columns = [items.item_digests() for items in rows.items.values()]
+    for row_id, *digests in zip(rows.ids, *columns, strict=True):
+        yield row_id, b"".join(digest or NO_ITEM for digest in digests)

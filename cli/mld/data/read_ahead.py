@@ -12,9 +12,12 @@ from pathlib import Path
 from pickle import PicklingError
 from typing import Any, TypeVar
 
+from torch import Tensor
+
 from mld.data.columns import Column, ColumnItems, open_split
 from mld.data.faults import Fault
 from mld.data.item_memory import first_item_bytes
+from mld.data.item_places import ItemPlaces
 from mld.data.modality_columns import Fit, build_modality, fit_column, load_column
 from mld.runtime.memory import available_memory
 from mld.runtime.worker_pool import WorkerPool, load_shared
@@ -77,7 +80,7 @@ NOTHING_READ = ReadAhead({})
 def read_ahead(
     dataset: Dataset,
     modalities: Mapping[str, ModalityToRead],
-    rows: int,
+    places: ItemPlaces,
     pool: WorkerPool | None,
 ) -> ReadAhead:
     """Have the processes of a pool fit modalities and read all splits; does not wait for them.
@@ -85,7 +88,7 @@ def read_ahead(
     A dataset that cannot be sent to other processes is read in this one.
 
     Args:
-        rows: of all splits.
+        places: where items are kept.
     """
     if pool is None:
         return NOTHING_READ
@@ -93,15 +96,15 @@ def read_ahead(
         shared = pool.share((dataset, dict(modalities)))
     except PicklingError:
         return NOTHING_READ
-    limits = _Limits(rows, available_memory())
+    limits = _Limits(places, available_memory())
     return ReadAhead({name: pool.submit(_read, shared, name, limits) for name in modalities})
 
 
 @dataclass(frozen=True)
 class _Limits:
-    """What a process is told: rows of all splits and bytes that items may take."""
+    """What a process is told: where items are kept, and the bytes of memory for them."""
 
-    rows: int
+    places: ItemPlaces
     available: int | None
 
 
@@ -116,22 +119,22 @@ class _Outcome:
 
 @dataclass(frozen=True)
 class _StoredColumn:
-    """The items of a column in a file."""
+    """The items of a column in a file, to be loaded into memory."""
 
     path: Path
     faults: Sequence[Fault]
 
     @classmethod
     def store(cls, column: ColumnItems, path: Path) -> _StoredColumn:
-        items = {} if column.items is None else {"items": column.items}
-        save_tensors(path, {"present": column.present, **items}, {})
+        packed = {"packed": column.packed} if isinstance(column.packed, Tensor) else {}
+        save_tensors(path, {"present": column.present, **packed}, {})
         return cls(path, column.faults)
 
     def load(self) -> ColumnItems:
         """The items; deletes the file."""
         tensors, _ = load_tensors(self.path)
         self.path.unlink()
-        return ColumnItems(tensors.get("items"), tensors["present"], self.faults)
+        return ColumnItems(tensors.get("packed"), tensors["present"], self.faults)
 
 
 def _read(shared: Path, name: str, limits: _Limits) -> dict[str, _Outcome]:
@@ -162,9 +165,11 @@ def _steps(
             return
         fit = outcome.value
     modality = build_modality(name, plugin_class, config, fit.facts)
-    size = limits.rows * first_item_bytes(dataset, modalities, name, modality)
+    places, item_bytes = limits.places, first_item_bytes(dataset, modalities, name, modality)
+    is_in_memory = not places.is_on_disk(item_bytes)
     # The parent refuses items that do not fit into memory, with the sizes of all modalities.
-    if limits.available is not None and size > limits.available:
+    size, available = places.rows * item_bytes, limits.available
+    if is_in_memory and available is not None and size > available:
         return
     for split_name in SPLITS:
         if split_name == "train":
@@ -172,12 +177,14 @@ def _steps(
         else:
             split = open_split(dataset, split_name, modalities)
             column = Column(split, split_name, name, dataset.kind)
-        outcome = _outcome(partial(load_column, column, modality))
+        outcome = _outcome(partial(load_column, column, modality, places, item_bytes))
         if outcome.error is not None:
             yield split_name, outcome
             return
-        stored = _StoredColumn.store(outcome.value, folder / f"{name}-{split_name}.safetensors")
-        yield split_name, replace(outcome, value=stored)
+        if is_in_memory:
+            path = folder / f"{name}-{split_name}.safetensors"
+            outcome = replace(outcome, value=_StoredColumn.store(outcome.value, path))
+        yield split_name, outcome
 
 
 def _outcome(step: Callable[[], Any]) -> _Outcome:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -162,7 +161,4 @@ def repeated_rows(data: Data) -> int:
 
 def _digests(data: Data, split: SplitName, name: str) -> Iterator[bytes]:
     """A digest of each item of a modality."""
-    rows = data.split(split)
-    present = rows.present[:, list(rows.items).index(name)]
-    items = rows.items[name][present].numpy()
-    return (hashlib.blake2b(item.tobytes(), digest_size=16).digest() for item in items)
+    return filter(None, data.split(split).items[name].item_digests())

@@ -13,7 +13,8 @@ from torch.nn.functional import cross_entropy
 
 from mld.config.sections import EvaluateSpec
 from mld.data.encoding import batches, decode, encode
-from mld.data.loading import Data, SplitTensors
+from mld.data.loading import Data, SplitRows
+from mld.data.packed_items import Items
 from mld.runtime.context import RunContext
 from mld.storage.digests import tensor_digest
 from mld.storage.stages import EVALUATE
@@ -21,7 +22,8 @@ from mld.training.modality_networks import ModalityObjective, modality_job, trai
 from mld.training.parallel import TrainingPool
 from mld_core import Autoencoder, Classifier, Modality, SplitName
 
-CLASSIFY_BATCH_SIZE = 512
+MAX_ITEM_BYTES = 2**28
+"""Bytes of a modality's items that samples are evaluated against, in memory at once."""
 
 
 class ClassificationObjective(ModalityObjective):
@@ -40,11 +42,14 @@ class ClassificationObjective(ModalityObjective):
 class ModalityEvaluator:
     """A modality's classifier and features, with real items and their reconstructions.
 
+    These are those of all rows, or of the first of them whose items have 256 MiB.
+
     Args:
         classifier: None without labelled training items.
         latent_dim: of the autoencoder.
         extractor: what `features` are, with a hash.
-        originals: the recorded items of the evaluated split.
+        rows: of the evaluated split that have an item, and are evaluated.
+        originals: their items.
         labels: of these, −1 where unknown.
         reconstructions: the same items, encoded and decoded.
     """
@@ -53,6 +58,7 @@ class ModalityEvaluator:
     autoencoder: Autoencoder
     latent_dim: int
     extractor: str
+    rows: Int64[Tensor, " row"]
     originals: Shaped[Tensor, " row *item"]
     labels: Int64[Tensor, " row"]
     reconstructions: Shaped[Tensor, " row *item"]
@@ -61,7 +67,7 @@ class ModalityEvaluator:
     def predict(self, x: Shaped[Tensor, " row *item"]) -> Int64[Tensor, " row"]:
         """The class of each item; only with a classifier."""
         assert self.classifier is not None
-        parts = batches(x, CLASSIFY_BATCH_SIZE, "classify")
+        parts = batches(x, "classify")
         return torch.cat([self.classifier(part).argmax(1) for part in parts])
 
     @torch.no_grad()
@@ -69,7 +75,7 @@ class ModalityEvaluator:
         """The classifier's features; without a classifier, the items' latents."""
         if self.classifier is None:
             return encode(self.autoencoder, x, self.latent_dim)
-        parts = batches(x, CLASSIFY_BATCH_SIZE, "features")
+        parts = batches(x, "features")
         return torch.cat([self.classifier.features(part).float() for part in parts])
 
     @cached_property
@@ -87,10 +93,10 @@ def build_evaluator(
     split: SplitName,
 ) -> ModalityEvaluator:
     """The evaluator of one modality on a split."""
-    rows = data.split(split)
-    index = list(rows.items).index(name)
-    present, labels = rows.present[:, index], rows.labels
-    originals = rows.items[name][present]
+    items, labels = data.split(split).items[name], data.split(split).labels
+    most = max(1, MAX_ITEM_BYTES // max(1, items[:1].nbytes)) if len(items) else 0
+    rows = items.present.nonzero().flatten()[:most]
+    originals = items[rows]
     if classifier is not None:
         extractor = tensor_digest(*classifier.state_dict().values())[:12]
     else:
@@ -106,8 +112,9 @@ def build_evaluator(
         autoencoder=autoencoder,
         latent_dim=latent_dim,
         extractor=extractor,
+        rows=rows,
         originals=originals,
-        labels=torch.full((len(originals),), -1) if labels is None else labels[present],
+        labels=torch.full((len(rows),), -1) if labels is None else labels[rows],
         reconstructions=reconstructions,
     )
 
@@ -121,10 +128,8 @@ def train_classifiers(
 ) -> dict[str, Classifier]:
     """A classifier of each modality that has labelled training items, trained on them."""
     classifiers, jobs = {}, []
-    for index, (name, modality) in enumerate(modalities.items()):
-        rows, validation = (
-            _labelled(split, name, index) for split in (data.train, data.validation)
-        )
+    for name, modality in modalities.items():
+        rows, validation = (_labelled(split, name) for split in (data.train, data.validation))
         if not len(rows["label"]):
             continue
         build = partial(modality.classifier, len(data.classes))
@@ -136,7 +141,7 @@ def train_classifiers(
     return classifiers
 
 
-def _labelled(split: SplitTensors, name: str, index: int) -> dict[str, Tensor]:
+def _labelled(split: SplitRows, name: str) -> dict[str, Tensor | Items]:
     labels = torch.full((len(split.ids),), -1) if split.labels is None else split.labels
-    usable = split.present[:, index] & (labels >= 0)
-    return {"x": split.items[name][usable], "label": labels[usable]}
+    usable = split.items[name].present & (labels >= 0)
+    return {"x": split.items[name].select(usable), "label": labels[usable]}

@@ -162,9 +162,8 @@ class EvaluationTable:
         """The items that a metric compares with."""
         if metric.against == "test":
             return self.evaluators[name].originals
-        train, index = self.data.train, list(self.evaluators).index(name)
-        items = train.items[name][train.present[:, index]]
-        return items if metric.against == "train" else items[:0]
+        items = self.data.train.items[name].recorded
+        return items[:] if metric.against == "train" else items[:0]
 
     def _joint_coherence(self) -> dict[str, Any] | None:
         """Proportion of joint samples whose classified modalities all show the same class."""
@@ -176,17 +175,17 @@ class EvaluationTable:
     def _joint_ceiling(self) -> dict[str, Any] | None:
         """Proportion of the rows that have all classified modalities whose reconstructions are all
         classified correctly."""
-        labels, present = self.rows.labels, self.rows.present
-        columns = [list(self.evaluators).index(name) for name in self.classified]
-        if not columns or labels is None:
+        labels, evaluators = self.rows.labels, [self.evaluators[name] for name in self.classified]
+        if not evaluators or labels is None:
             return None
-        usable = present[:, columns].all(1) & (labels >= 0)
+        usable = labels >= 0
+        for evaluator in evaluators:
+            usable &= torch.zeros_like(usable).index_fill(0, evaluator.rows, True)
         if not bool(usable.any()):
             return None
         correct = torch.ones(int(usable.sum())).bool()
-        for index, name in zip(columns, self.classified, strict=True):
-            evaluator = self.evaluators[name]
-            reconstructions = evaluator.reconstructions[usable[present[:, index]]]
+        for evaluator in evaluators:
+            reconstructions = evaluator.reconstructions[usable[evaluator.rows]]
             correct &= evaluator.predict(reconstructions) == labels[usable]
         return self._proportion_with_ci(correct)
 

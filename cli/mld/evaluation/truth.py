@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mld.data.encoding import decode, encode
 from mld.data.estimates import best_estimates
-from mld.data.loading import SplitTensors
+from mld.data.loading import SplitRows
 from mld.data.types import SubsetSamples
 from mld.evaluation.evaluator import ModalityEvaluator
 from mld.evaluation.plugin_metric import measure, measure_with_ci
@@ -48,7 +48,7 @@ class TruthComparison:
         evaluators: Mapping[str, ModalityEvaluator],
         decoders: Mapping[str, Autoencoder],
         modalities: Mapping[str, Modality],
-        rows: SplitTensors,
+        rows: SplitRows,
         samples: Sequence[SubsetSamples],
         seed: int,
     ) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mld.data.encoding import decode
 from mld.data.estimates import Estimate, best_estimate
+from mld.data.packed_items import select_rows
 from mld.inference.growing_ranges import growing_ranges
 from mld.pipeline.joint_method import Conditioning, JointGenerator
 from mld.runtime.seeds import derive
@@ -37,10 +38,9 @@ class Rows:
 
     def __getitem__(self, index: Int64[Tensor, " part"]) -> Rows:
         """Some of the rows."""
-        items, latents = (
-            {name: x[index] for name, x in part.items()}
-            for part in (self.conditioning.items, self.conditioning.latents)
-        )
+        given = self.conditioning
+        items = {name: select_rows(x, index) for name, x in given.items.items()}
+        latents = {name: z[index] for name, z in given.latents.items()}
         ids = [self.ids[row] for row in index.tolist()]
         return Rows(ids, Conditioning(items, latents), self.observed[index], self.wanted[index])
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from mld.data.columns import PLUGIN_ERRORS, Column, open_split
 from mld.data.encoding import encode_present
 from mld.data.faults import Fault, InvalidItemsError, list_faults
 from mld.data.loading import layout_of
+from mld.data.packed_items import Items
 from mld.data.renamed_columns import DatasetWithRenamedColumns
 from mld.inference.trained_run import TrainedRun
 from mld.storage.table_file import write_table
@@ -42,8 +43,7 @@ class ManifestRows:
         columns: names of all columns, in order; those that the run reads have its modalities'.
         cells: the cells of each row, by these names.
         ids: the id of each row, "file name:line" without an `id` column.
-        items: by modality of the run, "row *item", zeros where missing; no entry for a modality
-            without any item.
+        items: by modality of the run; no entry for a modality without any item.
         present: True where the item is not missing; modalities in the run's order.
         labels: the label of each row as in the file, "" without one.
         sha256: hex digest of the manifest's bytes.
@@ -55,7 +55,7 @@ class ManifestRows:
     columns: tuple[str, ...]
     cells: tuple[Mapping[str, Any], ...]
     ids: tuple[str, ...]
-    items: Mapping[str, Shaped[Tensor, " row *item"]]
+    items: Mapping[str, Items]
     present: Bool[Tensor, "row modality"]
     labels: tuple[str, ...]
     sha256: str
@@ -99,7 +99,7 @@ def read_manifest(
     dataset = _open(path, used, columns, ignored, run.registry)
     row_of = {table.row_id(row): index for index, row in enumerate(table.rows)}
     present = torch.zeros(len(table.rows), len(modalities), dtype=torch.bool)
-    items: dict[str, Tensor] = {}
+    parts: dict[str, list[tuple[Int64[Tensor, " row"], Tensor]]] = {}
     faults: list[Fault] = []
     items_read: Counter[str] = Counter()
     for split_name in SPLITS:
@@ -112,9 +112,8 @@ def read_manifest(
             present[rows, index] = column.present
             faults += column.faults
             items_read[name] += column.count
-            if column.items is not None:
-                zeros = column.items.new_zeros((len(table.rows), *column.items.shape[1:]))
-                items.setdefault(name, zeros)[rows] = column.items
+            if isinstance(column.packed, Tensor):
+                parts.setdefault(name, []).append((rows[column.present], column.packed))
     if faults and run.spec.data.on_invalid == "error":
         raise InvalidItemsError(faults, items_read, "correct them, or leave their cells empty")
     if faults:
@@ -128,13 +127,23 @@ def read_manifest(
         table.columns,
         tuple(row.cells for row in table.rows),
         tuple(row_of),
-        items,
+        {name: _joined(modalities[name], parts[name], len(table.rows)) for name in parts},
         present,
         tuple(row.label for row in table.rows),
         table.sha256,
         {name: column for name, column in columns.items() if name != column},
         table.separator,
     )
+
+
+def _joined(
+    modality: Modality, parts: Sequence[tuple[Int64[Tensor, " row"], Tensor]], count: int
+) -> Items:
+    """The items of `count` rows, from those of splits with the rows that have them."""
+    rows = torch.cat([part for part, _ in parts])
+    place = torch.full((count,), -1).index_copy(0, rows, torch.arange(len(rows)))
+    packed = parts[0][1] if len(parts) == 1 else torch.cat([packed for _, packed in parts])
+    return Items(modality, packed, place)
 
 
 def _without(rows: ManifestRows, names: Sequence[str], unread: Collection[str]) -> ManifestRows:

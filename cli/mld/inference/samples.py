@@ -17,6 +17,7 @@ from torch import Tensor
 from mld.config.version import __version__
 from mld.data.encoding import decode
 from mld.data.items import item_cell, write_item
+from mld.data.packed_items import Items, digest_rows
 from mld.data.recorded import rows_by_modalities
 from mld.inference.growing_ranges import growing_ranges
 from mld.pipeline.diffusion_method import DiffusionGenerator
@@ -138,7 +139,7 @@ class GivenRows:
         ids: of the rows; None for a row of its own, which needs none.
     """
 
-    items: Mapping[str, Shaped[Tensor, " row *item"]]
+    items: Mapping[str, Shaped[Tensor, " row *item"] | Items]
     latents: Mapping[str, Float[Tensor, "row _"]]
     present: Bool[Tensor, "row modality"]
     ids: tuple[str, ...] | None = None
@@ -231,7 +232,9 @@ class SampleRequest:
         start = time.perf_counter()
         rows, repeats = torch.tensor(block.rows), len(block.samples)
 
-        def repeated(data: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        def repeated(
+            data: Mapping[str, Tensor | Items] | Mapping[str, Tensor],
+        ) -> dict[str, Tensor]:
             return {name: data[name][rows].repeat_interleave(repeats, 0) for name in block.given}
 
         items, latents = repeated(self.rows.items), repeated(self.rows.latents)
@@ -273,7 +276,7 @@ class SampleRequest:
         return digest(
             {
                 "network": self.network,
-                "given": {name: tensor_digest(x) for name, x in self.rows.items.items()},
+                "given": {name: digest_rows(x) for name, x in self.rows.items.items()},
                 "present": tensor_digest(self.rows.present),
                 "ids": None if ids is None else [*ids],
                 "wanted": [*self.wanted],

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mld.config.sections import AutoencodeSpec
 from mld.data.encoding import mean_nll
-from mld.data.loading import Data, SplitTensors
+from mld.data.loading import Data
 from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
 from mld.storage.stages import AUTOENCODE
@@ -51,9 +51,9 @@ def train_autoencoders(
 
     def compute() -> StageOutput:
         autoencoders, items, jobs = {}, {}, []
-        for index, (name, modality) in enumerate(modalities.items()):
-            train = _recorded(data.train, name, index)
-            held_out = _recorded(data.validation, name, index)
+        for name, modality in modalities.items():
+            train = data.train.items[name].recorded
+            held_out = data.validation.items[name].recorded
             autoencoder = context.seeded_init(modality.autoencoder, AUTOENCODE.name, name)
             _check_contract(name, modality, autoencoder, train[:2])
             autoencoders[name], items[name] = autoencoder, (train, held_out)
@@ -71,7 +71,7 @@ def train_autoencoders(
             parameters[f"{AUTOENCODE.job}/{name}"] = count_parameters(autoencoder)
             train, held_out = items[name]
             audit[name] = {
-                "train": mean_nll(autoencoder, train[:AUDIT_ROWS]),
+                "train": mean_nll(autoencoder, train.select(slice(AUDIT_ROWS))),
                 "validation": mean_nll(autoencoder, held_out),
             }
         files = [run_dir.autoencoder(name) for name in modalities]
@@ -96,12 +96,6 @@ def load_autoencoders(
         context.run_dir.load_weights(autoencoder, context.run_dir.autoencoder(name))
         autoencoders[name] = autoencoder.eval()
     return autoencoders
-
-
-def _recorded(rows: SplitTensors, name: str, index: int) -> Shaped[Tensor, " row *item"]:
-    """The items of a modality in the rows that have one."""
-    present = rows.present[:, index]
-    return rows.items[name] if bool(present.all()) else rows.items[name][present]
 
 
 @torch.no_grad()

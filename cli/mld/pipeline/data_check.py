@@ -12,6 +12,7 @@ from mld.config.spec import Spec
 from mld.data.coverage import Coverage, coverage_of, declared_coverage
 from mld.data.faults import InvalidItemsError
 from mld.data.item_memory import check_item_memory
+from mld.data.item_places import item_places
 from mld.data.loading import (
     INVALID_ADVICE,
     Data,
@@ -31,6 +32,7 @@ from mld.data.types import subset_key
 from mld.pipeline.demands import check_demands
 from mld.pipeline.invalid_items import warn_of_left_out
 from mld.runtime.memory import available_memory
+from mld.storage.weight_store import WeightStore
 from mld_core import SPLITS, DataError, Registry
 
 
@@ -61,10 +63,13 @@ class DataCheck:
         return asdict(self)
 
 
-def check_data(spec: Spec, registry: Registry) -> DataCheck:
+def check_data(spec: Spec, registry: Registry, store: WeightStore | None = None) -> DataCheck:
     """Read all rows of a spec's data through its modalities; trains nothing.
 
     DataError if the data cannot be read at all, or a modality has no item that can be used.
+
+    Args:
+        store: beside whose weights items are kept; by default, in the user's cache folder.
     """
     errors: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
@@ -72,9 +77,10 @@ def check_data(spec: Spec, registry: Registry) -> DataCheck:
         dataset = open_dataset(spec, registry)
         fits = fit_columns(spec, dataset, registry)
         modalities = modalities_of(spec, registry, fits)
+        rows = declared_coverage(dataset, spec.modalities).count
+        places = item_places(spec.compute.items, dataset.fingerprint(), rows, store)
         try:
-            rows = declared_coverage(dataset, spec.modalities).count
-            check_item_memory(dataset, modalities, rows, available_memory())
+            check_item_memory(dataset, modalities, places, available_memory())
         except DataError as error:
             errors.append(str(error))
         policy = spec.data.on_invalid
@@ -84,6 +90,7 @@ def check_data(spec: Spec, registry: Registry) -> DataCheck:
             modalities,
             on_invalid="empty" if policy == "error" else policy,
             rejected=rejected,
+            places=places,
         )
         faults, items = all_faults(data)
         if policy != "error":

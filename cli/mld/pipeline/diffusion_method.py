@@ -27,7 +27,7 @@ from mld.runtime.context import RunContext
 from mld.storage.digests import code_digest
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import DIFFUSE
-from mld.training.job import Objective, TrainConfig, TrainJob
+from mld.training.job import Objective, Rows, TrainConfig, TrainJob
 from mld.training.train import TrainedWeights
 from mld_core import Autoencoder
 from mld_core.diffusion.guidance import Guidance
@@ -57,9 +57,10 @@ class DenoisingObjective(Objective):
         self.schedule = schedule
         self.network = network
 
-    def sampling_weights(self, rows: Mapping[str, Tensor]) -> Float[Tensor, " row"] | None:
+    def sampling_weights(self, rows: Rows) -> Float[Tensor, " row"] | None:
         """In proportion to the role assignments a row can teach, where rows are incomplete."""
         present = rows["present"]
+        assert isinstance(present, Tensor)
         return None if bool(present.all()) else row_sampling_weights(present)
 
     def forward(

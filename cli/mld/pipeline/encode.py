@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 from mld.data.encoding import encode_present
-from mld.data.loading import Data, SplitTensors
+from mld.data.loading import Data, SplitRows
 from mld.data.types import LatentCache, SplitLatents
 from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
@@ -65,7 +65,7 @@ def load_latents(layout: LatentLayout, run_dir: RunDir) -> LatentCache:
 
 
 def _encode(
-    autoencoders: Mapping[str, Autoencoder], layout: LatentLayout, rows: SplitTensors, label: str
+    autoencoders: Mapping[str, Autoencoder], layout: LatentLayout, rows: SplitRows, label: str
 ) -> SplitLatents:
     latents = encode_present(autoencoders, layout.dims, rows.items, rows.present, label)
     for name, z in latents.items():

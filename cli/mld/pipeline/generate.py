@@ -15,7 +15,7 @@ from torch import Tensor
 from mld.config.sections import GenerateSpec
 from mld.data.encoding import decode
 from mld.data.items import write_item
-from mld.data.loading import Data, SplitTensors
+from mld.data.loading import Data, SplitRows
 from mld.data.types import LatentCache, SubsetSamples, subset_key, subsets_of
 from mld.pipeline.joint_method import Conditioning, JointGenerator
 from mld.pipeline.stage import StageOutput, run_stage
@@ -175,7 +175,7 @@ def _write(
 
 
 def _source_row(
-    split: SplitTensors, classes: Sequence[str], is_conditional: bool, row: int
+    split: SplitRows, classes: Sequence[str], is_conditional: bool, row: int
 ) -> dict[str, JsonValue]:
     """Id, label and class of the row that a sample was given; None if nothing was given."""
     if not is_conditional:

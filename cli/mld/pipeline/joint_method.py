@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from mld.data.loading import Data
+from mld.data.packed_items import Items, select_rows
 from mld.data.recorded import rows_by_pattern
 from mld.data.types import LatentCache, SplitLatents, subset_key
 from mld.runtime.context import RunContext
@@ -31,7 +32,7 @@ _STANDARDISER = "standardiser."
 class Conditioning:
     """The observed modalities of the rows to sample; empty for joint generation."""
 
-    items: Mapping[str, Shaped[Tensor, " row *item"]]
+    items: Mapping[str, Shaped[Tensor, " row *item"] | Items]
     latents: Mapping[str, Float[Tensor, "row _"]]
 
 
@@ -83,7 +84,11 @@ class JointGenerator(ABC):
                 for part in (flags[: len(names)], flags[len(names) :])
             )
             known = Conditioning(
-                {name: x[rows] for name, x in conditioning.items.items() if name in given},
+                {
+                    name: select_rows(x, rows)
+                    for name, x in conditioning.items.items()
+                    if name in given
+                },
                 {name: conditioning.latents[name][rows] for name in given},
             )
             samples = self.sample(known, lacking, [seeds[row] for row in rows.tolist()])

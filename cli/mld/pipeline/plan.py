@@ -13,7 +13,8 @@ from mld.config.spec import Spec
 from mld.data.columns import PEEK_ITEMS, Column, declared_faults, open_split
 from mld.data.coverage import declared_coverage
 from mld.data.faults import Fault, InvalidItemsError
-from mld.data.item_memory import check_item_memory
+from mld.data.item_memory import ItemBytes, check_item_memory
+from mld.data.item_places import item_places
 from mld.data.loading import (
     INVALID_ADVICE,
     fit_columns,
@@ -30,6 +31,7 @@ from mld.pipeline.generate import draws_per_row
 from mld.runtime.compute import Compute, resolve
 from mld.runtime.memory import available_memory
 from mld.storage.stages import AUTOENCODE, DIFFUSE, EVALUATE
+from mld.storage.weight_store import WeightStore
 from mld.training.job import count_parameters, is_trainable
 from mld_core import SPLITS, DataError, Dataset, Modality, Registry
 
@@ -62,7 +64,7 @@ class Plan:
         nfe: network evaluations per sample, by conditioning subset.
         num_samples: of each subset, at most.
         draws: of each row that a sample is conditioned on.
-        item_bytes: memory that the items of all splits take.
+        item_bytes: that the packed items of all splits take.
         megabytes: approximate size of the run directory.
     """
 
@@ -72,16 +74,19 @@ class Plan:
     nfe: dict[str, float]
     num_samples: int
     draws: int
-    item_bytes: int
+    item_bytes: ItemBytes
     megabytes: float
 
 
-def plan(spec: Spec, registry: Registry) -> Plan:
+def plan(spec: Spec, registry: Registry, store: WeightStore | None = None) -> Plan:
     """The plan of a spec; reads a few items of each modality, and writes nothing.
 
     Warns of what the run goes on without, as far as the dataset tells without being read.
 
     DataError if one of these cannot be read, or the data lack what the run needs.
+
+    Args:
+        store: beside whose weights items are kept; by default, in the user's cache folder.
     """
     dataset = open_dataset(spec, registry)
     coverage = declared_coverage(dataset, spec.modalities)
@@ -96,7 +101,8 @@ def plan(spec: Spec, registry: Registry) -> Plan:
     fits = fit_columns(spec, dataset, registry, PEEK_ITEMS)
     modalities = modalities_of(spec, registry, fits)
     _check_items(spec, dataset, modalities, fits)
-    item_bytes = check_item_memory(dataset, modalities, sum(rows.values()), available_memory())
+    places = item_places(spec.compute.items, dataset.fingerprint(), coverage.count, store)
+    item_bytes = check_item_memory(dataset, modalities, places, available_memory())
     method, layout = select_method(spec, registry, modalities), layout_of(modalities)
     saw_all = rows["train"] <= PEEK_ITEMS
     is_exact = {name: saw_all or not modality.facts for name, modality in modalities.items()}

@@ -12,7 +12,8 @@ from pydantic import JsonValue
 from torch import Generator, Tensor
 
 from mld.config.sections import MethodSpec
-from mld.data.loading import Data, SplitTensors, layout_of
+from mld.data.loading import Data, SplitRows, layout_of
+from mld.data.packed_items import Items
 from mld.data.types import LatentCache, SplitLatents
 from mld.pipeline.joint_method import (
     Conditioning,
@@ -27,7 +28,7 @@ from mld.runtime.seeds import derive
 from mld.storage.digests import code_digest
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import DIFFUSE
-from mld.training.job import Objective, TrainConfig, TrainJob
+from mld.training.job import Objective, Rows, TrainConfig, TrainJob
 from mld.training.train import TrainedWeights
 from mld_core import (
     Autoencoder,
@@ -129,22 +130,25 @@ class PluginMethod(JointMethod):
         config = TrainConfig(spec.steps, spec.batch_size, spec.learning_rate)
         return TrainJob(DIFFUSE.name, objective, rows, validation, config, key)
 
-    def _fitted(self, rows: Mapping[str, Tensor]) -> JointModel:
+    def _fitted(self, rows: Rows) -> JointModel:
         model = self.network()
-        items = {name: rows[f"item/{name}"] for name in self.modalities}
-        with torch.no_grad(), plugin_call(f"{self.title}: fit"):
-            model.fit(items, rows["present"])
+        if type(model).fit is not JointModel.fit:
+            items = {name: rows[f"item/{name}"][:] for name in self.modalities}
+            with torch.no_grad(), plugin_call(f"{self.title}: fit"):
+                model.fit(items, rows["present"][:])
         return model
 
     def _objective(self, model: JointModel) -> MethodObjective:
         return MethodObjective(self.spec.method, model, self.modalities, self.on_latents)
 
-    def _item_rows(self, split: SplitTensors) -> dict[str, Tensor]:
+    def _item_rows(self, split: SplitRows) -> dict[str, Tensor | Items]:
         usable = self.usable(split.present)
-        items = {f"item/{name}": x[usable] for name, x in split.items.items()}
+        items: dict[str, Tensor | Items] = {
+            f"item/{name}": x.select(usable) for name, x in split.items.items()
+        }
         return {**items, "present": split.present[usable]}
 
-    def _latent_rows(self, split: SplitLatents, latents: LatentCache) -> dict[str, Tensor]:
+    def _latent_rows(self, split: SplitLatents, latents: LatentCache) -> dict[str, Tensor | Items]:
         z, present = usable_latents(latents, split, self.usable(split.present))
         parts = {f"item/{name}": part for name, part in latents.layout.split(z).items()}
         return {**parts, "present": present}
@@ -186,7 +190,8 @@ class PluginGenerator(JointGenerator):
         self, conditioning: Conditioning, wanted: Sequence[str], seeds: Sequence[int]
     ) -> LatentSamples:
         """One pass of the model. PluginError if it breaks its contract."""
-        return LatentSamples(self._sample(conditioning.items, wanted, seeds), 1.0)
+        given = {name: x[:] for name, x in conditioning.items.items()}
+        return LatentSamples(self._sample(given, wanted, seeds), 1.0)
 
     @torch.no_grad()
     def _sample(

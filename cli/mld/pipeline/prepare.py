@@ -16,6 +16,7 @@ from mld.config.spec import Spec
 from mld.data.coverage import Coverage, coverage_of, declared_coverage
 from mld.data.faults import Fault, table_of_faults
 from mld.data.item_memory import check_item_memory
+from mld.data.item_places import ItemPlaces, item_places
 from mld.data.loading import (
     Data,
     all_faults,
@@ -88,12 +89,14 @@ def _prepare(
 ) -> PreparedData:
     dataset = open_dataset(spec, registry)
     kinds = sorted({modality.kind for modality in spec.modalities.values()})
+    rows = dataset.fingerprint()
     fingerprint: dict[str, JsonValue] = {
         **context.fingerprint(DATA),
-        "rows": dataset.fingerprint(),
+        "rows": rows,
         "code": {kind: code_digest(registry.modality(kind).__module__) for kind in kinds},
     }
     run_dir = context.run_dir
+
     if not recompute and run_dir.is_current(DATA.name, fingerprint):
         record = run_dir.stage_metadata(DATA.name)
         coverage = Coverage.from_json(record["coverage"], record["classes"])
@@ -103,19 +106,21 @@ def _prepare(
             name: Fit(modality.facts, _rejected(record, name))
             for name, modality in modalities.items()
         }
-        ahead = _read_ahead(spec, registry, dataset, coverage, fits, pool)
-        data = _data(spec, dataset, modalities, ahead, fits)
+        places = item_places(spec.compute.items, rows, coverage.count, context.store)
+        ahead = _read_ahead(spec, registry, dataset, places, fits, pool)
+        data = _data(spec, dataset, modalities, ahead, fits, places)
     else:
         # What the dataset tells now need not wait until every item is read.
         declared = declared_coverage(dataset, spec.modalities)
         check_demands(spec, registry, declared)
         # Before other processes write to a temporary folder, which may be in memory.
         available = available_memory()
-        ahead = _read_ahead(spec, registry, dataset, declared, {}, pool)
+        places = item_places(spec.compute.items, rows, declared.count, context.store)
+        ahead = _read_ahead(spec, registry, dataset, places, {}, pool)
         fits = fit_columns(spec, dataset, registry, ahead=ahead)
         modalities = modalities_of(spec, registry, fits)
-        check_item_memory(dataset, modalities, declared.count, available)
-        data = _data(spec, dataset, modalities, ahead, fits)
+        check_item_memory(dataset, modalities, places, available)
+        data = _data(spec, dataset, modalities, ahead, fits, places)
         coverage = coverage_of(data)
         shortfalls = check_demands(spec, registry, coverage)
         warn_of_left_out(data, spec.data.on_invalid)
@@ -129,16 +134,17 @@ def _data(
     modalities: Mapping[str, Modality],
     ahead: ReadAhead,
     fits: Mapping[str, Fit],
+    places: ItemPlaces,
 ) -> Data:
     rejected = {name: fit.rejected for name, fit in fits.items()}
-    return Data(dataset, modalities, ahead, spec.data.on_invalid, rejected)
+    return Data(dataset, modalities, ahead, spec.data.on_invalid, rejected, places)
 
 
 def _read_ahead(
     spec: Spec,
     registry: Registry,
     dataset: Dataset,
-    coverage: Coverage,
+    places: ItemPlaces,
     fits: Mapping[str, Fit],
     pool: TrainingPool | None,
 ) -> ReadAhead:
@@ -147,7 +153,7 @@ def _read_ahead(
         name: ModalityToRead(registry.modality(section.kind), section.config, fits.get(name))
         for name, section in spec.modalities.items()
     }
-    ahead = read_ahead(dataset, modalities, coverage.count, pool)
+    ahead = read_ahead(dataset, modalities, places, pool)
     if pool is not None:
         pool.load_libraries()
     return ahead

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor
 
@@ -13,6 +13,8 @@ from mld.storage.run_dir import RunDir
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -87,17 +89,17 @@ def read_checkpoint(run_dir: RunDir, job: str, fingerprint: str) -> Checkpoint |
     )
 
 
-def flatten(groups: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Groups of tensors in one mapping, by "group/name"."""
+def flatten(groups: Mapping[str, Mapping[str, Value]]) -> dict[str, Value]:
+    """Groups of values in one mapping, by "group/name"."""
     return {f"{group}/{name}": x for group, named in groups.items() for name, x in named.items()}
 
 
-def unflatten(flat: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+def unflatten(flat: Mapping[str, Value]) -> dict[str, dict[str, Value]]:
     """The groups that `flatten` was given; empty ones are missing."""
-    groups: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in flat.items():
+    groups: dict[str, dict[str, Value]] = {}
+    for key, value in flat.items():
         group, _, name = key.partition("/")
-        groups.setdefault(group, {})[name] = tensor
+        groups.setdefault(group, {})[name] = value
     return groups
 
 

@@ -14,8 +14,12 @@ from jaxtyping import Float
 from pydantic import JsonValue
 from torch import Generator, Tensor, nn
 
+from mld.data.packed_items import Items, digest_rows
 from mld.runtime.context import RunContext
-from mld.storage.digests import digest, source_digest, tensor_digest
+from mld.storage.digests import digest, source_digest
+
+Rows = Mapping[str, Tensor | Items]
+"""Rows by what they hold, such as "x"."""
 
 
 class Objective(nn.Module, ABC):
@@ -35,7 +39,7 @@ class Objective(nn.Module, ABC):
         may use torch's global generator.
         """
 
-    def sampling_weights(self, rows: Mapping[str, Tensor]) -> Float[Tensor, " row"] | None:
+    def sampling_weights(self, rows: Rows) -> Float[Tensor, " row"] | None:
         """Relative probability of drawing each training row; None for uniform sampling."""
         return None
 
@@ -75,15 +79,16 @@ class TrainJob:
     Args:
         name: in checkpoints, events and errors: "diffuse", "autoencode/digit".
         objective: the loss and the network; the loop trains a copy.
-        rows: training rows along the first axis of each tensor, drawn with replacement.
+        rows: training rows along the first axis of each, drawn with replacement; a batch holds
+            tensors, also of items.
         validation: validation rows, likewise; may be empty.
         key: what decides the weights beside `rows`, `config` and the run's compute and seed.
     """
 
     name: str
     objective: Objective
-    rows: Mapping[str, Tensor]
-    validation: Mapping[str, Tensor]
+    rows: Rows
+    validation: Rows
     config: TrainConfig
     key: Mapping[str, JsonValue]
 
@@ -105,8 +110,8 @@ class TrainJob:
         """Digest of the cache key and the name: a checkpoint with another one is not resumed."""
         return digest({**self.cache_key(context), "name": self.name})
 
-    def moved(self, rows: Mapping[str, Tensor], validation: Mapping[str, Tensor]) -> TrainJob:
-        """The same job with equal tensors elsewhere, or none for now; digests are kept."""
+    def moved(self, rows: Rows, validation: Rows) -> TrainJob:
+        """The same job with equal rows elsewhere, or none for now; digests are kept."""
         job = replace(self, rows=rows, validation=validation)
         job.__dict__["_content"] = self._content
         return job
@@ -118,5 +123,5 @@ class TrainJob:
         return {
             "code": [source_digest(Path(path).read_text(encoding="utf-8")) for path in sources],
             "shapes": {name: list(tensor.shape) for name, tensor in state.items()},
-            "rows": tensor_digest(*self.rows.values()),
+            "rows": [*map(digest_rows, self.rows.values())],
         }

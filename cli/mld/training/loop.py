@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor, nn
 
+from mld.data.packed_items import Items
 from mld.runtime.context import RunContext
 from mld.runtime.progress import training_progress
 from mld.runtime.seeds import derive
@@ -128,7 +129,7 @@ class Trainer:
         self.state = self.objective.state_dict()
         self.ema = self._make_ema(checkpoint)
         self.best = checkpoint.best if checkpoint else None
-        self.rows = self._to_device(job.rows)
+        self.rows = {name: self._placed(x) for name, x in job.rows.items()}
         self.row_count = len(next(iter(self.rows.values())))
         self.row_cdf = self._row_cdf(self.objective.sampling_weights(job.rows))
         held_out = len(next(iter(job.validation.values())))
@@ -145,6 +146,24 @@ class Trainer:
     def _to_device(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor.to(self.fabric.device) for name, tensor in tensors.items()}
 
+    def _placed(self, x: Tensor | Items) -> Tensor | Items:
+        """Rows where batches are taken from: tensors on the device, items where they are kept."""
+        return x if isinstance(x, Items) else x.to(self.fabric.device)
+
+    def _take(self, x: Tensor | Items, rows: Int64[Tensor, " row"]) -> Tensor:
+        """Some rows, on the device. Items are moved packed."""
+        if not isinstance(x, Items):
+            return x.index_select(0, rows.to(x.device))
+        packed, missing = x.packed_rows(rows.cpu())
+        return x.unpack(self._moved(packed), None if missing is None else self._moved(missing))
+
+    def _moved(self, x: Tensor) -> Tensor:
+        """A tensor of a batch on the device, which need not wait for it."""
+        device = self.fabric.device
+        if device.type == "cuda":
+            x = x.pin_memory()
+        return x.to(device, non_blocking=device.type == "cuda")
+
     def _row_cdf(self, weights: Float[Tensor, " row"] | None) -> Float[Tensor, " row"] | None:
         """Cumulative probability of drawing each training row; None for uniform sampling."""
         if weights is None:
@@ -154,12 +173,15 @@ class Trainer:
         dtype = torch.float32 if self.fabric.device.type == "mps" else torch.float64
         return cdf.to(dtype).to(self.fabric.device)
 
-    def _validation_rows(self, count: int) -> dict[str, Tensor]:
+    def _validation_rows(self, count: int) -> dict[str, Tensor | Items]:
         """The planned number of the `count` validation rows, the same ones every time."""
         seed = derive(self.context.seed, self.job.name, "validation rows")
         chosen = torch.randperm(count, generator=Generator().manual_seed(seed))
         chosen = chosen.repeat(self.validation_plan.copies)[: self.validation_plan.rows]
-        return self._to_device({name: x[chosen] for name, x in self.job.validation.items()})
+        return {
+            name: x.select(chosen) if isinstance(x, Items) else self._placed(x[chosen])
+            for name, x in self.job.validation.items()
+        }
 
     def forward_backward(self, stop: bool) -> tuple[Float[Tensor, " value"], list[str]]:
         """Draw a batch and compute its gradients; returns values and part names for the meter."""
@@ -167,7 +189,7 @@ class Trainer:
         self.generator.manual_seed(seed("draws"))
         self._seed_global(seed("dropout"))
         chosen = self._draw_rows(self.job.config.batch_size // self.ranks.size)
-        batch = {name: tensor.index_select(0, chosen) for name, tensor in self.rows.items()}
+        batch = {name: self._take(x, chosen) for name, x in self.rows.items()}
         loss, parts = self.module(lambda: batch, self.generator)
         # In place, because the gradients are views.
         self.adam.zero_grad(set_to_none=False)
@@ -219,15 +241,13 @@ class Trainer:
         self.generator.manual_seed(seed)
         self._seed_global(seed)
         state = self.ema.state if self.ema else self.state
-        batch_size = self.job.config.batch_size
-        batches = {name: x.split(batch_size) for name, x in self.validation.items()}
         total = rows = 0.0
         self.objective.eval()
-        for tensors in zip(*batches.values(), strict=True):
-            batch = dict(zip(batches, tensors, strict=True))
+        for part in torch.arange(self.validation_plan.rows).split(self.job.config.batch_size):
+            batch = {name: self._take(x, part) for name, x in self.validation.items()}
             with self.fabric.autocast():
                 loss, _ = torch.func.functional_call(self.objective, state, (batch, self.generator))
-            total, rows = total + float(loss) * len(tensors[0]), rows + len(tensors[0])
+            total, rows = total + float(loss) * len(part), rows + len(part)
         self.objective.train()
         if not math.isfinite(total):
             raise NumericalError(

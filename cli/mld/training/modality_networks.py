@@ -16,7 +16,7 @@ from mld.config.sections import TrainingSpec
 from mld.runtime.context import RunContext
 from mld.storage.digests import code_digest
 from mld.training.cached import Train, is_in_progress, train_cached
-from mld.training.job import Objective, TrainConfig, TrainJob
+from mld.training.job import Objective, Rows, TrainConfig, TrainJob
 from mld.training.parallel import TrainingPool, parallel_trainings
 from mld.training.train import train
 from mld_core import Modality
@@ -58,8 +58,8 @@ class ModalityObjective(Objective):
 def modality_job(
     stage_job: str,
     objective: ModalityObjective,
-    rows: Mapping[str, Tensor],
-    validation: Mapping[str, Tensor],
+    rows: Rows,
+    validation: Rows,
     spec: TrainingSpec,
 ) -> TrainJob:
     """The training of a modality's network.

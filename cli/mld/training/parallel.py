@@ -17,6 +17,9 @@ from pickle import PicklingError
 from tempfile import TemporaryDirectory
 from threading import Lock
 
+from torch import Tensor
+
+from mld.data.packed_items import Items
 from mld.runtime.compute import Compute
 from mld.runtime.context import RunContext
 from mld.runtime.worker_pool import WorkerPool, is_interrupted
@@ -122,12 +125,22 @@ class TrainingPool(WorkerPool):
 
 @contextmanager
 def _rows_file(job: TrainJob) -> Iterator[tuple[TrainJob, Path]]:
-    """A job without rows, and a file in a temporary folder that holds them."""
+    """A job whose items are in files, without other rows, and a file that holds these.
+
+    The files are in a temporary folder, unless items are in files already.
+    """
     with TemporaryDirectory(prefix="mld-") as folder:
         path = Path(folder) / "rows.safetensors"
         rows = flatten({"rows": job.rows, "validation": job.validation})
-        save_tensors(path, {name: x.contiguous() for name, x in rows.items()}, {})
-        yield job.moved({}, {}), path
+        items = {
+            name: x.in_file(path.with_name(f"{index}.bin"))
+            for index, (name, x) in enumerate(rows.items())
+            if isinstance(x, Items)
+        }
+        tensors = {name: x.contiguous() for name, x in rows.items() if isinstance(x, Tensor)}
+        save_tensors(path, tensors, {})
+        groups = unflatten(items)
+        yield job.moved(groups.get("rows", {}), groups.get("validation", {})), path
 
 
 def _load_libraries() -> None:
@@ -149,4 +162,7 @@ def _train_share(job: TrainJob, rows: Path, context: RunContext, rank: int) -> N
 
 def _with_rows(job: TrainJob, rows: Path) -> TrainJob:
     groups = unflatten(load_tensors(rows)[0])
-    return job.moved(groups["rows"], groups.get("validation", {}))
+    return job.moved(
+        {**job.rows, **groups.get("rows", {})},
+        {**job.validation, **groups.get("validation", {})},
+    )

@@ -181,20 +181,20 @@ def test_empty_rows_are_dropped(make_data):
     assert rows.ids == ("train-0", "train-1", "train-3")
     assert rows.dropped == 1
     assert rows.present.tolist() == [[True, True], [True, False], [False, True]]
-    assert rows.items["left"].tolist() == [[1, 2], [4, 5], [0, 0]]
-    assert rows.items["right"].tolist() == [[3], [0], [6]]
+    assert rows.items["left"][:].tolist() == [[1, 2], [4, 5], [0, 0]]
+    assert rows.items["right"][:].tolist() == [[3], [0], [6]]
     assert rows.labels.tolist() == [0, -1, 1]
     assert rows.labels.dtype == torch.int64
 
 
 def test_split_without_a_modality_has_zeros(make_data):
     data = make_data(TRAIN, validation=[([7.0, 8.0], None)])
-    assert data.validation.items["right"].shape == (1, 1)
-    assert data.validation.items["right"].tolist() == [[0.0]]
+    assert data.validation.items["right"][:].shape == (1, 1)
+    assert data.validation.items["right"][:].tolist() == [[0.0]]
     assert data.validation.present.tolist() == [[True, False]]
     assert data.validation.labels is None
     assert data.test.ids == ()
-    assert data.test.items["left"].shape == (0, 2)
+    assert data.test.items["left"][:].shape == (0, 2)
     assert data.split("test") is data.test
     assert data.split("validation") is data.validation
     assert data.split("train") is data.train
@@ -311,7 +311,7 @@ def test_warnings_name_rows(make_data, capfd):
     train = [([15.0], [1.0]), ([16.0], [15.0]), ([15.0], [1.0]), ([15.0], None)]
     with pytest.warns(UserWarning, match="^row") as caught:
         rows = make_data(train).train
-    assert rows.items["left"].flatten().tolist() == [15, 16, 15, 15]
+    assert rows.items["left"][:].flatten().tolist() == [15, 16, 15, 15]
     assert [str(warning.message) for warning in caught] == [
         "row 'train-0', modality 'left' and 2 more rows: is pale",
         "row 'train-1', modality 'left': codec: lost; in time",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
-from mld.data.loading import SplitTensors
+from mld.data.loading import SplitRows
+from mld.data.packed_items import Items
 from mld.data.quality import label_warnings, repeated_row_warnings
 
 
@@ -55,6 +58,10 @@ def test_classes_without_training_rows() -> None:
     assert "'11' and 2 more, which" in sentence
 
 
+UNUSED: Any = None
+"""In the place of a modality."""
+
+
 class Rows:
     """The three splits of some rows; a row is a pair of numbers, of which each may be None."""
 
@@ -62,14 +69,21 @@ class Rows:
         self._splits = splits
         self.train = self.split("train")
 
-    def split(self, name: str) -> SplitTensors:
+    def split(self, name: str) -> SplitRows:
         rows = self._splits.get(name, [])
-        cells = [[float(value or 0) for value in row] for row in rows]
-        items = torch.tensor(cells).reshape(-1, 2)
-        return SplitTensors(
+        recorded = [[value is not None for value in row] for row in rows]
+        present = torch.tensor(recorded, dtype=torch.bool).reshape(-1, 2)
+        return SplitRows(
             ids=tuple(f"{name}-{row}" for row in range(len(rows))),
-            items={"left": items[:, :1], "right": items[:, 1:]},
-            present=torch.tensor([[v is not None for v in row] for row in rows]).reshape(-1, 2),
+            items={
+                side: Items.of(
+                    UNUSED,
+                    torch.tensor([[row[column]] for row in rows if row[column] is not None]),
+                    present[:, column],
+                )
+                for column, side in enumerate(("left", "right"))
+            },
+            present=present,
             labels=None,
         )
 

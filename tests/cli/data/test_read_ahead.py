@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from threading import Lock
 from typing import Any, ClassVar
 
@@ -10,10 +11,12 @@ import cloudpickle
 import pytest
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from mld.config.plugin_sections import KindSpec, OnInvalid
 from mld.config.spec import Spec
 from mld.data import read_ahead as module
+from mld.data.item_places import IN_MEMORY
 from mld.data.loading import Data, fit_columns, modalities_of
 from mld.data.modality_columns import Fit
 from mld.data.read_ahead import NOTHING_READ, ModalityToRead, ReadAhead, read_ahead
@@ -115,7 +118,7 @@ def pool() -> Iterator[WorkerPool]:
 def ahead_of(dataset: Dataset, pool: WorkerPool | None, rows: int = 9) -> ReadAhead:
     config = NumbersConfig()
     modalities = {name: ModalityToRead(Numbers, config) for name in dataset.columns}
-    return read_ahead(dataset, modalities, rows, pool)
+    return read_ahead(dataset, modalities, replace(IN_MEMORY, rows=rows), pool)
 
 
 def read(
@@ -141,7 +144,10 @@ def read(
             for name in SPLITS:
                 rows = data.split(name)
                 result += [rows.ids, rows.present.tolist(), rows.dropped, rows.faults]
-                result += [(x.dtype, x.shape, x.tolist()) for x in rows.items.values()]
+                result += [
+                    (x.dtype, x.shape, x.tolist())
+                    for x in (items[:] for items in rows.items.values())
+                ]
         except MLDError as raised:
             error = f"{type(raised).__name__}: {raised}"
     return result, [str(warning.message) for warning in caught], error
@@ -203,12 +209,12 @@ def test_facts_of_an_earlier_fit_are_kept(pool: WorkerPool) -> None:
     fitted = ModalityToRead(Numbers, NumbersConfig(), Fit({"greatest": 0.5}))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        ahead = read_ahead(dataset, {"left": fitted}, 4, pool)
+        ahead = read_ahead(dataset, {"left": fitted}, IN_MEMORY, pool)
         column = ahead.result("left", "train", not_read)
         with pytest.raises(AssertionError):
             ahead.result("left", "fit", not_read)
-    assert column.items is not None
-    assert column.items[0].tolist() == [2.0, 4.0]
+    assert isinstance(column.packed, Tensor)
+    assert column.packed[0].tolist() == [2.0, 4.0]
 
 
 def not_read() -> Any:

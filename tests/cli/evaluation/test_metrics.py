@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mld.data.loading import SplitTensors
+from mld.data.loading import SplitRows
+from mld.data.packed_items import Items
 from mld.data.types import SubsetSamples
 from mld.evaluation.evaluator import build_evaluator
 from mld.evaluation.group_interval import group_half_width
@@ -56,16 +57,19 @@ def evaluate(
     metrics: dict[str, Metric], items: list[float], present: list[bool], sampled: list[float]
 ) -> dict[str, Any]:
     """The scores of `b`, sampled given nothing and given the `a` of each row."""
-    column = torch.tensor(items)[:, None]
-    rows = SplitTensors(
+    methods = {"kind": "number", "latent_dim": 1, "metrics": lambda self: metrics}
+    modality: Any = object.__new__(type("Number", (Modality,), methods | IMPLEMENTED))
+    column, recorded = torch.tensor(items)[:, None], torch.tensor(present)
+    rows = SplitRows(
         ids=tuple(map(str, range(len(items)))),
-        items={"a": torch.zeros_like(column), "b": column},
-        present=torch.tensor([[True, recorded] for recorded in present]),
+        items={
+            "a": Items.of(modality, torch.zeros_like(column), torch.ones_like(recorded)),
+            "b": Items.of(modality, column[recorded], recorded),
+        },
+        present=torch.stack([torch.ones_like(recorded), recorded], 1),
         labels=None,
     )
     data: Any = SimpleNamespace(split=lambda name: rows, train=rows, classes=())
-    methods = {"kind": "number", "latent_dim": 1, "metrics": lambda self: metrics}
-    modality: Any = object.__new__(type("Number", (Modality,), methods | IMPLEMENTED))
     names, autoencoder = ("a", "b"), Identity()
     modalities: Any = dict.fromkeys(names, modality)
     networks: Any = dict.fromkeys(names, autoencoder)

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mld.data.loading import SplitTensors
+from mld.data.loading import SplitRows
+from mld.data.packed_items import Items
 from mld.data.types import SubsetSamples
 from mld.evaluation.truth import TruthComparison
 from mld_core import Metric, Modality, Summary
@@ -66,9 +67,12 @@ def compare(
     """The comparison of draws of `b`, of which latents are half, given the `a` of each row."""
     column = torch.tensor(truth)[:, None]
     recorded = torch.tensor(present)
-    rows = SplitTensors(
+    rows = SplitRows(
         ids=tuple(map(str, range(len(truth)))),
-        items={"a": torch.zeros_like(column), "b": column},
+        items={
+            "a": Items.of(modality, torch.zeros_like(column), torch.ones_like(recorded)),
+            "b": Items.of(modality, column[recorded], recorded),
+        },
         present=torch.stack([torch.ones(len(truth)).bool(), recorded], 1),
         labels=None,
     )

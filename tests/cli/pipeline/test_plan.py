@@ -134,9 +134,11 @@ def test_items_that_do_not_fit_into_memory(
 ) -> None:
     """The plan and the run refuse them before they read them."""
     spec = counted_spec("")
-    needed = plan(spec, counted_registry).item_bytes
+    needed = plan(spec, counted_registry).item_bytes.memory
     assert needed == sum(ROWS.values()) * sum(
-        modality.preprocess(modality.examples([0], "train", np.random.default_rng(0))[0]).nbytes
+        modality.pack(
+            modality.preprocess(modality.examples([0], "train", np.random.default_rng(0))[0])[None]
+        ).nbytes
         for modality in load_modalities(spec, counted_registry, {}).values()
     )
 
@@ -145,7 +147,7 @@ def test_items_that_do_not_fit_into_memory(
             monkeypatch.setattr(f"mld.{module}.available_memory", lambda: memory)
 
     available(2 * needed)
-    assert plan(spec, counted_registry).item_bytes == needed
+    assert plan(spec, counted_registry).item_bytes.memory == needed
     available(needed)
     with pytest.warns(UserWarning, match="the items need .* more than half"):
         plan(spec, counted_registry)

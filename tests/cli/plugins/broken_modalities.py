@@ -445,6 +445,18 @@ class InvalidPlot(Tiny):
         return "not an SVG"
 
 
+# pack
+
+
+@breaks("packing-keeps-items", "works-with-missing-items")
+class PacksToHalf(Tiny):
+    def pack(self, x):
+        return x.half()
+
+    def unpack(self, packed):
+        return packed.float()
+
+
 # augment
 
 

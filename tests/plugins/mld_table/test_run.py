@@ -209,7 +209,8 @@ def test_csv_and_jsonl_hold_the_same_items(tmp_path: Path) -> None:
     for suffix in ("csv", "jsonl"):
         dataset = open_dataset(small_spec(tmp_path, suffix), REGISTRY)
         modalities = fit_modalities(load_spec(tmp_path / "table.yaml", REGISTRY), dataset, REGISTRY)
-        items.append(Data(dataset, modalities).train.items)
+        rows = Data(dataset, modalities).train.items
+        items.append({name: x[:] for name, x in rows.items()})
     assert all((items[0][name] == items[1][name]).all() for name in items[0])
 
 

@@ -78,6 +78,26 @@ def items_share_no_memory(plugin: ModalityUnderTest) -> None:
 
 
 @check("modality")
+def packing_keeps_items(plugin: ModalityUnderTest) -> None:
+    """`unpack` gives the items that were packed, bit for bit, in whatever batches they come."""
+    modality, x = plugin.modality, plugin.sample_items
+    packed = modality.pack(x.clone())
+    one_by_one = torch.cat([modality.pack(item[None].clone()) for item in x])
+    same = describe(packed) == describe(one_by_one) and torch.equal(packed, one_by_one)
+    require(same, "pack gave other values for a batch than for its items one by one")
+    back = modality.unpack(packed.clone())
+    require(
+        describe(back) == describe(x) and torch.equal(back, x),
+        f"items are {describe(x)}, and {describe(back)} with other values after pack and unpack: "
+        "pack must lose nothing",
+    )
+    require(
+        packed.nbytes <= x.nbytes,
+        f"{x.nbytes} bytes of items are {packed.nbytes} bytes when packed: leave them as they are",
+    )
+
+
+@check("modality")
 def examples_for_any_labels(plugin: ModalityUnderTest) -> None:
     """`examples` returns one datum per label, for labels in any order and number, also for none."""
     unfitted = plugin.plugin_class(plugin.config)

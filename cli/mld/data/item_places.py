@@ -1,0 +1,77 @@
+"""Where the items of a dataset are kept: in memory, or on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import JsonValue
+
+from mld.data.columns import Column, ColumnInMemory, ColumnSink
+from mld.data.item_store import ItemStore
+from mld.storage.digests import code_digest
+from mld.storage.weight_store import WeightStore
+from mld_core import Modality
+
+MEMORY_BYTES = 2**28
+"""A modality with more bytes of packed items is kept on disk, unless the spec says otherwise."""
+
+Places = Literal["auto", "memory", "disk"]
+
+
+@dataclass(frozen=True)
+class ItemPlaces:
+    """Where the items of each modality are kept.
+
+    Args:
+        setting: of the spec.
+        store: on disk; None to keep all in memory.
+        rows: of all splits.
+    """
+
+    setting: Places
+    store: ItemStore | None
+    rows: int
+
+    def is_on_disk(self, item_bytes: int) -> bool:
+        """Whether a modality is kept on disk whose packed items have so many bytes."""
+        if self.store is None or self.setting == "memory":
+            return False
+        return self.setting == "disk" or self.rows * item_bytes > MEMORY_BYTES
+
+    @contextmanager
+    def sink(self, column: Column, modality: Modality, item_bytes: int) -> Iterator[ColumnSink]:
+        """Where the items of a column are kept, each of which has so many bytes when packed."""
+        rows = len(column.split.ids)
+        if self.store is None or not self.is_on_disk(item_bytes):
+            yield ColumnInMemory(rows)
+            return
+        key: dict[str, JsonValue] = {
+            "split": column.split_name,
+            "column": column.name,
+            "kind": modality.kind,
+            "config": modality.config.model_dump(mode="json"),
+            "facts": dict(modality.facts),
+            "plugin": code_digest(type(modality).__module__),
+            "rejected": [*sorted(column.rejected)],
+        }
+        with self.store.column(key, rows) as in_file:
+            yield in_file
+
+
+IN_MEMORY = ItemPlaces("memory", None, 0)
+
+
+def item_places(
+    setting: Places, fingerprint: str, rows: int, store: WeightStore | None
+) -> ItemPlaces:
+    """The places that a spec chooses for the rows of a dataset.
+
+    Args:
+        fingerprint: of the dataset.
+        store: beside whose weights items are kept; by default, in the user's cache folder.
+    """
+    root = (store or WeightStore.in_user_cache()).root
+    return ItemPlaces(setting, ItemStore(root / "items", fingerprint), rows)

@@ -1,0 +1,163 @@
+"""The items of a modality in the rows of a split, kept packed until they are used."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Int64, Shaped
+from torch import Tensor
+
+from mld.storage.digests import tensor_bytes, tensor_digest
+from mld_core import Modality
+
+DIGEST_ROWS = 512
+"""Rows that are read at once for a digest."""
+
+
+@dataclass(frozen=True)
+class MappedTensor:
+    """A tensor in a file of its bytes alone, which processes share through the system's cache."""
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @classmethod
+    def write(cls, tensor: Tensor, path: Path) -> MappedTensor:
+        """Write a tensor."""
+        with path.open("wb") as file:
+            file.write(tensor_bytes(tensor))
+        return cls(path, tuple(tensor.shape), tensor.dtype)
+
+    @cached_property
+    def tensor(self) -> Shaped[Tensor, "*any"]:
+        """The tensor, read where it is used; it must not be changed."""
+        size = torch.Size(self.shape).numel()
+        if not size:
+            return torch.empty(self.shape, dtype=self.dtype)
+        flat = torch.from_file(str(self.path), shared=False, size=size, dtype=self.dtype)
+        return flat.view(self.shape)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Other processes map the file, too."""
+        return {"path": self.path, "shape": self.shape, "dtype": self.dtype}
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """The items of one modality by row, a part of which is made when indexed.
+
+    Args:
+        modality: that packs them.
+        packed: those that are recorded, "stored *packed", in memory or in a file.
+        place: of each row in `packed`; −1 where the item is missing.
+    """
+
+    modality: Modality
+    packed: Shaped[Tensor, " stored *packed"] | MappedTensor
+    place: Int64[Tensor, " row"]
+
+    @classmethod
+    def of(
+        cls,
+        modality: Modality,
+        packed: Shaped[Tensor, " stored *packed"] | MappedTensor,
+        present: Bool[Tensor, " row"],
+    ) -> Items:
+        """The items of rows, of which those with an item are packed in this order."""
+        place = torch.where(present, present.cumsum(0) - 1, -1)
+        return cls(modality, packed, place)
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.place)
+
+    def __getitem__(self, rows: Tensor | slice | int) -> Shaped[Tensor, "*any"]:
+        """The items of rows, or the item of one; zeros where one is missing."""
+        if isinstance(rows, int):
+            return self[torch.tensor([rows])][0]
+        return self.unpack(*self.packed_rows(rows))
+
+    def select(self, rows: Tensor | slice) -> Items:
+        """The same items of some rows alone."""
+        return replace(self, place=self.place[rows])
+
+    def packed_rows(
+        self, rows: Tensor | slice
+    ) -> tuple[Shaped[Tensor, " part *packed"], Bool[Tensor, " part"] | None]:
+        """The packed items of rows, and which are missing, whose packed ones mean nothing.
+
+        None instead of these if none is missing.
+        """
+        place, stored = self.place[rows], self.stored
+        if not len(stored):
+            stored = stored.new_zeros((1, *stored.shape[1:]))
+        missing = place < 0
+        packed = stored.index_select(0, place.clamp(min=0))
+        return packed, missing if bool(missing.any()) else None
+
+    def unpack(
+        self, packed: Shaped[Tensor, " part *packed"], missing: Bool[Tensor, " part"] | None
+    ) -> Shaped[Tensor, " part *item"]:
+        """The items of what `packed_rows` gave, on the device to which that has been moved."""
+        x = self.modality.unpack(packed)
+        if missing is None:
+            return x
+        return x.masked_fill(missing.view(-1, *[1] * (x.ndim - 1)), 0)
+
+    @property
+    def stored(self) -> Shaped[Tensor, " stored *packed"]:
+        """The packed items, whether they are in memory or in a file."""
+        return self.packed.tensor if isinstance(self.packed, MappedTensor) else self.packed
+
+    @property
+    def present(self) -> Bool[Tensor, " row"]:
+        """Whether each row has an item."""
+        return self.place >= 0
+
+    @property
+    def recorded(self) -> Items:
+        """The items of the rows that have one."""
+        return self.select(self.present)
+
+    @cached_property
+    def digest(self) -> str:
+        """The sha256 of shape, dtype and values, wherever they are kept."""
+        stored = self.stored
+        hasher = hashlib.sha256(f"{stored.dtype} {list(stored.shape[1:])}".encode())
+        hasher.update(tensor_bytes(self.present))
+        recorded = self.place[self.present]
+        for rows in recorded.split(DIGEST_ROWS) if len(recorded) else ():
+            hasher.update(tensor_bytes(stored.index_select(0, rows)))
+        return hasher.hexdigest()
+
+    def item_digests(self) -> Iterator[bytes]:
+        """A digest of the item of each row; b"" where it is missing."""
+        stored = self.stored.numpy()
+        for place in self.place.tolist():
+            yield _digest(stored[place].tobytes()) if place >= 0 else b""
+
+    def in_file(self, path: Path) -> Items:
+        """The same items in a file, which other processes can read; as they are if in one."""
+        if isinstance(self.packed, MappedTensor):
+            return self
+        return replace(self, packed=MappedTensor.write(self.packed, path))
+
+
+def digest_rows(x: Tensor | Items) -> str:
+    """The sha256 of a tensor, or of items."""
+    return x.digest if isinstance(x, Items) else tensor_digest(x)
+
+
+def select_rows(x: Tensor | Items, rows: Tensor) -> Tensor | Items:
+    """Some rows of a tensor or of items, which are not made yet."""
+    return x.select(rows) if isinstance(x, Items) else x[rows]
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()
