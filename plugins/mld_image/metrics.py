@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,8 @@ BEST_PSNR = -10 * math.log10(ROUNDING_MSE)
 _MAX_WINDOW = 11
 _WINDOW_STD = 1.5
 _C1, _C2 = 0.01**2, 0.03**2
-_ROWS_PER_CHUNK = 64
+_NUMBERS_PER_CHUNK = 2**18
+"""In the images that are compared at once, in float64 and with many copies."""
 
 
 def psnr(items: Images, originals: Images) -> float:
@@ -26,9 +28,7 @@ def psnr(items: Images, originals: Images) -> float:
 
     A squared error below `ROUNDING_MSE` counts as that, so a perfect copy has a finite value.
     """
-    _check_pairs(items, originals)
-    squared_error = (items.double() - originals.double()).square().flatten(1).mean(1)
-    return (-10 * squared_error.clamp(min=ROUNDING_MSE).log10()).mean().item()
+    return _mean_over_images(_psnr_per_row, items, originals)
 
 
 def ssim(items: Images, originals: Images) -> float:
@@ -37,9 +37,22 @@ def ssim(items: Images, originals: Images) -> float:
     The window is a Gaussian of 11 × 11 pixels with a standard deviation of 1.5, at the positions
     where it lies fully inside; in a smaller image it is the largest odd window that fits.
     """
+    return _mean_over_images(_ssim_per_row, items, originals)
+
+
+def _mean_over_images(
+    per_row: Callable[[Images, Images], Float[Tensor, " row"]], items: Images, originals: Images
+) -> float:
+    """The mean of a function of pairs of images, some of which are in memory at once."""
     _check_pairs(items, originals)
-    chunks = zip(items.split(_ROWS_PER_CHUNK), originals.split(_ROWS_PER_CHUNK), strict=True)
-    return torch.cat([_ssim_per_row(x.double(), y.double()) for x, y in chunks]).mean().item()
+    rows = max(1, _NUMBERS_PER_CHUNK // items[0].numel())
+    chunks = zip(items.split(rows), originals.split(rows), strict=True)
+    return torch.cat([per_row(x.double(), y.double()) for x, y in chunks]).mean().item()
+
+
+def _psnr_per_row(x: Images, y: Images) -> Float[Tensor, " row"]:
+    squared_error = (x - y).square().flatten(1).mean(1)
+    return -10 * squared_error.clamp(min=ROUNDING_MSE).log10()
 
 
 def _ssim_per_row(x: Images, y: Images) -> Float[Tensor, " row"]:

@@ -14,7 +14,7 @@ from mld_core import Autoencoder, NumericalError
 
 BATCH_ROWS = 512
 """Rows per call of a network, at most."""
-BATCH_BYTES = 2**24
+BATCH_BYTES = 2**22
 """Bytes of items per call: networks need many times as much in between."""
 
 

@@ -22,7 +22,7 @@ from mld.training.modality_networks import ModalityObjective, modality_job, trai
 from mld.training.parallel import TrainingPool
 from mld_core import Autoencoder, Classifier, Modality, SplitName
 
-MAX_ITEM_BYTES = 2**28
+MAX_ITEM_BYTES = 2**27
 """Bytes of a modality's items that samples are evaluated against, in memory at once."""
 
 
@@ -42,7 +42,7 @@ class ClassificationObjective(ModalityObjective):
 class ModalityEvaluator:
     """A modality's classifier and features, with real items and their reconstructions.
 
-    These are those of all rows, or of the first of them whose items have 256 MiB.
+    These are those of all rows, or of the first of them whose items have 128 MiB.
 
     Args:
         classifier: None without labelled training items.
