@@ -101,7 +101,7 @@ def _sample(
         for part in rows.split(GENERATE_BATCH_SIZE):
             seeds = [derive(context.seed, "generate", key, int(row), *number) for row in part]
             conditioning = Conditioning(
-                {name: items[name][part] for name in given},
+                {name: items[name].select(part) for name in given},
                 {name: observed[name][part] for name in given},
             )
             batches.append(joint_model.sample(conditioning, wanted, seeds))
