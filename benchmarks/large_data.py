@@ -5,7 +5,8 @@
 Makes pictures of 128 x 128 pixels in three colours, with captions, listed in a manifest, and runs
 a few steps of every stage on each number of them. Memory is the private memory (RssAnon and
 RssShmem) of all processes of the run together, at its peak; pages of mapped files do not count.
-Speed is that of the autoencoder's loop with the items on disk, beside the same with them in memory.
+Speed is that of the autoencoder's loop with the items in the filled store, beside the same with
+them in memory, one run after the other.
 The run is then done again from nothing, killed (SIGKILL) while the item store is filled and while
 the autoencoder trains, and resumed: `same bits` compares all its weights. Linux only.
 """
@@ -139,11 +140,18 @@ def _private_bytes(session: int) -> Iterator[int]:
         yield sum(int(fields.get(name, "0").split()[0]) * 1024 for name in ("RssAnon", "RssShmem"))
 
 
+def clear(folder: Path, name: str, keeps_items: bool = False) -> None:
+    """Remove a run, and its store with or without the items."""
+    shutil.rmtree(folder / name, ignore_errors=True)
+    for path in (folder / f"{name}-store").glob("*"):
+        if not (keeps_items and path.name == "items"):
+            shutil.rmtree(path)
+
+
 def resume_after_kills(folder: Path, rows: int) -> Measured:
     """A run from nothing that is killed while it reads, and while it trains."""
     name = "killed"
-    for path in (folder / name, folder / f"{name}-store"):
-        shutil.rmtree(path, ignore_errors=True)
+    clear(folder, name)
 
     def has_read_a_third() -> bool:
         files = (folder / f"{name}-store").rglob("items.bin")
@@ -172,28 +180,30 @@ def main() -> None:
     print("|---|---|---|---|---|")
     for index, rows in enumerate(arguments.rows):
         make_pictures(folder, rows)
-        results = {}
         # In memory only once: it is the same loop for any number of rows.
-        for items in ("disk", "memory") if index == 0 else ("disk",):
+        runs = [("disk", "disk", False)]
+        if index == 0:
+            runs += [("memory", "memory", False), ("filled store", "disk", True)]
+        results = {}
+        for title, items, keeps_items in runs:
             name = f"{rows}-{items}"
-            for path in (folder / name, folder / f"{name}-store"):
-                shutil.rmtree(path, ignore_errors=True)
-            measured = results[items] = measure(folder, rows, items, name)
+            clear(folder, name, keeps_items)
+            measured = results[title] = measure(folder, rows, items, name)
             assert measured is not None
             print(
-                f"| {rows:,} | {items} | {measured.peak / MIB:,.0f} | {measured.rate:.0f} "
+                f"| {rows:,} | {title} | {measured.peak / MIB:,.0f} | {measured.rate:.0f} "
                 f"| {measured.seconds:.0f} |",
                 flush=True,
             )
         if index == 0:
-            ratio = results["disk"].rate / results["memory"].rate
+            ratio = results["filled store"].rate / results["memory"].rate
             resumed = resume_after_kills(folder, rows)
-            same = results["disk"].weights == results["memory"].weights == resumed.weights
+            weights = [each.weights for each in (*results.values(), resumed)]
+            same = "the same" if all(each == weights[0] for each in weights) else "OTHER"
+            print(f"\nspeed with the filled store: {ratio:.2f} of that in memory")
             print(
-                f"\nspeed on disk: {ratio:.2f} of that in memory; killed twice and resumed: ",
-                end="",
+                f"killed while reading and while training, and resumed: {same} bits\n", flush=True
             )
-            print(f"{'the same bits' if same else 'OTHER BITS'}, as in memory\n", flush=True)
 
 
 if __name__ == "__main__":
