@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,6 +13,7 @@ from mld_core import DataError, Dataset, SpecPath, hookimpl
 from mld_datasets.arrow_cells import cell_at, known_cells, values
 from mld_datasets.cell_table import CellTable
 from mld_datasets.parted_table import Part, PartedTable, Parts, common_columns, file_state
+from mld_datasets.required_library import require_library
 from mld_datasets.table_config import TableConfig
 from mld_datasets.table_dataset import TableDataset
 from mld_datasets.table_reader import SPLIT_WORDS
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
 
-if find_spec("datasets") is None:
-    # Importing the package takes a second, so only a dataset does; its absence is reported at once.
-    raise ModuleNotFoundError("No module named 'datasets'", name="datasets")
+require_library("datasets")
 
 BATCH_ROWS = 1024
 """Rows of a column that are looked at together."""

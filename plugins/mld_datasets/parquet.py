@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,11 @@ from mld_datasets.parted_table import (
     file_state,
     list_files,
 )
+from mld_datasets.required_library import require_library
 from mld_datasets.table_config import TableConfig, TablePath
 from mld_datasets.table_dataset import TableDataset
 
-if find_spec("pyarrow") is None:
-    # Imported where it is used; its absence is reported at once.
-    raise ModuleNotFoundError("No module named 'pyarrow'", name="pyarrow")
+require_library("pyarrow")
 
 
 class ParquetConfig(TableConfig):

@@ -43,8 +43,8 @@ class Parts:
 
     def find(self, row: int) -> tuple[Part, int]:
         """The part of a row, and the row's index in it."""
-        part = self.parts[self._part_of(row)]
-        return part, row - self._starts[self._part_of(row)]
+        number = self._part_of(row)
+        return self.parts[number], row - self._starts[number]
 
     def name(self, row: int) -> str:
         """The name of the row's part, relative to the folder that holds all, and the row's."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +27,12 @@ from mld_datasets.parted_table import (
     file_state,
     list_files,
 )
+from mld_datasets.required_library import require_library
 from mld_datasets.shards import Shard
 from mld_datasets.table_config import TableConfig, TablePath
 from mld_datasets.table_dataset import TableDataset
 
-if find_spec("webdataset") is None:
-    # Importing the package takes seconds, so only a dataset does; its absence is reported at once.
-    raise ModuleNotFoundError("No module named 'webdataset'", name="webdataset")
+require_library("webdataset")
 
 JSON = "json"
 """The extension of files whose keys are columns."""

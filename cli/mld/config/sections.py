@@ -326,6 +326,9 @@ class EvaluateSpec(TrainingSpec):
     steps: Steps = 1000
 
 
+ItemPlace = Literal["auto", "memory", "disk"]
+
+
 class ComputeSpec(Section):
     """Where and in which precision networks train."""
 
@@ -336,7 +339,7 @@ class ComputeSpec(Section):
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
         default="auto", description="of training; auto is bf16-mixed where the processor has it"
     )
-    items: Literal["auto", "memory", "disk"] = Field(
+    items: ItemPlace = Field(
         default="auto",
         description="where the data are kept while networks train; auto is on disk, beside the "
         "stored weights, for a modality of more than 256 MiB",

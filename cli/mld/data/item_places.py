@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 from pydantic import JsonValue
 
+from mld.config.sections import ItemPlace
 from mld.data.columns import Column, ColumnInMemory, ColumnSink
 from mld.data.item_store import ItemStore
 from mld.storage.digests import code_digest
@@ -17,8 +17,6 @@ from mld_core import Modality
 
 MEMORY_BYTES = 2**28
 """A modality with more bytes of packed items is kept on disk, unless the spec says otherwise."""
-
-Places = Literal["auto", "memory", "disk"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class ItemPlaces:
         rows: of all splits.
     """
 
-    setting: Places
+    setting: ItemPlace
     store: ItemStore | None
     rows: int
 
@@ -65,7 +63,7 @@ IN_MEMORY = ItemPlaces("memory", None, 0)
 
 
 def item_places(
-    setting: Places, fingerprint: str, rows: int, store: WeightStore | None
+    setting: ItemPlace, fingerprint: str, rows: int, store: WeightStore | None
 ) -> ItemPlaces:
     """The places that a spec chooses for the rows of a dataset.
 

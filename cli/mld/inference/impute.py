@@ -30,7 +30,7 @@ from mld.runtime.progress import counting
 from mld.storage.digests import digest, file_digest
 from mld.storage.files import append_line, read_lines, write_json, writing
 from mld.storage.outputs import HIDDEN_FILES, claimed, is_occupied
-from mld.storage.table_file import write_table
+from mld.storage.table_file import is_json_lines, write_table
 from mld_core import OutputError, SpecError
 from mld_core.diffusion.latent_layout import Present
 from mld_core.diffusion.sampling import check_settings
@@ -323,7 +323,7 @@ class _Imputer:
         where its modality reads numbers.
         """
         modality, types = self.run.modalities[name], self.types_recorded[name]
-        if not types and modality.inline and self.rows.path.suffix.lower() == ".jsonl":
+        if not types and modality.inline and is_json_lines(self.rows.path):
             return json_cell(modality, cell)
         try:
             value = json.loads(cell)

@@ -14,7 +14,7 @@ from mld.runtime.progress import counting
 from mld.storage.digests import differences
 from mld.storage.files import load_checksummed_json, with_checksum, write_json
 from mld.storage.outputs import check_file, claimed, clear_folder, is_occupied
-from mld.storage.table_file import write_table
+from mld.storage.table_file import is_json_lines, write_table
 from mld_core import OutputError, RunDirError
 
 CONTENT = "samples"
@@ -40,8 +40,8 @@ def write_samples(
     else, or if something else is at the table's path.
     """
     if table:
-        is_json = table.suffix.lower() == ".jsonl"
-        check_file(table, request.inputs, ['"sample": ' if is_json else "sample"])
+        content = ['"sample": ' if is_json_lines(table) else "sample"]
+        check_file(table, request.inputs, content)
     with_files = [
         name
         for name, modality in request.modalities.items()
@@ -128,7 +128,7 @@ def _table_rows(
         row = {} if ids is None else {"id": ids[entry["row"]]}
         paths = {name: (to_folder / file).as_posix() for name, file in entry["files"].items()}
         inline: dict[str, Any] = entry["cells"]
-        if table.suffix.lower() == ".jsonl":
+        if is_json_lines(table):
             inline = {
                 name: json_cell(request.modalities[name], cell) for name, cell in inline.items()
             }

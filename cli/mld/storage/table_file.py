@@ -11,6 +11,11 @@ from typing import Any, TextIO
 from mld.storage.files import atomic_write
 
 
+def is_json_lines(path: Path) -> bool:
+    """Whether a table at a path is a JSONL file, by its suffix."""
+    return path.suffix.lower() == ".jsonl"
+
+
 def write_table(
     path: Path,
     columns: Sequence[str],

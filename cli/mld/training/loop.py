@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor, nn
 
-from mld.data.packed_items import Items
+from mld.data.packed_items import Items, select_rows
 from mld.runtime.context import RunContext
 from mld.runtime.progress import training_progress
 from mld.runtime.seeds import derive
@@ -179,8 +179,7 @@ class Trainer:
         chosen = torch.randperm(count, generator=Generator().manual_seed(seed))
         chosen = chosen.repeat(self.validation_plan.copies)[: self.validation_plan.rows]
         return {
-            name: x.select(chosen) if isinstance(x, Items) else self._placed(x[chosen])
-            for name, x in self.job.validation.items()
+            name: self._placed(select_rows(x, chosen)) for name, x in self.job.validation.items()
         }
 
     def forward_backward(self, stop: bool) -> tuple[Float[Tensor, " value"], list[str]]:
