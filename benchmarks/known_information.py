@@ -123,7 +123,7 @@ def mixture(names: str, private: int) -> World:
 
 def train_model(world: World, seed: int) -> ScoreModel:
     """A small score network, trained on rows of the world."""
-    layout, schedule = LatentLayout(dict(world.dims)), VPSchedule()
+    layout, schedule = LatentLayout.of_vectors(dict(world.dims)), VPSchedule()
     compute = Compute("cpu", 1, "32-true", torch.get_num_threads())
     config = TrainConfig(SPEC.steps, SPEC.batch_size, SPEC.learning_rate, SPEC.ema_decay)
     z = world.draw(TRAINING_ROWS, Generator().manual_seed(3 * seed))

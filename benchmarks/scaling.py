@@ -36,7 +36,7 @@ SAMPLES = 64
 def measure(modalities: int) -> dict[str, float]:
     """Milliseconds per training step and per sample, peak memory, parameters and subsets."""
     torch.manual_seed(0)
-    layout = LatentLayout({f"m{i}": 16 if i % 2 else 32 for i in range(modalities)})
+    layout = LatentLayout.of_vectors({f"m{i}": 16 if i % 2 else 32 for i in range(modalities)})
     spec = DiffuseSpec(network=ResidualMLPSpec(width=256, depth=4))
     schedule = VPSchedule()
     network = build_network(spec, layout, schedule)

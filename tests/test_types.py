@@ -38,6 +38,7 @@ from mld_core import (
 
 
 class TideConfig(ModalityConfig):
+    latent_dim: int = Field(ge=1, description="width of the latent")
     samples: int = Field(32, gt=0, description="samples of one item")
 
 

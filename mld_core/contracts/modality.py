@@ -3,21 +3,25 @@
 raw -- preprocess --> item x -- encode --> latent z -- decode --> item x -- write --> file
 
 `raw` is a datum as stored (a picture, a string), `x` a tensor of fixed shape in *data space*, `z` a
-flat latent. A plugin subclasses Modality and returns the class from its hook `register_modalities`.
+latent: a vector, or a sequence or grid that is flattened. A plugin subclasses Modality and returns
+the class from its hook `register_modalities`.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 from jaxtyping import Float, Shaped
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveInt
 from torch import Generator, Tensor, nn
+
+from mld_core.diffusion.latent_layout import LatentShape
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -32,12 +36,15 @@ class ModalityConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    latent_dim: PositiveInt = Field(description="width of the latent of one item")
+    latent_dim: PositiveInt | None = Field(
+        None, description="width of the latent of one item, where it is a vector"
+    )
 
 
 class Autoencoder(nn.Module, ABC):
-    """A deterministic autoencoder with a flat latent.
+    """A deterministic autoencoder.
 
+    Its latents are flat: a sequence or a grid is flattened in the order of `Modality.latent_shape`.
     One without trainable parameters counts as pretrained and is not trained.
     """
 
@@ -145,9 +152,22 @@ class Modality(ABC):
         self.facts: Mapping[str, JsonValue] = dict(facts or {})
 
     @property
+    def latent_shape(self) -> LatentShape:
+        """Shape of the latent of one item; it depends only on config and facts.
+
+        (D,) is a vector, by default of the config's width; (L, C) a sequence of L positions with C
+        channels; (C, H, W) a grid of C channels, H rows and W columns. Channels are standardised as
+        one, and networks that look at shapes see neighbouring positions together.
+        """
+        if self.config.latent_dim is None:
+            raise ValueError(f"{self.kind}: neither latent_dim nor latent_shape is given")
+        return (self.config.latent_dim,)
+
+    @final
+    @property
     def latent_dim(self) -> int:
-        """Width of the latent of one item; of the config, unless facts decide it as well."""
-        return self.config.latent_dim
+        """Numbers in the latent of one item, whatever its shape."""
+        return math.prod(self.latent_shape)
 
     @classmethod
     def fit(cls, config: ModalityConfig, raw: Iterable[Any]) -> dict[str, JsonValue]:

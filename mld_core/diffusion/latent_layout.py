@@ -1,7 +1,8 @@
-"""Layout of the joint latent: the position of each modality's latent."""
+"""Layout of the joint latent: the position and the shape of each modality's latent."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
+LatentShape = tuple[int, ...]
+"""(D,) of a vector, (L, C) of a sequence of L positions or (C, H, W) of a grid; C are channels."""
 JointLatent = Float[Tensor, "*batch joint"]
 """The latents of all modalities, concatenated in the order of the layout."""
 Times = Float[Tensor, "*#batch modality"]
@@ -22,25 +25,45 @@ Present = Bool[Tensor, "batch modality"]
 
 @dataclass(frozen=True)
 class LatentLayout:
-    """Order and widths of the latents that are concatenated to the joint latent.
+    """Order and shapes of the latents that are flattened and concatenated to the joint latent.
 
-    The order is that of `dims` alone: a mapping passed to `concatenate` may have any order. (The
+    The order is that of `shapes` alone: a mapping passed to `concatenate` may have any order. (The
     official code uses the order of each dict, which can permute modalities silently.)
 
     Args:
-        dims: modality name to latent width; at least one modality, each width positive.
+        shapes: modality name to latent shape: (D,) of a vector, (L, C) of a sequence of L positions
+            with C channels, (C, H, W) of a grid. At least one modality; every size is positive.
     """
 
-    dims: Mapping[str, int]
+    shapes: Mapping[str, LatentShape]
 
     def __post_init__(self) -> None:
-        if not self.dims or min(self.dims.values()) < 1:
-            raise ValueError(f"a layout needs modalities of positive width, not {dict(self.dims)}")
+        shapes = self.shapes.values()
+        if not shapes or not all(1 <= len(shape) <= 3 and min(shape) > 0 for shape in shapes):
+            raise ValueError(
+                "a layout needs modalities whose latents are (D,), (L, C) or (C, H, W) of positive "
+                f"width, not {dict(self.shapes)}"
+            )
+
+    @classmethod
+    def of_vectors(cls, dims: Mapping[str, int]) -> LatentLayout:
+        """A layout of vectors of these widths."""
+        return cls({name: (width,) for name, width in dims.items()})
+
+    @cached_property
+    def dims(self) -> Mapping[str, int]:
+        """Width of each modality's flattened latent, in order."""
+        return {name: math.prod(shape) for name, shape in self.shapes.items()}
 
     @property
     def names(self) -> tuple[str, ...]:
         """The modalities in order."""
-        return tuple(self.dims)
+        return tuple(self.shapes)
+
+    @property
+    def has_structure(self) -> bool:
+        """Whether any latent is a sequence or a grid."""
+        return any(len(shape) > 1 for shape in self.shapes.values())
 
     @property
     def joint_dim(self) -> int:

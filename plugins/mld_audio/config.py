@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from mld_core import ModalityConfig
 
@@ -18,6 +18,7 @@ class AudioConfig(ModalityConfig):
     spectrogram of the same shape with twice the bandwidth.
     """
 
+    latent_dim: PositiveInt = Field(description="width of the latent of one item")
     sample_rate: int = Field(
         8000, ge=4000, le=192_000, description="samples per second; other rates are resampled"
     )

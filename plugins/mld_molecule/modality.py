@@ -37,6 +37,7 @@ MIN_OUTLIER_LENGTH = 100
 class MoleculeConfig(ModalityConfig):
     """Settings of the modality `molecule`."""
 
+    latent_dim: PositiveInt = Field(description="width of the latent of one item")
     max_symbols: PositiveInt | None = Field(
         None,
         description="SELFIES symbols in the longest molecule; by default those of the longest"

@@ -100,9 +100,9 @@ class Category(Modality):
         return {"values": [*values], "generated": max(1, generated)}
 
     @property
-    def latent_dim(self) -> int:
-        """Width of the latent: as configured, or one less than the number of values."""
-        return min(self.config.latent_dim, max(1, len(self._values) - 1))
+    def latent_shape(self) -> tuple[int]:
+        """A vector's width: as configured, or one less than the number of values."""
+        return (min(self.config.latent_dim, max(1, len(self._values) - 1)),)
 
     def read(self, source: Path | str) -> str:
         """The text of a cell, or of a path's file."""

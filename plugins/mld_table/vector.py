@@ -85,9 +85,9 @@ class Vector(Modality):
         return {"mean": moment.mean.tolist(), "std": moment.std.tolist()}
 
     @property
-    def latent_dim(self) -> int:
-        """Width of the latent: as configured, or the length if that is smaller."""
-        return min(self.config.latent_dim, self._length)
+    def latent_shape(self) -> tuple[int]:
+        """A vector's width: as configured, or the length if that is smaller."""
+        return (min(self.config.latent_dim, self._length),)
 
     def read(self, source: Path | str) -> Float64[np.ndarray, " length"]:
         """The vector in an .npy file."""

@@ -103,7 +103,7 @@ class GaussianLatents:
 @pytest.fixture
 def gaussian() -> GaussianLatents:
     """Three correlated modalities of widths 2, 1 and 3, of unequal scales."""
-    layout = LatentLayout({"a": 2, "b": 1, "c": 3})
+    layout = LatentLayout.of_vectors({"a": 2, "b": 1, "c": 3})
     generator = torch.Generator().manual_seed(7)
     root = torch.randn(6, 6, generator=generator, dtype=torch.float64)
     covariance = root @ root.T / 6 + 0.05 * torch.eye(6)

@@ -11,7 +11,7 @@ from mld_core.diffusion.schedule import VPSchedule
 
 
 def test_calls_that_differ_from_checked_ones_are_checked() -> None:
-    layout, schedule = LatentLayout({"a": 2, "b": 1}), VPSchedule()
+    layout, schedule = LatentLayout.of_vectors({"a": 2, "b": 1}), VPSchedule()
     z = torch.zeros(4, 3)
     for rows in (z, z, z[:2]):
         assert set(layout.split(rows)) == {"a", "b"}

@@ -114,7 +114,7 @@ class Numbers(ToyModality):
 
     def autoencoder(self) -> Autoencoder:
         """A new one."""
-        return NumbersAutoencoder(self.config.latent_dim)
+        return NumbersAutoencoder(self.latent_dim)
 
     def examples(
         self, labels: Sequence[int], split: SplitName, rng: np.random.Generator
@@ -132,7 +132,7 @@ class Word(ToyModality):
 
     def autoencoder(self) -> Autoencoder:
         """A new one."""
-        return WordAutoencoder(self.config.latent_dim)
+        return WordAutoencoder(self.latent_dim)
 
     def examples(
         self, labels: Sequence[int], split: SplitName, rng: np.random.Generator

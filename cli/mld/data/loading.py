@@ -122,7 +122,7 @@ def load_fitted_modalities(spec: Spec, registry: Registry, run_dir: RunDir) -> d
 
 def layout_of(modalities: Mapping[str, Modality]) -> LatentLayout:
     """The layout of the joint latent: the modalities in the spec's order."""
-    return LatentLayout({name: modality.latent_dim for name, modality in modalities.items()})
+    return LatentLayout({name: modality.latent_shape for name, modality in modalities.items()})
 
 
 def fit_columns(

@@ -134,7 +134,7 @@ class DiffusionMethod(JointMethod):
         validation = self._usable_rows(latents.validation, latents)
         key: dict[str, JsonValue] = {
             "spec": spec.model_dump(mode="json"),
-            "dims": dict(self.layout.dims),
+            "shapes": {name: [*shape] for name, shape in self.layout.shapes.items()},
             "core": code_digest("mld_core"),
         }
         objective = DenoisingObjective(spec, self.layout, self.schedule, network)

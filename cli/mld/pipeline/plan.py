@@ -115,11 +115,11 @@ def plan(spec: Spec, registry: Registry, store: WeightStore | None = None) -> Pl
             jobs.append(_planned(job, autoencoder, is_exact[name], training))
         else:
             frozen_parameters += count_parameters(autoencoder)
-    # A model of latents depends on their widths alone, a model of items on all facts.
+    # A model of latents depends on their shapes alone, a model of items on all facts.
     joint, joint_is_exact = method.network(), all(is_exact.values())
     if method.on_latents:
         joint_is_exact = all(
-            is_exact[name] or modality.latent_dim == modality.config.latent_dim
+            is_exact[name] or modality.latent_shape == (modality.config.latent_dim,)
             for name, modality in modalities.items()
         )
     if is_trainable(joint):

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from pydantic import Field, field_validator
+from pydantic import Field, PositiveInt, field_validator
 
 from mld.config.spec import Spec, load_spec
 from mld_core import (
@@ -26,6 +26,7 @@ from mld_core import (
 
 
 class DotsConfig(ModalityConfig):
+    latent_dim: PositiveInt = Field(description="width of the latent of one item")
     size: int = Field(4, ge=1, le=64, description="dots on a side")
     shape: str = "round"
 

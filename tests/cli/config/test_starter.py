@@ -48,10 +48,13 @@ def test_a_required_latent_dim_is_within_its_range(field: Any, expected: int | N
 
 def test_required_settings_that_cannot_be_guessed_are_comments() -> None:
     config_class = create_model(
-        "Config", __base__=ModalityConfig, rate=(int, Field(description="samples per second"))
+        "Config",
+        __base__=ModalityConfig,
+        latent_dim=(int, Field(description="width of the latent")),
+        rate=(int, Field(description="samples per second")),
     )
     assert _plugin_settings(config_class) == [
-        "    latent_dim: 16  # width of the latent of one item",
+        "    latent_dim: 16  # width of the latent",
         "    # rate:  # required: samples per second",
     ]
 

@@ -38,6 +38,7 @@ from mld_core import (
 
 
 class NumbersConfig(ModalityConfig):
+    latent_dim: int = Field(ge=1)
     maximum: int = Field(100, description="the greatest number that an item may hold")
 
 

@@ -86,7 +86,7 @@ def test_fingerprint_depends_on_the_rate() -> None:
 
 
 def test_sampling_weights_of_incomplete_rows() -> None:
-    layout = LatentLayout({"left": 1, "right": 1})
+    layout = LatentLayout.of_vectors({"left": 1, "right": 1})
     objective = DenoisingObjective(DiffuseSpec(), layout, VPSchedule(), torch.nn.Identity())
     complete = torch.ones(3, 2, dtype=torch.bool)
     assert objective.sampling_weights({"present": complete}) is None

@@ -250,6 +250,13 @@ class TwiceAsWide(TinyAutoencoder):
         super().__init__(width, 2 * latent_dim)
 
 
+@breaks("latent-shape-is-valid", "works-with-missing-items")
+class FourDimensions(Tiny):
+    @property
+    def latent_shape(self):
+        return (self.config.latent_dim // 8, 2, 2, 2)
+
+
 @breaks_autoencoder("latent-dim-is-respected")
 class AlwaysSixteen(TinyAutoencoder):
     def __init__(self, width, latent_dim):

@@ -28,6 +28,7 @@ CLASSES = 10
 class TinyConfig(ModalityConfig):
     """A Config with one more field."""
 
+    latent_dim: int = Field(ge=1, description="width of the latent")
     width: int = Field(CLASSES, ge=CLASSES, description="numbers in an item")
 
 

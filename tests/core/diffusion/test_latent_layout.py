@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from mld_core.diffusion.latent_layout import LatentLayout
 
-LAYOUT = LatentLayout({"b": 2, "a": 1, "c": 3})
+LAYOUT = LatentLayout.of_vectors({"b": 2, "a": 1, "c": 3})
 
 
 def test_split_inverts_concatenate() -> None:
@@ -37,7 +39,17 @@ def test_latents_of_another_layout_are_rejected(latents: dict[str, int], message
         LAYOUT.concatenate({name: torch.zeros(2, dim) for name, dim in latents.items()})
 
 
-@pytest.mark.parametrize("dims", [{}, {"a": 0}])
-def test_invalid_layouts_are_rejected(dims: dict[str, int]) -> None:
+@pytest.mark.parametrize("shape", [(), (0,), (2, 0), (1, 2, 3, 4)])
+def test_invalid_layouts_are_rejected(shape: Any) -> None:
     with pytest.raises(ValueError, match="positive width"):
-        LatentLayout(dims)
+        LatentLayout({"a": shape})
+    with pytest.raises(ValueError, match="positive width"):
+        LatentLayout({})
+
+
+def test_shapes_are_flattened() -> None:
+    layout = LatentLayout({"grid": (2, 3, 4), "sequence": (5, 3), "vector": (2,)})
+    assert layout.dims == {"grid": 24, "sequence": 15, "vector": 2}
+    assert layout.joint_dim == 41
+    assert layout.has_structure
+    assert not LAYOUT.has_structure

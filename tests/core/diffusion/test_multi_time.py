@@ -12,7 +12,7 @@ from mld_core.diffusion.roles import Role
 from mld_core.diffusion.schedule import T_MIN, VPSchedule
 
 G, O, A = int(Role.GENERATED), int(Role.OBSERVED), int(Role.ABSENT)  # noqa: E741
-LAYOUT = LatentLayout({"a": 2, "b": 1, "c": 3})
+LAYOUT = LatentLayout.of_vectors({"a": 2, "b": 1, "c": 3})
 ROLES = torch.tensor([[G, G, G], [G, O, A], [O, A, G]])
 
 

@@ -10,7 +10,7 @@ from mld_core.diffusion.networks import NETWORKS, UNetMLP
 from mld_core.diffusion.roles import Role
 from mld_core.diffusion.schedule import VPSchedule
 
-LAYOUT = LatentLayout({"a": 2, "b": 1, "c": 3})
+LAYOUT = LatentLayout.of_vectors({"a": 2, "b": 1, "c": 3})
 MLPS = ["residual-mlp", "unet-mlp"]
 G, O, A = int(Role.GENERATED), int(Role.OBSERVED), int(Role.ABSENT)  # noqa: E741
 
@@ -109,7 +109,7 @@ def test_unet_width_must_be_a_multiple_of_its_groups() -> None:
 
 def test_unet_has_the_size_of_the_released_network() -> None:
     # MNIST-SVHN as released: 16 + 64 latents, width 256: 2.35 M parameters with raw times.
-    layout = LatentLayout({"mnist": 16, "svhn": 64})
+    layout = LatentLayout.of_vectors({"mnist": 16, "svhn": 64})
     network = UNetMLP(layout, VPSchedule(), width=256, depth=2)
     embedding = sum(p.numel() for p in network.embed.parameters())
     raw_times = (2 * 256 + 256) + (256 * 256 + 256)

@@ -8,7 +8,7 @@ from mld_core.diffusion.networks import PerSubsetMLPs
 from mld_core.diffusion.roles import Role, draw_paper_roles
 from mld_core.diffusion.schedule import VPSchedule
 
-LAYOUT = LatentLayout({"a": 2, "b": 1, "c": 3})
+LAYOUT = LatentLayout.of_vectors({"a": 2, "b": 1, "c": 3})
 G, O = int(Role.GENERATED), int(Role.OBSERVED)  # noqa: E741
 
 
@@ -23,7 +23,9 @@ def build() -> PerSubsetMLPs:
 def test_one_network_per_observed_subset() -> None:
     assert len(build().networks) == 7
     with pytest.raises(ValueError, match="would be 31 networks"):
-        PerSubsetMLPs(LatentLayout(dict.fromkeys("abcde", 1)), VPSchedule(), width=8, depth=1)
+        PerSubsetMLPs(
+            LatentLayout.of_vectors(dict.fromkeys("abcde", 1)), VPSchedule(), width=8, depth=1
+        )
 
 
 def test_rows_use_the_network_of_their_observed_subset() -> None:

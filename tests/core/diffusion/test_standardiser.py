@@ -6,7 +6,7 @@ import torch
 from mld_core.diffusion.latent_layout import LatentLayout
 from mld_core.diffusion.standardiser import Standardiser
 
-LAYOUT = LatentLayout({"a": 2, "b": 3})
+LAYOUT = LatentLayout.of_vectors({"a": 2, "b": 3})
 
 
 def test_present_rows_get_zero_mean_and_unit_variance() -> None:
@@ -37,3 +37,27 @@ def test_modality_present_in_one_row_is_rejected() -> None:
     present[1:, 1] = False
     with pytest.raises(ValueError, match="b is present in 1 rows"):
         Standardiser.fit(torch.randn(4, 5), present, LAYOUT)
+
+
+def test_channels_of_sequences_and_grids_share_their_statistics(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever the chunks in which the rows are read, and where rows are missing."""
+    monkeypatch.setattr("mld_core.diffusion.standardiser.CHUNK_NUMBERS", 50)
+    layout = LatentLayout({"grid": (2, 3, 4), "sequence": (5, 3), "vector": (2,)})
+    z = 3 + torch.randn(60, layout.joint_dim) * torch.rand(layout.joint_dim)
+    present = torch.rand(60, 3) < 0.7
+    standardiser = Standardiser.fit(z, present, layout)
+    grid, sequence = z[present[:, 0], :24].view(-1, 2, 12), z[present[:, 1], 24:39].view(-1, 5, 3)
+    expected_std = [
+        grid.std((0, 2), correction=0).repeat_interleave(12),
+        sequence.std((0, 1), correction=0).repeat(5),
+        z[present[:, 2], 39:].std(0, correction=0),
+    ]
+    expected_mean = [
+        grid.mean((0, 2)).repeat_interleave(12),
+        sequence.mean((0, 1)).repeat(5),
+        z[present[:, 2], 39:].mean(0),
+    ]
+    torch.testing.assert_close(standardiser.std, torch.cat(expected_std))
+    torch.testing.assert_close(standardiser.mean, torch.cat(expected_mean))

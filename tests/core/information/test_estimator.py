@@ -64,7 +64,7 @@ def pair(gaussian_latents: Any, dim: int, nats: float) -> Any:
     turn = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64)).Q
     covariance = torch.cat([torch.cat([eye, rho * turn], 1), torch.cat([rho * turn.T, eye], 1)])
     return gaussian_latents(
-        LatentLayout({"x": dim, "y": dim}), torch.zeros(2 * dim).double(), covariance
+        LatentLayout.of_vectors({"x": dim, "y": dim}), torch.zeros(2 * dim).double(), covariance
     )
 
 
@@ -109,7 +109,7 @@ def test_all_measures_of_several_modalities(
     covariance = root @ root.T / (count * dim) + 0.1 * torch.eye(count * dim)
     scale = covariance.diagonal().sqrt()
     gaussian = gaussian_latents(
-        LatentLayout(dict.fromkeys(names, dim)),
+        LatentLayout.of_vectors(dict.fromkeys(names, dim)),
         torch.zeros(count * dim).double(),
         covariance / scale / scale[:, None],
     )
@@ -142,7 +142,7 @@ def test_sign_of_the_o_information(gaussian_latents: Any, kind: str) -> None:
     }[kind]
     root = torch.tensor(mix, dtype=torch.float64)
     root = root / root.norm(dim=1, keepdim=True)
-    layout = LatentLayout({"a": 1, "b": 1, "c": 1})
+    layout = LatentLayout.of_vectors({"a": 1, "b": 1, "c": 1})
     gaussian = gaussian_latents(layout, torch.zeros(3).double(), root @ root.T)
     (value,) = measured(gaussian, o_information("abc"), rows=4 * ROWS)
     assert close(value, total(gaussian, "abc") - dual(gaussian, "abc"))

@@ -64,7 +64,7 @@ def test_raw_density_is_that_of_raw_latents(gaussian: Any) -> None:
 def test_hutchinson_estimate_in_many_dimensions(gaussian_latents: Any) -> None:
     generator = torch.Generator().manual_seed(1)
     root = torch.randn(40, 80, generator=generator, dtype=torch.float64) / 80**0.5
-    layout = LatentLayout({"x": 25, "y": 15})
+    layout = LatentLayout.of_vectors({"x": 25, "y": 15})
     gaussian = gaussian_latents(layout, torch.zeros(40).double(), root @ root.T)
     rows = gaussian.rows(100)
     exact = gaussian.log_density(rows, ("x",), ("y",))

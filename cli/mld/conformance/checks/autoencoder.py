@@ -17,7 +17,7 @@ MIN_Z = 3.0
 
 @check("modality")
 def latents_are_flat(plugin: ModalityUnderTest) -> None:
-    """`encode` gives `latent_dim` finite numbers per item."""
+    """`encode` gives as many finite numbers per item as `latent_shape` has, flattened."""
     with torch.no_grad():
         z = plugin.autoencoder().encode(plugin.sample_items)
     expected = (NUM_ITEMS, plugin.modality.latent_dim)
@@ -29,8 +29,21 @@ def latents_are_flat(plugin: ModalityUnderTest) -> None:
 
 
 @check("modality")
+def latent_shape_is_valid(plugin: ModalityUnderTest) -> None:
+    """`latent_shape` is a vector, sequence or grid: (D,), (L, C) or (C, H, W)."""
+    shape = plugin.modality.latent_shape
+    sizes_are_valid = isinstance(shape, tuple) and all(type(s) is int and s > 0 for s in shape)
+    require(
+        sizes_are_valid and 1 <= len(shape) <= 3,
+        f"latent_shape is {shape!r}, expected a tuple of one to three positive whole numbers",
+    )
+
+
+@check("modality")
 def latent_dim_is_respected(plugin: ModalityUnderTest) -> None:
     """Another latent_dim gives latents of that width."""
+    if plugin.config.latent_dim is None:
+        raise CheckSkipped("the Config has no latent_dim")
     latent_dim = plugin.config.latent_dim + 1
     values = {**plugin.config.model_dump(), "latent_dim": latent_dim}
     try:

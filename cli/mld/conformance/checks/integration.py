@@ -106,7 +106,7 @@ def joint_model_generates_any_from_any(plugin: ModalityUnderTest) -> None:
     start = time.process_time()
     items = {name: _example_items(side, "train", name) for name, side in sides.items()}
     autoencoders = {name: side.train_autoencoder(items[name], name) for name, side in sides.items()}
-    layout = LatentLayout({name: side.modality.latent_dim for name, side in sides.items()})
+    layout = LatentLayout({name: side.modality.latent_shape for name, side in sides.items()})
 
     def encoded(name: str, x: Tensor) -> Tensor:
         return encode(autoencoders[name], x, layout.dims[name])
