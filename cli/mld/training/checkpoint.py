@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from torch import Tensor
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 Value = TypeVar("Value")
+
+Ending = Literal["steps"]
+"""What ends a training: its number of steps."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Checkpoint:
     """A training after `step` steps; `fingerprint` identifies the training.
 
     There is no generator state: every random draw derives from the seed and the step. `best` is
-    None in a training that keeps the last weights.
+    None in a training that keeps the last weights, `ended` in one that goes on.
     """
 
     fingerprint: str
@@ -41,6 +44,7 @@ class Checkpoint:
     optimizer: Mapping[str, Tensor]
     scaler: Mapping[str, Any]
     best: BestWeights | None = None
+    ended: Ending | None = None
 
     def write(self, run_dir: RunDir, job: str) -> None:
         """Replace the job's last checkpoint."""
@@ -56,6 +60,7 @@ class Checkpoint:
             "step": self.step,
             "scaler": dict(self.scaler),
             "best": [best.step, best.loss] if best else None,
+            "ended": self.ended,
         }
         path, text = run_dir.checkpoint(job), json.dumps(metadata)
         run_dir.write_tensors(path, flatten(groups), {"checkpoint": text})
@@ -86,6 +91,7 @@ def read_checkpoint(run_dir: RunDir, job: str, fingerprint: str) -> Checkpoint |
         optimizer=groups.get("optimizer", {}),
         scaler=metadata["scaler"],
         best=best,
+        ended=metadata["ended"],
     )
 
 

@@ -29,6 +29,7 @@ from mld.runtime.seeds import derive
 from mld.training.checkpoint import (
     BestWeights,
     Checkpoint,
+    Ending,
     optimizer_state,
     read_checkpoint,
     restore_optimizer,
@@ -65,7 +66,7 @@ def fit(
     should_stop: Callable[[], bool],
     checkpoint_seconds: float,
 ) -> None:
-    """Train until all steps are done, from the last checkpoint if there is one.
+    """Train until the training ends, from the last checkpoint if there is one.
 
     Rank 0 logs, shows progress and saves. KeyboardInterrupt, after saving, once `should_stop()` is
     true on any rank. NumericalError if a loss or a gradient is not finite.
@@ -79,7 +80,7 @@ def fit(
     saved_at = time.monotonic()
     progress = training_progress(job.name, trainer.step, steps) if is_first else nullcontext()
     with progress as show:
-        while trainer.step < steps:
+        while not trainer.ended:
             meter.update(*trainer.forward_backward(should_stop()))
             step = trainer.step + 1
             should_log = step % log_every == 0 or step == steps
@@ -93,7 +94,7 @@ def fit(
                     meter.reset()
                     trainer.log(means.loss, means.parts, means.rows_per_second)
                 is_overdue = time.monotonic() - saved_at >= checkpoint_seconds
-                if is_overdue or stopped or step == steps:
+                if is_overdue or stopped or trainer.ended:
                     trainer.save()
                     saved_at = time.monotonic()
             if stopped:
@@ -136,6 +137,11 @@ class Trainer:
         self.validation_plan = plan_validation(job.config, held_out)
         self.validation = self._validation_rows(held_out)
         self.generator = Generator(fabric.device)
+
+    @property
+    def ended(self) -> Ending | None:
+        """What has ended the training; None while it goes on."""
+        return "steps" if self.step == self.job.config.steps else None
 
     def _make_ema(self, checkpoint: Checkpoint | None) -> EMA | None:
         if self.job.config.ema_decay is None:
@@ -290,6 +296,7 @@ class Trainer:
             optimizer=optimizer_state(self.adam),
             scaler=self.precision.state_dict(),
             best=self.best,
+            ended=self.ended,
         ).write(self.context.run_dir, self.job.name)
 
 

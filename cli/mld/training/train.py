@@ -85,7 +85,7 @@ def train_by(launched: Callable[[], None], job: TrainJob, context: RunContext) -
     if checkpoint is None and run_dir.checkpoint(job.name).is_file():
         message = f"{job.name} starts anew: its checkpoint belongs to other settings or data"
         run_dir.warn(job.name.partition("/")[0], message)
-    if checkpoint is None or checkpoint.step < job.config.steps:
+    if checkpoint is None or not checkpoint.ended:
         launched()
     return finished_weights(job, context)
 
@@ -93,14 +93,14 @@ def train_by(launched: Callable[[], None], job: TrainJob, context: RunContext) -
 def is_finished(job: TrainJob, context: RunContext) -> bool:
     """Whether the run holds the checkpoint of the finished training."""
     checkpoint = read_checkpoint(context.run_dir, job.name, job.fingerprint(context))
-    return checkpoint is not None and checkpoint.step == job.config.steps
+    return checkpoint is not None and checkpoint.ended is not None
 
 
 def finished_weights(job: TrainJob, context: RunContext) -> TrainedWeights:
     """The weights of a finished training, from the checkpoint that it has left."""
     checkpoint = read_checkpoint(context.run_dir, job.name, job.fingerprint(context))
     assert checkpoint is not None, "a finished training leaves its checkpoint"
-    assert checkpoint.step == job.config.steps
+    assert checkpoint.ended
     if (best := checkpoint.best) is None:
         return TrainedWeights(checkpoint.weights, checkpoint.ema)
     if best.step <= job.config.steps * EARLY_SHARE:

@@ -24,9 +24,10 @@ from mld.storage.run_dir import RunDir
 from mld.storage.weight_store import WeightStore
 from mld.training import train as loop
 from mld.training.cached import train_cached
+from mld.training.checkpoint import read_checkpoint
 from mld.training.job import Objective, TrainConfig, TrainJob
 from mld.training.loop import learning_rate, plan_validation
-from mld.training.train import TrainedWeights, train
+from mld.training.train import TrainedWeights, is_finished, train
 from mld_core.diffusion.ema import EMA
 from mld_core.errors import NumericalError, RunDirError, SpecError
 
@@ -262,6 +263,22 @@ def test_only_weights_of_another_run_are_logged_as_reused(tmp_path: Path) -> Non
     assert not [event for event in one.run_dir.read_events() if event["event"] == "store"]
     train_cached(job, other)
     assert [event["event"] for event in other.run_dir.read_events()] == ["store"]
+
+
+def test_a_checkpoint_says_whether_the_training_has_ended(tmp_path: Path) -> None:
+    run = context(tmp_path)
+    job = TrainJob(JOB, Regression(), rows(), rows(50), CONFIG, {})
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path, SendsSignal(5))
+    stopped = read_checkpoint(run.run_dir, JOB, job.fingerprint(run))
+    assert stopped is not None
+    assert stopped.ended is None
+    assert not is_finished(job, run)
+    # The mark alone decides, and not the number of steps.
+    replace(stopped, ended="steps").write(run.run_dir, JOB)
+    assert is_finished(job, run)
+    ended = fit(tmp_path)
+    assert all(torch.equal(ended.weights[name], x) for name, x in stopped.weights.items())
 
 
 @pytest.mark.parametrize(
