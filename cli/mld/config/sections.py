@@ -14,6 +14,7 @@ from pydantic import (
     Field,
     InstanceOf,
     SerializeAsAny,
+    SerializerFunctionWrapHandler,
     StrictFloat,
     StrictInt,
     Tag,
@@ -320,10 +321,27 @@ class GenerateSpec(Section):
             raise SpecError(format_errors(errors)) from error
 
 
+Judge = Literal["auto", "classes", "retrieval", "both"]
+
+
 class EvaluateSpec(TrainingSpec):
-    """Training of the classifiers that measure coherence."""
+    """Training of the networks that judge samples: classifiers, and a judge of pairs."""
 
     steps: Steps = 1000
+    judge: Judge = Field(
+        default="auto",
+        description="what tells whether samples belong together: the classes of labelled rows, the"
+        " retrieval of one modality by another, or both; auto is classes, and retrieval where rows"
+        " have no classes or many rare ones",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_default_judge(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `judge: auto`, so that runs made before there was a choice stay current."""
+        settings: dict[str, Any] = handler(self)
+        if self.judge == "auto":
+            settings.pop("judge", None)
+        return settings
 
 
 ItemPlace = Literal["auto", "memory", "disk"]

@@ -77,7 +77,7 @@ class Spec(Section):
     diffuse: ModelSpec = Field(default=DiffuseSpec(), description="training the score network")
     generate: GenerateSpec = Field(default=GenerateSpec(), description="sampling")
     evaluate: EvaluateSpec = Field(
-        default=EvaluateSpec(), description="training the classifiers that measure coherence"
+        default=EvaluateSpec(), description="training the networks that judge samples"
     )
     compute: ComputeSpec = Field(default=ComputeSpec(), description="processors and precision")
 

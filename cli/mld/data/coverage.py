@@ -85,12 +85,14 @@ class Coverage:
 
 def coverage_of(data: Data) -> Coverage:
     """What all data have; reads them if they are not read yet."""
-    names = tuple(data.train.items)
-    splits = {
-        name: _count(names, data.split(name).present, data.split(name).labels, len(data.classes))
-        for name in SPLITS
-    }
-    return Coverage(names, data.classes, splits)
+    splits = {name: split_coverage(data, name) for name in SPLITS}
+    return Coverage(tuple(data.train.items), data.classes, splits)
+
+
+def split_coverage(data: Data, name: SplitName) -> SplitCoverage:
+    """What one split of the data has; reads it if it is not read yet."""
+    rows = data.split(name)
+    return _count(tuple(rows.items), rows.present, rows.labels, len(data.classes))
 
 
 def declared_coverage(dataset: Dataset, modalities: Iterable[str]) -> Coverage:

@@ -60,6 +60,11 @@ class Request:
         return [given for given in subsets if given and not self.evaluated.rows_with(given)]
 
     @property
+    def has_class_judges(self) -> bool:
+        """Whether classifiers are trained where there are labels."""
+        return bool(self.coverage.classes) and self.spec.evaluate.judge != "retrieval"
+
+    @property
     def unlabelled(self) -> list[str]:
         """The modalities without any labelled item in the training split."""
         return [name for name in self.coverage.names if not sum(self.train.labelled[name])]
@@ -143,7 +148,7 @@ def _compared_items(request: Request) -> Iterator[str]:
 
 def _labelled_items(request: Request) -> Iterator[str]:
     """Labelled items of each modality to train its classifier on."""
-    if request.coverage.classes and (unlabelled := request.unlabelled):
+    if request.has_class_judges and (unlabelled := request.unlabelled):
         yield (
             f"{', '.join(unlabelled)}: no item of the train split has a label, so there is no "
             "classifier and no coherence, and Frechet distances are computed on latents"
@@ -152,7 +157,9 @@ def _labelled_items(request: Request) -> Iterator[str]:
 
 def _labelled_rows(request: Request) -> Iterator[str]:
     """Labelled rows to compare the classes of conditional samples with."""
-    has_classifiers = len(request.unlabelled) < len(request.coverage.names)
+    has_classifiers = request.has_class_judges and len(request.unlabelled) < len(
+        request.coverage.names
+    )
     if has_classifiers and not any(map(sum, request.evaluated.labelled.values())):
         yield (
             f"no row of the {request.spec.generate.split} split has a label: the coherence of "
@@ -163,7 +170,8 @@ def _labelled_rows(request: Request) -> Iterator[str]:
 def _items_of_each_class(request: Request) -> Iterator[str]:
     """Items of each modality of every class that training rows have, so that it is recognised."""
     classifying = [name for name in request.coverage.names if name not in request.unlabelled]
-    for index, label in enumerate(request.coverage.classes):
+    classes = request.coverage.classes if request.has_class_judges else ()
+    for index, label in enumerate(classes):
         lacking = [name for name in classifying if not request.train.labelled[name][index]]
         if lacking and lacking != classifying:
             yield (

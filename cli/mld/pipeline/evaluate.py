@@ -1,23 +1,27 @@
-"""Stage `evaluate`: samples to coherence, Frechet distances and the plugins' own metrics."""
+"""Stage `evaluate`: samples to coherence, retrieval, Frechet distances and plugins' metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from pydantic import JsonValue
 
 from mld.config.sections import EvaluateSpec
+from mld.data.coverage import split_coverage
 from mld.data.loading import Data
 from mld.data.types import SubsetSamples
 from mld.evaluation.evaluator import build_evaluator, train_classifiers
+from mld.evaluation.matching import judges_pairs, train_judge
 from mld.evaluation.metrics import EvaluationTable
+from mld.evaluation.retrieval import RetrievalTable
 from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
-from mld.storage.stages import EVALUATE
+from mld.storage.stages import EVALUATE, MATCH_JOB
 from mld.training.job import count_parameters
 from mld.training.parallel import TrainingPool
-from mld_core import Autoencoder, Modality, SplitName
+from mld_core import Autoencoder, Classifier, Modality, SplitName
 
 
 def evaluate(
@@ -40,7 +44,12 @@ def evaluate(
     run_dir = context.run_dir
 
     def compute() -> StageOutput:
-        classifiers = train_classifiers(modalities, spec, data, context, pool)
+        classifiers: Mapping[str, Classifier] = {}
+        if spec.judge != "retrieval":
+            classifiers = train_classifiers(modalities, spec, data, context, pool)
+        judge = None
+        if judges_pairs(spec, split_coverage(data, "train").labelled):
+            judge = train_judge(modalities, spec, data, context)
         evaluators = {
             name: build_evaluator(
                 name, modality, autoencoders[name], classifiers.get(name), data, split
@@ -51,6 +60,18 @@ def evaluate(
             evaluators, decoders, modalities, data, split, samples, context.seed
         )
         scores = table.as_json()
+        if judge is not None:
+            retrieval = RetrievalTable(
+                judge,
+                evaluators,
+                data.split(split),
+                samples,
+                table.items,
+                context.seed,
+                torch.device(context.compute.accelerator),
+            )
+            scores["retrieval"] = retrieval.as_json()
+            scores["warnings"] += retrieval.warnings()
         for message in scores["warnings"]:
             run_dir.log("warning", stage=EVALUATE.name, message=message)
         files = [run_dir.metrics]
@@ -63,6 +84,10 @@ def evaluate(
             run_dir.write_tensors(run_dir.classifier(name), classifier.state_dict())
             files.append(run_dir.classifier(name))
             parameters[f"{EVALUATE.job}/{name}"] = count_parameters(classifier)
+        if judge is not None:
+            run_dir.write_tensors(run_dir.judge, judge.state_dict())
+            files.append(run_dir.judge)
+            parameters[MATCH_JOB] = count_parameters(judge)
         return StageOutput(files, {"parameters": parameters})
 
     return run_stage(

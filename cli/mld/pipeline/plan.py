@@ -25,12 +25,13 @@ from mld.data.loading import (
 from mld.data.modality_columns import Fit
 from mld.data.quality import label_warnings
 from mld.data.types import subset_key, subsets_of
+from mld.evaluation.matching import UNUSED_CLASSES, judges_pairs
 from mld.pipeline.demands import check_demands
 from mld.pipeline.diffuse import select_method
 from mld.pipeline.generate import draws_per_row
 from mld.runtime.compute import Compute, resolve
 from mld.runtime.memory import available_memory
-from mld.storage.stages import AUTOENCODE, DIFFUSE, EVALUATE
+from mld.storage.stages import AUTOENCODE, DIFFUSE, EVALUATE, MATCH_JOB
 from mld.storage.weight_store import WeightStore
 from mld.training.job import count_parameters, is_trainable
 from mld_core import SPLITS, DataError, Dataset, Modality, Registry
@@ -44,7 +45,8 @@ class PlannedJob:
 
     Args:
         is_exact: False if the network depends on facts of the training split, such as a vocabulary:
-            its parameters are then those for the few items that were read.
+            its parameters are then those for the few items that were read. False also of the judge
+            of pairs, whose projections are not counted.
     """
 
     name: str
@@ -124,11 +126,16 @@ def plan(spec: Spec, registry: Registry, store: WeightStore | None = None) -> Pl
         )
     if is_trainable(joint):
         jobs.append(_planned(DIFFUSE.job, joint, joint_is_exact, spec.diffuse))
+    labelled = coverage.splits["train"].labelled
     for name, modality in modalities.items():
-        if not sum(coverage.splits["train"].labelled[name]):
+        if not sum(labelled[name]) or spec.evaluate.judge == "retrieval":
             continue
         job, classifier = f"{EVALUATE.job}/{name}", modality.classifier(len(dataset.classes))
         jobs.append(_planned(job, classifier, is_exact[name], spec.evaluate))
+    if judges_pairs(spec.evaluate, labelled):
+        # The widths of the features, and so of the projections, are those of items not read yet.
+        towers = nn.ModuleList(each.classifier(UNUSED_CLASSES) for each in modalities.values())
+        jobs.append(_planned(MATCH_JOB, towers, False, spec.evaluate))
 
     nfe = {
         subset_key(given): method.evaluations_per_sample(given)

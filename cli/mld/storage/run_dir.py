@@ -77,6 +77,8 @@ class RunDir:
     """The traceback of a failed run."""
     network = _File("diffusion/network.safetensors")
     """The joint model's weights after the last step."""
+    judge = _File("judge.safetensors")
+    """The weights of the judge of pairs, if there is one."""
     ema = _File("diffusion/ema.safetensors")
     """The moving average of the score network's weights."""
 
@@ -350,7 +352,7 @@ class RunDir:
     def delete_checkpoints(self, stage: Stage) -> None:
         """Delete the checkpoints of a stage's trainings."""
         for path in (self.path / "checkpoints").glob("*.safetensors"):
-            if stage.job and _job_of(path).partition("/")[0] == stage.job:
+            if _job_of(path).partition("/")[0] in stage.jobs:
                 with files.writing(path):
                     path.unlink()
 

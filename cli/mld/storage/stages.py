@@ -15,15 +15,23 @@ class Stage:
         inputs: names of the stages whose digests enter its fingerprint; through them it depends
             on every earlier stage.
         files: names at the top of the run directory that it writes.
-        job: first part of the names of its training jobs, as in "classify/digit"; "" if none.
+        jobs: first parts of the names of its training jobs, as in "classify/digit".
     """
 
     name: str
     sections: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
-    job: str = ""
+    jobs: tuple[str, ...] = ()
 
+    @property
+    def job(self) -> str:
+        """The first of `jobs`."""
+        return self.jobs[0]
+
+
+MATCH_JOB = "match"
+"""The training of the judge of pairs."""
 
 DATA = Stage("data", sections=("data", "modalities"), files=("modalities", "invalid.csv"))
 AUTOENCODE = Stage(
@@ -31,19 +39,19 @@ AUTOENCODE = Stage(
     sections=("autoencode",),
     inputs=("data",),
     files=("autoencoders",),
-    job="autoencode",
+    jobs=("autoencode",),
 )
 ENCODE = Stage("encode", inputs=("autoencode",), files=("latents",))
 DIFFUSE = Stage(
-    "diffuse", sections=("diffuse",), inputs=("encode",), files=("diffusion",), job="diffuse"
+    "diffuse", sections=("diffuse",), inputs=("encode",), files=("diffusion",), jobs=("diffuse",)
 )
 GENERATE = Stage("generate", sections=("generate",), inputs=("diffuse",), files=("samples",))
 EVALUATE = Stage(
     "evaluate",
     sections=("evaluate",),
     inputs=("generate",),
-    files=("classifiers", "plots", "metrics.json"),
-    job="classify",
+    files=("classifiers", "judge.safetensors", "plots", "metrics.json"),
+    jobs=("classify", MATCH_JOB),
 )
 REPORT = Stage("report", inputs=("evaluate",), files=("provenance.json", "report.html"))
 
@@ -53,4 +61,4 @@ STAGE_NAMES = tuple(stage.name for stage in PIPELINE)
 
 def stage_of_job(job: str) -> str:
     """Name of the stage that runs a training job such as "classify/digit"; "" if none does."""
-    return next((stage.name for stage in PIPELINE if stage.job == job.partition("/")[0]), "")
+    return next((stage.name for stage in PIPELINE if job.partition("/")[0] in stage.jobs), "")

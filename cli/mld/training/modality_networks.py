@@ -69,16 +69,19 @@ def modality_job(
         rows: the items "x", and what else the loss needs.
         validation: likewise, held out.
     """
-    modality = objective.modality
-    key: dict[str, JsonValue] = {
+    key: dict[str, JsonValue] = {**modality_key(objective.modality), "name": objective.name}
+    config = TrainConfig(spec.steps, spec.batch_size, spec.learning_rate)
+    return TrainJob(f"{stage_job}/{objective.name}", objective, rows, validation, config, key)
+
+
+def modality_key(modality: Modality) -> dict[str, JsonValue]:
+    """What decides the networks of a modality."""
+    return {
         "kind": modality.kind,
         "config": modality.config.model_dump(mode="json"),
         "facts": dict(modality.facts),
         "plugin": code_digest(type(modality).__module__),
-        "name": objective.name,
     }
-    config = TrainConfig(spec.steps, spec.batch_size, spec.learning_rate)
-    return TrainJob(f"{stage_job}/{objective.name}", objective, rows, validation, config, key)
 
 
 def train_all(jobs: Sequence[TrainJob], context: RunContext, pool: TrainingPool | None) -> None:

@@ -1,0 +1,275 @@
+"""The judge of pairs: whether items of two modalities belong together, learnt without labels.
+
+A tower for each modality, the feature network of its classifier, and for each of its partners a
+linear projection onto unit vectors; what two items have in common is the inner product of theirs.
+All pairs are trained at once on training rows, by the symmetric InfoNCE loss with a temperature
+for each pair (CLIP; Radford et al. 2021, section 2.3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import torch
+from jaxtyping import Bool, Float, Int64, Shaped
+from pydantic import JsonValue
+from torch import Generator, Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
+
+from mld.config.sections import EvaluateSpec
+from mld.data.encoding import batches
+from mld.data.loading import Data, SplitRows
+from mld.data.packed_items import Items
+from mld.evaluation.ranking import codes_of
+from mld.runtime.context import RunContext
+from mld.storage.stages import EVALUATE, MATCH_JOB
+from mld.training.cached import train_cached
+from mld.training.job import Objective, TrainConfig, TrainJob
+from mld.training.modality_networks import modality_key
+from mld_core import Classifier, Modality
+
+EMBEDDING_DIM = 64
+INITIAL_SCALE = 1 / 0.07
+"""The factor of inner products before training, the inverse of a temperature; that of CLIP."""
+MAX_SCALE = 100.0
+"""The greatest factor of inner products; that of CLIP."""
+UNUSED_CLASSES = 2
+"""Classes of a tower's classifier, whose logits are not used."""
+
+MANY_CLASSES = 20
+FEW_ITEMS = 50
+"""Labels are many and rare with more than so many classes, most of them with fewer items."""
+
+Pair = tuple[str, str]
+
+
+def judges_pairs(spec: EvaluateSpec, labelled: Mapping[str, Sequence[int]]) -> bool:
+    """Whether samples are judged by retrieval.
+
+    Args:
+        labelled: of each modality, the number of its training items by class.
+    """
+    if len(labelled) < 2 or spec.judge == "classes":
+        return False
+    return spec.judge != "auto" or any(map(_is_hard_to_classify, labelled.values()))
+
+
+def _is_hard_to_classify(items: Sequence[int]) -> bool:
+    """Whether a modality has no labelled items, or few of most of many classes."""
+    used = [count for count in items if count]
+    rare = sum(count < FEW_ITEMS for count in used)
+    return not used or (len(used) > MANY_CLASSES and 2 * rare > len(used))
+
+
+class MatchingJudge(nn.Module):
+    """Embeds items of each modality once for each partner, as unit vectors.
+
+    Args:
+        towers: by modality; parameters that their features do not use must be frozen.
+        widths: of the features, by modality.
+        pairs: modalities in the order of `towers`.
+    """
+
+    def __init__(
+        self, towers: Mapping[str, Classifier], widths: Mapping[str, int], pairs: Sequence[Pair]
+    ) -> None:
+        super().__init__()
+        self.names = list(towers)
+        self.pairs = list(pairs)
+        self.partners = {
+            name: [a if b == name else b for a, b in pairs if name in (a, b)] for name in towers
+        }
+        self.towers = nn.ModuleList(towers.values())
+        self.projections = nn.ModuleList(
+            nn.Linear(widths[name], EMBEDDING_DIM * len(self.partners[name])) for name in towers
+        )
+        self.log_scale = nn.Parameter(torch.full((len(pairs),), math.log(INITIAL_SCALE)))
+
+    def embed(self, name: str, x: Shaped[Tensor, " row *item"]) -> Float[Tensor, "partner row dim"]:
+        """The embeddings of items of a modality, for its partners in the order of `partners`."""
+        index = self.names.index(name)
+        tower = self.towers[index]
+        assert isinstance(tower, Classifier)
+        features: Tensor = self.projections[index](tower.features(x))
+        parts = features.float().unflatten(1, (len(self.partners[name]), EMBEDDING_DIM))
+        return normalize(parts.movedim(1, 0), dim=2)
+
+    @torch.no_grad()
+    def embed_all(
+        self, name: str, x: Shaped[Tensor, " row *item"] | Items, device: torch.device
+    ) -> dict[str, Float[Tensor, "row dim"]]:
+        """The embeddings of any number of items by partner, computed on a device."""
+        parts = [self.embed(name, part.to(device)).cpu() for part in batches(x, f"embed {name}")]
+        embedded = torch.cat(parts, 1)
+        return dict(zip(self.partners[name], embedded, strict=True))
+
+    def pair_losses(
+        self,
+        embeddings: Mapping[str, Float[Tensor, "partner row dim"]],
+        present: Bool[Tensor, "row modality"],
+        codes: Int64[Tensor, "row modality"],
+    ) -> tuple[Float[Tensor, " pair"], Float[Tensor, " pair"]]:
+        """The mean InfoNCE loss of each pair in nats, and of how many rows it is.
+
+        A row without both items of a pair is neither a query nor a candidate of it, and no item
+        is a candidate of a row that has an equal one, or whose other item is equal.
+
+        Args:
+            codes: equal for equal items of a modality.
+        """
+        a, b = (self._side(embeddings, side) for side in (0, 1))
+        first, second = self._columns(0), self._columns(1)
+        both = (present[:, first] & present[:, second]).mT
+        unequal = [
+            codes.mT[columns, :, None] != codes.mT[columns, None] for columns in (first, second)
+        ]
+        allowed = both[:, :, None] & both[:, None] & unequal[0] & unequal[1]
+        allowed |= torch.eye(len(codes), dtype=torch.bool, device=codes.device)
+        scale = self.log_scale.exp().clamp(max=MAX_SCALE)[:, None, None]
+        # Products in bfloat16 would be off by more than what tells the best candidates apart.
+        with torch.autocast(codes.device.type, enabled=False):
+            logits = (scale * (a @ b.mT)).masked_fill(~allowed, -math.inf)
+        losses = (_true_partner_losses(logits) + _true_partner_losses(logits.mT)) / 2
+        counts = both.sum(1)
+        return torch.where(both, losses, 0.0).sum(1) / counts.clamp(min=1), counts.float()
+
+    def _side(
+        self, embeddings: Mapping[str, Float[Tensor, "partner row dim"]], side: int
+    ) -> Float[Tensor, "pair row dim"]:
+        """The embeddings of the first or the second modality of each pair."""
+        return torch.stack(
+            [
+                embeddings[pair[side]][self.partners[pair[side]].index(pair[1 - side])]
+                for pair in self.pairs
+            ]
+        )
+
+    def _columns(self, side: int) -> list[int]:
+        """The indices of the first or the second modality of each pair."""
+        return [self.names.index(pair[side]) for pair in self.pairs]
+
+
+def _true_partner_losses(logits: Float[Tensor, "pair row row"]) -> Float[Tensor, "pair row"]:
+    """Cross entropy of the diagonal."""
+    rows = torch.arange(logits.shape[1], device=logits.device).expand(logits.shape[:2])
+    return cross_entropy(logits.mT, rows, reduction="none")
+
+
+class MatchingObjective(Objective):
+    """The loss of a judge of pairs: the mean over pairs, each of which weighs alike.
+
+    Args:
+        modalities: of the judge.
+    """
+
+    def __init__(self, modalities: Mapping[str, Modality], judge: MatchingJudge) -> None:
+        super().__init__()
+        self.modalities = dict(modalities)
+        self.judge = judge
+
+    def forward(
+        self, batch: Mapping[str, Tensor], generator: Generator
+    ) -> tuple[Float[Tensor, ""], Mapping[str, Float[Tensor, ""]]]:
+        """In nats per row; the part of a modality is the mean over its pairs."""
+        embeddings = {}
+        for name, modality in self.modalities.items():
+            x = batch[f"x/{name}"]
+            if self.training:
+                x = modality.augment(x, generator)
+            embeddings[name] = self.judge.embed(name, x)
+        losses, counts = self.judge.pair_losses(embeddings, batch["present"], batch["codes"])
+
+        def mean_of(indices: list[int]) -> Float[Tensor, ""]:
+            """Over those of the pairs that any row has."""
+            return losses[indices].sum() / (counts[indices] > 0).sum().clamp(min=1)
+
+        parts = {
+            name: mean_of([index for index, pair in enumerate(self.judge.pairs) if name in pair])
+            for name in self.modalities
+        }
+        return mean_of([*range(len(self.judge.pairs))]), parts
+
+
+def train_judge(
+    modalities: Mapping[str, Modality], spec: EvaluateSpec, data: Data, context: RunContext
+) -> MatchingJudge | None:
+    """The judge of all pairs that training rows have; None if there is no such pair.
+
+    The weights are those with the lowest loss on validation rows, where there are any.
+    """
+    pairs = _trainable_pairs(modalities, data.train)
+    used = {name: each for name, each in modalities.items() if any(name in pair for pair in pairs)}
+    if not pairs:
+        return None
+
+    def build() -> MatchingJudge:
+        towers, widths = {}, {}
+        for name, modality in used.items():
+            towers[name] = modality.classifier(UNUSED_CLASSES)
+            examples = data.train.items[name].recorded[:2]
+            widths[name] = _freeze_unused(towers[name], examples)
+        return MatchingJudge(towers, widths, pairs)
+
+    objective = MatchingObjective(used, context.seeded_init(build, EVALUATE.name, MATCH_JOB))
+    rows, validation = (_rows(split, used, modalities) for split in (data.train, data.validation))
+    key: dict[str, JsonValue] = {
+        "modalities": {name: modality_key(modality) for name, modality in used.items()},
+        "pairs": [[*pair] for pair in pairs],
+    }
+    config = TrainConfig(spec.steps, spec.batch_size, spec.learning_rate, keep="best")
+    job = TrainJob(MATCH_JOB, objective, rows, validation, config, key)
+    trained = train_cached(job, context)
+    objective.load_state_dict(trained.ema or trained.weights)
+    return objective.judge.eval()
+
+
+def _trainable_pairs(modalities: Mapping[str, Modality], train: SplitRows) -> list[Pair]:
+    """The pairs of which at least two training rows have both items."""
+    present = dict(zip(modalities, train.present.mT, strict=True))
+    pairs = combinations(modalities, 2)
+    return [(a, b) for a, b in pairs if int((present[a] & present[b]).sum()) > 1]
+
+
+def _freeze_unused(tower: Classifier, x: Shaped[Tensor, " row *item"]) -> int:
+    """Freeze the parameters that features do not depend on; returns the features' width.
+
+    They would have no gradient, which training on several devices does not allow.
+    """
+    features = tower.features(x).float()
+    trainable = [each for each in tower.parameters() if each.requires_grad]
+    gradients: Sequence[Tensor | None] = [None] * len(trainable)
+    if features.requires_grad:
+        gradients = torch.autograd.grad(features.sum(), trainable, allow_unused=True)
+    for parameter, gradient in zip(trainable, gradients, strict=True):
+        parameter.requires_grad_(gradient is not None)
+    return features.shape[1]
+
+
+def _rows(
+    split: SplitRows, used: Mapping[str, Modality], modalities: Mapping[str, Modality]
+) -> dict[str, Tensor | Items]:
+    """The rows with at least two of the modalities that are used, as the objective needs them."""
+    columns = [[*modalities].index(name) for name in used]
+    present = split.present[:, columns]
+    usable = present.sum(1) > 1
+    items = {name: split.items[name].select(usable) for name in used}
+    codes = [codes_of(each.item_digests()) for each in items.values()]
+    return {
+        **{f"x/{name}": _without_gaps(each) for name, each in items.items()},
+        "present": present[usable],
+        "codes": torch.stack(codes, 1),
+    }
+
+
+def _without_gaps(items: Items) -> Items:
+    """The items with the first recorded one in place of those that are missing, if there is one.
+
+    A tower need not work on the zeros that stand for a missing item.
+    """
+    recorded = items.place[items.present]
+    if not len(recorded):
+        return items
+    return replace(items, place=torch.where(items.present, items.place, recorded[0]))
