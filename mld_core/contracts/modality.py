@@ -67,7 +67,10 @@ class Autoencoder(nn.Module, ABC):
 
 
 class Classifier(nn.Module, ABC):
-    """Classifier of items, used for coherence; its features are used for Frechet distances."""
+    """Classifier of items, used for coherence.
+
+    Its features are used for Frechet distances, and by the judge of pairs.
+    """
 
     @abstractmethod
     def features(self, x: Shaped[Tensor, " batch *item"]) -> Float[Tensor, "batch feature"]:

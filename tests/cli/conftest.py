@@ -333,3 +333,47 @@ def write(path: Path, labelled: bool = True, num_previews: int = 2) -> RunDir:
 def write_run() -> Callable[..., RunDir]:
     """Writes a finished run folder: (path, labelled=True, num_previews=2) -> RunDir."""
     return write
+
+
+def retrieval_score(value: float, reference: float) -> dict[str, Any]:
+    """A score as of `retrieval` in metrics.json; at 10 it is nearer to 1."""
+    of = {"value": value, "reference": reference}
+    ranks = {
+        name: {"at_1": interval(number), "at_10": interval((1 + number) / 2)}
+        for name, number in of.items()
+    }
+    return {
+        **ranks["value"],
+        "chance": {"at_1": 0.01, "at_10": 0.1},
+        "candidates": 100,
+        "real": ranks["reference"],
+        "reconstructions": ranks["reference"],
+    }
+
+
+@pytest.fixture(scope="session")
+def add_retrieval() -> Callable[[RunDir, float], None]:
+    """Adds retrieval to the metrics of a run: (run_dir, joint retrieval at 1)."""
+
+    def add(run_dir: RunDir, value: float) -> None:
+        scores = run_dir.read_json(run_dir.metrics)
+        names = list(scores["modalities"])
+        sizes = range(1, len(names))
+        subsets = [[*given] for size in sizes for given in combinations(names, size)]
+        scores["retrieval"] = {
+            "candidates": 100,
+            "joint": retrieval_score(value, 0.9),
+            "pairs": [
+                {"modalities": list(pair), **retrieval_score(value, 0.9)}
+                for pair in combinations(names, 2)
+            ],
+            "conditional": [
+                {"given": given, "target": name, **retrieval_score(value / 2, 0.8)}
+                for given in subsets
+                for name in names
+                if name not in given
+            ],
+        }
+        run_dir.write_json(run_dir.metrics, scores)
+
+    return add

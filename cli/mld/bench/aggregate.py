@@ -11,6 +11,7 @@ from typing import Any
 
 from scipy.special import stdtrit
 
+from mld.bench.retrieval_columns import is_retrieval, retrieval_columns
 from mld.bench.suite import Coordinates
 from mld.bench.suite_dir import SuiteDir
 from mld.bench.trials import Trial
@@ -52,7 +53,7 @@ class TrialResult:
 
     Args:
         split: whose rows the samples were evaluated against.
-        metrics: a column that ends in `coherence` is a proportion.
+        metrics: a column that ends in `coherence`, or is a retrieval, is a proportion.
         intervals: the ends of a 95 % interval, for the columns that have one.
         truth_metrics: those that the run was evaluated by, the first of each modality first.
     """
@@ -107,13 +108,15 @@ class VariantResult:
     def is_comparable(self, other: VariantResult, column: str) -> bool:
         """False for results on different splits, or of another number of what decides the column.
 
-        Frechet distances decrease with the number of samples, and the errors of best estimates
-        with that of draws.
+        Frechet distances decrease with the number of samples, the errors of best estimates with
+        that of draws, and retrieval with that of candidates.
         """
         if self.split != other.split:
             return False
         if column.endswith("frechet"):
             decisive = "samples"
+        elif is_retrieval(column):
+            decisive = "candidates"
         elif self._truth_metric(column):
             decisive = "draws"
         else:
@@ -206,6 +209,7 @@ def trial_result(run_dir: RunDir) -> TrialResult:
         "joint_ceiling": scores["joint_ceiling"],
         "conditional_coherence": mean_conditional if conditional else None,
         **{f"{_direction(coherence)} coherence": coherence for coherence in conditional},
+        **retrieval_columns(scores),
     }
     for name, modality in scores["modalities"].items():
         for score in ("classifier_accuracy", "reconstruction_accuracy", "reconstruction_frechet"):

@@ -1,4 +1,4 @@
-"""The charts of a leaderboard: coherence against quality, cost, and the rate of missing cells."""
+"""The charts of a leaderboard: coherence or retrieval against quality, cost and missing cells."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from mld.bench.aggregate import VariantResult
 from mld.bench.suite import SuiteSpec
-from mld.bench.tables import Group
+from mld.bench.tables import COLUMN_TITLES, Group
 from mld.reporting.charts import Point, Series, legend_mark, scatter_chart
 
 Value = TypeVar("Value")
@@ -65,6 +65,7 @@ class _SeriesBuilder:
         }
         self._several_solvers = len(set(self._solver_of_sampler.values())) > 1
         self._results = group.results
+        self._column, _ = chart_measure(group)
         self.names = list(dict.fromkeys(map(self.name, group.results)))
         variants = [result.coordinates for result in group.results]
         rates = _axis_values(variant.missing for variant in variants)
@@ -83,12 +84,12 @@ class _SeriesBuilder:
         return " · ".join(part for part in (result.coordinates.method, solver) if part)
 
     def series(self, facet: Facet, column: str) -> list[Series]:
-        """Joint coherence against a column of leaderboard.csv, for the results of one facet."""
+        """The charts' measure against a column of leaderboard.csv, for one facet's results."""
         points: dict[str, list[Point]] = {name: [] for name in self.names}
         for result in self._results:
-            x, coherence = _value(result, column), result.figure("joint_coherence")
-            if result in facet and coherence and x is not None:
-                points[self.name(result)].append(Point(x, coherence.value, result.variant))
+            x, y = _value(result, column), result.figure(self._column)
+            if result in facet and y and x is not None:
+                points[self.name(result)].append(Point(x, y.value, result.variant))
         return [Series(style, points[name]) for style, name in enumerate(points) if points[name]]
 
 
@@ -105,6 +106,16 @@ def _value(result: VariantResult, column: str) -> float | None:
     return figure.value if figure else None
 
 
+def chart_measure(group: Group) -> tuple[str, str]:
+    """The proportion that charts show, a column of leaderboard.csv, and its title.
+
+    Joint coherence or, if no result has it, joint retrieval.
+    """
+    has_coherence = any(result.figure("joint_coherence") for result in group.results)
+    column = "joint_coherence" if has_coherence else "joint_retrieval"
+    return column, COLUMN_TITLES[column]
+
+
 def group_charts(spec: SuiteSpec, group: Group) -> list[Chart]:
     """The charts of a group; a chart with fewer than two points is left out."""
     builder = _SeriesBuilder(spec, group)
@@ -117,8 +128,9 @@ def group_charts(spec: SuiteSpec, group: Group) -> list[Chart]:
     missing = ("Missing cells", "missing", "rate of missing cells")
     pairs = [*product(builder.facets, axes), *product(builder.facets_of_missing_chart, [missing])]
     charts = []
+    _, y_title = chart_measure(group)
     for facet, (title, column, x_title) in pairs:
-        svg = scatter_chart(builder.series(facet, column), x_title, "joint coherence")
+        svg = scatter_chart(builder.series(facet, column), x_title, y_title)
         charts.append(Chart(f"{title}{facet.suffix}", svg))
     return [chart for chart in charts if chart.svg]
 

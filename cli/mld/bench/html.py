@@ -8,7 +8,8 @@ from typing import Any
 
 from mld.bench import tables
 from mld.bench.aggregate import Figure, VariantResult
-from mld.bench.charts import group_charts, legend
+from mld.bench.charts import chart_measure, group_charts, legend
+from mld.bench.retrieval_columns import RETRIEVAL_TITLES, is_retrieval, limit_column
 from mld.bench.suite import SuiteSpec
 from mld.bench.suite_dir import Failures
 from mld.bench.tables import FormattedValue, Group, format_figure
@@ -25,6 +26,14 @@ MAX_DRAWN_VARIANTS = 12
 
 MAX_HEADLINES = 4
 """Metrics against the truth that are headlines where there is no coherence."""
+
+_LIMIT_COLUMNS = {
+    "joint_coherence": "joint_ceiling",
+    "conditional_coherence": None,
+    "joint_retrieval": limit_column("joint_retrieval"),
+    "conditional_retrieval": limit_column("conditional_retrieval"),
+}
+"""Whether samples belong together: the columns that are headlines, each with that of its limit."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,7 @@ def leaderboard_page(
     metric_tables = {
         "All metrics": tables.main_table,
         "One to one": tables.one_to_one_table,
+        "One to one, retrieval at 1": tables.one_to_one_retrieval_table,
         "One to one, against the truth": tables.one_to_one_truth_table,
     }
     sections = [
@@ -85,6 +95,7 @@ def leaderboard_page(
             },
             "differences": tables.difference_table(group),
             "charts": group_charts(spec, group),
+            "measure": chart_measure(group),
             "legend": legend(spec, group),
         }
         for group in groups
@@ -111,9 +122,7 @@ def _headlines(groups: Sequence[Group]) -> list[tuple[str, str, str]]:
     """Title, number and note of the best results on the first set and of the trials done."""
     headlines = []
     results = groups[0].results if groups else []
-    titles = {
-        name: tables.COLUMN_TITLES[name] for name in ("joint_coherence", "conditional_coherence")
-    }
+    titles = {column: tables.COLUMN_TITLES[column] for column in _LIMIT_COLUMNS}
     if not any(result.figure(column) for result in results for column in titles):
         metrics = main_metrics(tables.truth_metrics(results))
         titles = {metric.column: metric.full_title for metric in metrics[:MAX_HEADLINES]}
@@ -122,8 +131,8 @@ def _headlines(groups: Sequence[Group]) -> list[tuple[str, str, str]]:
             sign = -1 if figures[0][0].better(column) == "lower" else 1
             result, figure = max(figures, key=lambda pair: sign * pair[1].value)
             note = f"{result.variant} on {groups[0].name}; {format_figure(figure, column).note}"
-            ceiling = result.figure("joint_ceiling")
-            if ceiling and column == "joint_coherence":
+            limit = _LIMIT_COLUMNS.get(column)
+            if limit and (ceiling := result.figure(limit)):
                 note += f"; ceiling {ceiling.value:.3f}"
             headlines.append((f"Best {title}", format_figure(figure, column).text, note))
     sets = f"{len(groups)} sets of modalities" if len(groups) > 1 else "one set of modalities"
@@ -148,6 +157,8 @@ def _panels(group: Group) -> list[Panel]:
         _panel(group, "joint_coherence", "Joint coherence", "ceiling", "joint_ceiling"),
         _panel(group, "conditional_coherence", "Conditional coherence, mean"),
     ]
+    for column, title in RETRIEVAL_TITLES.items():
+        panels.append(_panel(group, column, title, "reconstructions", limit_column(column)))
     for metric in main_metrics(tables.truth_metrics(group.results)):
         mark = "reconstructions", metric.limit_column
         panels.append(_panel(group, metric.column, metric.full_title, *mark))
@@ -176,12 +187,13 @@ def _panel(
     mark = group.results[0].figure(mark_column)
     note = f"{mark_name} {format_figure(mark, mark_column).text}" if mark else ""
     values = [dot.value for track in tracks for dot in track.dots] + [mark.value if mark else 0.0]
-    limit = 1.0 if column.endswith("coherence") else max(values) or 1.0
+    is_proportion = column.endswith("coherence") or is_retrieval(column)
+    limit = 1.0 if is_proportion else max(values) or 1.0
     return Panel(title, note, limit, tracks, mark.value if mark else None)
 
 
 def _heat_maps(groups: Sequence[Group]) -> list[HeatMap]:
-    """Coherence on all sets of modalities side by side, if there are several."""
+    """Coherence and retrieval on all sets of modalities side by side, if there are several."""
     variants = list(dict.fromkeys(result.variant for group in groups for result in group.results))
     if len(groups) < 2 or len(variants) > MAX_DRAWN_VARIANTS:
         return []
@@ -189,6 +201,8 @@ def _heat_maps(groups: Sequence[Group]) -> list[HeatMap]:
     for column, title in (
         ("joint_coherence", "Joint coherence"),
         ("conditional_coherence", "Conditional coherence, mean over conditions and targets"),
+        ("joint_retrieval", "Joint retrieval at 1"),
+        ("conditional_retrieval", "Conditional retrieval at 1, mean over conditions and targets"),
     ):
         rows = []
         for group in groups:

@@ -69,6 +69,7 @@ def _markdown(title: str, summary: str, groups: Sequence[Group], failures: Failu
     for group in groups:
         parts += _table_in_markdown(tables.main_table(group), "##")
         parts += _table_in_markdown(tables.one_to_one_table(group), "###")
+        parts += _table_in_markdown(tables.one_to_one_retrieval_table(group), "###")
         parts += _table_in_markdown(tables.one_to_one_truth_table(group), "###")
     differences = [tables.overall_table(groups), *map(tables.difference_table, groups)]
     if any(table.rows for table in differences):

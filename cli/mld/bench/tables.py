@@ -7,20 +7,29 @@ from dataclasses import dataclass
 from itertools import groupby, permutations
 
 from mld.bench.aggregate import Figure, VariantResult, mean_difference
+from mld.bench.retrieval_columns import RETRIEVAL_TITLES, is_retrieval, limit_column
 from mld.bench.suite import Published, SuiteSpec
 from mld.reporting.number_format import format_fixed, format_number
 from mld.reporting.truth_metrics import TruthMetric
 
-MAIN_COLUMNS = ("joint_coherence", "conditional_coherence", "joint_frechet", "conditional_frechet")
+MAIN_COLUMNS = (
+    *("joint_coherence", "conditional_coherence", *RETRIEVAL_TITLES),
+    *("joint_frechet", "conditional_frechet"),
+)
 """The metrics by which variants are compared."""
-COST_COLUMNS = ("samples", "draws", "nfe", "seconds_per_sample", "training_seconds", "parameters")
+COST_COLUMNS = (
+    *("samples", "draws", "candidates"),
+    *("nfe", "seconds_per_sample", "training_seconds", "parameters"),
+)
 COLUMN_TITLES = {
     "joint_coherence": "joint coherence",
     "conditional_coherence": "conditional coherence",
+    **RETRIEVAL_TITLES,
     "joint_frechet": "Frechet distance, joint",
     "conditional_frechet": "Frechet distance, conditional",
     "samples": "samples",
     "draws": "draws of a row",
+    "candidates": "candidates",
     "nfe": "NFE",
     "seconds_per_sample": "seconds per sample",
     "training_seconds": "seconds of training",
@@ -35,8 +44,11 @@ CAPTION = (
     "given one other modality with the items of their rows, and is averaged over what was given; "
     "↑ higher, ↓ lower is better, → is the value to be near to. With several draws of a row it is "
     "that of the best estimate from them, and metrics such as crps are those of the draws "
-    "themselves. Frechet distances of different numbers of samples are not compared, because the "
-    "distance decreases as the number grows, nor are metrics of different numbers of draws. "
+    "themselves. Retrieval at k is the proportion of samples for which what they were given is "
+    "among the k of 100 real items that match them best, by a judge that needs no classes; in "
+    "joint samples, the items of the same sample. Frechet distances of different numbers of "
+    "samples are not compared, because the distance decreases as the number grows, nor are metrics "
+    "of different numbers of draws, nor retrieval among different numbers of candidates. "
     "Training time and parameters are those of mld's score network without the autoencoders, or of "
     "the whole baseline; a training that was interrupted has no time."
 )
@@ -154,10 +166,11 @@ def main_columns(results: Sequence[VariantResult]) -> dict[str, str]:
 
 
 def main_table(group: Group) -> Table:
-    """Coherence, metrics against the truth and Frechet distances by modality, and costs."""
+    """Coherence, retrieval, metrics against the truth, Frechet distances by modality, costs."""
     columns = {
         "joint_coherence": ("joint coherence", "joint_ceiling"),
         "conditional_coherence": ("conditional coherence", ""),
+        **{column: (title, limit_column(column)) for column, title in RETRIEVAL_TITLES.items()},
     }
     for metric in truth_metrics(group.results):
         columns[metric.column] = (metric.full_title, metric.limit_column)
@@ -177,6 +190,15 @@ def one_to_one_table(group: Group) -> Table:
         for given, target in permutations(group.modalities, 2)
     }
     return _table(group, f"{group.name}: one to one", columns)
+
+
+def one_to_one_retrieval_table(group: Group) -> Table:
+    """The retrieval at 1 of each given modality by each other one."""
+    columns = {
+        f"{given}>{target} retrieval": (f"{given} → {target}", "")
+        for given, target in permutations(group.modalities, 2)
+    }
+    return _table(group, f"{group.name}: one to one, retrieval at 1", columns)
 
 
 def one_to_one_truth_table(group: Group) -> Table:
@@ -284,7 +306,7 @@ def format_figure(figure: Figure | None, column: str, best: bool = False) -> For
 
 def _format_number(value: float, column: str) -> str:
     """Proportions have three decimals, other numbers three significant digits."""
-    if any(word in column for word in ("coherence", "ceiling", "accuracy")):
+    if is_retrieval(column) or any(word in column for word in ("coherence", "ceiling", "accuracy")):
         return format_fixed(value, 3)
     return format_number(round(value) if abs(value) >= 1000 else value)
 

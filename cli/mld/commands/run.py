@@ -121,6 +121,11 @@ def _print_scores(run_dir: RunDir) -> None:
     if joint:
         upper_bound = f", ceiling {ceiling['value']:.3f}" if ceiling else ""
         typer.echo(f"joint coherence {joint['value']:.3f} (n = {joint['n']}{upper_bound})")
+    if joint := scores.get("retrieval", {}).get("joint"):
+        at_1, limit = joint["at_1"], joint["reconstructions"]
+        upper_bound = f", ceiling {limit['at_1']['value']:.3f}" if limit else ""
+        chance = f"chance {joint['chance']['at_1']:.3f}"
+        typer.echo(f"joint retrieval {at_1['value']:.3f} (n = {at_1['n']}{upper_bound}, {chance})")
     for pair, figures in _figures_of_pairs(scores).items():
         typer.echo(f"{' to '.join(pair)}: {', '.join(figures)}")
     for message in scores["warnings"]:
@@ -128,12 +133,16 @@ def _print_scores(run_dir: RunDir) -> None:
 
 
 def _figures_of_pairs(scores: dict[str, Any]) -> dict[tuple[str, str], list[str]]:
-    """Coherence and the main metrics of each modality given another one, as texts."""
+    """Coherence, retrieval and the main metrics of each modality given another one, as texts."""
     from mld.reporting.truth_metrics import main_metrics, one_to_one, scores_by_metric
 
     figures: dict[tuple[str, str], list[str]] = {}
     for row in one_to_one(scores["conditional_coherence"]):
         figures[row["given"][0], row["target"]] = [f"coherence {row['value']:.3f}"]
+    for row in scores.get("retrieval", {}).get("conditional", []):
+        if len(row["given"]) == 1:
+            pair = figures.setdefault((row["given"][0], row["target"]), [])
+            pair.append(f"retrieval {row['at_1']['value']:.3f}")
     metrics = [metric for metric, rows in scores_by_metric(scores).items() if one_to_one(rows)]
     main = {(metric.target, metric.name) for metric in main_metrics(metrics)}
     for row in one_to_one(scores.get("conditional_metrics", [])):

@@ -165,6 +165,8 @@ class MatchingObjective(Objective):
         modalities: of the judge.
     """
 
+    warns_if_early = False  # Few pairs are memorised soon: that is why the best weights are kept.
+
     def __init__(self, modalities: Mapping[str, Modality], judge: MatchingJudge) -> None:
         super().__init__()
         self.modalities = dict(modalities)

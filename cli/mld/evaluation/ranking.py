@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,9 +106,9 @@ def draw_candidates(
     return Candidates(torch.cat(candidates), torch.cat(is_drawn))
 
 
-def _parts(queries: Int64[Tensor, " query"], width: int) -> Sequence[Int64[Tensor, " part"]]:
+def _parts(queries: Int64[Tensor, " query"], width: int) -> Iterator[Int64[Tensor, " part"]]:
     """The queries in parts with so many candidates as are ranked at once."""
-    return queries.split(max(1, RANKED_AT_ONCE // width))
+    yield from queries.split(max(1, RANKED_AT_ONCE // width))
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ class Subset:
     given: list[str]
     generated: list[str]
     coherence: dict[str, Any]
+    retrieval: dict[str, Any]
     frechet: dict[str, Any]
     nfe: float
     seconds: float | None
@@ -138,6 +139,7 @@ def render_report(run_dir: RunDir) -> str:
         provenance=run_dir.read_json(run_dir.provenance) if run_dir.provenance.exists() else {},
         modalities=modalities,
         labelled=any(scores["classifier_accuracy"] for scores in modalities.values()),
+        retrieval=metrics.get("retrieval"),
         subsets=subsets,
         one_to_one=[
             entry
@@ -161,6 +163,7 @@ def render_report(run_dir: RunDir) -> str:
 
 def _subsets(metrics: Mapping[str, Any], names: list[str], run_dir: RunDir) -> list[Subset]:
     """The conditioning subsets of the run, the smallest first."""
+    conditional_retrieval = metrics.get("retrieval", {}).get("conditional", [])
     given = {key: [] if key == "joint" else key.split("+") for key in metrics["nfe"]}
     keys = sorted(given, key=lambda key: (len(given[key]), [*map(names.index, given[key])]))
     return [
@@ -169,6 +172,7 @@ def _subsets(metrics: Mapping[str, Any], names: list[str], run_dir: RunDir) -> l
             given=given[key],
             generated=[name for name in names if name not in given[key]],
             coherence=_by_target(given[key], metrics["conditional_coherence"]),
+            retrieval=_by_target(given[key], conditional_retrieval),
             frechet=_by_target(given[key], metrics["frechet"]),
             nfe=metrics["nfe"][key],
             seconds=metrics["seconds_per_sample"].get(key),

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from jaxtyping import Float
 from pydantic import JsonValue
@@ -28,6 +28,9 @@ class Objective(nn.Module, ABC):
     Buffers must change in place: the average of the weights follows the tensors that exist when
     training starts.
     """
+
+    warns_if_early: ClassVar[bool] = True
+    """Whether it is worth a warning that the best weights are those of an early step."""
 
     @abstractmethod
     def forward(

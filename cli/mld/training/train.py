@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mld.runtime.compute import torch_threads
 from mld.runtime.context import RunContext
+from mld.storage.stages import stage_of_job
 from mld.training.checkpoint import read_checkpoint
 from mld.training.job import TrainJob
 from mld.training.loop import fit
@@ -84,7 +85,7 @@ def train_by(launched: Callable[[], None], job: TrainJob, context: RunContext) -
     checkpoint = read_checkpoint(run_dir, job.name, fingerprint)
     if checkpoint is None and run_dir.checkpoint(job.name).is_file():
         message = f"{job.name} starts anew: its checkpoint belongs to other settings or data"
-        run_dir.warn(job.name.partition("/")[0], message)
+        run_dir.warn(stage_of_job(job.name), message)
     if checkpoint is None or not checkpoint.ended:
         launched()
     return finished_weights(job, context)
@@ -103,9 +104,10 @@ def finished_weights(job: TrainJob, context: RunContext) -> TrainedWeights:
     assert checkpoint.ended
     if (best := checkpoint.best) is None:
         return TrainedWeights(checkpoint.weights, checkpoint.ema)
-    if best.step <= job.config.steps * EARLY_SHARE:
+    is_early = best.step <= job.config.steps * EARLY_SHARE
+    if is_early and job.objective.warns_if_early:
         context.run_dir.warn(
-            job.name.partition("/")[0],
+            stage_of_job(job.name),
             f"{job.name}: the validation loss was lowest at step {best.step:,} of "
             f"{job.config.steps:,}, whose weights are kept: the network then began to memorise the "
             "training rows; fewer steps, a smaller network or dropout may do better",

@@ -42,3 +42,23 @@ def test_unknown_column_has_no_figure(finish_suite: Callable[..., Any]) -> None:
     result = finish_suite().results[0]
     assert result.figure("no such column") is None
     assert result.difference(result, "joint_coherence").value == 0
+
+
+def test_retrieval_is_compared_among_as_many_candidates(
+    finished: SuiteDir, trials: list[Trial], add_retrieval: Callable[..., None]
+) -> None:
+    assert variant_results(finished, trials)[0].figure("candidates") is None
+    for trial in trials:
+        add_retrieval(finished.run_dir(trial), 0.6 if trial.coordinates.method == "mld" else 0.3)
+    mld, paper = variant_results(finished, trials)
+    assert mld.figure("joint_retrieval").value == 0.6
+    assert mld.figure("conditional_retrieval of real").value == pytest.approx(0.8)
+    assert paper.difference(mld, "joint_retrieval").value == pytest.approx(-0.3)
+    assert paper.better("conditional_retrieval") == "higher"
+    run_dir = finished.run_dir(next(each for each in trials if each.coordinates.method == "paper"))
+    scores = run_dir.read_json(run_dir.metrics)
+    scores["retrieval"]["joint"]["candidates"] = 81
+    run_dir.write_json(run_dir.metrics, scores)
+    mld, paper = variant_results(finished, trials)
+    assert paper.difference(mld, "joint_retrieval") is None
+    assert paper.difference(mld, "joint_frechet") is not None

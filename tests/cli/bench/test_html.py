@@ -73,3 +73,40 @@ def test_runs_without_classes_have_headlines_and_panels_against_the_truth(
         "Frechet distance, a ",
         "Frechet distance, b ",
     ]
+
+
+def test_retrieval_goes_where_coherence_goes(
+    finish_suite: Callable[..., Any], add_retrieval: Callable[..., None]
+) -> None:
+    suite = finish_suite("modalities: [[a, b]]\nmethods: {one: {}, two: {}}\n")
+    for trial in suite.trials:
+        run_dir = suite.suite_dir.run_dir(trial)
+        scores = run_dir.read_json(run_dir.metrics)
+        scores |= {"joint_coherence": None, "joint_ceiling": None, "conditional_coherence": []}
+        run_dir.write_json(run_dir.metrics, scores)
+        add_retrieval(run_dir, 0.6 if trial.coordinates.method == "one" else 0.3)
+    write_leaderboard(suite.suite_dir, suite.spec, suite.trials, COMMAND)
+    text = (suite.suite_dir.path / "leaderboard.html").read_text()
+    headline = '<dt>Best joint retrieval at 1</dt><dd class="figure">0.600</dd>'
+    assert headline + '<dd class="note">one on a + b' in text
+    assert "; ceiling 0.900</dd>" in text
+    captions = [caption.strip() for caption in re.findall(r"<caption>([^<]+)", text)]
+    assert captions[:4] == [
+        "joint retrieval at 1",
+        "joint retrieval at 10",
+        "conditional retrieval at 1",
+        "conditional retrieval at 10",
+    ]
+    assert "<h3>Joint retrieval at 1 against quality and cost</h3>" in text
+    markdown = (suite.suite_dir.path / "leaderboard.md").read_text()
+    assert "a + b: one to one, retrieval at 1" in markdown
+    assert "| a → b | b → a |" in markdown
+    header = suite.suite_dir.results.read_text().partition("\n")[0].split(",")
+    for column in (
+        "joint_retrieval",
+        "conditional_retrieval_at_10 of reconstructions",
+        "joint_retrieval of real",
+        "a>b retrieval",
+        "candidates",
+    ):
+        assert column in header

@@ -111,7 +111,10 @@ def test_a_missing_library_names_the_pip_line(
 
 
 def test_scores_are_coherence_and_the_first_metrics_against_the_truth(
-    write_run: Callable[..., RunDir], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    write_run: Callable[..., RunDir],
+    add_retrieval: Callable[..., None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run_dir = write_run(tmp_path / "run", labelled=False, num_previews=0)
     scores = run_dir.read_json(run_dir.metrics)
@@ -135,6 +138,11 @@ def test_scores_are_coherence_and_the_first_metrics_against_the_truth(
     assert all("coherence" in line for line in lines)
     assert "digit to tone: coherence 0.785, log-spectral distance 0.265 dB" in lines
     assert "digit to molecule: coherence 0.565" in lines
+    add_retrieval(coherent, 0.7)
+    _print_scores(coherent)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "joint retrieval 0.700 (n = 500, ceiling 0.900, chance 0.010)"
+    assert "digit to molecule: coherence 0.565, retrieval 0.350" in lines
 
 
 def test_run_sample_and_report(mld_small: Callable[..., Result], quick: list[str]) -> None:

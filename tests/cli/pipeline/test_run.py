@@ -78,6 +78,54 @@ def test_files_and_events_of_a_run(finished_run: Path) -> None:
     assert not run_dir.error.exists()
 
 
+@pytest.fixture
+def evaluate_again(
+    finished_run: Path, run_copy: RunDir, registry: Registry, make_spec: Callable[..., Spec]
+) -> Callable[..., dict[str, Any]]:
+    """Recomputes a copy of the finished run from stage evaluate, and returns its metrics."""
+
+    def recompute(*overrides: str) -> dict[str, Any]:
+        store = WeightStore(finished_run.parent / "store")
+        spec = make_spec(*overrides)
+        run(spec, run_copy, registry, from_stage="evaluate", store=store)
+        return run_copy.read_json(run_copy.metrics)
+
+    return recompute
+
+
+def test_a_judge_of_pairs_changes_no_other_metric(
+    finished_run: Path, run_copy: RunDir, evaluate_again: Callable[..., dict[str, Any]]
+) -> None:
+    finished = RunDir(finished_run)
+    before = finished.read_json(finished.metrics)
+    assert "retrieval" not in before
+    assert not finished.judge.exists()
+    after = evaluate_again("evaluate.judge=both", "evaluate.steps=100")
+    retrieval, warnings = after.pop("retrieval"), after.pop("warnings")
+    assert before.pop("warnings") == []
+    assert after == before
+    assert retrieval["pairs"][0]["modalities"] == ["left", "right"]
+    assert len(retrieval["conditional"]) == 9
+    # Rows share their class, one of ten: of 60 rows, six match as well.
+    assert 1 / 60 < retrieval["joint"]["real"]["at_1"]["value"] < 0.5
+    assert retrieval["joint"]["real"]["at_10"]["value"] > 0.9
+    (warning,) = warnings
+    assert warning.startswith("Retrieval has fewer than 100 candidates")
+    assert run_copy.judge.is_file()
+    assert 'id="retrieval"' in run_copy.report.read_text()
+    assert run_copy.stage_metadata("evaluate")["parameters"]["match"] > 0
+
+
+def test_samples_are_judged_without_their_classes(
+    evaluate_again: Callable[..., dict[str, Any]],
+) -> None:
+    scores = evaluate_again("evaluate.judge=retrieval", "evaluate.steps=2")
+    assert scores["joint_coherence"] is None
+    assert scores["conditional_coherence"] == []
+    assert scores["modalities"]["left"]["classifier_accuracy"] is None
+    assert scores["retrieval"]["joint"]
+
+
 def test_a_run_from_the_path_of_a_spec(
     run_copy: RunDir,
     spec_file: Path,

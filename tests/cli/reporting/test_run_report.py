@@ -237,7 +237,7 @@ def test_report_without_labels_has_no_coherence(
     tmp_path: Path, write_run: WriteRun, parse_page: Callable[..., Any]
 ) -> None:
     text = render_report(write_run(tmp_path / "digits", labelled=False))
-    assert "The data have no labels" in text
+    assert "There is no classifier, for lack of labels" in text
     assert "re-encoded latents" in text
     figures = re.findall(r"<dt>([^<]+)</dt><dd class=\"figure\">([^<]+)</dd>", text)
     assert figures[:2] == [
@@ -254,6 +254,36 @@ def test_report_without_labels_has_no_coherence(
         assert absent not in text
     assert text.count('<table class="tracks">') == 4
     assert len(parse_page(text, VOID).of("audio")) == 15 * 2
+
+
+def test_retrieval_is_beside_its_ceiling_and_chance(
+    tmp_path: Path, write_run: WriteRun, add_retrieval: Callable[..., None]
+) -> None:
+    run = write_run(tmp_path / "digits", labelled=False, num_previews=0)
+    assert 'id="retrieval"' not in render_report(run)
+    add_retrieval(run, 0.7)
+    metrics = run.read_json(run.metrics)
+    # Of few rows there is no interval, and of no real pair no ceiling.
+    metrics["retrieval"]["joint"]["at_1"] |= {"low": None, "high": None}
+    metrics["retrieval"]["conditional"][0] |= {"real": None, "reconstructions": None}
+    run.write_json(run.metrics, metrics)
+    text = render_report(run)
+    figures = re.findall(r"<dt>([^<]+)</dt><dd class=\"figure\">([^<]+)</dd>", text)
+    assert figures[:2] == [
+        ("Joint retrieval at 1", "0.700"),
+        ("One-to-one retrieval at 1", "0.350"),
+    ]
+    assert 'told by <a href="#retrieval">retrieval</a>' in text
+    matrix = text[text.index('<table class="matrix">') :].partition("</table>")[0]
+    assert matrix.count('class="value') == 1 + 28
+    assert "<b>0.700</b><span></span><span>at 10: 0.850</span><span>ceiling 0.900</span>" in matrix
+    assert matrix.count("<span>ceiling –</span>") == 1
+    assert "<b>0.350</b><span>0.31–0.39</span>" in matrix
+    assert "tone given digit + word: 0.350 at 1, 0.675 at 10; reconstructions 0.800" in matrix
+    assert "chance 0.010 and 0.100; n = 500" in matrix
+    table = text[text.index('aria-label="Retrieval, all figures"') :].partition("</table>")[0]
+    assert table.count("<tr>") == 1 + 6 + 28
+    assert "joint: digit and tone" in table
 
 
 def test_subsets_without_samples(run_copy: RunDir) -> None:
