@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from mld_core.contracts.modality import Autoencoder, Modality
+from mld_core.diffusion.modality_modules import ModalityModules
 
 
 class MethodConfig(BaseModel):
@@ -40,7 +41,7 @@ class JointModel(nn.Module, ABC):
 
     def __init__(self, autoencoders: Mapping[str, Autoencoder]) -> None:
         super().__init__()
-        self.autoencoders = nn.ModuleDict(autoencoders)
+        self.autoencoders = ModalityModules[Autoencoder](autoencoders)
 
     def fit(
         self,

@@ -7,8 +7,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from mld_core.diffusion.latent_layout import JointLatent, LatentLayout, Roles
-from mld_core.diffusion.networks.score_network import Embedding, ScoreNetwork, init_zero
+from mld_core.diffusion.latent_layout import JointLatent, LatentLayout, Roles, Times
+from mld_core.diffusion.modality_modules import ModalityModules
+from mld_core.diffusion.networks.score_network import Embedding, ScoreMLP, init_zero
 from mld_core.diffusion.roles import Role
 from mld_core.diffusion.schedule import VPSchedule
 
@@ -75,11 +76,11 @@ def _shared_stem(
     return out[last_computed].view(*computed.shape, -1)
 
 
-class ResidualMLP(ScoreNetwork):
+class ResidualMLP(ScoreMLP):
     """A residual MLP whose layer normalisation is set by times and roles.
 
     Args:
-        layout, schedule, reads_roles: as of ScoreNetwork.
+        layout, schedule, reads_roles: as of ScoreMLP.
         width: of the residual stream.
         depth: number of blocks.
         dropout: inside each block, in [0, 1).
@@ -96,19 +97,20 @@ class ResidualMLP(ScoreNetwork):
     ) -> None:
         embedding = max(width // 4, 32)
         super().__init__(layout, schedule, width, embedding, reads_roles)
-        self.stems = nn.ModuleDict(
+        self.stems = ModalityModules[Stem](
             {name: Stem(dim, embedding, width) for name, dim in layout.dims.items()}
         )
         self.blocks = nn.ModuleList(AdaLNBlock(width, embedding, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.out_proj = init_zero(nn.Linear(width, layout.joint_dim))
 
-    def velocity(self, z: JointLatent, embedding: Embedding, roles: Roles) -> JointLatent:
+    def velocity(self, z: JointLatent, times: Times, roles: Roles) -> JointLatent:
         """The velocity of z."""
+        embedding = self.embed(times, roles)
         h = self.in_proj(z)
         for index, (name, latent) in enumerate(self.layout.split(z).items()):
             stem = self.stems[name]
-            if self.embed.reads_roles and roles.shape[-2] == 1:
+            if self.embed.features.reads_roles and roles.shape[-2] == 1:
                 absent = roles[..., index] == Role.ABSENT
                 h = h + _shared_stem(stem, latent, embedding, absent)
             else:

@@ -33,6 +33,29 @@ class ScoreNetwork(nn.Module, ABC):
     Args:
         layout: of the joint latent.
         schedule: whose log-SNR is the network's measure of time.
+    """
+
+    def __init__(self, layout: LatentLayout, schedule: VPSchedule) -> None:
+        super().__init__()
+        self.layout = layout
+        self.schedule = schedule
+
+    def forward(self, z: JointLatent, times: Times, roles: Roles) -> JointLatent:
+        """The noise in z, float32: sigma z + alpha v (Salimans and Ho 2022)."""
+        velocity = self.velocity(z, times, roles).float()
+        sigma, alpha = self.schedule.sigma(times), self.schedule.alpha(times)
+        return self.layout.expand(sigma) * z + self.layout.expand(alpha) * velocity
+
+    @abstractmethod
+    def velocity(self, z: JointLatent, times: Times, roles: Roles) -> JointLatent:
+        """The velocity of z."""
+
+
+class ScoreMLP(ScoreNetwork):
+    """A network of linear layers, which sees the joint latent as one vector.
+
+    Args:
+        layout, schedule: as of ScoreNetwork.
         width: of the hidden layers.
         embedding: width of the embedding of times and roles.
         reads_roles: False for independent times, which determine the roles.
@@ -46,59 +69,62 @@ class ScoreNetwork(nn.Module, ABC):
         embedding: int,
         reads_roles: bool,
     ) -> None:
-        super().__init__()
-        self.layout = layout
-        self.schedule = schedule
+        super().__init__(layout, schedule)
         self.embed = MultiTimeEmbedding(layout, schedule, embedding, reads_roles)
         self.in_proj = nn.Linear(layout.joint_dim, width)
 
-    def forward(self, z: JointLatent, times: Times, roles: Roles) -> JointLatent:
-        """The noise in z, float32: sigma z + alpha v (Salimans and Ho 2022)."""
-        velocity = self.velocity(z, self.embed(times, roles), roles).float()
-        sigma, alpha = self.schedule.sigma(times), self.schedule.alpha(times)
-        return self.layout.expand(sigma) * z + self.layout.expand(alpha) * velocity
 
-    @abstractmethod
-    def velocity(self, z: JointLatent, embedding: Embedding, roles: Roles) -> JointLatent:
-        """The velocity of z."""
+class TimeFeatures(nn.Module):
+    """Features of each modality's time and role.
 
-
-class MultiTimeEmbedding(nn.Module):
-    """Embedding of the times and roles of all modalities as one vector.
-
-    Its input is, for each modality, sines and cosines of the log-SNR, at periods from 32 down to
-    1, and a one-hot vector of the role. For an OBSERVED modality, whose log-SNR is infinite, the
-    waves are zeros. (The official network reads raw times, where 0 stands both for observed and
-    for barely diffused.)
+    They are sines and cosines of the log-SNR, at periods from 32 down to 1, and a one-hot vector of
+    the role. For an OBSERVED modality, whose log-SNR is infinite, the waves are zeros. (The
+    official network reads raw times, where 0 stands both for observed and for barely diffused.)
 
     Args:
-        layout, schedule, reads_roles: as of ScoreNetwork.
-        width: of the embedding.
+        schedule, reads_roles: as of ScoreMLP.
     """
 
     frequencies: Tensor
 
-    def __init__(
-        self, layout: LatentLayout, schedule: VPSchedule, width: int, reads_roles: bool
-    ) -> None:
+    def __init__(self, schedule: VPSchedule, reads_roles: bool) -> None:
         super().__init__()
         self.schedule = schedule
         self.reads_roles = reads_roles
         periods = torch.logspace(5, 0, 8, base=2.0)
         self.register_buffer("frequencies", 2 * torch.pi / periods, persistent=False)
-        features = len(layout.names) * (2 * len(periods) + 1 + len(Role))
-        self.mlp = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
+        self.width = 2 * len(periods) + 1 + len(Role)
 
-    def forward(self, times: Times, roles: Roles) -> Embedding:
-        """The embedding of each row of times."""
+    def forward(self, times: Times, roles: Roles) -> Float[Tensor, "*#batch modality feature"]:
+        """The features of each modality."""
         if not self.reads_roles:
             roles = torch.zeros_like(roles)
         log_snr = self.schedule.log_snr(times.clamp(min=T_MIN))[..., None]
         angles = log_snr * self.frequencies
         waves = torch.cat([log_snr / 10, angles.sin(), angles.cos()], dim=-1)
         waves = torch.where((roles == Role.OBSERVED)[..., None], 0.0, waves)
-        features = torch.cat([waves, one_hot(roles, len(Role))], dim=-1)
-        embedding: Tensor = self.mlp(features.flatten(-2))
+        return torch.cat([waves, one_hot(roles, len(Role))], dim=-1)
+
+
+class MultiTimeEmbedding(nn.Module):
+    """Embedding of the times and roles of all modalities as one vector.
+
+    Args:
+        layout, schedule, reads_roles: as of ScoreMLP.
+        width: of the embedding.
+    """
+
+    def __init__(
+        self, layout: LatentLayout, schedule: VPSchedule, width: int, reads_roles: bool
+    ) -> None:
+        super().__init__()
+        self.features = TimeFeatures(schedule, reads_roles)
+        inputs = len(layout.names) * self.features.width
+        self.mlp = nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, times: Times, roles: Roles) -> Embedding:
+        """The embedding of each row of times."""
+        embedding: Tensor = self.mlp(self.features(times, roles).flatten(-2))
         return embedding
 
 

@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from mld_core.diffusion.latent_layout import JointLatent, LatentLayout, Roles
+from mld_core.diffusion.latent_layout import JointLatent, LatentLayout, Roles, Times
 from mld_core.diffusion.limits import UNET_GROUPS
-from mld_core.diffusion.networks.score_network import Embedding, ScoreNetwork, init_zero
+from mld_core.diffusion.networks.score_network import Embedding, ScoreMLP, init_zero
 from mld_core.diffusion.schedule import VPSchedule
 
 
@@ -42,7 +42,7 @@ class ResBlock(nn.Module):
         return out
 
 
-class UNetMLP(ScoreNetwork):
+class UNetMLP(ScoreMLP):
     """The paper's network: a U-Net of linear layers, all of one width.
 
     As released (channel multipliers of one, no dropout, no attention), but with the embedding of
@@ -50,7 +50,7 @@ class UNetMLP(ScoreNetwork):
     MNIST-SVHN: width 256, depth 2, 8 groups.
 
     Args:
-        layout, schedule, reads_roles: as of ScoreNetwork.
+        layout, schedule, reads_roles: as of ScoreMLP.
         width: of every layer, a multiple of UNET_GROUPS.
         depth: number of levels down, and up again.
     """
@@ -82,8 +82,9 @@ class UNetMLP(ScoreNetwork):
             init_zero(nn.Linear(width, layout.joint_dim)),
         )
 
-    def velocity(self, z: JointLatent, embedding: Embedding, roles: Roles) -> JointLatent:
+    def velocity(self, z: JointLatent, times: Times, roles: Roles) -> JointLatent:
         """The velocity of z."""
+        embedding = self.embed(times, roles)
         h = projected = self.in_proj(z)
         skips = []
         for block, down_proj in zip(self.down, self.down_proj, strict=True):

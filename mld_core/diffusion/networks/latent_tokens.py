@@ -1,0 +1,130 @@
+"""Tokens of a latent, for a transformer, and the latent back from them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from mld_core.diffusion.latent_layout import LatentShape
+from mld_core.diffusion.networks.score_network import init_zero
+
+VECTOR_TOKEN_DIM = 32
+"""Coordinates of a vector per token."""
+MAX_VECTOR_TOKENS = 8
+LONGEST_WAVE = 10_000.0
+"""Longest period of positions, in tokens, over 2π (Vaswani et al. 2017)."""
+
+LatentOfModality = Float[Tensor, "*batch latent"]
+Tokens = Float[Tensor, "*batch _ width"]
+
+
+class LatentTokens(nn.Module, ABC):
+    """Linear maps from one modality's latent to its tokens and back; what comes back is 0 at first.
+
+    Args:
+        count: number of tokens.
+    """
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    @abstractmethod
+    def embed(self, z: LatentOfModality) -> Tokens:
+        """The tokens of a latent."""
+
+    @abstractmethod
+    def read(self, tokens: Tokens) -> LatentOfModality:
+        """A latent from as many tokens."""
+
+
+class VectorTokens(LatentTokens):
+    """One or a few tokens of a vector, each of all its coordinates."""
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__(min(MAX_VECTOR_TOKENS, math.ceil(dim / VECTOR_TOKEN_DIM)))
+        self.in_proj = nn.Linear(dim, self.count * width)
+        self.out_proj = init_zero(nn.Linear(self.count * width, dim))
+
+    def embed(self, z: LatentOfModality) -> Tokens:
+        """The tokens of a vector."""
+        tokens: Tensor = self.in_proj(z).unflatten(-1, (self.count, -1))
+        return tokens
+
+    def read(self, tokens: Tokens) -> LatentOfModality:
+        """A vector from its tokens."""
+        z: Tensor = self.out_proj(tokens.flatten(-2))
+        return z
+
+
+class PatchTokens(LatentTokens):
+    """A token for each patch of a sequence or grid, with sine-cosine codes of its position.
+
+    A side that is no multiple of the patch is filled up with zeros.
+
+    Args:
+        patch: positions in a patch, for a grid along each side.
+    """
+
+    patches: Tensor
+    places: Tensor
+    positions: Tensor
+
+    def __init__(self, shape: LatentShape, patch: int, width: int) -> None:
+        patches = _patches(shape, patch)
+        super().__init__(len(patches))
+        self.in_proj = nn.Linear(patches.shape[1], width)
+        self.out_proj = init_zero(nn.Linear(width, patches.shape[1]))
+        places = patches.flatten().argsort(stable=True)[: math.prod(shape)]
+        sides = [math.ceil(side / patch) for side in _sides(shape)]
+        positions = _position_codes(sides, width)
+        for name, values in ("patches", patches), ("places", places), ("positions", positions):
+            self.register_buffer(name, values, persistent=False)
+
+    def embed(self, z: LatentOfModality) -> Tokens:
+        """The tokens of a sequence or grid."""
+        numbers = pad(z, (0, 1)).index_select(-1, self.patches.flatten())
+        tokens: Tensor = self.in_proj(numbers.unflatten(-1, self.patches.shape)) + self.positions
+        return tokens
+
+    def read(self, tokens: Tokens) -> LatentOfModality:
+        """A sequence or grid from its tokens."""
+        numbers: Tensor = self.out_proj(tokens).flatten(-2)
+        return numbers.index_select(-1, self.places)
+
+
+def latent_tokens(shape: LatentShape, patch: int, width: int) -> LatentTokens:
+    """The tokens of latents of a shape."""
+    return VectorTokens(shape[0], width) if len(shape) == 1 else PatchTokens(shape, patch, width)
+
+
+def _sides(shape: LatentShape) -> tuple[int, ...]:
+    """The positions along each side: (L,) of a sequence, (H, W) of a grid."""
+    return shape[1:] if len(shape) == 3 else shape[:1]
+
+
+def _patches(shape: LatentShape, patch: int) -> Int64[Tensor, "token number"]:
+    """The coordinates of the flat latent in each patch; beyond a side, one more than the last."""
+    index = torch.arange(math.prod(shape)).view(shape)
+    index = index if len(shape) == 3 else index.T
+    filling = [amount for side in reversed(_sides(shape)) for amount in (0, -side % patch)]
+    index = pad(index, filling, value=math.prod(shape))
+    for dim in range(1, index.ndim):
+        index = index.unfold(dim, patch, patch)
+    sides = len(_sides(shape))
+    return index.movedim(0, sides).flatten(0, sides - 1).flatten(1)
+
+
+def _position_codes(sides: list[int], width: int) -> Float[Tensor, "token width"]:
+    """Sines and cosines of the place along each side, each in an equal part of the width."""
+    count = width // (2 * len(sides))
+    frequencies = LONGEST_WAVE ** (-torch.arange(count) / count)
+    places = torch.tensor([*itertools.product(*map(range, sides))], dtype=torch.float32)
+    angles = (places[..., None] * frequencies).flatten(1)
+    return pad(torch.cat([angles.sin(), angles.cos()], 1), (0, width - 2 * angles.shape[1]))
