@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from mld.config.sections import DiffuseSpec, ResidualMLPSpec
+from mld.config.sections import DiffuseSpec, ResidualMLPSpec, TransformerSpec
 from mld.inference.information import standard_measures
 from mld.pipeline.diffusion_method import DenoisingObjective, build_network
 from mld.runtime.compute import Compute
@@ -47,9 +47,13 @@ TOLERANCE = 0.05 * math.log(CLASSES)
 MAX_HALF_WIDTH = 0.25
 TRAINING_ROWS, HELD_OUT_ROWS, ROWS = 100_000, 500, 1000
 NODES = 64
+NETWORKS = {
+    "residual-mlp": ResidualMLPSpec(width=64, depth=2),
+    "transformer": TransformerSpec(width=64, depth=2),
+}
 SPEC = DiffuseSpec(
     purpose="information",
-    network=ResidualMLPSpec(width=64, depth=2),
+    network=NETWORKS["residual-mlp"],
     balance=0.0,
     keep="last",
     steps=2500,
@@ -121,19 +125,19 @@ def mixture(names: str, private: int) -> World:
     return World(f"classes, {len(names)} variables", dims, draw, truths)
 
 
-def train_model(world: World, seed: int) -> ScoreModel:
+def train_model(world: World, seed: int, spec: DiffuseSpec = SPEC) -> ScoreModel:
     """A small score network, trained on rows of the world."""
     layout, schedule = LatentLayout.of_vectors(dict(world.dims)), VPSchedule()
     compute = Compute("cpu", 1, "32-true", torch.get_num_threads())
-    config = TrainConfig(SPEC.steps, SPEC.batch_size, SPEC.learning_rate, SPEC.ema_decay)
+    config = TrainConfig(spec.steps, spec.batch_size, spec.learning_rate, spec.ema_decay)
     z = world.draw(TRAINING_ROWS, Generator().manual_seed(3 * seed))
     rows = {"z": z, "present": torch.ones(len(z), len(world.dims), dtype=torch.bool)}
     no_rows = {name: tensor[:0] for name, tensor in rows.items()}
     with TemporaryDirectory() as folder:
         store = WeightStore(Path(folder) / "store")
         context = RunContext(RunDir(Path(folder) / "run"), store, compute, seed)
-        network = context.seeded_init(lambda: build_network(SPEC, layout, schedule), "diffuse")
-        objective = DenoisingObjective(SPEC, layout, schedule, network)
+        network = context.seeded_init(lambda: build_network(spec, layout, schedule), "diffuse")
+        objective = DenoisingObjective(spec, layout, schedule, network)
         job = TrainJob("diffuse", objective, rows, no_rows, config, key={})
         trained = train(job, context)
     assert trained.ema is not None
@@ -144,10 +148,10 @@ def train_model(world: World, seed: int) -> ScoreModel:
     return ScoreModel(network, layout, schedule, identity, "three-role", torch.device("cpu"))
 
 
-def estimate(world: World, seed: int) -> dict[str, Estimate]:
+def estimate(world: World, seed: int, spec: DiffuseSpec = SPEC) -> dict[str, Estimate]:
     """The world's measures, by a network trained with this seed."""
     torch.set_num_threads(1)
-    model = train_model(world, seed)
+    model = train_model(world, seed, spec)
     rows = world.draw(ROWS, Generator().manual_seed(3 * seed + 1))
     held_out = world.draw(HELD_OUT_ROWS, Generator().manual_seed(3 * seed + 2))
     standard = standard_measures(model.layout.names)
@@ -173,9 +177,9 @@ WORLDS = {
 }
 
 
-def estimate_named(world: str, seed: int) -> dict[str, Estimate]:
-    """As `estimate`, of a world by its name."""
-    return estimate(WORLDS[world], seed)
+def estimate_named(world: str, seed: int, network: str) -> dict[str, Estimate]:
+    """As `estimate`, of a world and by a network by their names."""
+    return estimate(WORLDS[world], seed, SPEC.model_copy(update={"network": NETWORKS[network]}))
 
 
 def main() -> None:
@@ -184,13 +188,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
     parser.add_argument("--world", action="append", choices=list(WORLDS), help="only this one")
+    parser.add_argument("--network", choices=list(NETWORKS), default="residual-mlp")
     arguments = parser.parse_args()
     seeds, names = range(arguments.seeds), arguments.world or list(WORLDS)
     print("| world | measure | truth | estimates | half-widths | contained |")
     print("|---|---|---|---|---|---|")
     values, covered, widths = [], [], []
     with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
-        futures = {(name, s): pool.submit(estimate_named, name, s) for name in names for s in seeds}
+        futures = {
+            (name, s): pool.submit(estimate_named, name, s, arguments.network)
+            for name in names
+            for s in seeds
+        }
         for name in names:
             by_seed = [futures[name, seed].result() for seed in seeds]
             for measure, truth in WORLDS[name].truths.items():

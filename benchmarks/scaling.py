@@ -1,8 +1,8 @@
 """Cost of training and sampling by number of modalities: python benchmarks/scaling.py.
 
 Each number of modalities is measured in a process of its own. Half of the modalities have 16
-latent dimensions and half 32; the latents are random, as the cost does not depend on them. Prints
-a Markdown table.
+latent dimensions and half 32, or all have a sequence of --tokens; the latents are random, as the
+cost does not depend on them. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import torch
 
-from mld.config.sections import DiffuseSpec, ResidualMLPSpec
+from mld.config.sections import DiffuseSpec, ResidualMLPSpec, TransformerSpec
 from mld.pipeline.diffusion_method import DenoisingObjective, build_network
 from mld.training.job import count_parameters
 from mld_core.diffusion.guidance import Guidance
@@ -33,19 +33,30 @@ TRAINING_STEPS = 40
 SAMPLES = 64
 
 
-def measure(modalities: int) -> dict[str, float]:
-    """Milliseconds per training step and per sample, peak memory, parameters and subsets."""
+def measure(modalities: int, tokens: int) -> dict[str, float]:
+    """Milliseconds per training step and per sample, peak memory, parameters and subsets.
+
+    Of a residual MLP on vectors, or of a transformer on sequences of `tokens`, if there are any.
+    """
     torch.manual_seed(0)
-    layout = LatentLayout.of_vectors({f"m{i}": 16 if i % 2 else 32 for i in range(modalities)})
-    spec = DiffuseSpec(network=ResidualMLPSpec(width=256, depth=4))
+    names = [f"m{i}" for i in range(modalities)]
+    if tokens:
+        layout = LatentLayout(dict.fromkeys(names, (tokens, 8)))
+        spec = DiffuseSpec(network=TransformerSpec(width=128, depth=4))
+    else:
+        layout = LatentLayout.of_vectors(
+            {name: 16 if i % 2 else 32 for i, name in enumerate(names)}
+        )
+        spec = DiffuseSpec(network=ResidualMLPSpec(width=256, depth=4))
     schedule = VPSchedule()
     network = build_network(spec, layout, schedule)
     objective = DenoisingObjective(spec, layout, schedule, network)
     adam = torch.optim.Adam(objective.parameters(), 1e-3)
     generator = torch.Generator().manual_seed(0)
+    batch_size = BATCH_SIZE // 16 if tokens else BATCH_SIZE
     batch = {
-        "z": torch.randn(BATCH_SIZE, layout.joint_dim),
-        "present": torch.ones(BATCH_SIZE, modalities, dtype=torch.bool),
+        "z": torch.randn(batch_size, layout.joint_dim),
+        "present": torch.ones(batch_size, modalities, dtype=torch.bool),
     }
 
     def training_step() -> None:
@@ -53,18 +64,20 @@ def measure(modalities: int) -> dict[str, float]:
         objective(batch, generator)[0].backward()
         adam.step()
 
-    results = {"step_ms": 1000 * _seconds_per_call(training_step, TRAINING_STEPS)}
+    steps = TRAINING_STEPS // 10 if tokens else TRAINING_STEPS
+    results = {"step_ms": 1000 * _seconds_per_call(training_step, steps)}
     zeros = torch.zeros(layout.joint_dim)
     identity = Standardiser(zeros, zeros + 1, zeros.bool())
     cpu = torch.device("cpu")
     model = ScoreModel(network.eval(), layout, schedule, identity, "three-role", cpu)
+    samples = SAMPLES // 4 if tokens else SAMPLES
     for name, strength in ("sample_ms", 0.0), ("guided_sample_ms", 1.0):
         guidance = Guidance(strength, strength)
 
         def sample(guidance: Guidance = guidance) -> None:
-            sample_latents(model, {}, layout.names, range(SAMPLES), guidance=guidance)
+            sample_latents(model, {}, layout.names, range(samples), guidance=guidance)
 
-        results[name] = 1000 * _seconds_per_call(sample, 3) / SAMPLES
+        results[name] = 1000 * _seconds_per_call(sample, 3) / samples
     results["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     results["parameters"] = count_parameters(network)
     results["subsets"] = len(conditioning_subsets(layout.names))
@@ -85,10 +98,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--modalities", type=int, help="measure this number only; prints JSON")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--tokens", type=int, default=0, help="per modality, for a transformer")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.modalities:
-        print(json.dumps(measure(args.modalities)))
+        print(json.dumps(measure(args.modalities, args.tokens)))
         return
     headers = (
         "modalities",
@@ -102,7 +116,7 @@ def main() -> None:
     print(f"| {' | '.join(headers)} |")
     print(f"|{'---|' * len(headers)}")
     for count in MODALITY_COUNTS:
-        options = ["--modalities", str(count), "--threads", str(args.threads)]
+        options = [f"--modalities={count}", f"--threads={args.threads}", f"--tokens={args.tokens}"]
         process = subprocess.run(
             [sys.executable, __file__, *options], check=True, capture_output=True
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Float64, Shaped
@@ -50,6 +51,19 @@ class Standardiser:
             statistics = (mean.float(), torch.where(dead, 1.0, std).float(), dead)
             parts.append([_spread(values, shape) for values in statistics])
         return cls(*map(torch.cat, zip(*parts, strict=True)))
+
+    def shifted(self, log_snr: Mapping[str, float], layout: LatentLayout) -> Standardiser:
+        """Statistics by which standardised latents have a lower log-SNR at every time.
+
+        A latent that is smaller by exp(−shift / 2) is as noisy under the schedule as one of unit
+        variance whose log-SNR is lower by `shift` (Hoogeboom et al. 2023, for the resolution of
+        images). Schedule, samplers and densities of raw latents stay as they are.
+
+        Args:
+            log_snr: the shift by modality; 0 for those that are left out.
+        """
+        shifts = torch.tensor([log_snr.get(name, 0.0) for name in layout.names])
+        return replace(self, std=self.std * layout.expand((shifts / 2).exp()).to(self.std))
 
     def by_modality(self, layout: LatentLayout) -> dict[str, Standardiser]:
         """The statistics of each modality's latent."""

@@ -20,11 +20,12 @@ def script() -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.long
+@pytest.mark.parametrize("network", ["residual-mlp", "transformer"])
 @pytest.mark.parametrize("world", ["classes, 2 variables", "normal, 0", "normal, 3"])
-def test_estimates_of_known_information(script: dict[str, Any], world: str) -> None:
+def test_estimates_of_known_information(script: dict[str, Any], world: str, network: str) -> None:
     """Within twice the aim, by one network; intervals contain the truth and are narrow."""
     known = script["WORLDS"][world]
-    for measure, estimate in script["estimate"](known, seed=0).items():
+    for measure, estimate in script["estimate_named"](world, 0, network).items():
         error = abs(estimate.value - known.truths[measure])
         assert error < 2 * script["TOLERANCE"], (measure, estimate)
         assert error < 1.5 * estimate.half_width + 0.02, (measure, estimate)

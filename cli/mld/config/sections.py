@@ -130,13 +130,33 @@ class UNetMLPSpec(Section):
     depth: StrictInt = Field(default=2, gt=0, description="levels on the way down")
 
 
+class TransformerSpec(Section):
+    """Transformer over tokens of all latents, for sequences and grids."""
+
+    kind: Literal["transformer"] = "transformer"
+    width: StrictInt = Field(default=256, gt=0, description="numbers in a token")
+    depth: StrictInt = Field(default=6, gt=0, description="blocks")
+    heads: StrictInt = Field(default=4, gt=0, description="of the attention; they divide width")
+    patch: StrictInt = Field(
+        default=1,
+        gt=0,
+        description="positions of a sequence in a token, of a grid along each side; more is faster",
+    )
+
+    def _errors(self) -> Iterator[FieldError]:
+        if self.width % self.heads:
+            yield ("width",), f"must be a multiple of heads ({self.heads}), not {self.width}"
+
+
 class PerSubsetSpec(ResidualMLPSpec):
     """A residual MLP for every observed subset; only with roles: paper."""
 
     kind: Literal["per-subset"] = "per-subset"  # type: ignore[assignment]
 
 
-NetworkSpec = Annotated[ResidualMLPSpec | UNetMLPSpec | PerSubsetSpec, Field(discriminator="kind")]
+NetworkSpec = Annotated[
+    ResidualMLPSpec | UNetMLPSpec | TransformerSpec | PerSubsetSpec, Field(discriminator="kind")
+]
 
 
 class DiffuseSpec(Section):
@@ -168,6 +188,11 @@ class DiffuseSpec(Section):
         le=1,
         description="0 weighs all latent coordinates alike in the loss, 1 all modalities alike,"
         " however wide their latents are",
+    )
+    shift: dict[str, FiniteFloat] = Field(
+        default={},
+        description="by modality: how much lower its log-SNR is at every time; large grids, whose"
+        " neighbours say the same, need more noise",
     )
     beta_min: FiniteFloat = Field(default=0.1, gt=0, description="noise rate at time 0, clean data")
     beta_max: FiniteFloat = Field(

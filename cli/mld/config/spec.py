@@ -119,6 +119,8 @@ class Spec(Section):
         written: list[tuple[KeyPath, str]] = [
             (("autoencode", "overrides", name), name) for name in self.autoencode.overrides
         ]
+        if isinstance(self.diffuse, DiffuseSpec):
+            written += [(("diffuse", "shift", name), name) for name in self.diffuse.shift]
         if self.data.missing and isinstance(self.data.missing.rate, dict):
             rates = self.data.missing.rate
             written += [(("data", "missing", "rate", name), name) for name in rates]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -129,6 +129,7 @@ class DiffusionMethod(JointMethod):
     def job(self, data: Data, latents: LatentCache, context: RunContext) -> TrainJob:
         """On standardised latents."""
         spec = self.spec
+        latents = self._shifted(latents)
         network = context.seeded_init(self.network, DIFFUSE.name)
         rows = self._usable_rows(latents.train, latents)
         validation = self._usable_rows(latents.validation, latents)
@@ -147,9 +148,13 @@ class DiffusionMethod(JointMethod):
         z, present = usable_latents(latents, split, self.usable(split.present))
         return {"z": z, "present": present}
 
+    def _shifted(self, latents: LatentCache) -> LatentCache:
+        standardiser = latents.standardiser.shifted(self.spec.shift, self.layout)
+        return replace(latents, standardiser=standardiser)
+
     def save(self, trained: TrainedWeights, latents: LatentCache, run_dir: RunDir) -> list[Path]:
         """The network and its average, each with the standardiser."""
-        standardiser = standardiser_tensors(latents.standardiser)
+        standardiser = standardiser_tensors(self._shifted(latents).standardiser)
         run_dir.write_tensors(run_dir.network, {**trained.weights, **standardiser})
         run_dir.write_tensors(run_dir.ema, {**(trained.ema or {}), **standardiser})
         return [run_dir.network, run_dir.ema]

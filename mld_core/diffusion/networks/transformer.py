@@ -118,7 +118,7 @@ class Transformer(ScoreNetwork):
         schedule: VPSchedule,
         width: int,
         depth: int,
-        heads: int,
+        heads: int = 4,
         patch: int = 1,
         reads_roles: bool = True,
     ) -> None:

@@ -43,7 +43,8 @@ PAPER = "diffuse: {roles: paper, network: {kind: per-subset}}\ngenerate: {guidan
         ),
         (
             "diffuse: {network: {width: 3}}",
-            "diffuse.network.kind: missing; one of 'residual-mlp', 'unet-mlp', 'per-subset'",
+            "diffuse.network.kind: missing; one of 'residual-mlp', 'unet-mlp', 'transformer', "
+            "'per-subset'",
         ),
         (
             "diffuse: {network: {kind: unet-mlp, width: []}}",
@@ -52,6 +53,10 @@ PAPER = "diffuse: {roles: paper, network: {kind: per-subset}}\ngenerate: {guidan
         (
             "diffuse: {network: {kind: unet-mlp, width: 100}}",
             "diffuse.network.width: must be a multiple of 8, not 100",
+        ),
+        (
+            "diffuse: {network: {kind: transformer, width: 100, heads: 8}}",
+            "diffuse.network.width: must be a multiple of heads (8), not 100",
         ),
         ("diffuse: {beta_min: 0}", "diffuse.beta_min: must be above 0, not 0"),
         ("diffuse: {ema_decay: 1}", "diffuse.ema_decay: must be below 1, not 1"),

@@ -122,7 +122,7 @@ needs the module a_module_that_is_not_there, which is missing: reinstall the plu
 16: diffuse.roles: must be one of 'three-role', 'paper', 'independent' or 'joint', \
 not 'papr'; did you mean 'paper'?
 17: diffuse.network.kind: must be one of 'residual-mlp', 'unet-mlp', \
-'per-subset', not 'residul-mlp'; did you mean 'residual-mlp'?
+'transformer', 'per-subset', not 'residul-mlp'; did you mean 'residual-mlp'?
 18: diffuse.ema_decay: must be a number, not 'no'
 19: generate.sampler: must be one of 'dpm-solver++', 'sde-dpm-solver++', 'ddim', \
 'heun', 'euler-maruyama', 'repaint' or 'inpaint', not 'heum'; did you mean 'heun'?
@@ -202,8 +202,8 @@ def test_old_names_are_errors_that_name_the_new(errors, rest, path, old, new):
         ("compute.updates=3", "compute.updates: unknown field; known: accelerator, devices, "
          "precision, items, threads"),
         ("diffuse.per_subset=3", "diffuse.per_subset: unknown field; known: method, roles, "
-         "purpose, p_conditional, network, steps, batch_size, learning_rate, balance, beta_min, "
-         "beta_max, ema_decay, keep"),
+         "purpose, p_conditional, network, steps, batch_size, learning_rate, balance, shift, "
+         "beta_min, beta_max, ema_decay, keep"),
     ],
 )  # fmt: skip
 def test_old_names_in_overrides(errors, override, error):

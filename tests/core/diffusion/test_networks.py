@@ -14,12 +14,10 @@ from mld_core.diffusion.schedule import VPSchedule
 
 LAYOUT = LatentLayout.of_vectors({"a": 2, "b": 1, "c": 3})
 KINDS = ["residual-mlp", "unet-mlp", "transformer"]
-SETTINGS: dict[str, dict[str, int]] = {"transformer": {"heads": 4}}
 G, O, A = int(Role.GENERATED), int(Role.OBSERVED), int(Role.ABSENT)  # noqa: E741
 
 
 def new(kind: str, layout: LatentLayout = LAYOUT, **settings: Any) -> nn.Module:
-    settings = SETTINGS.get(kind, {}) | settings
     return NETWORKS[kind](layout, VPSchedule(), width=32, depth=2, **settings)
 
 

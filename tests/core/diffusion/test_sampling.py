@@ -53,7 +53,7 @@ def test_samples_do_not_depend_on_the_batch(gaussian: Any, sampler: str) -> None
     assert not torch.allclose(other.latents["a"], single.latents["a"], atol=1e-2)
 
 
-@pytest.mark.parametrize("kind", [None, "residual-mlp", "unet-mlp", "per-subset"])
+@pytest.mark.parametrize("kind", [None, "residual-mlp", "unet-mlp", "transformer", "per-subset"])
 @pytest.mark.parametrize("scheme", ["three-role", "independent", "paper"])
 def test_rows_with_other_missing_modalities_are_sampled_together(
     gaussian: Any, kind: str | None, scheme: RoleScheme
@@ -86,7 +86,7 @@ def test_rows_with_other_missing_modalities_are_sampled_together(
         sample_missing(model, z, observed, observed, range(4))
 
 
-@pytest.mark.parametrize("kind", ["residual-mlp", "unet-mlp", "per-subset"])
+@pytest.mark.parametrize("kind", ["residual-mlp", "unet-mlp", "transformer", "per-subset"])
 @pytest.mark.parametrize("scheme", ["three-role", "independent", "paper", "joint"])
 @pytest.mark.parametrize("observed", ["", "b", "bc"])
 def test_sharing_of_times_and_roles_changes_no_sample(

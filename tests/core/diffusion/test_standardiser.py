@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.schedule import VPSchedule
 from mld_core.diffusion.standardiser import Standardiser
 
 LAYOUT = LatentLayout.of_vectors({"a": 2, "b": 3})
@@ -61,3 +62,15 @@ def test_channels_of_sequences_and_grids_share_their_statistics(
     ]
     torch.testing.assert_close(standardiser.std, torch.cat(expected_std))
     torch.testing.assert_close(standardiser.mean, torch.cat(expected_mean))
+
+
+def test_a_shift_lowers_the_log_snr() -> None:
+    """As if the time were that of the shifted log-SNR, up to the scale of the network's input."""
+    schedule, t, shift = VPSchedule(), torch.tensor(0.3), 1.5
+    z = 4 + 3 * torch.randn(4000, 5)
+    fitted = Standardiser.fit(z, torch.ones(4000, 2).bool(), LAYOUT)
+    latents = fitted.shifted({"b": shift}, LAYOUT).standardise(z)
+    assert torch.equal(latents[:, :2], fitted.standardise(z)[:, :2])
+    signal = (schedule.alpha(t) * latents[:, 2:]).var()
+    log_snr = (signal / schedule.sigma(t) ** 2).log()
+    torch.testing.assert_close(log_snr, schedule.log_snr(t) - shift, atol=1e-3, rtol=0)
