@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -11,6 +11,7 @@ from pydantic import (
     Field,
     InstanceOf,
     SerializeAsAny,
+    SerializerFunctionWrapHandler,
     Tag,
     ValidationError,
     ValidationInfo,
@@ -32,10 +33,27 @@ if TYPE_CHECKING:
     from mld_core import Registry
 
 
+OMIT_DEFAULT: Final = "omit default"
+"""Metadata of a field that is not dumped at its default: older specs keep their fingerprints."""
+
+
 class Section(BaseModel):
     """One mapping of a spec: frozen, and closed to unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_serializer(mode="wrap")
+    def _without_omitted(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return self._omit_defaults(handler(self))
+
+    def _omit_defaults(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """Some dumped settings without those that are omitted at their default."""
+        omitted = {
+            name
+            for name, field in type(self).model_fields.items()
+            if OMIT_DEFAULT in field.metadata and getattr(self, name) == field.default
+        }
+        return {name: value for name, value in settings.items() if name not in omitted}
 
     @model_validator(mode="after")
     def _check_fields_together(self) -> Self:

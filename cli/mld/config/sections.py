@@ -14,7 +14,6 @@ from pydantic import (
     Field,
     InstanceOf,
     SerializeAsAny,
-    SerializerFunctionWrapHandler,
     StrictFloat,
     StrictInt,
     Tag,
@@ -26,7 +25,7 @@ from pydantic import (
     model_serializer,
 )
 
-from mld.config.plugin_sections import Section, parse_plugin_section
+from mld.config.plugin_sections import OMIT_DEFAULT, Section, parse_plugin_section
 from mld.config.validation_errors import (
     FieldError,
     discriminate_by_type,
@@ -53,6 +52,16 @@ Time = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Steps = Annotated[StrictInt, Field(gt=0, description="optimiser steps")]
 BatchSize = Annotated[StrictInt, Field(gt=0, description="rows per optimiser step")]
 LearningRate = Annotated[FiniteFloat, Field(gt=0, description="step size of the optimiser")]
+Patience = Annotated[
+    Annotated[StrictInt, Field(gt=0)] | None,
+    Field(description="end a training after so many validations in a row without a lower loss"),
+    OMIT_DEFAULT,
+]
+TimeLimit = Annotated[
+    Annotated[FiniteFloat, Field(gt=0)] | None,
+    Field(description="end each training after so many seconds, summed over resumes"),
+    OMIT_DEFAULT,
+]
 GuidanceWeight = Annotated[FiniteFloat, Field(ge=-1, le=MAX_GUIDANCE)]
 
 JOINT = "joint"
@@ -87,6 +96,8 @@ class TrainingSpec(Section):
     steps: Steps = 2000
     batch_size: BatchSize = 128
     learning_rate: LearningRate = 1e-3
+    patience: Patience = None
+    time_limit: TimeLimit = None
 
 
 class TrainingOverride(Section):
@@ -95,13 +106,15 @@ class TrainingOverride(Section):
     steps: Steps | None = None
     batch_size: BatchSize | None = None
     learning_rate: LearningRate | None = None
+    patience: Patience = None
+    time_limit: TimeLimit = None
 
 
 class AutoencodeSpec(TrainingSpec):
     """Training of the autoencoders."""
 
     overrides: dict[str, TrainingOverride] = Field(
-        default_factory=dict, description="by modality: its own steps, batch_size or learning_rate"
+        default_factory=dict, description="by modality: its own steps, batch_size and so on"
     )
 
     def of(self, name: str) -> TrainingSpec:
@@ -206,6 +219,8 @@ class DiffuseSpec(Section):
         description="the averaged weights of the last step, or of the step with the lowest"
         " validation loss, before a network of few rows memorises them",
     )
+    patience: Patience = None
+    time_limit: TimeLimit = None
 
     @field_validator("p_conditional")
     @classmethod
@@ -246,6 +261,7 @@ class MethodSpec(TrainingSpec):
     @model_serializer
     def _flat(self) -> dict[str, Any]:
         training = {name: getattr(self, name) for name in TrainingSpec.model_fields}
+        training = self._omit_defaults(training)
         return {"method": self.method, **training, **self.config.model_dump(mode="json")}
 
 
@@ -353,20 +369,12 @@ class EvaluateSpec(TrainingSpec):
     """Training of the networks that judge samples: classifiers, and a judge of pairs."""
 
     steps: Steps = 1000
-    judge: Judge = Field(
+    judge: Annotated[Judge, OMIT_DEFAULT] = Field(
         default="auto",
         description="what tells whether samples belong together: the classes of labelled rows, the"
         " retrieval of one modality by another, or both; auto is classes, and retrieval where rows"
         " have no classes or many rare ones",
     )
-
-    @model_serializer(mode="wrap")
-    def _without_default_judge(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `judge: auto`, so that runs made before there was a choice stay current."""
-        settings: dict[str, Any] = handler(self)
-        if self.judge == "auto":
-            settings.pop("judge", None)
-        return settings
 
 
 ItemPlace = Literal["auto", "memory", "disk"]

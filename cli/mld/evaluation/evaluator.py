@@ -8,6 +8,7 @@ from functools import cached_property, partial
 
 import torch
 from jaxtyping import Float, Int64, Shaped
+from pydantic import JsonValue
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -125,8 +126,11 @@ def train_classifiers(
     data: Data,
     context: RunContext,
     pool: TrainingPool | None,
-) -> dict[str, Classifier]:
-    """A classifier of each modality that has labelled training items, trained on them."""
+) -> tuple[dict[str, Classifier], dict[str, JsonValue]]:
+    """A classifier of each modality that has labelled training items, trained on them.
+
+    With how each training ended, by name.
+    """
     classifiers, jobs = {}, []
     for name, modality in modalities.items():
         rows, validation = (_labelled(split, name) for split in (data.train, data.validation))
@@ -137,8 +141,7 @@ def train_classifiers(
         objective = ClassificationObjective(name, modality, classifier)
         classifiers[name] = classifier
         jobs.append(modality_job(EVALUATE.job, objective, rows, validation, spec))
-    train_all(jobs, context, pool)
-    return classifiers
+    return classifiers, train_all(jobs, context, pool)
 
 
 def _labelled(split: SplitRows, name: str) -> dict[str, Tensor | Items]:

@@ -197,15 +197,16 @@ class MatchingObjective(Objective):
 
 def train_judge(
     modalities: Mapping[str, Modality], spec: EvaluateSpec, data: Data, context: RunContext
-) -> MatchingJudge | None:
+) -> tuple[MatchingJudge | None, dict[str, JsonValue]]:
     """The judge of all pairs that training rows have; None if there is no such pair.
 
+    With how its training has ended, by name.
     The weights are those with the lowest loss on validation rows, where there are any.
     """
     pairs = _trainable_pairs(modalities, data.train)
     used = {name: each for name, each in modalities.items() if any(name in pair for pair in pairs)}
     if not pairs:
-        return None
+        return None, {}
 
     def build() -> MatchingJudge:
         towers, widths = {}, {}
@@ -221,11 +222,11 @@ def train_judge(
         "modalities": {name: modality_key(modality) for name, modality in used.items()},
         "pairs": [[*pair] for pair in pairs],
     }
-    config = TrainConfig(spec.steps, spec.batch_size, spec.learning_rate, keep="best")
+    config = replace(TrainConfig.of_network(spec), keep="best")
     job = TrainJob(MATCH_JOB, objective, rows, validation, config, key)
     trained = train_cached(job, context)
     objective.load_state_dict(trained.ema or trained.weights)
-    return objective.judge.eval()
+    return objective.judge.eval(), trained.end_of(MATCH_JOB)
 
 
 def _trainable_pairs(modalities: Mapping[str, Modality], train: SplitRows) -> list[Pair]:

@@ -63,7 +63,7 @@ def train_autoencoders(
                 jobs.append(
                     modality_job(AUTOENCODE.job, objective, rows, validation, spec.of(name))
                 )
-        train_all(jobs, context, pool)
+        trainings = train_all(jobs, context, pool)
         audit: dict[str, JsonValue] = {}
         parameters: dict[str, JsonValue] = {}
         for name, autoencoder in autoencoders.items():
@@ -75,7 +75,8 @@ def train_autoencoders(
                 "validation": mean_nll(autoencoder, held_out),
             }
         files = [run_dir.autoencoder(name) for name in modalities]
-        return StageOutput(files, {"audit": audit, "parameters": parameters})
+        metadata = {"audit": audit, "parameters": parameters, "trainings": trainings}
+        return StageOutput(files, metadata)
 
     return run_stage(
         run_dir,

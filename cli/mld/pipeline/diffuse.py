@@ -59,8 +59,12 @@ def train_joint_model(
         else:
             trained = TrainedWeights(job.objective.state_dict(), None)
         files = method.save(trained, latents, context.run_dir)
-        parameters: dict[str, JsonValue] = {DIFFUSE.job: count_parameters(job.objective)}
-        return StageOutput(files, {"parameters": parameters, "incomplete": dropped})
+        metadata: dict[str, JsonValue] = {
+            "parameters": {DIFFUSE.job: count_parameters(job.objective)},
+            "trainings": trained.end_of(job.name),
+            "incomplete": dropped,
+        }
+        return StageOutput(files, metadata)
 
     return run_stage(
         context.run_dir,

@@ -27,7 +27,7 @@ from mld.runtime.context import RunContext
 from mld.storage.digests import code_digest
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import DIFFUSE
-from mld.training.job import Objective, Rows, TrainConfig, TrainJob
+from mld.training.job import Objective, Rows, TrainConfig, TrainJob, deciding_settings
 from mld.training.train import TrainedWeights
 from mld_core import Autoencoder
 from mld_core.diffusion.guidance import Guidance
@@ -134,13 +134,19 @@ class DiffusionMethod(JointMethod):
         rows = self._usable_rows(latents.train, latents)
         validation = self._usable_rows(latents.validation, latents)
         key: dict[str, JsonValue] = {
-            "spec": spec.model_dump(mode="json"),
+            "spec": deciding_settings(spec),
             "shapes": {name: [*shape] for name, shape in self.layout.shapes.items()},
             "core": code_digest("mld_core"),
         }
         objective = DenoisingObjective(spec, self.layout, self.schedule, network)
         config = TrainConfig(
-            spec.steps, spec.batch_size, spec.learning_rate, spec.ema_decay, spec.keep
+            steps=spec.steps,
+            batch_size=spec.batch_size,
+            learning_rate=spec.learning_rate,
+            ema_decay=spec.ema_decay,
+            keep=spec.keep,
+            patience=spec.patience,
+            time_limit=spec.time_limit,
         )
         return TrainJob(DIFFUSE.name, objective, rows, validation, config, key)
 

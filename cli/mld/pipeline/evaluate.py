@@ -45,11 +45,13 @@ def evaluate(
 
     def compute() -> StageOutput:
         classifiers: Mapping[str, Classifier] = {}
+        trainings: dict[str, JsonValue] = {}
         if spec.judge != "retrieval":
-            classifiers = train_classifiers(modalities, spec, data, context, pool)
+            classifiers, trainings = train_classifiers(modalities, spec, data, context, pool)
         judge = None
         if judges_pairs(spec, split_coverage(data, "train").labelled):
-            judge = train_judge(modalities, spec, data, context)
+            judge, end = train_judge(modalities, spec, data, context)
+            trainings |= end
         evaluators = {
             name: build_evaluator(
                 name, modality, autoencoders[name], classifiers.get(name), data, split
@@ -88,7 +90,7 @@ def evaluate(
             run_dir.write_tensors(run_dir.judge, judge.state_dict())
             files.append(run_dir.judge)
             parameters[MATCH_JOB] = count_parameters(judge)
-        return StageOutput(files, {"parameters": parameters})
+        return StageOutput(files, {"parameters": parameters, "trainings": trainings})
 
     return run_stage(
         run_dir,

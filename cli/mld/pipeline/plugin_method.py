@@ -28,7 +28,7 @@ from mld.runtime.seeds import derive
 from mld.storage.digests import code_digest
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import DIFFUSE
-from mld.training.job import Objective, Rows, TrainConfig, TrainJob
+from mld.training.job import Objective, Rows, TrainConfig, TrainJob, deciding_settings
 from mld.training.train import TrainedWeights
 from mld_core import (
     Autoencoder,
@@ -117,7 +117,7 @@ class PluginMethod(JointMethod):
         model = context.seeded_init(lambda: self._fitted(rows), DIFFUSE.name)
         plugins = (self.method, *self.modalities.values())
         key: dict[str, JsonValue] = {
-            "spec": spec.model_dump(mode="json"),
+            "spec": deciding_settings(spec),
             "plugins": [*sorted(code_digest(type(plugin).__module__) for plugin in plugins)],
             "modalities": {
                 name: [modality.kind, modality.config.model_dump(mode="json"), dict(modality.facts)]
@@ -127,7 +127,7 @@ class PluginMethod(JointMethod):
             "libraries": {name: installed_version(name) for name in self.method.libraries},
         }
         objective = self._objective(model)
-        config = TrainConfig(spec.steps, spec.batch_size, spec.learning_rate)
+        config = TrainConfig.of_network(spec)
         return TrainJob(DIFFUSE.name, objective, rows, validation, config, key)
 
     def _fitted(self, rows: Rows) -> JointModel:

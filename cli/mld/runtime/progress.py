@@ -185,6 +185,11 @@ def _bar(
         yield show
 
 
+def note(text: str) -> None:
+    """Write a line to stderr, above the bars if there are any."""
+    _BARS.write(text)
+
+
 class _Bars:
     """The bars of this process: one display, open while any bar is, since rich allows only one."""
 
@@ -218,6 +223,14 @@ class _Bars:
                     progress.live.transient = not progress.tasks
                     progress.stop()
                     self._progress = None
+
+    def write(self, text: str) -> None:
+        """Write a line above the bars."""
+        with self._lock:
+            if self._progress:
+                self._progress.console.print(text, markup=False, highlight=False)
+            else:
+                sys.stderr.write(f"{text}\n")
 
 
 _BARS = _Bars()

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mld.storage.digests import digest
 from mld.storage.files import load_tensors, save_tensors
@@ -77,23 +77,28 @@ class StoreEntry:
     path: Path
     key: Mapping[str, JsonValue]
 
-    def read(self) -> dict[str, Tensor] | None:
-        """The weights; None if there are none. Corrupt ones are deleted, with a warning."""
+    def read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The weights, and what was stored about them; None if there are none.
+
+        Corrupt ones are deleted, with a warning.
+        """
         if not self.path.is_file():
             return None
         try:
-            return load_tensors(self.path)[0]
+            tensors, metadata = load_tensors(self.path)
+            return tensors, json.loads(metadata.get("about", "{}"))
         except RunDirError as error:
             warnings.warn(f"{error}; removed from the store", stacklevel=2)
             self.path.unlink()
             return None
 
-    def write(self, tensors: Mapping[str, Tensor]) -> None:
-        """Store weights, and the key beside them to be read by people.
+    def write(self, tensors: Mapping[str, Tensor], about: Mapping[str, JsonValue]) -> None:
+        """Store weights, what is to be known about them, and the key to be read by people.
 
         If that fails there is a warning: the run that has trained them does not need the store.
         """
         try:
-            save_tensors(self.path, tensors, {"key": json.dumps(self.key)})
+            metadata = {"key": json.dumps(self.key), "about": json.dumps(dict(about))}
+            save_tensors(self.path, tensors, metadata)
         except OutputError as error:
             warnings.warn(f"{error}; the weights are not stored for other runs", stacklevel=2)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 
 from mld.runtime.context import RunContext
-from mld.training.checkpoint import flatten, unflatten
+from mld.training.checkpoint import TrainingEnd, flatten, unflatten
 from mld.training.job import TrainJob
-from mld.training.train import TrainedWeights, is_finished, train
+from mld.training.train import TrainedWeights, is_finished, report_end, train
 
 Train = Callable[[TrainJob, RunContext], TrainedWeights]
 """As `train`: trains a job, here or in another process."""
@@ -20,10 +21,18 @@ def train_cached(job: TrainJob, context: RunContext, train: Train = train) -> Tr
         if stored is not None:
             if not is_finished(job, context):
                 context.run_dir.log("store", job=job.name, state="reused")
-            groups = unflatten(stored)
-            return TrainedWeights(groups["weights"], groups.get("ema"))
+            tensors, about = stored
+            groups = unflatten(tensors)
+            end = TrainingEnd(**about) if about else None
+            return TrainedWeights(groups["weights"], groups.get("ema"), end)
         trained = train(job, context)
-        entry.write(flatten({"weights": trained.weights, "ema": trained.ema or {}}))
+        end = trained.end
+        if end is not None:
+            report_end(job, end, context)
+        # What a time limit has cut short depends on the machine.
+        if end is None or end.reason != "time limit":
+            tensors = flatten({"weights": trained.weights, "ema": trained.ema or {}})
+            entry.write(tensors, asdict(end) if end else {})
         return trained
 
 

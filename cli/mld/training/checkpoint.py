@@ -16,8 +16,23 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-Ending = Literal["steps"]
-"""What ends a training: its number of steps."""
+Ending = Literal["steps", "patience", "time limit"]
+"""What ends a training: its number of steps, or earlier the setting of this name."""
+
+
+@dataclass(frozen=True)
+class TrainingEnd:
+    """How a training has ended: after `step` of `steps` steps.
+
+    Args:
+        best: the step whose weights are the result, those with the lowest validation loss; None:
+            the last one.
+    """
+
+    reason: Ending
+    step: int
+    steps: int
+    best: int | None = None
 
 
 @dataclass(frozen=True)
@@ -34,7 +49,10 @@ class Checkpoint:
     """A training after `step` steps; `fingerprint` identifies the training.
 
     There is no generator state: every random draw derives from the seed and the step. `best` is
-    None in a training that keeps the last weights, `ended` in one that goes on.
+    None in a training that needs the last weights alone, `ended` in one that goes on.
+
+    Args:
+        seconds: that the training has taken, summed over resumes.
     """
 
     fingerprint: str
@@ -45,6 +63,7 @@ class Checkpoint:
     scaler: Mapping[str, Any]
     best: BestWeights | None = None
     ended: Ending | None = None
+    seconds: float = 0.0
 
     def write(self, run_dir: RunDir, job: str) -> None:
         """Replace the job's last checkpoint."""
@@ -61,6 +80,7 @@ class Checkpoint:
             "scaler": dict(self.scaler),
             "best": [best.step, best.loss] if best else None,
             "ended": self.ended,
+            "seconds": self.seconds,
         }
         path, text = run_dir.checkpoint(job), json.dumps(metadata)
         run_dir.write_tensors(path, flatten(groups), {"checkpoint": text})
@@ -92,6 +112,7 @@ def read_checkpoint(run_dir: RunDir, job: str, fingerprint: str) -> Checkpoint |
         scaler=metadata["scaler"],
         best=best,
         ended=metadata["ended"],
+        seconds=metadata["seconds"],
     )
 
 

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from jaxtyping import Float
 from pydantic import JsonValue
 from torch import Generator, Tensor, nn
 
+from mld.config.sections import DiffuseSpec, TrainingSpec
 from mld.data.packed_items import Items, digest_rows
 from mld.runtime.context import RunContext
 from mld.storage.digests import digest, source_digest
@@ -66,6 +67,8 @@ class TrainConfig:
         ema_decay: of the moving average of the weights; None for no average.
         keep: which weights are the result: the last ones, or those with the lowest validation loss,
             averaged if there is an average; the last ones also where there are no validation rows.
+        patience: end after so many validations in a row without a lower loss.
+        time_limit: end after so many seconds, summed over resumes.
     """
 
     steps: int
@@ -73,6 +76,26 @@ class TrainConfig:
     learning_rate: float
     ema_decay: float | None = None
     keep: Literal["last", "best"] = "last"
+    patience: int | None = None
+    time_limit: float | None = None
+
+    @classmethod
+    def of_network(cls, spec: TrainingSpec) -> Self:
+        """Of a network whose weights are not averaged; with patience, the best are kept."""
+        return cls(
+            steps=spec.steps,
+            batch_size=spec.batch_size,
+            learning_rate=spec.learning_rate,
+            keep="best" if spec.patience else "last",
+            patience=spec.patience,
+            time_limit=spec.time_limit,
+        )
+
+
+def deciding_settings(spec: TrainingSpec | DiffuseSpec) -> dict[str, JsonValue]:
+    """The settings of a training that decide its weights, unless it is cut short."""
+    settings: dict[str, JsonValue] = spec.model_dump(mode="json")
+    return {name: value for name, value in settings.items() if name != "time_limit"}
 
 
 @dataclass(frozen=True)
@@ -96,12 +119,13 @@ class TrainJob:
     key: Mapping[str, JsonValue]
 
     def cache_key(self, context: RunContext) -> dict[str, JsonValue]:
-        """Everything that decides the weights."""
+        """Everything that decides the weights, unless the training is cut short."""
+        config = asdict(replace(self.config, time_limit=None))
         return {
             **self.key,
             **self._content,
             "job": self.name.partition("/")[0],
-            "config": asdict(self.config),
+            "config": {name: value for name, value in config.items() if value is not None},
             "seed": context.seed,
             "devices": context.compute.devices,
             "precision": context.compute.precision,

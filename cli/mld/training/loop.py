@@ -2,9 +2,9 @@
 
 Adam (0.9, 0.999), linear warm-up over the first 2 % of the steps and cosine decay to 1 % of the
 learning rate, gradients clipped at norm 1, optionally a moving average of the weights, of which the
-best on the validation rows may be kept. Every batch
-and every random draw derives from (seed, job, step, rank), so that a resumed training gives the
-same bits as an uninterrupted one.
+best on the validation rows may be kept. A training that patience or a time limit ends before its
+last step leaves out the rest of the decay. Every batch and every random draw derives from (seed,
+job, step, rank), so that a resumed training gives the same bits as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from mld.data.packed_items import Items, select_rows
 from mld.runtime.context import RunContext
 from mld.runtime.progress import training_progress
 from mld.runtime.seeds import derive
+from mld.storage.stages import stage_of_job
 from mld.training.checkpoint import (
     BestWeights,
     Checkpoint,
@@ -36,7 +37,7 @@ from mld.training.checkpoint import (
 )
 from mld.training.flat_parameters import flatten_parameters
 from mld.training.job import Objective, TrainConfig, TrainJob
-from mld.training.loss_meter import LossMeter
+from mld.training.loss_meter import LossMeter, Requests
 from mld.training.ranks import Ranks
 from mld_core.diffusion.ema import EMA
 from mld_core.errors import NumericalError
@@ -74,6 +75,9 @@ def fit(
     trainer = Trainer(job, context, fabric, ranks)
     steps, is_first = job.config.steps, ranks.rank == 0
     log_every = _log_every(steps)
+    if is_first and job.config.patience and not trainer.validation_plan.rows:
+        message = f"{job.name}: patience has no effect, because there are no validation rows for it"
+        context.run_dir.warn(stage_of_job(job.name), message)
     # Reading a loss synchronises with the GPU; on a CPU there is nothing to wait for.
     sync_every = 1 if fabric.device.type == "cpu" else GPU_SYNC_STEPS
     meter = LossMeter(job.name, job.config.batch_size, trainer.objective)
@@ -85,19 +89,20 @@ def fit(
             step = trainer.step + 1
             should_log = step % log_every == 0 or step == steps
             should_sync = should_log or step % sync_every == 0
-            stopped = should_sync and meter.sync_and_check(step)
+            requests = meter.sync_and_check(step) if should_sync else Requests(False, False)
             trainer.optimizer_step()
             if show is not None and should_sync:
                 means = meter.means()
                 show(step, means.loss, means.rows_per_second)
-                if should_log:
+                if should_log or requests.end:
                     meter.reset()
-                    trainer.log(means.loss, means.parts, means.rows_per_second)
-                is_overdue = time.monotonic() - saved_at >= checkpoint_seconds
-                if is_overdue or stopped or trainer.ended:
-                    trainer.save()
-                    saved_at = time.monotonic()
-            if stopped:
+                    trainer.log(means.loss, means.parts, means.rows_per_second, requests.end)
+            trainer.check_end(requests.end)
+            is_overdue = should_sync and time.monotonic() - saved_at >= checkpoint_seconds
+            if is_first and (is_overdue or requests.stop or trainer.ended):
+                trainer.save()
+                saved_at = time.monotonic()
+            if requests.stop:
                 raise KeyboardInterrupt
 
 
@@ -111,6 +116,7 @@ class Trainer:
         self.ranks = ranks
         self.objective = copy.deepcopy(job.objective).train()
         self.step = 0
+        self.ended: Ending | None = None
         checkpoint = read_checkpoint(context.run_dir, job.name, job.fingerprint(context))
         if checkpoint:
             self.step = checkpoint.step
@@ -137,11 +143,30 @@ class Trainer:
         self.validation_plan = plan_validation(job.config, held_out)
         self.validation = self._validation_rows(held_out)
         self.generator = Generator(fabric.device)
+        self._start = time.monotonic() - (checkpoint.seconds if checkpoint else 0.0)
 
     @property
-    def ended(self) -> Ending | None:
-        """What has ended the training; None while it goes on."""
-        return "steps" if self.step == self.job.config.steps else None
+    def seconds(self) -> float:
+        """That the training has taken, summed over resumes."""
+        return time.monotonic() - self._start
+
+    def check_end(self, end: bool) -> None:
+        """Set `ended` if the training ends after this step, on all ranks at the same one.
+
+        Args:
+            end: whether any rank has requested it.
+        """
+        config, plan = self.job.config, self.validation_plan
+        if self.step == config.steps:
+            self.ended = "steps"
+        elif end:
+            self.ended = "time limit"
+        elif config.patience and plan.rows and self.step % plan.every == 0:
+            # Only rank 0 validates.
+            best = self.best or BestWeights(self.step, math.inf, {})
+            is_stale = self.step - best.step >= config.patience * plan.every
+            flag = torch.full((1,), float(is_stale), device=self.fabric.device)
+            self.ended = "patience" if self.ranks.mean(flag).item() else None
 
     def _make_ema(self, checkpoint: Checkpoint | None) -> EMA | None:
         if self.job.config.ema_decay is None:
@@ -189,7 +214,11 @@ class Trainer:
         }
 
     def forward_backward(self, stop: bool) -> tuple[Float[Tensor, " value"], list[str]]:
-        """Draw a batch and compute its gradients; returns values and part names for the meter."""
+        """Draw a batch and compute its gradients; returns values and part names for the meter.
+
+        Args:
+            stop: whether to request to stop.
+        """
         seed = partial(derive, self.context.seed, self.job.name, self.step, self.ranks.rank)
         self.generator.manual_seed(seed("draws"))
         self._seed_global(seed("dropout"))
@@ -204,8 +233,11 @@ class Trainer:
         self.grad_norm = nn.utils.get_total_norm([p.grad for p in self.parameters])
         # With 16-mixed an overflow is normal (the scaler skips the step), so it is not checked.
         norm = torch.zeros_like(loss) if self.scales_gradients else self.grad_norm
-        # The request to stop travels with the losses, so that all ranks stop at the same step.
-        step_values = [torch.full_like(loss, float(stop)), norm, loss, *parts.values()]
+        # Requests travel with the losses, so that all ranks stop or end at the same step.
+        limit = self.job.config.time_limit
+        requests = (stop, limit is not None and self.seconds >= limit)
+        flags = [torch.full_like(loss, float(request)) for request in requests]
+        step_values = [*flags, norm, loss, *parts.values()]
         values = torch.stack([value.detach().float() for value in step_values])
         return self.ranks.mean(values), list(parts)
 
@@ -261,18 +293,24 @@ class Trainer:
             )
         return total / rows
 
-    def log(self, loss: float, parts: Mapping[str, float], rows_per_second: float) -> None:
-        """Add an event to the run's log, with the validation loss at the steps planned for it."""
-        plan, steps = self.validation_plan, self.job.config.steps
-        is_planned = self.step % plan.every == 0 or self.step == steps
+    def log(
+        self, loss: float, parts: Mapping[str, float], rows_per_second: float, end: bool
+    ) -> None:
+        """Add an event to the run's log, with the validation loss at the steps planned for it.
+
+        Args:
+            end: whether the training ends early after this step.
+        """
+        plan, config = self.validation_plan, self.job.config
+        is_planned = self.step % plan.every == 0 or self.step == config.steps or end
         validation = self.validate() if plan.rows and is_planned else None
-        if validation is not None and self.job.config.keep == "best":
+        if validation is not None and (config.keep == "best" or config.patience):
             self._keep_if_best(validation)
         self.context.run_dir.log(
             "train",
             job=self.job.name,
             step=self.step,
-            steps=steps,
+            steps=config.steps,
             loss=loss,
             parts=dict(parts),
             validation=validation,
@@ -297,6 +335,7 @@ class Trainer:
             scaler=self.precision.state_dict(),
             best=self.best,
             ended=self.ended,
+            seconds=self.seconds,
         ).write(self.context.run_dir, self.job.name)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -23,10 +24,17 @@ class MeanLosses:
     rows_per_second: float
 
 
+class Requests(NamedTuple):
+    """What any rank has requested: to stop and resume later, or to end before the last step."""
+
+    stop: bool
+    end: bool
+
+
 class LossMeter:
     """Accumulates losses on the device; `sync_and_check` copies them to the host.
 
-    The values of a step are (stop requested, gradient norm, loss, part by part).
+    The values of a step are (stop requested, end requested, gradient norm, loss, part by part).
 
     Args:
         job: the training's name, for errors.
@@ -58,8 +66,8 @@ class LossMeter:
         self._pending.append(values)
         self._names = names
 
-    def sync_and_check(self, step: int) -> bool:
-        """Read all values added up to this step; whether any of them requests to stop.
+    def sync_and_check(self, step: int) -> Requests:
+        """Read all values added up to this step, and the requests in them.
 
         NumericalError at the first value that is not finite.
         """
@@ -68,23 +76,23 @@ class LossMeter:
         for number, row in enumerate(rows, start=step - len(rows) + 1):
             if not all(map(math.isfinite, row)):
                 raise NumericalError(self._error(number, row))
-            self._last_finite = f"{row[2]:.6g}, at step {number}"
+            self._last_finite = f"{row[3]:.6g}, at step {number}"
             totals = self._totals or [0.0] * len(row)
             self._totals = [total + value for total, value in zip(totals, row, strict=True)]
             self._count += 1
         self._recent.update(step)
-        return any(row[0] for row in rows)
+        return Requests(any(row[0] for row in rows), any(row[1] for row in rows))
 
     def means(self) -> MeanLosses:
         """The means since the last reset."""
-        _, _, loss, *parts = (total / self._count for total in self._totals)
+        _, _, _, loss, *parts = (total / self._count for total in self._totals)
         # The first steps, which are slow, count only until later ones have a rate.
         rate = self._recent.per_second or self._count / (self._clock() - self._start)
         parts_by_name = dict(zip(self._names, parts, strict=True))
         return MeanLosses(loss, parts_by_name, rate * self._batch_size)
 
     def _error(self, step: int, row: list[float]) -> str:
-        _, norm, loss, *parts = row
+        _, _, norm, loss, *parts = row
         bad_parts = [
             f"{name} ({part})"
             for name, part in zip(self._names, parts, strict=True)

@@ -70,7 +70,7 @@ def modality_job(
         validation: likewise, held out.
     """
     key: dict[str, JsonValue] = {**modality_key(objective.modality), "name": objective.name}
-    config = TrainConfig(spec.steps, spec.batch_size, spec.learning_rate)
+    config = TrainConfig.of_network(spec)
     return TrainJob(f"{stage_job}/{objective.name}", objective, rows, validation, config, key)
 
 
@@ -84,14 +84,18 @@ def modality_key(modality: Modality) -> dict[str, JsonValue]:
     }
 
 
-def train_all(jobs: Sequence[TrainJob], context: RunContext, pool: TrainingPool | None) -> None:
+def train_all(
+    jobs: Sequence[TrainJob], context: RunContext, pool: TrainingPool | None
+) -> dict[str, JsonValue]:
     """Train each job's objective in place, first those that no other run is training now.
 
     Several are trained at once, on equal shares of the threads, by a pool for at least so many.
+    Returns how each training has ended, by name.
     """
     workers, compute = parallel_trainings(len(jobs), context.compute)
     context = replace(context, compute=compute)
     pending, lock = list(jobs), Lock()
+    ends: dict[str, JsonValue] = {}
 
     def train_pending(train: Train) -> None:
         while True:
@@ -101,12 +105,14 @@ def train_all(jobs: Sequence[TrainJob], context: RunContext, pool: TrainingPool 
                 free = (job for job in pending if not is_in_progress(job, context))
                 job = next(free, pending[0])
                 pending.remove(job)
-            job.objective.load_state_dict(train_cached(job, context, train).weights)
+            trained = train_cached(job, context, train)
+            job.objective.load_state_dict(trained.weights)
             job.objective.eval()
+            ends.update(trained.end_of(job.name))
 
     if workers == 1 or pool is None:
         train_pending(train)
-        return
+        return ends
     # The longest first, so that the last ones end at about the same time.
     pending.sort(key=lambda job: -job.config.steps * job.config.batch_size)
     with ThreadPoolExecutor(workers) as threads:
@@ -118,3 +124,4 @@ def train_all(jobs: Sequence[TrainJob], context: RunContext, pool: TrainingPool 
             pending.clear()
             pool.interrupt()
             raise
+    return ends

@@ -106,7 +106,7 @@ class SharedMemoryRanks(Ranks):
 
     def mean(self, values: Float[Tensor, " value"]) -> Float[Tensor, " value"]:
         """The mean over the ranks."""
-        return self._mean("values", values)
+        return self._mean(f"values-{len(values)}", values)
 
     def _mean(self, name: str, vector: Float[Tensor, " value"]) -> Float[Tensor, " value"]:
         # Two places take turns: a rank writes to one while others may still read the last one.

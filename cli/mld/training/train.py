@@ -9,18 +9,20 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import torch
+from pydantic import JsonValue
 from torch import Tensor
 
 from mld.runtime.compute import torch_threads
 from mld.runtime.context import RunContext
+from mld.runtime.progress import note
 from mld.storage.stages import stage_of_job
-from mld.training.checkpoint import read_checkpoint
+from mld.training.checkpoint import TrainingEnd, read_checkpoint
 from mld.training.job import TrainJob
 from mld.training.loop import fit
 from mld.training.ranks import DeviceRanks, Ranks
@@ -40,11 +42,19 @@ EARLY_SHARE = 0.5
 class TrainedWeights:
     """The state dict of a trained objective, and that of its averaged weights if any.
 
-    Of a training that keeps the best weights, `ema` are those.
+    Of a training that keeps the best weights, `ema` are those, or `weights` without an average.
+
+    Args:
+        end: how the training has ended; None if nothing was to be trained.
     """
 
     weights: Mapping[str, Tensor]
     ema: Mapping[str, Tensor] | None
+    end: TrainingEnd | None = None
+
+    def end_of(self, job: str) -> dict[str, JsonValue]:
+        """How the training has ended, by its name, as a stage records it."""
+        return {job: asdict(self.end)} if self.end else {}
 
 
 def _never() -> bool:
@@ -102,17 +112,42 @@ def finished_weights(job: TrainJob, context: RunContext) -> TrainedWeights:
     checkpoint = read_checkpoint(context.run_dir, job.name, job.fingerprint(context))
     assert checkpoint is not None, "a finished training leaves its checkpoint"
     assert checkpoint.ended
-    if (best := checkpoint.best) is None:
-        return TrainedWeights(checkpoint.weights, checkpoint.ema)
-    is_early = best.step <= job.config.steps * EARLY_SHARE
-    if is_early and job.objective.warns_if_early:
+    best = checkpoint.best if job.config.keep == "best" else None
+    end = TrainingEnd(
+        checkpoint.ended, checkpoint.step, job.config.steps, best.step if best else None
+    )
+    if best is None:
+        return TrainedWeights(checkpoint.weights, checkpoint.ema, end)
+    if checkpoint.ema is None:
+        return TrainedWeights(best.state, None, end)
+    return TrainedWeights(checkpoint.weights, best.state, end)
+
+
+def report_end(job: TrainJob, end: TrainingEnd, context: RunContext) -> None:
+    """Say on stderr that a training has ended early, and warn of weights that may do better."""
+    stage = stage_of_job(job.name)
+    progress = f"{end.step:,} of {end.steps:,} steps"
+    if end.reason == "patience":
+        best = "" if end.best is None else f"; those of step {end.best:,} are kept"
+        note(f"{job.name}: ended after {progress}, as the validation loss fell no more{best}")
+    elif end.reason == "time limit":
         context.run_dir.warn(
-            stage_of_job(job.name),
-            f"{job.name}: the validation loss was lowest at step {best.step:,} of "
-            f"{job.config.steps:,}, whose weights are kept: the network then began to memorise the "
+            stage,
+            f"{job.name} was cut short after {progress} by time_limit: "
+            f"{job.config.time_limit:g} seconds, while its learning rate was still high; "
+            "fewer steps in the same time do better",
+        )
+    elif (
+        job.objective.warns_if_early
+        and end.best is not None
+        and end.best <= end.steps * EARLY_SHARE
+    ):
+        context.run_dir.warn(
+            stage,
+            f"{job.name}: the validation loss was lowest at step {end.best:,} of "
+            f"{end.steps:,}, whose weights are kept: the network then began to memorise the "
             "training rows; fewer steps, a smaller network or dropout may do better",
         )
-    return TrainedWeights(checkpoint.weights, best.state)
 
 
 def launch(

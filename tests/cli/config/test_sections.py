@@ -207,3 +207,15 @@ def test_sampling_overrides_are_validated():
         "'euler-maruyama', 'repaint' or 'inpaint', not 'dimm'; did you mean 'ddim'?; "
         "steps: must be above 0, not 0; guidance: must be finite, not nan"
     )
+
+
+def test_training_options_are_dumped_only_if_they_are_used(load):
+    """So that specs without them keep their fingerprints."""
+    options = {"patience": 3, "time_limit": 60.0}
+    plain = load().model_dump(mode="json")
+    sections = ("autoencode", "diffuse", "evaluate")
+    assert not any(plain[section].keys() & options for section in sections)
+    settings = [f"{name}.{key}={value}" for name in sections for key, value in options.items()]
+    used = load("", *settings).model_dump(mode="json")
+    for section in sections:
+        assert used[section] == {**plain[section], **options}

@@ -182,7 +182,7 @@ def test_the_judge_learns_pairs_from_training_rows_alone(tmp_path: Path) -> None
     modalities: Any = dict.fromkeys(("a", "b"), VECTOR)
     spec = EvaluateSpec(steps=60, batch_size=128, learning_rate=0.01)
     context = context_of(tmp_path)
-    judge = train_judge(modalities, spec, data, context)
+    judge, _ = train_judge(modalities, spec, data, context)
     assert judge is not None
     test = rows_of(world(300))
     reconstructions = {
@@ -200,7 +200,7 @@ def test_the_judge_learns_pairs_from_training_rows_alone(tmp_path: Path) -> None
     # The heads are not trained, and the same training is not repeated.
     assert not judge.towers[0].head.weight.requires_grad
     (tmp_path / "run" / "checkpoints" / "match.safetensors").unlink()
-    again = train_judge(modalities, spec, data, context)
+    again, _ = train_judge(modalities, spec, data, context)
     assert again is not None
     assert torch.equal(again.log_scale, judge.log_scale)
     assert [event["state"] for event in context.run_dir.read_events() if event["event"] == "store"]
@@ -212,12 +212,12 @@ def test_pairs_that_no_two_training_rows_have_are_not_judged(tmp_path: Path) -> 
     rows = rows_of(dict.fromkeys("abc", x), present)
     data: Any = SimpleNamespace(train=rows, validation=rows_of(dict.fromkeys("abc", x[:0])))
     modalities: Any = dict.fromkeys("abc", VECTOR)
-    judge = train_judge(modalities, EvaluateSpec(steps=2), data, context_of(tmp_path))
+    judge, _ = train_judge(modalities, EvaluateSpec(steps=2), data, context_of(tmp_path))
     assert judge is not None
     assert judge.pairs == [("a", "c"), ("b", "c")]
     without: Any = SimpleNamespace(train=rows_of({"a": x, "b": x}, {"a": even, "b": ~even}))
     pair: Any = dict.fromkeys("ab", VECTOR)
-    assert train_judge(pair, EvaluateSpec(steps=2), without, context_of(tmp_path)) is None
+    assert train_judge(pair, EvaluateSpec(steps=2), without, context_of(tmp_path))[0] is None
 
 
 def test_the_loss_leaves_out_missing_and_equal_items() -> None:

@@ -185,6 +185,22 @@ def test_the_second_run_recomputes_nothing(
 
 
 @pytest.mark.slow
+def test_a_run_that_is_cut_short_says_so(
+    run_copy: RunDir, make_spec: Callable[..., Spec], registry: Registry
+) -> None:
+    spec = make_spec("diffuse.time_limit=1e-9", "generate.subsets=[[]]")
+    store = WeightStore(run_copy.path.parent / "store")
+    with pytest.warns(UserWarning, match="diffuse was cut short after 1 of 500 steps"):
+        run(spec, run_copy, registry, from_stage="diffuse", store=store)
+    record = run_copy.read_json(run_copy.provenance)["trainings"]
+    assert record["diffuse"] == {"reason": "time limit", "step": 1, "steps": 500, "best": 1}
+    assert record["autoencode/left"]["reason"] == record["classify/left"]["reason"] == "steps"
+    page = run_copy.report.read_text()
+    assert "diffuse was cut short after 1 of 500 steps" in page
+    assert page.count("ended early") == 1
+
+
+@pytest.mark.slow
 def test_a_second_run_from_scratch_gives_the_same_bits(
     finished_run: Path, make_spec: Callable[..., Spec], registry: Registry, tmp_path: Path
 ) -> None:

@@ -77,7 +77,7 @@ def test_the_time_left_agrees_with_the_rate_beside_it(
         # The first step takes 100 times as long as the others; at steady speed 250 s are needed.
         for step in range(1, steps + 1):
             clock.now += 100 * seconds if step == 1 else seconds
-            meter.update(torch.tensor([0.0, 1.0, 0.5]), [])
+            meter.update(torch.tensor([0.0, 0.0, 1.0, 0.5]), [])
             meter.sync_and_check(step)
             show(step, 0.5, meter.means().rows_per_second)
     lines = capsys.readouterr().err.splitlines()
@@ -115,7 +115,7 @@ def test_the_rate_of_the_first_step_is_over_all_its_time(clock: FakeClock) -> No
     meter = LossMeter("diffuse", 10, nn.Identity(), clock)
     for step, seconds in enumerate([4.0, 1.0, 1.0], start=1):
         clock.now += seconds
-        meter.update(torch.tensor([0.0, 1.0, 0.5]), [])
+        meter.update(torch.tensor([0.0, 0.0, 1.0, 0.5]), [])
         meter.sync_and_check(step)
         assert meter.means().rows_per_second == pytest.approx(2.5 if step == 1 else 10)
 

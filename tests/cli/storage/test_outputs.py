@@ -205,5 +205,5 @@ def test_a_full_disk_keeps_what_there_was(tmp_path: Path) -> None:
 def test_a_full_store_does_not_lose_a_training(tmp_path: Path) -> None:
     with WeightStore(tmp_path).entry({"a": 1}) as entry:
         with full_disk(), pytest.warns(UserWarning, match="are not stored for other runs"):
-            entry.write({"x": torch.zeros(3)})
+            entry.write({"x": torch.zeros(3)}, {})
         assert entry.read() is None

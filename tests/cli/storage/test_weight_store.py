@@ -25,12 +25,13 @@ def test_weights_are_stored_under_their_key(tmp_path: Path) -> None:
     weights = {"weight": torch.randn(3, 2)}
     with store.entry(KEY) as entry:
         assert entry.read() is None
-        entry.write(weights)
+        entry.write(weights, {"step": 3})
         assert entry.read() is not None
     with WeightStore(tmp_path).entry(dict(reversed(KEY.items()))) as entry:
         stored = entry.read()
         assert stored is not None
-        assert torch.equal(stored["weight"], weights["weight"])
+        assert torch.equal(stored[0]["weight"], weights["weight"])
+        assert stored[1] == {"step": 3}
     with store.entry({**KEY, "seed": 1}) as entry:
         assert entry.read() is None
 
@@ -38,7 +39,7 @@ def test_weights_are_stored_under_their_key(tmp_path: Path) -> None:
 def test_a_corrupt_entry_is_removed_with_a_warning(tmp_path: Path) -> None:
     store = WeightStore(tmp_path)
     with store.entry(KEY) as entry:
-        entry.write({"weight": torch.randn(3, 2)})
+        entry.write({"weight": torch.randn(3, 2)}, {})
     (path,) = tmp_path.rglob("*.safetensors")
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -47,7 +48,7 @@ def test_a_corrupt_entry_is_removed_with_a_warning(tmp_path: Path) -> None:
         with pytest.warns(UserWarning, match=r"is corrupt.*removed from the store"):
             assert entry.read() is None
         assert not path.exists()
-        entry.write({"weight": torch.zeros(1)})
+        entry.write({"weight": torch.zeros(1)}, {})
         assert entry.read() is not None
 
 
@@ -65,7 +66,7 @@ def test_an_entry_is_locked_by_one_process_at_a_time(tmp_path: Path) -> None:
     with WeightStore(tmp_path).entry({"a": 1}) as entry:
         waiting = start(1)
         assert start(2).communicate(timeout=60)[0] == "False\n"
-        entry.write({"weight": torch.zeros(1)})
+        entry.write({"weight": torch.zeros(1)}, {})
     # Weights that were written before the lock was released are seen by the next holder.
     assert waiting.communicate(timeout=60)[0] == "True\n"
 

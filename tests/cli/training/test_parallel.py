@@ -19,6 +19,7 @@ from mld.runtime.context import RunContext
 from mld.runtime.seeds import derive
 from mld.storage.run_dir import RunDir
 from mld.storage.weight_store import WeightStore
+from mld.training.checkpoint import TrainingEnd
 from mld.training.flat_parameters import flatten_parameters
 from mld.training.job import Objective, TrainConfig, TrainJob
 from mld.training.loop import learning_rate
@@ -185,6 +186,20 @@ def test_processes_that_share_batches_train_on_the_mean_of_their_gradients(
         adam.step()
     for name, tensor in objective.state_dict().items():
         torch.testing.assert_close(trained[name], tensor)
+
+
+def test_processes_that_share_batches_end_at_the_same_step(
+    pool: TrainingPool, tmp_path: Path
+) -> None:
+    shared = context(tmp_path, replace(TWO_THREADS, threads=1, processes=2))
+    still = replace(CONFIG, batch_size=200, learning_rate=0.0, patience=2)
+    end = pool.train_together(replace(job("still"), config=still), shared).end
+    assert end is not None
+    assert end.reason == "patience"
+    assert end.step == steps_of(tmp_path, "still")[-1] < CONFIG.steps
+    limited = replace(job("limited"), config=replace(CONFIG, time_limit=1e-9))
+    end = pool.train_together(limited, shared).end
+    assert end == TrainingEnd("time limit", 1, CONFIG.steps)
 
 
 @pytest.mark.slow
