@@ -62,6 +62,14 @@ TimeLimit = Annotated[
     Field(description="end each training after so many seconds, summed over resumes"),
     OMIT_DEFAULT,
 ]
+MicroBatchSize = Annotated[
+    Annotated[StrictInt, Field(gt=0)] | None,
+    Field(
+        description="rows of a batch that each process computes at a time, for less memory; their"
+        " gradients are accumulated"
+    ),
+    OMIT_DEFAULT,
+]
 GuidanceWeight = Annotated[FiniteFloat, Field(ge=-1, le=MAX_GUIDANCE)]
 
 JOINT = "joint"
@@ -98,6 +106,7 @@ class TrainingSpec(Section):
     learning_rate: LearningRate = 1e-3
     patience: Patience = None
     time_limit: TimeLimit = None
+    micro_batch_size: MicroBatchSize = None
 
 
 class TrainingOverride(Section):
@@ -108,6 +117,7 @@ class TrainingOverride(Section):
     learning_rate: LearningRate | None = None
     patience: Patience = None
     time_limit: TimeLimit = None
+    micro_batch_size: MicroBatchSize = None
 
 
 class AutoencodeSpec(TrainingSpec):
@@ -221,6 +231,7 @@ class DiffuseSpec(Section):
     )
     patience: Patience = None
     time_limit: TimeLimit = None
+    micro_batch_size: MicroBatchSize = None
 
     @field_validator("p_conditional")
     @classmethod

@@ -222,7 +222,8 @@ def train_judge(
         "modalities": {name: modality_key(modality) for name, modality in used.items()},
         "pairs": [[*pair] for pair in pairs],
     }
-    config = replace(TrainConfig.of_network(spec), keep="best")
+    # Its loss is no mean over rows: the other rows of a batch are the candidates of each.
+    config = replace(TrainConfig.of_network(spec), keep="best", micro_batch_size=None)
     job = TrainJob(MATCH_JOB, objective, rows, validation, config, key)
     trained = train_cached(job, context)
     objective.load_state_dict(trained.ema or trained.weights)

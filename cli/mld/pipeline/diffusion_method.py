@@ -147,6 +147,7 @@ class DiffusionMethod(JointMethod):
             keep=spec.keep,
             patience=spec.patience,
             time_limit=spec.time_limit,
+            micro_batch_size=spec.micro_batch_size,
         )
         return TrainJob(DIFFUSE.name, objective, rows, validation, config, key)
 

@@ -69,6 +69,7 @@ class TrainConfig:
             averaged if there is an average; the last ones also where there are no validation rows.
         patience: end after so many validations in a row without a lower loss.
         time_limit: end after so many seconds, summed over resumes.
+        micro_batch_size: rows of a batch that a process computes at a time; None for all.
     """
 
     steps: int
@@ -78,6 +79,7 @@ class TrainConfig:
     keep: Literal["last", "best"] = "last"
     patience: int | None = None
     time_limit: float | None = None
+    micro_batch_size: int | None = None
 
     @classmethod
     def of_network(cls, spec: TrainingSpec) -> Self:
@@ -89,6 +91,7 @@ class TrainConfig:
             keep="best" if spec.patience else "last",
             patience=spec.patience,
             time_limit=spec.time_limit,
+            micro_batch_size=spec.micro_batch_size,
         )
 
 

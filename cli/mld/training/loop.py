@@ -223,23 +223,40 @@ class Trainer:
         self.generator.manual_seed(seed("draws"))
         self._seed_global(seed("dropout"))
         chosen = self._draw_rows(self.job.config.batch_size // self.ranks.size)
-        batch = {name: self._take(x, chosen) for name, x in self.rows.items()}
-        loss, parts = self.module(lambda: batch, self.generator)
         # In place, because the gradients are views.
         self.adam.zero_grad(set_to_none=False)
-        self.fabric.backward(loss)
+        losses, names = self._accumulate_gradients(chosen)
         self.ranks.average_gradients(self.parameters)
         self.precision.unscale_gradients(self.adam)
         self.grad_norm = nn.utils.get_total_norm([p.grad for p in self.parameters])
         # With 16-mixed an overflow is normal (the scaler skips the step), so it is not checked.
-        norm = torch.zeros_like(loss) if self.scales_gradients else self.grad_norm
+        norm = torch.zeros_like(losses[0]) if self.scales_gradients else self.grad_norm
         # Requests travel with the losses, so that all ranks stop or end at the same step.
         limit = self.job.config.time_limit
         requests = (stop, limit is not None and self.seconds >= limit)
-        flags = [torch.full_like(loss, float(request)) for request in requests]
-        step_values = [*flags, norm, loss, *parts.values()]
-        values = torch.stack([value.detach().float() for value in step_values])
-        return self.ranks.mean(values), list(parts)
+        flags = [torch.full_like(losses[0], float(request)) for request in requests]
+        values = torch.stack([*flags, norm.detach().float(), *losses])
+        return self.ranks.mean(values), names
+
+    def _accumulate_gradients(
+        self, chosen: Int64[Tensor, " row"]
+    ) -> tuple[Float[Tensor, " value"], list[str]]:
+        """Add up the gradients of a batch's mean loss, a micro-batch after the other.
+
+        Returns that loss and its parts, and the names of the parts.
+        """
+        micro_batches = chosen.split(self.job.config.micro_batch_size or len(chosen))
+        weighted: list[Float[Tensor, " value"]] = []
+        for index, rows in enumerate(micro_batches, start=1):
+            batch = {name: self._take(x, rows) for name, x in self.rows.items()}
+            share, is_last = len(rows) / len(chosen), index == len(micro_batches)
+            # Devices average their gradients once, after the last one.
+            with self.fabric.no_backward_sync(self.module, enabled=not is_last):
+                loss, parts = self.module(lambda batch=batch: batch, self.generator)
+                self.fabric.backward(loss if share == 1 else share * loss)
+            losses = torch.stack([value.detach().float() for value in (loss, *parts.values())])
+            weighted.append(share * losses)
+        return torch.stack(weighted).sum(0), [*parts]
 
     def _seed_global(self, seed: int) -> None:
         """Seed torch's global generator."""
@@ -280,7 +297,8 @@ class Trainer:
         state = self.ema.state if self.ema else self.state
         total = rows = 0.0
         self.objective.eval()
-        for part in torch.arange(self.validation_plan.rows).split(self.job.config.batch_size):
+        size = self.job.config.micro_batch_size or self.job.config.batch_size
+        for part in torch.arange(self.validation_plan.rows).split(size):
             batch = {name: self._take(x, part) for name, x in self.validation.items()}
             with self.fabric.autocast():
                 loss, _ = torch.func.functional_call(self.objective, state, (batch, self.generator))

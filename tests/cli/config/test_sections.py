@@ -211,7 +211,7 @@ def test_sampling_overrides_are_validated():
 
 def test_training_options_are_dumped_only_if_they_are_used(load):
     """So that specs without them keep their fingerprints."""
-    options = {"patience": 3, "time_limit": 60.0}
+    options = {"patience": 3, "time_limit": 60.0, "micro_batch_size": 8}
     plain = load().model_dump(mode="json")
     sections = ("autoencode", "diffuse", "evaluate")
     assert not any(plain[section].keys() & options for section in sections)

@@ -203,7 +203,7 @@ def test_old_names_are_errors_that_name_the_new(errors, rest, path, old, new):
          "precision, items, threads"),
         ("diffuse.per_subset=3", "diffuse.per_subset: unknown field; known: method, roles, "
          "purpose, p_conditional, network, steps, batch_size, learning_rate, balance, shift, "
-         "beta_min, beta_max, ema_decay, keep, patience, time_limit"),
+         "beta_min, beta_max, ema_decay, keep, patience, time_limit, micro_batch_size"),
     ],
 )  # fmt: skip
 def test_old_names_in_overrides(errors, override, error):

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 from torch import Generator, Tensor, nn
 
 from mld.runtime.compute import Compute, resolve, torch_threads
@@ -26,7 +27,8 @@ from mld.training import train as loop
 from mld.training.cached import train_cached
 from mld.training.checkpoint import read_checkpoint
 from mld.training.job import Objective, TrainConfig, TrainJob
-from mld.training.loop import learning_rate, plan_validation
+from mld.training.loop import Trainer, learning_rate, plan_validation
+from mld.training.ranks import DeviceRanks
 from mld.training.train import TrainedWeights, is_finished, train
 from mld_core.diffusion.ema import EMA
 from mld_core.errors import NumericalError, RunDirError, SpecError
@@ -613,3 +615,46 @@ def two(path: Path) -> None:
 
 if __name__ == "__main__":
     {"killed": killed, "two": two}[sys.argv[1]](Path(sys.argv[2]))
+
+
+class Float64Regression(Objective):
+    """Without draws, of rows that weigh alike; keeps the rows and the gradient of every batch."""
+
+    seen: ClassVar[list[Tensor]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.net = nn.Sequential(nn.Linear(4, 16), nn.SiLU(), nn.Linear(16, 2)).double()
+
+    def forward(
+        self, batch: Mapping[str, Tensor], generator: Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        if self.training:
+            self.seen.append(batch["x"])
+        error = (self.net(batch["x"].double()) - batch["y"]).square().mean(0)
+        return error.mean(), {"left": error[0], "right": error[1]}
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 5, 16, 100])
+def test_micro_batches_add_up_to_the_gradient_of_the_batch(
+    tmp_path: Path, micro_batch_size: int
+) -> None:
+    def gradient_and_losses(size: int | None) -> tuple[Tensor, Tensor, Tensor]:
+        config = replace(CONFIG, steps=1, micro_batch_size=size)
+        job = TrainJob(JOB, Float64Regression(), rows(), rows(50), config, {})
+        Float64Regression.seen.clear()
+        fabric = Fabric(accelerator="cpu", devices=1)
+        trainer = Trainer(job, context(tmp_path), fabric, DeviceRanks(fabric))
+        values, _ = trainer.forward_backward(stop=False)
+        (vector,) = trainer.parameters
+        assert vector.grad is not None
+        return vector.grad.clone(), values, torch.cat(Float64Regression.seen)
+
+    expected, parts = gradient_and_losses(None), gradient_and_losses(micro_batch_size)
+    assert len(Float64Regression.seen) == math.ceil(CONFIG.batch_size / micro_batch_size)
+    assert max(map(len, Float64Regression.seen)) <= micro_batch_size
+    torch.testing.assert_close(parts[0], expected[0], rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(parts[1], expected[1])
+    assert torch.equal(parts[2], expected[2])
