@@ -256,16 +256,15 @@ class _Predictions:
         eps, absent_noise = noise.unbind(1)
         eps = torch.cat([eps, -eps])
         noisy = schedule.alpha(t) * z.repeat(2, 1) + schedule.sigma(t) * eps
-        row_roles = patterns.repeat_interleave(len(eps), dim=0)
-        times = multi_time_vector(t.expand(len(row_roles), 1), row_roles)
-        role = layout.expand(row_roles)
+        roles = patterns[:, None]
+        times = multi_time_vector(t.expand(len(patterns), 1, 1), roles)
+        role = layout.expand(roles)
         absent_fill = absent_noise if self.model.scheme == "independent" else torch.zeros_like(z)
-        absent_fill = absent_fill.repeat(2 * len(patterns), 1)
-        x = torch.where(role == Role.ABSENT, absent_fill, noisy.repeat(len(patterns), 1))
-        x = torch.where(role == Role.OBSERVED, z.repeat(2 * len(patterns), 1), x)
+        x = torch.where(role == Role.ABSENT, absent_fill.repeat(2, 1), noisy)
+        x = torch.where(role == Role.OBSERVED, z.repeat(2, 1), x)
         normal = schedule.sigma(t) * noisy
-        p = self.model.predict_noise(x, times, row_roles) - normal.repeat(len(patterns), 1)
-        p = torch.where(role == Role.GENERATED, p, 0.0).reshape(len(patterns), *eps.shape)
+        p = self.model.predict_noise(x, times, roles) - normal
+        p = torch.where(role == Role.GENERATED, p, 0.0)
         q = p[num_densities:].sum(0)
         p, u = p[:num_densities], eps - normal
         generated = layout.expand(self.roles == Role.GENERATED)[:, None]

@@ -66,7 +66,7 @@ class _Flow:
     """
 
     model: ScoreModel
-    roles: Int64[Tensor, "row modality"]
+    roles: Int64[Tensor, "1 modality"]
     generated: Int64[Tensor, " dimension"]
     context: Float[Tensor, "row joint"]
     probes: Float[Tensor, "probe row dimension"] | None
@@ -76,7 +76,7 @@ class _Flow:
     ) -> tuple[Float[Tensor, "row dimension"], Float[Tensor, " row"]]:
         t = self.model.schedule.time_at_log_snr(torch.tensor(log_snr).to(x))
         sigma = self.model.schedule.sigma(t)
-        times = multi_time_vector(t.expand(len(x), 1), self.roles)
+        times = multi_time_vector(t.expand(1, 1), self.roles)
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             z = self.context.index_copy(1, self.generated, x)
@@ -126,7 +126,7 @@ def log_density(
         shape = (NUM_PROBES, len(z), len(generated))
         probes = 2 * torch.randint(0, 2, shape, generator=generator).to(z) - 1
     context = torch.where(role == Role.OBSERVED, z, absent_fill)
-    flow = _Flow(model, roles.expand(len(z), -1), generated, context, probes)
+    flow = _Flow(model, roles[None], generated, context, probes)
     levels = model.schedule.log_snr(torch.tensor([T_MIN, 1.0], dtype=torch.float64)).tolist()
     alpha = model.schedule.alpha(torch.tensor(T_MIN, dtype=torch.float64))
 

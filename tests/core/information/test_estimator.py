@@ -300,7 +300,7 @@ def test_intervals_tell_the_error_of_the_network(gaussian_latents: Any) -> None:
 
     def poor_marginals(z: Tensor, times: Tensor, roles: Tensor) -> Tensor:
         eps = gaussian.predict_noise(z, times, roles)
-        alone = (roles == Role.ABSENT).any(1, keepdim=True)
+        alone = (roles == Role.ABSENT).any(-1, keepdim=True)
         return torch.where(alone, 0.8 * eps, eps)
 
     generator = torch.Generator().manual_seed(4)
