@@ -227,6 +227,15 @@ def metrics(labelled: bool) -> dict[str, Any]:
             }
             for name in KINDS
         },
+        "memorisation": {
+            name: {
+                **interval(accuracy[name] - 0.3),
+                "sample_distance": 2.1,
+                "held_out_distance": 2.3,
+                "training_rows": 4000,
+            }
+            for name in KINDS
+        },
         "joint_coherence": interval(0.871) if labelled else None,
         "joint_ceiling": interval(0.914) if labelled else None,
         "pairwise_agreement": [

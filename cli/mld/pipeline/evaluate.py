@@ -11,9 +11,10 @@ from pydantic import JsonValue
 from mld.config.sections import EvaluateSpec
 from mld.data.coverage import split_coverage
 from mld.data.loading import Data
-from mld.data.types import SubsetSamples
+from mld.data.types import LatentCache, SubsetSamples
 from mld.evaluation.evaluator import build_evaluator, train_classifiers
 from mld.evaluation.matching import judges_pairs, train_judge
+from mld.evaluation.memorisation import memorisation, memorisation_warnings
 from mld.evaluation.metrics import EvaluationTable
 from mld.evaluation.retrieval import RetrievalTable
 from mld.pipeline.stage import StageOutput, run_stage
@@ -30,6 +31,7 @@ def evaluate(
     autoencoders: Mapping[str, Autoencoder],
     decoders: Mapping[str, Autoencoder],
     data: Data,
+    latents: LatentCache,
     split: SplitName,
     samples: Sequence[SubsetSamples],
     context: RunContext,
@@ -39,6 +41,7 @@ def evaluate(
 
     Args:
         decoders: of the samples.
+        latents: of all splits, which samples are compared with.
         split: whose rows the samples were given and are evaluated against.
     """
     run_dir = context.run_dir
@@ -74,6 +77,9 @@ def evaluate(
             )
             scores["retrieval"] = retrieval.as_json()
             scores["warnings"] += retrieval.warnings()
+        copied = memorisation(evaluators, table.items.get((), {}), latents, split)
+        scores["memorisation"] = copied
+        scores["warnings"] += memorisation_warnings(copied)
         for message in scores["warnings"]:
             run_dir.log("warning", stage=EVALUATE.name, message=message)
         files = [run_dir.metrics]

@@ -101,6 +101,7 @@ def run(
                 autoencoders,
                 joint_model.decoders,
                 data,
+                latents,
                 spec.generate.split,
                 samples,
                 context,

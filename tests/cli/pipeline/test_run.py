@@ -277,6 +277,11 @@ def test_samples_are_given_and_evaluated_on_the_chosen_split(
         for score in ("reconstruction_error", "reconstruction_frechet", "metrics"):
             assert modality[score] != before["modalities"][name][score]
     assert "evaluated them on validation rows" in run_copy.report.read_text()
+    # A joint generator of Gaussians copies nothing.
+    assert [*scores["memorisation"]] == [*scores["modalities"]]
+    for score in scores["memorisation"].values():
+        assert score["low"] < 0.75
+        assert score["held_out_distance"] > 0
 
 
 def test_samples_keep_the_order_of_the_modalities(
