@@ -212,7 +212,7 @@ class DiffuseSpec(Section):
         description="0 weighs all latent coordinates alike in the loss, 1 all modalities alike,"
         " however wide their latents are",
     )
-    shift: dict[str, FiniteFloat] = Field(
+    shift: Annotated[dict[str, FiniteFloat], OMIT_DEFAULT] = Field(
         default={},
         description="by modality: how much lower its log-SNR is at every time; large grids, whose"
         " neighbours say the same, need more noise",
