@@ -48,6 +48,15 @@ class Autoencoder(nn.Module, ABC):
     One without trainable parameters counts as pretrained and is not trained.
     """
 
+    @property
+    def reference(self) -> Mapping[str, JsonValue] | None:
+        """Where the weights of a pretrained autoencoder lie, and their digests, as JSON.
+
+        With None, the default, a run stores the weights. Otherwise it stores the reference, which
+        decides the weights, and builds the autoencoder again: another reference is then an error.
+        """
+        return None
+
     @abstractmethod
     def encode(self, x: Shaped[Tensor, " batch *item"]) -> Float[Tensor, "batch latent"]:
         """Latent of each item; deterministic in eval mode."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from jaxtyping import Float, Shaped
@@ -15,6 +16,12 @@ from mld.data.loading import Data
 from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
 from mld.storage.stages import AUTOENCODE
+from mld.training.autoencoders import (
+    REFERENCES,
+    build_autoencoder,
+    check_references,
+    references_of,
+)
 from mld.training.job import count_parameters, is_trainable
 from mld.training.modality_networks import ModalityObjective, modality_job, train_all
 from mld.training.parallel import TrainingPool
@@ -45,7 +52,8 @@ def train_autoencoders(
 ) -> dict[str, Autoencoder]:
     """An autoencoder for each modality, in eval mode, trained if it has trainable parameters.
 
-    The stage's metadata hold the audit: mean −log p of held-out items, and of training items.
+    The stage's metadata hold the audit: mean −log p of held-out items, and of training items; and
+    the references of autoencoders whose weights lie elsewhere.
     """
     run_dir = context.run_dir
 
@@ -54,7 +62,7 @@ def train_autoencoders(
         for name, modality in modalities.items():
             train = data.train.items[name].recorded
             held_out = data.validation.items[name].recorded
-            autoencoder = context.seeded_init(modality.autoencoder, AUTOENCODE.name, name)
+            autoencoder = _seeded_autoencoder(name, modality, context)
             _check_contract(name, modality, autoencoder, train[:2])
             autoencoders[name], items[name] = autoencoder, (train, held_out)
             if is_trainable(autoencoder):
@@ -64,19 +72,21 @@ def train_autoencoders(
                     modality_job(AUTOENCODE.job, objective, rows, validation, spec.of(name))
                 )
         trainings = train_all(jobs, context, pool)
+        references = references_of(autoencoders)
+        files = [run_dir.autoencoder(name) for name in modalities if name not in references]
         audit: dict[str, JsonValue] = {}
         parameters: dict[str, JsonValue] = {}
         for name, autoencoder in autoencoders.items():
-            run_dir.write_tensors(run_dir.autoencoder(name), autoencoder.state_dict())
+            if name not in references:
+                run_dir.write_tensors(run_dir.autoencoder(name), autoencoder.state_dict())
             parameters[f"{AUTOENCODE.job}/{name}"] = count_parameters(autoencoder)
             train, held_out = items[name]
             audit[name] = {
                 "train": mean_nll(autoencoder, train.select(slice(AUDIT_ROWS))),
                 "validation": mean_nll(autoencoder, held_out),
             }
-        files = [run_dir.autoencoder(name) for name in modalities]
         metadata = {"audit": audit, "parameters": parameters, "trainings": trainings}
-        return StageOutput(files, metadata)
+        return StageOutput(files, metadata | ({REFERENCES: references} if references else {}))
 
     return run_stage(
         run_dir,
@@ -90,13 +100,23 @@ def train_autoencoders(
 def load_autoencoders(
     modalities: Mapping[str, Modality], context: RunContext
 ) -> dict[str, Autoencoder]:
-    """The trained autoencoders of a run, in eval mode."""
+    """The trained autoencoders of a run, in eval mode.
+
+    RunDirError if one is built from other weights than before.
+    """
     autoencoders = {}
     for name, modality in modalities.items():
-        autoencoder = context.seeded_init(modality.autoencoder, AUTOENCODE.name, name)
-        context.run_dir.load_weights(autoencoder, context.run_dir.autoencoder(name))
-        autoencoders[name] = autoencoder.eval()
+        autoencoders[name] = _seeded_autoencoder(name, modality, context).eval()
+    check_references(context.run_dir, autoencoders)
+    for name, autoencoder in autoencoders.items():
+        if autoencoder.reference is None:
+            context.run_dir.load_weights(autoencoder, context.run_dir.autoencoder(name))
     return autoencoders
+
+
+def _seeded_autoencoder(name: str, modality: Modality, context: RunContext) -> Autoencoder:
+    build = partial(build_autoencoder, name, modality)
+    return context.seeded_init(build, AUTOENCODE.name, name)
 
 
 @torch.no_grad()

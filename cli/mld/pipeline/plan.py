@@ -33,6 +33,7 @@ from mld.runtime.compute import Compute, resolve
 from mld.runtime.memory import available_memory
 from mld.storage.stages import AUTOENCODE, DIFFUSE, EVALUATE, MATCH_JOB
 from mld.storage.weight_store import WeightStore
+from mld.training.autoencoders import build_autoencoder
 from mld.training.job import count_parameters, is_trainable
 from mld_core import SPLITS, DataError, Dataset, Modality, Registry
 
@@ -112,10 +113,10 @@ def plan(spec: Spec, registry: Registry, store: WeightStore | None = None) -> Pl
     jobs, frozen_parameters = [], 0
     for name, modality in modalities.items():
         job, training = f"{AUTOENCODE.job}/{name}", spec.autoencode.of(name)
-        autoencoder = modality.autoencoder()
+        autoencoder = build_autoencoder(name, modality)
         if is_trainable(autoencoder):
             jobs.append(_planned(job, autoencoder, is_exact[name], training))
-        else:
+        elif autoencoder.reference is None:
             frozen_parameters += count_parameters(autoencoder)
     # A model of latents depends on their shapes alone, a model of items on all facts.
     joint, joint_is_exact = method.network(), all(is_exact.values())

@@ -28,6 +28,7 @@ from mld.runtime.seeds import derive
 from mld.storage.digests import code_digest
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import DIFFUSE
+from mld.training.autoencoders import REFERENCES, build_autoencoder, references_of
 from mld.training.job import Objective, Rows, TrainConfig, TrainJob, deciding_settings
 from mld.training.train import TrainedWeights
 from mld_core import (
@@ -98,7 +99,7 @@ class PluginMethod(JointMethod):
     def network(self) -> JointModel:
         """A new joint model, with autoencoders of its own unless it works on latents."""
         trained = {} if self.on_latents else self.modalities
-        autoencoders = {name: modality.autoencoder() for name, modality in trained.items()}
+        autoencoders = {name: build_autoencoder(name, each) for name, each in trained.items()}
         with plugin_call(f"{self.title}: model"):
             return self.method.model(autoencoders)
 
@@ -126,6 +127,8 @@ class PluginMethod(JointMethod):
             "core": code_digest("mld_core"),
             "libraries": {name: installed_version(name) for name in self.method.libraries},
         }
+        if references := references_of(dict(model.autoencoders.items())):
+            key[REFERENCES] = references
         objective = self._objective(model)
         config = TrainConfig.of_network(spec)
         return TrainJob(DIFFUSE.name, objective, rows, validation, config, key)

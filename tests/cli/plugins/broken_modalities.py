@@ -298,6 +298,19 @@ class ReversedAutoencoderGradient(TinyAutoencoder):
         return 2 * loss.detach() - loss
 
 
+@breaks_autoencoder("reference-decides-weights")
+class UnrelatedReference(TinyAutoencoder):
+    """Frozen at random weights, whatever its reference says."""
+
+    def __init__(self, width, latent_dim):
+        super().__init__(width, latent_dim)
+        self.requires_grad_(False)
+
+    @property
+    def reference(self):
+        return {"name": "somebody/weights", "revision": "1"}
+
+
 @breaks_autoencoder("latent-identifies-item")
 class UninformativeLatent(TinyAutoencoder):
     def loss(self, z, x):

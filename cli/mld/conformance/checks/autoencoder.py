@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 
 from mld.conformance.check import CheckSkipped, check, describe, is_finite, require
 from mld.conformance.fixtures import NUM_ITEMS, SEED, ModalityUnderTest, seeded_init
+from mld.storage.digests import digest
 from mld.training.job import is_trainable
 from mld_core import Autoencoder
 
@@ -122,6 +123,23 @@ def autoencoder_learns(plugin: ModalityUnderTest) -> None:
         _mean_is_positive(before - after),
         f"200 steps took the mean loss of held-out items from {before.mean():.4g} to "
         f"{after.mean():.4g}: check that the loss trains encode and decode, and its scale",
+    )
+
+
+@check("modality")
+def reference_decides_weights(plugin: ModalityUnderTest) -> None:
+    """An autoencoder with a `reference` has the same weights every time, none of them trainable."""
+    first, second = plugin.autoencoder(1), plugin.autoencoder(2)
+    if first.reference is None:
+        raise CheckSkipped("the autoencoder has no reference: a run stores its weights")
+    require(not is_trainable(first), "an autoencoder with a reference has trainable parameters")
+    same = digest(first.reference) == digest(second.reference or {})
+    require(same, "two autoencoders have different references: return names, revisions, digests")
+    weights = second.state_dict()
+    require(
+        all(torch.equal(value, weights[key]) for key, value in first.state_dict().items()),
+        "two autoencoders with the same reference have different weights: a run stores only the "
+        "reference, so read all weights from it",
     )
 
 
