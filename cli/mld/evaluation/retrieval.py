@@ -133,7 +133,9 @@ class RetrievalTable:
             return [], None
         names = [name for name in items if any(name in pair for pair in pairs)]
         embedded = {name: self._embed(name, items[name]) for name in names}
-        codes = {name: codes_of(tensor_digest(x).encode() for x in items[name]) for name in names}
+        codes = {
+            name: codes_of(tensor_digest(x).encode() for x in items[name].cpu()) for name in names
+        }
         entries, retrievals = [], []
         for pair in pairs:
             directions = [pair, pair[::-1]]

@@ -93,7 +93,7 @@ def evaluate(
             files.append(run_dir.classifier(name))
             parameters[f"{EVALUATE.job}/{name}"] = count_parameters(classifier)
         if judge is not None:
-            run_dir.write_tensors(run_dir.judge, judge.state_dict())
+            run_dir.write_tensors(run_dir.judge, judge.cpu().state_dict())
             files.append(run_dir.judge)
             parameters[MATCH_JOB] = count_parameters(judge)
         return StageOutput(files, {"parameters": parameters, "trainings": trainings})

@@ -29,6 +29,7 @@ modalities:
   place: {{kind: number, size: 2}}
 diffuse: {{network: {{kind: residual-mlp, width: 16, depth: 1}}, steps: 4, batch_size: 16}}
 generate: {{num_samples: 4, num_previews: 1, steps: 2, subsets: [[], [group, mass]]}}
+evaluate: {{judge: classes}}
 compute: {{threads: 1}}
 """
 REGISTRY = Registry()
@@ -222,5 +223,6 @@ def test_the_width_of_a_latent_may_depend_on_rows_that_a_plan_does_not_read(tmp_
             "name: wide\ndata: {kind: manifest, path: rows.csv}\nmodalities:\n"
             f"  group: {{kind: category, latent_dim: {latent_dim}}}\n  mass: {{kind: number}}\n"
         )
-        jobs = plan(load_spec(tmp_path / "wide.yaml", REGISTRY), REGISTRY).jobs
-        assert [job.is_exact for job in jobs] == [is_exact]
+        diffuse, match = plan(load_spec(tmp_path / "wide.yaml", REGISTRY), REGISTRY).jobs
+        assert diffuse.is_exact == is_exact
+        assert match.name == "match"
