@@ -111,6 +111,9 @@ class Spec(Section):
         yield from self._name_errors()
         if isinstance(self.diffuse, DiffuseSpec):
             yield from self._diffusion_errors(self.diffuse)
+        if self.evaluate.judge in ("retrieval", "both") and len(self.modalities) < 2:
+            message = f"{self.evaluate.judge} is only valid with several modalities (got one)"
+            yield ("evaluate", "judge"), message
         if self.compute.devices != "auto":
             yield from self._batch_size_errors(self.compute.devices)
 

@@ -39,6 +39,8 @@ MAX_SCALE = 100.0
 UNUSED_CLASSES = 2
 """Classes of a tower's classifier, whose logits are not used."""
 
+MIN_PAIRED_ROWS = 2
+"""Training rows with both items of a pair that is judged."""
 MANY_CLASSES = 20
 FEW_ITEMS = 50
 """Labels are many and rare with more than so many classes, most of them with fewer items."""
@@ -231,10 +233,10 @@ def train_judge(
 
 
 def _trainable_pairs(modalities: Mapping[str, Modality], train: SplitRows) -> list[Pair]:
-    """The pairs of which at least two training rows have both items."""
+    """The pairs of which enough training rows have both items."""
     present = dict(zip(modalities, train.present.mT, strict=True))
-    pairs = combinations(modalities, 2)
-    return [(a, b) for a, b in pairs if int((present[a] & present[b]).sum()) > 1]
+    counts = {(a, b): int((present[a] & present[b]).sum()) for a, b in combinations(modalities, 2)}
+    return [pair for pair, count in counts.items() if count >= MIN_PAIRED_ROWS]
 
 
 def _freeze_unused(tower: Classifier, x: Shaped[Tensor, " row *item"]) -> int:

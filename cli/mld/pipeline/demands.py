@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from typing import NamedTuple
 
 from mld.config.sections import MethodSpec
 from mld.config.spec import Spec
 from mld.data.coverage import Coverage, SplitCoverage
 from mld.data.types import subset_key, subsets_of
+from mld.evaluation.matching import MIN_PAIRED_ROWS, judges_pairs
 from mld.storage.stages import AUTOENCODE, EVALUATE, GENERATE, Stage
 from mld_core import DataError, Registry
 from mld_core.errors import first_errors
@@ -180,6 +182,19 @@ def _items_of_each_class(request: Request) -> Iterator[str]:
             )
 
 
+def _paired_items(request: Request) -> Iterator[str]:
+    """Rows of both modalities of each pair, to train the judge of pairs on."""
+    if not judges_pairs(request.spec.evaluate, request.train.labelled):
+        return
+    for pair in combinations(request.coverage.names, 2):
+        count = request.train.rows_with(pair)
+        if count < MIN_PAIRED_ROWS:
+            yield (
+                f"retrieval of {' and '.join(pair)} by each other is not measured: the train split "
+                f"has {count or 'no'} row with both, and {MIN_PAIRED_ROWS} are needed"
+            )
+
+
 def _validation_items(request: Request) -> Iterator[str]:
     """Held-out items of each modality, for the validation curves."""
     validation = request.coverage.splits["validation"]
@@ -204,4 +219,5 @@ _WANTED: tuple[tuple[Demand, Stage], ...] = (
     (_labelled_items, EVALUATE),
     (_labelled_rows, EVALUATE),
     (_items_of_each_class, EVALUATE),
+    (_paired_items, EVALUATE),
 )

@@ -243,6 +243,13 @@ def test_importing_the_spec_loads_no_torch():
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
+def test_a_judge_of_pairs_needs_two_modalities(errors, load):
+    one = "modalities={left: {kind: dots, latent_dim: 2}}"
+    assert load("", one).evaluate.judge == "auto"
+    (message,) = errors("evaluate: {judge: both}", one)
+    assert message.endswith("evaluate.judge: both is only valid with several modalities (got one)")
+
+
 def test_an_override_given_twice_is_an_error(errors, load):
     message = "--set diffuse.steps: given twice"
     assert errors("", "diffuse.steps=5", "seed=1", "diffuse.steps=5") == [message]

@@ -171,6 +171,16 @@ def test_all_errors_are_in_one_message(spec_of: Callable[..., Spec], registry: R
             [],
             [],  # without labels at all, nothing is expected of them
         ),
+        (
+            [("a", "train", 4), ("b", "train", 4), ("ab", "validation", 1), ("ab", "test", 2)],
+            [],
+            ["evaluate: retrieval of a and b by each other is not measured: the train split has"],
+        ),
+        (
+            [("a 0", "train", 4), ("b 1", "train", 4), *VALIDATION, *TEST],
+            ["evaluate.judge=retrieval"],
+            ["evaluate: retrieval of a and b"],  # and nothing of classes
+        ),
     ],
 )
 def test_what_a_run_goes_on_without(
