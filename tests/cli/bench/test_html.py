@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mld.bench.leaderboard import write_leaderboard
+from mld.storage.run_dir import RunDir
 
 COMMAND = "mld bench suite.yaml"
 VOID = ("meta", "br")
@@ -52,15 +53,20 @@ def test_page_of_a_suite_without_finished_trials(finish_suite: Callable[..., Any
     assert index[0]["error"].startswith("base.yaml:3")
 
 
+def drop_coherence(run_dir: RunDir) -> None:
+    """As of a run whose rows have no classes."""
+    scores = run_dir.read_json(run_dir.metrics)
+    scores |= {"joint_coherence": None, "joint_ceiling": None, "conditional_coherence": []}
+    run_dir.write_json(run_dir.metrics, scores)
+
+
 def test_runs_without_classes_have_headlines_and_panels_against_the_truth(
     finish_suite: Callable[..., Any],
 ) -> None:
     suite = finish_suite("modalities: [[a, b]]\nmethods: {one: {}, two: {}}\n")
     for trial in suite.trials:
         run_dir = suite.suite_dir.run_dir(trial)
-        scores = run_dir.read_json(run_dir.metrics)
-        scores |= {"joint_coherence": None, "joint_ceiling": None, "conditional_coherence": []}
-        run_dir.write_json(run_dir.metrics, scores)
+        drop_coherence(run_dir)
     write_leaderboard(suite.suite_dir, suite.spec, suite.trials, COMMAND)
     text = (suite.suite_dir.path / "leaderboard.html").read_text()
     # The lower value is the better one.
@@ -81,9 +87,7 @@ def test_retrieval_goes_where_coherence_goes(
     suite = finish_suite("modalities: [[a, b]]\nmethods: {one: {}, two: {}}\n")
     for trial in suite.trials:
         run_dir = suite.suite_dir.run_dir(trial)
-        scores = run_dir.read_json(run_dir.metrics)
-        scores |= {"joint_coherence": None, "joint_ceiling": None, "conditional_coherence": []}
-        run_dir.write_json(run_dir.metrics, scores)
+        drop_coherence(run_dir)
         add_retrieval(run_dir, 0.6 if trial.coordinates.method == "one" else 0.3)
     write_leaderboard(suite.suite_dir, suite.spec, suite.trials, COMMAND)
     text = (suite.suite_dir.path / "leaderboard.html").read_text()
