@@ -39,6 +39,8 @@ MAX_SCALE = 100.0
 UNUSED_CLASSES = 2
 """Classes of a tower's classifier, whose logits are not used."""
 
+PATIENCE = 5
+"""Validations in a row without a lower loss, after which the training ends, by default."""
 MIN_PAIRED_ROWS = 2
 """Training rows with both items of a pair that is judged."""
 MANY_CLASSES = 20
@@ -200,10 +202,10 @@ class MatchingObjective(Objective):
 def train_judge(
     modalities: Mapping[str, Modality], spec: EvaluateSpec, data: Data, context: RunContext
 ) -> tuple[MatchingJudge | None, dict[str, JsonValue]]:
-    """The judge of all pairs that training rows have; None if there is no such pair.
+    """The judge of all pairs that training rows have, and how its training has ended, by name.
 
-    With how its training has ended, by name.
-    The weights are those with the lowest loss on validation rows, where there are any.
+    None if there is no such pair. The weights are those with the lowest loss on validation rows,
+    where there are any, and the training ends if that falls no more.
     """
     pairs = _trainable_pairs(modalities, data.train)
     used = {name: each for name, each in modalities.items() if any(name in pair for pair in pairs)}
@@ -225,7 +227,12 @@ def train_judge(
         "pairs": [[*pair] for pair in pairs],
     }
     # Its loss is no mean over rows: the other rows of a batch are the candidates of each.
-    config = replace(TrainConfig.of_network(spec), keep="best", micro_batch_size=None)
+    config = replace(
+        TrainConfig.of_network(spec),
+        keep="best",
+        micro_batch_size=None,
+        patience=spec.patience or (PATIENCE if len(validation["codes"]) else None),
+    )
     job = TrainJob(MATCH_JOB, objective, rows, validation, config, key)
     trained = train_cached(job, context)
     objective.load_state_dict(trained.ema or trained.weights)
