@@ -13,6 +13,8 @@ from .contracts.modality import Modality as Modality
 from .contracts.modality import ModalityConfig as ModalityConfig
 from .contracts.modality import SplitName as SplitName
 from .contracts.modality import Summary as Summary
+from .contracts.structured_config import LatentConfig as LatentConfig
+from .contracts.structured_config import StructuredConfig as StructuredConfig
 from .data.content_digest import content_digest as content_digest
 from .data.manifest_columns import RESERVED_COLUMNS as RESERVED_COLUMNS
 from .data.manifest_columns import unused_columns as unused_columns

@@ -7,10 +7,19 @@ from typing import Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from mld_core import ModalityConfig
+from mld_core import LatentConfig, StructuredConfig
 
 
-class AudioConfig(ModalityConfig):
+class SequenceLatent(LatentConfig):
+    """A sequence of positions in time."""
+
+    channels: int = Field(32, ge=2, le=256, description="numbers at each position of the sequence")
+    downsampling: int = Field(
+        4, ge=1, le=32, description="frames of the spectrogram that one position covers"
+    )
+
+
+class AudioConfig(StructuredConfig[SequenceLatent]):
     """Length of a sound, and resolution of its spectrogram in time and frequency.
 
     The defaults suit half a second of telephone sound: 64 bands by 32 frames, which separate
@@ -18,7 +27,9 @@ class AudioConfig(ModalityConfig):
     spectrogram of the same shape with twice the bandwidth.
     """
 
-    latent_dim: PositiveInt = Field(description="width of the latent of one item")
+    latent_dim: PositiveInt | None = Field(
+        16, description="length of the latent vector of one sound"
+    )
     sample_rate: int = Field(
         8000, ge=4000, le=192_000, description="samples per second; other rates are resampled"
     )

@@ -24,8 +24,9 @@ from mld_audio.example_tones import sample_tones
 from mld_audio.metrics import log_spectral_distance
 from mld_audio.networks import AudioAutoencoder, AudioClassifier
 from mld_audio.resampling import resample
+from mld_audio.sequence_networks import SequenceAudioAutoencoder
 from mld_audio.spectrum import LogMel, Spectrogram, Spectrograms
-from mld_core import LimitError, Metric, Modality, SplitName
+from mld_core import Autoencoder, LimitError, Metric, Modality, SplitName
 
 Sound = tuple[np.ndarray, int]
 """A mono waveform and its sample rate in Hz."""
@@ -48,7 +49,8 @@ class Audio(Modality):
     An item is the log-mel spectrogram, a float32 tensor of shape (mels, frames), low pitch first,
     with values in [−1, 1]: −1 is 74 dB below a full-scale sine or quieter, and +1 is 6 dB above it,
     louder than any sound can be. The latent, of shape (latent_dim,), lies in the ball of radius
-    √latent_dim.
+    √latent_dim; or with `latent` it is a sequence of shape (frames / latent.downsampling rounded
+    up, latent.channels), each position on a sphere.
     """
 
     kind = "audio"
@@ -58,6 +60,14 @@ class Audio(Modality):
     def __init__(self, config: AudioConfig, facts: Mapping[str, JsonValue] | None = None) -> None:
         super().__init__(config, facts)
         self._log_mel = LogMel(config)
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """(latent_dim,) of a vector, or (positions, channels) of a sequence."""
+        latent = self.config.latent
+        if latent is None:
+            return super().latent_shape
+        return (math.ceil(self.config.frames / latent.downsampling), latent.channels)
 
     def read(self, source: Path | str) -> Sound:
         """The sound of any file that libsndfile reads (WAV, FLAC, OGG, MP3), mixed to mono.
@@ -104,9 +114,11 @@ class Audio(Modality):
         """Small random shifts in time, changes of loudness, noise, and a gap; not of pitch."""
         return augment_spectrogram(x, generator)
 
-    def autoencoder(self) -> AudioAutoencoder:
+    def autoencoder(self) -> Autoencoder:
         """A new convolutional autoencoder."""
-        return AudioAutoencoder(self.config)
+        if self.config.latent is None:
+            return AudioAutoencoder(self.config, self.latent_dim)
+        return SequenceAudioAutoencoder(self.config, self.config.latent)
 
     def classifier(self, classes: int) -> AudioClassifier:
         """A new convolutional classifier with 64 features."""

@@ -1,4 +1,4 @@
-"""The autoencoder and the classifier of log-mel spectrograms.
+"""The autoencoder of spectrograms with a latent vector, and the classifier.
 
 Both convolve over time and take mel bands as channels, so they are equivariant to shifts in time
 but not in pitch: pitch is what distinguishes sounds.
@@ -42,23 +42,23 @@ class AudioAutoencoder(Autoencoder):
     to the same sound.
     """
 
-    def __init__(self, config: AudioConfig) -> None:
+    def __init__(self, config: AudioConfig, latent_dim: int) -> None:
         super().__init__()
         self._frames = config.frames
         patches, width = math.ceil(config.frames / PATCH), config.width
-        self._encoder = nn.Sequential(*_encoder_layers(config, config.latent_dim))
+        self._encoder = nn.Sequential(*_encoder_layers(config, latent_dim))
         self._decoder = nn.Sequential(
-            nn.Linear(config.latent_dim, width * patches),
+            nn.Linear(latent_dim, width * patches),
             nn.Unflatten(1, (width, patches)),
-            *_norm_act(width),
+            *norm_act(width),
             nn.Conv1d(width, width, 3, padding=1),
-            *_norm_act(width),
+            *norm_act(width),
             nn.ConvTranspose1d(width, config.mels, PATCH, stride=PATCH),
         )
 
     def encode(self, x: Spectrograms) -> Latents:
         """The latent of each item, inside the ball of radius √latent; noisy in training."""
-        z: Tensor = self._encoder(_pad_to_patches(x)).float()
+        z: Tensor = self._encoder(pad_with_silence(x, PATCH)).float()
         z = z * (1 + z.square().mean(1, keepdim=True)).rsqrt()
         return z + LATENT_NOISE_STD * torch.randn_like(z) if self.training else z
 
@@ -71,8 +71,7 @@ class AudioAutoencoder(Autoencoder):
 
         Unclamped, so that values outside the range still have a gradient.
         """
-        squared_error = mse_loss(self._decode_unclamped(z), x, reduction="none")
-        return squared_error.sum((1, 2)) / (2 * ITEM_STD**2)
+        return gaussian_nll(self._decode_unclamped(z), x)
 
     def _decode_unclamped(self, z: Latents) -> Spectrograms:
         spectrogram: Tensor = self._decoder(z)
@@ -89,7 +88,7 @@ class AudioClassifier(Classifier):
 
     def features(self, x: Spectrograms) -> Float[Tensor, "batch feature"]:
         """The 64 activations before the last layer."""
-        features: Tensor = self._body(_pad_to_patches(x))
+        features: Tensor = self._body(pad_with_silence(x, PATCH))
         return features.float()
 
     def forward(self, x: Spectrograms) -> Float[Tensor, "batch classes"]:
@@ -102,18 +101,24 @@ def _encoder_layers(config: AudioConfig, out: int) -> list[nn.Module]:
     patches, width = math.ceil(config.frames / PATCH), config.width
     return [
         nn.Conv1d(config.mels, width, PATCH, stride=PATCH),
-        *_norm_act(width),
+        *norm_act(width),
         nn.Conv1d(width, width, 3, padding=1),
-        *_norm_act(width),
+        *norm_act(width),
         nn.Flatten(),
         nn.Linear(width * patches, out),
     ]
 
 
-def _norm_act(width: int) -> list[nn.Module]:
+def gaussian_nll(mean: Spectrograms, x: Spectrograms) -> Float[Tensor, " batch"]:
+    """−log p of items with the standard deviation `ITEM_STD` around a mean, up to a constant."""
+    return mse_loss(mean, x, reduction="none").sum((1, 2)) / (2 * ITEM_STD**2)
+
+
+def norm_act(width: int) -> list[nn.Module]:
+    """Group normalisation with 8 groups, and SiLU."""
     return [nn.GroupNorm(8, width), nn.SiLU()]
 
 
-def _pad_to_patches(x: Spectrograms) -> Float[Tensor, "batch mel padded"]:
-    """Items padded with silence to a multiple of `PATCH` frames."""
-    return pad(x, (0, -x.shape[-1] % PATCH), value=-1.0)
+def pad_with_silence(x: Spectrograms, multiple: int) -> Float[Tensor, "batch mel padded"]:
+    """Items padded at their end to a multiple of some number of frames."""
+    return pad(x, (0, -x.shape[-1] % multiple), value=-1.0)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mld_core import Modality, hookimpl
-from mld_image.modality import ImageConfig, ImageModality
+from mld_image.config import ImageConfig
+from mld_image.modality import ImageModality
 
 
 @hookimpl

@@ -4,33 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
-from pydantic import Field, PositiveInt
 from torch import Generator, Tensor
 from torch.nn.functional import interpolate
 
-from mld_core import Metric, Modality, ModalityConfig, SplitName
+from mld_core import Autoencoder, Metric, Modality, SplitName
 from mld_image.augment import random_affine
 from mld_image.colours import to_rgb
+from mld_image.config import ImageConfig
 from mld_image.example_digits import sample_digits
+from mld_image.grid_networks import GridAutoencoder
 from mld_image.image_file import read_image
 from mld_image.metrics import BEST_PSNR, psnr, ssim
 from mld_image.networks import ImageAutoencoder, ImageClassifier, Images
 
 Item = Float[Tensor, "channel row column"]
-
-
-class ImageConfig(ModalityConfig):
-    """Settings of the modality `image`."""
-
-    latent_dim: PositiveInt = Field(64, description="length of the latent vector of one image")
-    size: int = Field(32, ge=8, le=256, description="side of the square image, in pixels")
-    channels: Literal[1, 3] = Field(3, description="1 for greyscale, 3 for colour (RGB)")
 
 
 class ImageModality(Modality):
@@ -39,12 +32,21 @@ class ImageModality(Modality):
     `raw` is a PIL image of any size, mode and colour profile; its centre square is resized, and
     transparent parts become white. An item is a float32 tensor of shape (channels, size, size) with
     values in [0, 1]. The latent is the unconstrained output of a convolutional encoder, of shape
-    (latent_dim,).
+    (latent_dim,); or with `latent` a grid of shape (latent.channels, size / latent.downsampling,
+    size / latent.downsampling), whose positions are points on a sphere.
     """
 
     kind = "image"
     Config = ImageConfig
     config: ImageConfig
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """(latent_dim,) of a vector, or (channels, rows, columns) of a grid."""
+        if self.config.latent is None:
+            return super().latent_shape
+        side = self.config.size // self.config.latent.downsampling
+        return (self.config.latent.channels, side, side)
 
     def read(self, source: Path | str) -> Image.Image:
         """The image in a file that Pillow can open, rotated as its EXIF orientation says.
@@ -86,10 +88,12 @@ class ImageModality(Modality):
         """Small random rotations, stretches and shifts; no mirroring."""
         return random_affine(x, generator)
 
-    def autoencoder(self) -> ImageAutoencoder:
-        """A new convolutional autoencoder, whose depth follows from the image size."""
+    def autoencoder(self) -> Autoencoder:
+        """A new convolutional autoencoder, whose depth follows from the size and the latent."""
         config = self.config
-        return ImageAutoencoder(config.latent_dim, config.size, config.channels)
+        if config.latent is None:
+            return ImageAutoencoder(self.latent_dim, config.size, config.channels)
+        return GridAutoencoder(config.latent, config.size, config.channels)
 
     def classifier(self, classes: int) -> ImageClassifier:
         """A new convolutional classifier with 64 features."""

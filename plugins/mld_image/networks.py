@@ -1,4 +1,4 @@
-"""The autoencoder and the classifier of images: small convolutional networks.
+"""The autoencoder of images with a latent vector, and the classifier: small convolutional networks.
 
 Strided convolutions reduce the side while the channels grow, and a dense hidden layer connects the
 last feature map to the output. In images of more than 32 pixels a side, fine maps would cost most
@@ -110,7 +110,7 @@ def _build_encoder(size: int, channels: int, out: int) -> nn.Sequential:
     widths = pairwise([channels, *maps.widths])
     for stride, (width_in, width_out) in zip(maps.factors, widths, strict=True):
         convolution = nn.Conv2d(width_in, width_out, stride + 1, stride, padding=stride // 2)
-        layers += [convolution, *_norm_act(width_out)]
+        layers += [convolution, *norm_act(width_out)]
     layers += [nn.Flatten(), nn.Linear(flat, hidden), nn.SiLU(), nn.Linear(hidden, out)]
     return nn.Sequential(*layers)
 
@@ -126,7 +126,7 @@ def _build_decoder(size: int, channels: int, latent_dim: int) -> nn.Sequential:
         kernel = 1 if depth == len(widths) - 1 else 3
         out = widths[depth - 1] if depth else channels
         upsample = _Upsample(widths[depth], out, kernel, maps.factors[depth], sides[depth])
-        layers += [*_norm_act(widths[depth]), upsample]
+        layers += [*norm_act(widths[depth]), upsample]
     return nn.Sequential(*layers)
 
 
@@ -145,5 +145,6 @@ class _Upsample(nn.Module):
         return F.pixel_shuffle(self.convolution(x), self.factor)[..., : self.side, : self.side]
 
 
-def _norm_act(width: int) -> tuple[nn.Module, nn.Module]:
+def norm_act(width: int) -> tuple[nn.Module, nn.Module]:
+    """Group normalisation, 16 channels a group, and SiLU."""
     return nn.GroupNorm(width // _CHANNELS_PER_GROUP, width), nn.SiLU()

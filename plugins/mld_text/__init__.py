@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mld_core import Modality, hookimpl
-from mld_text.modality import Text, TextConfig
+from mld_text.config import TextConfig
+from mld_text.modality import Text
 
 
 @hookimpl

@@ -2,47 +2,46 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from jaxtyping import Int64
 from numpy.random import Generator
-from pydantic import Field
 from torch import Tensor
 
-from mld_core import LimitError, Metric, Modality, ModalityConfig, SplitName
+from mld_core import Autoencoder, LimitError, Metric, Modality, SplitName
 from mld_text.byte_tokens import to_text, to_tokens, truncate
+from mld_text.config import MAX_BYTES, TextConfig
 from mld_text.example_phrases import sample_phrases
 from mld_text.metrics import character_error_rate, distinct_1, distinct_2, exact_match
 from mld_text.networks import TextAutoencoder, TextClassifier
-
-MAX_BYTES = 1024
-"""Largest value of the setting `max_bytes`."""
-
-
-class TextConfig(ModalityConfig):
-    """Settings of the modality `text`."""
-
-    latent_dim: int = Field(32, ge=2, description="length of the latent vector of one text")
-    max_bytes: int = Field(32, ge=1, le=MAX_BYTES, description="longest text, in bytes of UTF-8")
-    too_long: Literal["error", "truncate"] = Field(
-        "error", description="what to do with a longer text: truncate keeps its beginning"
-    )
+from mld_text.sequence_networks import SequenceTextAutoencoder
 
 
 class Text(Modality):
-    """Short texts in any language and script.
+    """Texts of up to 1,024 bytes in any language and script.
 
     `raw` is a str. Case, white space and Unicode normalisation are kept as they are. An item is an
     int64 tensor of shape (max_bytes + 1,): a byte plus one for each byte of UTF-8, then 0 to the
-    end. The latent, of shape (latent_dim,), lies on the sphere of radius √latent_dim.
+    end. The latent, of shape (latent_dim,), lies on the sphere of radius √latent_dim; or with
+    `latent` it is a sequence of shape (max_bytes / latent.downsampling rounded up,
+    latent.channels), each position on a sphere.
     """
 
     kind = "text"
     Config = TextConfig
     inline = True
     config: TextConfig
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """(latent_dim,) of a vector, or (positions, channels) of a sequence."""
+        latent = self.config.latent
+        if latent is None:
+            return super().latent_shape
+        return (math.ceil(self.config.max_bytes / latent.downsampling), latent.channels)
 
     def read(self, source: Path | str) -> str:
         """A str itself, or the content of a path's UTF-8 file.
@@ -79,9 +78,11 @@ class Text(Modality):
             )
         return to_tokens(truncate(raw, max_bytes), max_bytes)
 
-    def autoencoder(self) -> TextAutoencoder:
+    def autoencoder(self) -> Autoencoder:
         """A new convolutional autoencoder."""
-        return TextAutoencoder(self.config.latent_dim, self.config.max_bytes)
+        if self.config.latent is None:
+            return TextAutoencoder(self.latent_dim, self.config.max_bytes)
+        return SequenceTextAutoencoder(self.config.latent, self.config.max_bytes)
 
     def classifier(self, classes: int) -> TextClassifier:
         """A new convolutional classifier with 64 features."""

@@ -1,4 +1,7 @@
-"""The networks of text: an autoencoder that decodes all positions in parallel, and a classifier."""
+"""The networks of text: the autoencoder of a latent vector, and the classifier.
+
+The autoencoder decodes all positions in parallel.
+"""
 
 from __future__ import annotations
 
