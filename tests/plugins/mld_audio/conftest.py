@@ -7,6 +7,9 @@ from mld_audio import Audio, AudioConfig
 CONFIGS = {
     "default": AudioConfig(latent_dim=16),
     "wideband": AudioConfig(latent_dim=8, sample_rate=16_000, n_fft=1024, hop=256, seconds=0.7),
+    "sequence": AudioConfig(
+        sample_rate=16_000, n_fft=1024, hop=256, seconds=0.7, width=16, latent={"channels": 5}
+    ),
     "odd": AudioConfig(latent_dim=3, seconds=0.333, mels=31, n_fft=300, hop=77, width=16),
 }
 
