@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mld.commands.common import RunFolder, Texts, command, repeatable, resumable, weight_store
+from mld.commands.common import (
+    AsJson,
+    RunFolder,
+    Texts,
+    command,
+    repeatable,
+    resumable,
+    weight_store,
+)
 from mld.commands.completion import complete_stage
+from mld.commands.plan_table import cost_lines, estimate_json, plan_lines
 
 if TYPE_CHECKING:
-    from mld.pipeline.plan import Plan
+    from mld.config.spec import Spec
+    from mld.pipeline.estimate import Estimate
     from mld.storage.run_dir import RunDir
+    from mld_core import Registry
 
 
 @command
@@ -36,9 +47,11 @@ def run(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Print the plan without running it, after a look at a few items."
+            "--dry-run",
+            help="Print the plan and what it costs, by stage, after a rehearsal on a few rows.",
         ),
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train and evaluate an experiment; re-run the same command to resume."""
     from mld.config.spec import load_spec
@@ -51,16 +64,14 @@ def run(
         raise typer.BadParameter(f"no stage {from_stage!r} (stages: {stages}){hint}")
     registry = context.obj.registry()
     experiment = load_spec(spec, registry, set_ or [])
-    if dry_run:
-        from mld.pipeline.plan import plan
-
-        _print_plan(plan(experiment, registry, weight_store()))
-        return
     from mld.pipeline import run as pipeline
     from mld.runtime.compute import resolve
 
-    _warn_of_busy_cores(resolve(experiment.compute).threads)
     run_dir = RunDir(out or Path("runs") / experiment.name)
+    if dry_run:
+        _dry_run(experiment, registry, run_dir, from_stage, as_json)
+        return
+    _warn_of_busy_cores(resolve(experiment.compute).threads)
     run_dir.check()
     pipeline.check_own_spec(spec, run_dir, experiment)
     again = "without --from-stage " if from_stage else ""
@@ -73,6 +84,9 @@ def run(
             store=weight_store(),
             command=["mld", *sys.argv[1:]],
         )
+    if as_json:
+        typer.echo(json.dumps(run_dir.read_json(run_dir.metrics), indent=1))
+        return
     _print_scores(run_dir)
     typer.echo(report)
 
@@ -84,6 +98,18 @@ def report(run: RunFolder) -> None:
     from mld.storage.run_dir import RunDir
 
     typer.echo(pipeline.report(RunDir(run)))
+
+
+def _dry_run(
+    spec: Spec, registry: Registry, run_dir: RunDir, from_stage: str | None, as_json: bool
+) -> None:
+    """Print the plan of a run and its costs. An MLDError if it cannot fit."""
+    from mld.pipeline.estimate import estimate
+    from mld.runtime.processor import seconds_since_start
+
+    store, start_seconds = weight_store(), seconds_since_start()
+    estimated = estimate(spec, registry, run_dir, store, from_stage, start_seconds)
+    _print_estimate(estimated, as_json)
 
 
 def _warn_of_busy_cores(threads: int) -> None:
@@ -98,20 +124,16 @@ def _warn_of_busy_cores(threads: int) -> None:
         )
 
 
-def _print_plan(plan: Plan) -> None:
-    typer.echo(", ".join(f"{key} {value}" for key, value in asdict(plan.compute).items()))
-    typer.echo("rows: " + ", ".join(f"{split} {count:,}" for split, count in plan.rows.items()))
-    for job in plan.jobs:
-        steps = f"{job.steps:,} steps of {job.batch_size:,} rows"
-        about = "" if job.is_exact else "about "
-        typer.echo(f"{job.name}: {about}{job.parameters:,} parameters, {steps}")
-    for subset, nfe in plan.nfe.items():
-        draws = f"{plan.draws} draws of " if plan.draws > 1 and subset != "joint" else ""
-        typer.echo(f"{subset}: {draws}{plan.num_samples:,} samples of {nfe:g} evaluations")
-    typer.echo(f"memory: about {plan.item_bytes.memory / 1e6:,.0f} MB for the items")
-    on_disk = plan.item_bytes.disk / 1e6
-    items = f", and {on_disk:,.0f} MB for the items beside the stored weights" if on_disk else ""
-    typer.echo(f"disk: about {plan.megabytes:.0f} MB{items}")
+def _print_estimate(estimate: Estimate, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(estimate_json(estimate), indent=1))
+        return
+    for line in plan_lines(estimate.plan):
+        typer.echo(line)
+    if estimate.stages:
+        typer.echo()
+        for line in cost_lines(estimate.stages):
+            typer.echo(line)
 
 
 def _print_scores(run_dir: RunDir) -> None:

@@ -199,6 +199,18 @@ class Data:
         self._item_bytes: dict[str, int] = {}
         self._splits: dict[SplitName, SplitRows] = {}
 
+    @classmethod
+    def of(
+        cls,
+        dataset: Dataset,
+        modalities: Mapping[str, Modality],
+        splits: Mapping[SplitName, SplitRows],
+    ) -> Data:
+        """Rows that have been read already."""
+        data = cls(dataset, modalities)
+        data._splits.update(splits)
+        return data
+
     @property
     def classes(self) -> tuple[str, ...]:
         """The name of each class index; empty without labels."""

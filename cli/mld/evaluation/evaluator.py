@@ -20,7 +20,7 @@ from mld.runtime.context import RunContext
 from mld.storage.digests import tensor_digest
 from mld.storage.stages import EVALUATE
 from mld.training.modality_networks import ModalityObjective, modality_job, train_all
-from mld.training.parallel import TrainingPool
+from mld.training.parallel import Trainers
 from mld_core import Autoencoder, Classifier, Modality, SplitName
 
 MAX_ITEM_BYTES = 2**27
@@ -125,7 +125,7 @@ def train_classifiers(
     spec: EvaluateSpec,
     data: Data,
     context: RunContext,
-    pool: TrainingPool | None,
+    pool: Trainers | None,
 ) -> tuple[dict[str, Classifier], dict[str, JsonValue]]:
     """A classifier of each modality that has labelled training items, trained on them.
 

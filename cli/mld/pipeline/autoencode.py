@@ -24,7 +24,7 @@ from mld.training.autoencoders import (
 )
 from mld.training.job import count_parameters, is_trainable
 from mld.training.modality_networks import ModalityObjective, modality_job, train_all
-from mld.training.parallel import TrainingPool
+from mld.training.parallel import Trainers
 from mld_core import Autoencoder, Modality, PluginError
 
 AUDIT_ROWS = 512
@@ -48,7 +48,7 @@ def train_autoencoders(
     modalities: Mapping[str, Modality],
     data: Data,
     context: RunContext,
-    pool: TrainingPool | None,
+    pool: Trainers | None,
 ) -> dict[str, Autoencoder]:
     """An autoencoder for each modality, in eval mode, trained if it has trainable parameters.
 

@@ -22,7 +22,7 @@ from mld.runtime.context import RunContext
 from mld.storage.stages import DIFFUSE
 from mld.training.cached import train_cached
 from mld.training.job import count_parameters, is_trainable
-from mld.training.parallel import TrainingPool, shared_training
+from mld.training.parallel import Trainers, shared_training
 from mld.training.train import TrainedWeights, train
 from mld_core import Autoencoder, Modality, Registry
 
@@ -42,7 +42,7 @@ def train_joint_model(
     data: Data,
     latents: LatentCache,
     context: RunContext,
-    pool: TrainingPool | None,
+    pool: Trainers | None,
 ) -> JointGenerator:
     """The trained joint model; the processes of a pool share large batches."""
 

@@ -21,7 +21,7 @@ from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
 from mld.storage.stages import EVALUATE, MATCH_JOB
 from mld.training.job import count_parameters
-from mld.training.parallel import TrainingPool
+from mld.training.parallel import Trainers
 from mld_core import Autoencoder, Classifier, Modality, SplitName
 
 
@@ -35,7 +35,7 @@ def evaluate(
     split: SplitName,
     samples: Sequence[SubsetSamples],
     context: RunContext,
-    pool: TrainingPool | None,
+    pool: Trainers | None,
 ) -> dict[str, Any]:
     """All scores, as written to metrics.json.
 

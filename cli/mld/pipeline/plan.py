@@ -3,58 +3,34 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import nn
 
 from mld.config.sections import DiffuseSpec, TrainingSpec
 from mld.config.spec import Spec
-from mld.data.columns import PEEK_ITEMS, Column, declared_faults, open_split
-from mld.data.coverage import declared_coverage
-from mld.data.faults import Fault, InvalidItemsError
+from mld.data.columns import PEEK_ITEMS, open_split
+from mld.data.coverage import Coverage, declared_coverage
 from mld.data.item_memory import ItemBytes, check_item_memory
 from mld.data.item_places import item_places
-from mld.data.loading import (
-    INVALID_ADVICE,
-    fit_columns,
-    layout_of,
-    modalities_of,
-    open_dataset,
-)
-from mld.data.modality_columns import Fit
+from mld.data.loading import layout_of, open_dataset
 from mld.data.quality import label_warnings
 from mld.data.types import subset_key, subsets_of
 from mld.evaluation.matching import UNUSED_CLASSES, judges_pairs
 from mld.pipeline.demands import check_demands
 from mld.pipeline.diffuse import select_method
 from mld.pipeline.generate import draws_per_row
+from mld.pipeline.peek import Peek, peek
+from mld.pipeline.stage_costs import FLOAT_BYTES, PlannedJob, Workload
 from mld.runtime.compute import Compute, resolve
 from mld.runtime.memory import available_memory
+from mld.storage.run_dir import RunDir
 from mld.storage.stages import AUTOENCODE, DIFFUSE, EVALUATE, MATCH_JOB
 from mld.storage.weight_store import WeightStore
 from mld.training.autoencoders import build_autoencoder
 from mld.training.job import count_parameters, is_trainable
-from mld_core import SPLITS, DataError, Dataset, Modality, Registry
-
-BYTES_PER_NUMBER = 4
-
-
-@dataclass(frozen=True)
-class PlannedJob:
-    """One training: its network's parameters, its steps and rows per step.
-
-    Args:
-        is_exact: False if the network depends on facts of the training split, such as a vocabulary:
-            its parameters are then those for the few items that were read. False also of the judge
-            of pairs, whose projections are not counted.
-    """
-
-    name: str
-    parameters: int
-    is_exact: bool
-    steps: int
-    batch_size: int
+from mld.training.parallel import parallel_trainings, shared_compute
+from mld_core import SPLITS, Registry
 
 
 @dataclass(frozen=True)
@@ -91,6 +67,146 @@ def plan(spec: Spec, registry: Registry, store: WeightStore | None = None) -> Pl
     Args:
         store: beside whose weights items are kept; by default, in the user's cache folder.
     """
+    return look(spec, registry, store).plan()
+
+
+@dataclass(frozen=True)
+class Look:
+    """A spec, and what a look at its data tells.
+
+    Args:
+        item_bytes: that the packed items of all splits take.
+    """
+
+    spec: Spec
+    registry: Registry
+    coverage: Coverage
+    peek: Peek
+    item_bytes: ItemBytes
+
+    def plan(self) -> Plan:
+        """The work ahead."""
+        spec, layout = self.spec, layout_of(self.peek.modalities)
+        jobs, joint = self._jobs()
+        # The joint model's weights are written twice, with and without averaging.
+        numbers = sum(job.parameters for job in jobs) + count_parameters(joint)
+        autoencoders = (build_autoencoder(*each) for each in self.peek.modalities.items())
+        frozen = (each for each in autoencoders if not is_trainable(each))
+        numbers += sum(count_parameters(each) for each in frozen if each.reference is None)
+        rows: dict[str, int] = {name: self.coverage.splits[name].count for name in SPLITS}
+        nfe, draws = self._nfe(), draws_per_row(spec.generate, self.peek.modalities)
+        samples = spec.generate.num_samples * draws * len(nfe)
+        numbers += layout.joint_dim * (sum(rows.values()) + samples)
+        return Plan(
+            resolve(spec.compute),
+            rows,
+            jobs,
+            nfe,
+            spec.generate.num_samples,
+            draws,
+            self.item_bytes,
+            FLOAT_BYTES * numbers / 1e6,
+        )
+
+    def workload(self) -> Workload:
+        """How much there is to do."""
+        spec, modalities, planned = self.spec, self.peek.modalities, self.plan()
+        evaluated = self.coverage.splits[spec.generate.split]
+        subsets = {subset_key(given): given for given in self._subsets()}
+        workers, _ = parallel_trainings(len(modalities), planned.compute)
+        shared = shared_compute(spec.diffuse.batch_size, planned.compute, workers)
+        return Workload(
+            rows=self.coverage.count,
+            items={
+                name: (
+                    self.coverage.splits["train"].rows_with([name]),
+                    sum(split.rows_with([name]) for split in self.coverage.splits.values()),
+                )
+                for name in modalities
+            },
+            item_bytes={name: items[:1].nbytes for name, items in self.peek.items.items()},
+            kept_bytes=self.item_bytes.memory,
+            joint_dim=layout_of(modalities).joint_dim,
+            jobs=planned.jobs,
+            nfe=planned.nfe,
+            samples={
+                key: min(planned.num_samples, evaluated.rows_with(given))
+                if given
+                else planned.num_samples
+                for key, given in subsets.items()
+            },
+            targets={
+                key: [name for name in modalities if name not in given]
+                for key, given in subsets.items()
+            },
+            evaluated_rows=evaluated.count,
+            draws=planned.draws,
+            previews=min(spec.generate.num_previews, planned.num_samples),
+            workers=workers,
+            devices=planned.compute.devices,
+            shares=shared.processes,
+            on_device=planned.compute.accelerator != "cpu",
+        )
+
+    def _jobs(self) -> tuple[list[PlannedJob], nn.Module]:
+        """The trainings in order, and the joint model."""
+        spec, modalities = self.spec, self.peek.modalities
+        saw_all = self.peek.is_fitted or self.coverage.splits["train"].count <= PEEK_ITEMS
+        is_exact = {name: saw_all or not modality.facts for name, modality in modalities.items()}
+        jobs = []
+        for name, modality in modalities.items():
+            autoencoder = build_autoencoder(name, modality)
+            if is_trainable(autoencoder):
+                job, training = f"{AUTOENCODE.job}/{name}", spec.autoencode.of(name)
+                jobs.append(_planned(job, autoencoder, is_exact[name], training))
+        # A model of latents depends on their shapes alone, a model of items on all facts.
+        method = select_method(spec, self.registry, modalities)
+        joint, joint_is_exact = method.network(), all(is_exact.values())
+        if method.on_latents:
+            joint_is_exact = all(
+                is_exact[name] or modality.latent_shape == (modality.config.latent_dim,)
+                for name, modality in modalities.items()
+            )
+        if is_trainable(joint):
+            jobs.append(_planned(DIFFUSE.job, joint, joint_is_exact, spec.diffuse))
+        labelled = self.coverage.splits["train"].labelled
+        for name, modality in modalities.items():
+            if not sum(labelled[name]) or spec.evaluate.judge == "retrieval":
+                continue
+            classifier = modality.classifier(len(self.peek.dataset.classes))
+            job = f"{EVALUATE.job}/{name}"
+            jobs.append(_planned(job, classifier, is_exact[name], spec.evaluate))
+        if judges_pairs(spec.evaluate, labelled):
+            # The widths of the features, and so of the projections, are of items not read yet.
+            towers = nn.ModuleList(each.classifier(UNUSED_CLASSES) for each in modalities.values())
+            jobs.append(_planned(MATCH_JOB, towers, False, spec.evaluate))
+        return jobs, joint
+
+    def _subsets(self) -> list[tuple[str, ...]]:
+        """The observed subsets that rows have."""
+        evaluated = self.coverage.splits[self.spec.generate.split]
+        subsets = subsets_of(self.spec.generate, list(self.peek.modalities))
+        return [given for given in subsets if not given or evaluated.rows_with(given)]
+
+    def _nfe(self) -> dict[str, float]:
+        """Network evaluations of a sample, by subset."""
+        method = select_method(self.spec, self.registry, self.peek.modalities)
+        return {
+            subset_key(given): method.evaluations_per_sample(given) for given in self._subsets()
+        }
+
+
+def look(
+    spec: Spec,
+    registry: Registry,
+    store: WeightStore | None = None,
+    fitted_by: RunDir | None = None,
+) -> Look:
+    """A look at the data of a spec; warnings and errors as of `plan`.
+
+    Args:
+        fitted_by: a run that has fitted the modalities to all rows.
+    """
     dataset = open_dataset(spec, registry)
     coverage = declared_coverage(dataset, spec.modalities)
     shortfalls = check_demands(spec, registry, coverage)
@@ -100,85 +216,22 @@ def plan(spec: Spec, registry: Registry, store: WeightStore | None = None) -> Pl
         *(message for _, message in shortfalls),
     ]:
         warnings.warn(message, stacklevel=2)
-    rows: dict[str, int] = {name: coverage.splits[name].count for name in SPLITS}
-    fits = fit_columns(spec, dataset, registry, PEEK_ITEMS)
-    modalities = modalities_of(spec, registry, fits)
-    _check_items(spec, dataset, modalities, fits)
+    few = peek(spec, registry, dataset, fitted_by)
     places = item_places(spec.compute.items, dataset.fingerprint(), coverage.count, store)
-    item_bytes = check_item_memory(dataset, modalities, places, available_memory())
-    method, layout = select_method(spec, registry, modalities), layout_of(modalities)
-    saw_all = rows["train"] <= PEEK_ITEMS
-    is_exact = {name: saw_all or not modality.facts for name, modality in modalities.items()}
-
-    jobs, frozen_parameters = [], 0
-    for name, modality in modalities.items():
-        job, training = f"{AUTOENCODE.job}/{name}", spec.autoencode.of(name)
-        autoencoder = build_autoencoder(name, modality)
-        if is_trainable(autoencoder):
-            jobs.append(_planned(job, autoencoder, is_exact[name], training))
-        elif autoencoder.reference is None:
-            frozen_parameters += count_parameters(autoencoder)
-    # A model of latents depends on their shapes alone, a model of items on all facts.
-    joint, joint_is_exact = method.network(), all(is_exact.values())
-    if method.on_latents:
-        joint_is_exact = all(
-            is_exact[name] or modality.latent_shape == (modality.config.latent_dim,)
-            for name, modality in modalities.items()
-        )
-    if is_trainable(joint):
-        jobs.append(_planned(DIFFUSE.job, joint, joint_is_exact, spec.diffuse))
-    labelled = coverage.splits["train"].labelled
-    for name, modality in modalities.items():
-        if not sum(labelled[name]) or spec.evaluate.judge == "retrieval":
-            continue
-        job, classifier = f"{EVALUATE.job}/{name}", modality.classifier(len(dataset.classes))
-        jobs.append(_planned(job, classifier, is_exact[name], spec.evaluate))
-    if judges_pairs(spec.evaluate, labelled):
-        # The widths of the features, and so of the projections, are those of items not read yet.
-        towers = nn.ModuleList(each.classifier(UNUSED_CLASSES) for each in modalities.values())
-        jobs.append(_planned(MATCH_JOB, towers, False, spec.evaluate))
-
-    nfe = {
-        subset_key(given): method.evaluations_per_sample(given)
-        for given in subsets_of(spec.generate, layout.names)
-        if not given or coverage.splits[spec.generate.split].rows_with(given)
-    }
-    draws = draws_per_row(spec.generate, modalities)
-    # The joint model's weights are written twice, with and without averaging.
-    numbers = sum(job.parameters for job in jobs) + count_parameters(joint) + frozen_parameters
-    num_samples = spec.generate.num_samples
-    numbers += layout.joint_dim * (sum(rows.values()) + num_samples * draws * len(nfe))
-    megabytes = BYTES_PER_NUMBER * numbers / 1e6
-    return Plan(resolve(spec.compute), rows, jobs, nfe, num_samples, draws, item_bytes, megabytes)
+    item_bytes = check_item_memory(dataset, few.modalities, places, available_memory())
+    return Look(spec, registry, coverage, few, item_bytes)
 
 
 def _planned(
     name: str, network: nn.Module, is_exact: bool, training: TrainingSpec | DiffuseSpec
 ) -> PlannedJob:
-    parameters = count_parameters(network)
-    return PlannedJob(name, parameters, is_exact, training.steps, training.batch_size)
-
-
-def _check_items(
-    spec: Spec, dataset: Dataset, modalities: Mapping[str, Modality], fits: Mapping[str, Fit]
-) -> None:
-    """Read and preprocess a few training items.
-
-    InvalidItemsError with those that cannot be used, and with all that the dataset knows without
-    reading them, unless the run goes on without them.
-    """
-    split = open_split(dataset, "train", modalities, PEEK_ITEMS)
-    faults: dict[tuple[str, str], Fault] = {}
-    for name, modality in modalities.items():
-        read: list[Fault] = []
-        rejected = fits[name].rejected
-        column = Column(split, "train", name, dataset.kind, PEEK_ITEMS, rejected)
-        items = list(column.items(modality, read, f"read train {name}"))
-        if not items and not read:
-            raise DataError(f"the train split has no item of modality {name!r}")
-        faults |= {(name, fault.row): fault for fault in read}
-    for each in SPLITS:
-        declared = declared_faults(open_split(dataset, each, modalities), each, modalities)
-        faults |= {(fault.modality, fault.row): fault for fault in declared}
-    if faults and spec.data.on_invalid == "error":
-        raise InvalidItemsError([*faults.values()], {}, INVALID_ADVICE)
+    averages = int(isinstance(training, DiffuseSpec))
+    return PlannedJob(
+        name,
+        count_parameters(network),
+        is_exact,
+        training.steps,
+        training.batch_size,
+        averages,
+        training.time_limit,
+    )

@@ -88,13 +88,8 @@ def _prepare(
     pool: TrainingPool | None,
 ) -> PreparedData:
     dataset = open_dataset(spec, registry)
-    kinds = sorted({modality.kind for modality in spec.modalities.values()})
     rows = dataset.fingerprint()
-    fingerprint: dict[str, JsonValue] = {
-        **context.fingerprint(DATA),
-        "rows": rows,
-        "code": {kind: code_digest(registry.modality(kind).__module__) for kind in kinds},
-    }
+    fingerprint = data_fingerprint(spec, registry, rows, context)
     run_dir = context.run_dir
 
     if not recompute and run_dir.is_current(DATA.name, fingerprint):
@@ -126,6 +121,22 @@ def _prepare(
         warn_of_left_out(data, spec.data.on_invalid)
         warn_about_rows(data)
     return PreparedData(modalities, data, fingerprint, coverage, shortfalls)
+
+
+def data_fingerprint(
+    spec: Spec, registry: Registry, rows: str, context: RunContext
+) -> dict[str, JsonValue]:
+    """Everything that decides the result of this stage.
+
+    Args:
+        rows: the fingerprint of the dataset.
+    """
+    kinds = sorted({modality.kind for modality in spec.modalities.values()})
+    return {
+        **context.fingerprint(DATA),
+        "rows": rows,
+        "code": {kind: code_digest(registry.modality(kind).__module__) for kind in kinds},
+    }
 
 
 def _data(

@@ -16,7 +16,8 @@ from mld.pipeline.diffuse import select_method, train_joint_model
 from mld.pipeline.encode import cache_latents
 from mld.pipeline.evaluate import evaluate
 from mld.pipeline.generate import generate
-from mld.pipeline.prepare import prepare, record_data_stage
+from mld.pipeline.joint_method import JointMethod
+from mld.pipeline.prepare import PreparedData, prepare, record_data_stage
 from mld.pipeline.provenance import provenance
 from mld.pipeline.stage import StageOutput, run_stage
 from mld.reporting.run_report import render_report
@@ -25,7 +26,7 @@ from mld.runtime.context import RunContext
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import AUTOENCODE, DATA, PIPELINE, REPORT
 from mld.storage.weight_store import WeightStore
-from mld.training.parallel import training_pool
+from mld.training.parallel import Trainers, training_pool
 from mld_core import MLDError, OutputError, Registry
 
 
@@ -80,8 +81,7 @@ def run(
         prepared = prepare(
             spec, registry, context, from_stage == DATA.name, pool if will_train else None
         )
-        modalities, data = prepared.modalities, prepared.data
-        method = select_method(spec, registry, modalities)
+        method = select_method(spec, registry, prepared.modalities)
         with run_dir.claim(), _record_crash(run_dir):
             if from_stage:
                 run_dir.invalidate_from(from_stage)
@@ -89,29 +89,43 @@ def run(
             for stage, message in prepared.shortfalls:
                 if not run_dir.is_complete(stage.name):
                     run_dir.warn(stage.name, message)
-            run_dir.write_spec(dump_spec(spec))
-            record_data_stage(prepared, context)
-            autoencoders = train_autoencoders(spec.autoencode, modalities, data, context, pool)
-            latents = cache_latents(autoencoders, layout_of(modalities), data, context)
-            joint_model = train_joint_model(method, autoencoders, data, latents, context, pool)
-            samples = generate(spec.generate, joint_model, latents, modalities, data, context)
-            evaluate(
-                spec.evaluate,
-                modalities,
-                autoencoders,
-                joint_model.decoders,
-                data,
-                latents,
-                spec.generate.split,
-                samples,
-                context,
-                pool,
-            )
-            # A finished run keeps the provenance of the command that finished it.
-            if not run_dir.is_complete(REPORT.name):
-                record = provenance(spec, registry, context, command)
-                run_dir.write_json(run_dir.provenance, record)
-            return _report(run_dir, lambda: render_report(run_dir))
+            return run_stages(spec, registry, method, prepared, context, pool, command)
+
+
+def run_stages(
+    spec: Spec,
+    registry: Registry,
+    method: JointMethod,
+    prepared: PreparedData,
+    context: RunContext,
+    pool: Trainers | None,
+    command: Sequence[str] = (),
+) -> Path:
+    """Every stage in order, on data that have been prepared; returns the report's path."""
+    run_dir, modalities, data = context.run_dir, prepared.modalities, prepared.data
+    run_dir.write_spec(dump_spec(spec))
+    record_data_stage(prepared, context)
+    autoencoders = train_autoencoders(spec.autoencode, modalities, data, context, pool)
+    latents = cache_latents(autoencoders, layout_of(modalities), data, context)
+    joint_model = train_joint_model(method, autoencoders, data, latents, context, pool)
+    samples = generate(spec.generate, joint_model, latents, modalities, data, context)
+    evaluate(
+        spec.evaluate,
+        modalities,
+        autoencoders,
+        joint_model.decoders,
+        data,
+        latents,
+        spec.generate.split,
+        samples,
+        context,
+        pool,
+    )
+    # A finished run keeps the provenance of the command that finished it.
+    if not run_dir.is_complete(REPORT.name):
+        record = provenance(spec, registry, context, command)
+        run_dir.write_json(run_dir.provenance, record)
+    return _report(run_dir, lambda: render_report(run_dir))
 
 
 def check_own_spec(source: Path, run_dir: RunDir, spec: Spec) -> None:

@@ -10,11 +10,22 @@ from mld.runtime.processor import cgroup_files
 
 _MEMORY = Path("/proc/meminfo")
 _PROCESS = Path("/proc/self/statm")
+_STATUS = Path("/proc/self/status")
 
 
 def available_memory() -> int | None:
     """Bytes free in the machine, in this process's cgroups and below its limit; None if unknown."""
     return min([*_machine(), *_cgroups(), *_process_limit()], default=None)
+
+
+def private_memory() -> int:
+    """Bytes of this process in memory that are not those of mapped files."""
+    if not _STATUS.is_file():  # not Linux
+        import psutil
+
+        return int(psutil.Process().memory_info().rss)
+    fields = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
+    return sum(int(fields[name].split()[0]) for name in ("RssAnon", "RssShmem")) * 1024
 
 
 def _machine() -> Iterator[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -34,6 +35,13 @@ def idle_cores() -> float:
     import psutil
 
     return (1 - psutil.cpu_percent(interval=0.2) / 100) * (psutil.cpu_count() or 1)
+
+
+def seconds_since_start() -> float:
+    """How long ago this process started."""
+    import psutil
+
+    return max(0.0, time.time() - psutil.Process().create_time())
 
 
 def _cgroup_quotas() -> Iterator[int]:

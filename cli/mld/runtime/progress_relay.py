@@ -31,6 +31,17 @@ def relay_progress(send: Callable[[Report], None]) -> None:
     _send = send
 
 
+@contextmanager
+def hidden_progress() -> Iterator[None]:
+    """Show no progress of this process until the block ends."""
+    global _send
+    before, _send = _send, lambda report: None
+    try:
+        yield
+    finally:
+        _send = before
+
+
 def shown_by_parent(
     open_progress: Callable[Parameters, AbstractContextManager[Show]],
 ) -> Callable[Parameters, AbstractContextManager[Show]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -334,6 +335,14 @@ class RunDir:
     def stage_seconds(self, stage: str) -> float:
         """How long a complete stage took."""
         return float(self._read_marker(stage)["seconds"])
+
+    def stage_bytes(self, stage: str) -> dict[str, int]:
+        """The size of a complete stage's files, by the suffix of their names."""
+        sizes: Counter[str] = Counter()
+        for name in self._read_marker(stage)["files"]:
+            path = self.path / name
+            sizes[path.suffix] += path.stat().st_size
+        return dict(sizes)
 
     def stage_digest(self, stage: str) -> str:
         """The digest of a complete stage's fingerprint."""

@@ -17,7 +17,7 @@ from mld.runtime.context import RunContext
 from mld.storage.digests import code_digest
 from mld.training.cached import Train, is_in_progress, train_cached
 from mld.training.job import Objective, Rows, TrainConfig, TrainJob
-from mld.training.parallel import TrainingPool, parallel_trainings
+from mld.training.parallel import Trainers, parallel_trainings
 from mld.training.train import train
 from mld_core import Modality
 
@@ -85,7 +85,7 @@ def modality_key(modality: Modality) -> dict[str, JsonValue]:
 
 
 def train_all(
-    jobs: Sequence[TrainJob], context: RunContext, pool: TrainingPool | None
+    jobs: Sequence[TrainJob], context: RunContext, pool: Trainers | None
 ) -> dict[str, JsonValue]:
     """Train each job's objective in place, first those that no other run is training now.
 

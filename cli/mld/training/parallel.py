@@ -16,6 +16,7 @@ from pathlib import Path
 from pickle import PicklingError
 from tempfile import TemporaryDirectory
 from threading import Lock
+from typing import Protocol
 
 from torch import Tensor
 
@@ -53,9 +54,14 @@ def parallel_trainings(jobs: int, compute: Compute) -> tuple[int, Compute]:
     return workers, replace(compute, devices=1, threads=compute.threads // workers)
 
 
-def shared_training(batch_size: int, compute: Compute, pool: TrainingPool | None) -> Compute:
+def shared_training(batch_size: int, compute: Compute, pool: Trainers | None) -> Compute:
     """What a training by `TrainingPool.train_together` computes with; as given if not worth it."""
-    processes = min(pool.workers if pool else 1, batch_size // MIN_SHARED_ROWS)
+    return shared_compute(batch_size, compute, pool.workers if pool else 1)
+
+
+def shared_compute(batch_size: int, compute: Compute, workers: int) -> Compute:
+    """As `shared_training`, with a pool of so many processes."""
+    processes = min(workers, batch_size // MIN_SHARED_ROWS)
     can_share = compute.devices == 1 and hasattr(socket, "AF_UNIX")
     if processes < 2 or batch_size % processes or not can_share:
         return compute
@@ -71,6 +77,28 @@ def training_pool(jobs: int, compute: Compute) -> Iterator[TrainingPool | None]:
         return
     with TrainingPool(workers) as pool:
         yield pool
+
+
+class Trainers(Protocol):
+    """What trains jobs side by side, or one of them shared.
+
+    Attributes:
+        workers: how many trainings, or shares of one, there are at the same time.
+    """
+
+    workers: int
+
+    def train(self, job: TrainJob, context: RunContext) -> TrainedWeights:
+        """As the function `train`; may be called from several threads."""
+        ...
+
+    def train_together(self, job: TrainJob, context: RunContext) -> TrainedWeights:
+        """As `train`, of a job whose batches are shared as the context says."""
+        ...
+
+    def interrupt(self) -> None:
+        """Ask all trainings to stop."""
+        ...
 
 
 class TrainingPool(WorkerPool):

@@ -12,6 +12,7 @@ from typer.testing import Result
 
 from mld.commands.run import _print_scores, _warn_of_busy_cores
 from mld.storage.run_dir import RunDir
+from mld.storage.stages import STAGE_NAMES
 
 
 @pytest.mark.parametrize(
@@ -203,6 +204,10 @@ def test_dry_run_prints_the_plan_alone(mld_small: Callable[..., Result]) -> None
     assert "rows: train 400, validation 60, test 60" in result.stdout
     assert "autoencode/left: 58 parameters, 300 steps of 32 rows" in result.stdout
     assert "joint: 60 samples of 40 evaluations" in result.stdout
+    table = result.stdout.partition("\n\n")[2].splitlines()
+    assert table[0].split() == ["stage", "time", "memory", "disk", "store", "temporary"]
+    assert [line.split()[0] for line in table[1:]] == [*STAGE_NAMES, "total"]
+    assert len({line.index("MB") for line in table[1:]}) == 1
     assert [path.name for path in Path.cwd().iterdir()] == ["small.yaml"]
 
 

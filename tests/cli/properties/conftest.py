@@ -14,7 +14,9 @@ from typer.testing import CliRunner, Result
 from mld.app import app
 from mld.config.spec import load_spec
 from mld.pipeline.run import run
+from mld.pipeline.stage_costs import StageCost
 from mld.storage.run_dir import RunDir
+from mld.storage.stages import STAGE_NAMES
 from mld.storage.weight_store import WeightStore
 from mld_core import ExitCode, Registry
 
@@ -34,6 +36,9 @@ def outcome(
     """Runs the command line in an empty folder, and checks its exit code and its message."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("mld_core.plugins.registry.Registry", lambda **_: registry)
+    # A dry run looks at the data, but rehearses nothing, which takes seconds.
+    costs = [StageCost(name) for name in STAGE_NAMES]
+    monkeypatch.setattr("mld.pipeline.estimate.stage_costs", lambda *_: costs)
     return outcome_of
 
 

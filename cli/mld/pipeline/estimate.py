@@ -1,0 +1,217 @@
+"""An estimate of a run by stage, and whether it fits on this machine."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import gettempdir
+
+import torch
+
+from mld.config.spec import Spec
+from mld.data.loading import open_dataset
+from mld.pipeline.plan import Look, Plan, look
+from mld.pipeline.prepare import data_fingerprint
+from mld.pipeline.rehearsal import rehearse_again, rehearse_first
+from mld.pipeline.stage_costs import CostModel, StageCost
+from mld.runtime.compute import resolve
+from mld.runtime.context import RunContext
+from mld.runtime.memory import available_memory, private_memory
+from mld.runtime.progress import Clock
+from mld.storage.run_dir import RunDir
+from mld.storage.stages import DATA, PIPELINE, REPORT, stage_of_job
+from mld.storage.weight_store import WeightStore
+from mld_core import NumericalError, OutputError, PluginError, Registry, SpecError
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The plan of a run, and what its stages cost.
+
+    Args:
+        stages: in order; none if the run could not be rehearsed.
+    """
+
+    plan: Plan
+    stages: Sequence[StageCost]
+
+
+RUN, STORE, TEMPORARY = "the run directory", "the weight store", "temporary files"
+
+
+@dataclass(frozen=True)
+class Room:
+    """What this machine has left for a run, in bytes.
+
+    Args:
+        memory, device_memory: None if unknown.
+        disks: the free space of each disk, and the folders on it: of the run, the store and
+            temporary files.
+    """
+
+    memory: int | None
+    device_memory: int | None
+    disks: Sequence[tuple[int, frozenset[str]]]
+
+    @property
+    def training_memory(self) -> int | None:
+        """Where networks are trained."""
+        return self.memory if self.device_memory is None else self.device_memory
+
+    @classmethod
+    def of_this_machine(cls, run_dir: RunDir, store: WeightStore, accelerator: str) -> Room:
+        """As it is now."""
+        folders = {RUN: run_dir.path, STORE: store.root, TEMPORARY: Path(gettempdir())}
+        names: dict[int, set[str]] = {}
+        free: dict[int, int] = {}
+        for name, folder in folders.items():
+            folder = folder.absolute()
+            existing = next(path for path in (folder, *folder.parents) if path.exists())
+            disk = existing.stat().st_dev
+            names.setdefault(disk, set()).add(name)
+            free[disk] = shutil.disk_usage(existing).free
+        on_gpu = accelerator == "cuda"
+        device_memory = torch.cuda.mem_get_info()[0] if on_gpu else None
+        disks = [(free[disk], frozenset(each)) for disk, each in names.items()]
+        return cls(available_memory(), device_memory, disks)
+
+
+def estimate(
+    spec: Spec,
+    registry: Registry,
+    run_dir: RunDir,
+    store: WeightStore,
+    from_stage: str | None = None,
+    start_seconds: float = 0.0,
+    room: Room | None = None,
+    clock: Clock = time.perf_counter,
+) -> Estimate:
+    """The plan and the costs of a run, from a rehearsal of it; writes nothing to it or the store.
+
+    Warnings and errors as of `plan`. RunDirError if a finished stage is out of date. SpecError or
+    OutputError if the run cannot fit on this machine, with what to change.
+
+    Args:
+        run_dir: whose finished stages cost nothing.
+        from_stage: is recomputed with those after it.
+        start_seconds: that a process takes to be ready.
+        room: by default that of this machine.
+    """
+    finished = _finished_stages(spec, registry, run_dir, store, from_stage)
+    seen = look(spec, registry, store, run_dir if DATA.name in finished else None)
+    lacking = [name for name in seen.peek.modalities if name not in seen.peek.items]
+    if lacking:
+        _warn_of_unknown_costs(f"none of the first items of {', '.join(lacking)} can be used")
+        return Estimate(seen.plan(), [])
+    room = room or Room.of_this_machine(run_dir, store, seen.plan().compute.accelerator)
+    stages = [StageCost(stage.name, note="finished") for stage in PIPELINE]
+    if len(finished) < len(PIPELINE):
+        try:
+            costs = stage_costs(seen, start_seconds, room, clock)
+        except (PluginError, NumericalError) as error:
+            # The networks of a run are better trained: it may not fail there.
+            _warn_of_unknown_costs(f"a rehearsal failed: {error}")
+            return Estimate(seen.plan(), [])
+        stages = [
+            done if done.stage in finished else cost
+            for done, cost in zip(stages, costs, strict=True)
+        ]
+    estimated = Estimate(seen.plan(), stages)
+    check_room(estimated, room)
+    return estimated
+
+
+def _warn_of_unknown_costs(reason: str) -> None:
+    warnings.warn(f"the costs of the run are unknown: {reason}", stacklevel=3)
+
+
+def stage_costs(seen: Look, start_seconds: float, room: Room, clock: Clock) -> list[StageCost]:
+    """Of a run of which no stage is finished.
+
+    SpecError if a training does not fit, before it is rehearsed with the batches of the run.
+    """
+    compute, work, peeked = resolve(seen.spec.compute), seen.workload(), seen.peek
+    start_memory, jobs = private_memory(), [job.name for job in work.jobs]
+    for job in work.jobs:
+        _check_memory(stage_of_job(job.name), job.training_bytes, room.training_memory, "memory")
+    first = rehearse_first(seen.spec, seen.registry, peeked, compute, jobs, clock)
+    model = CostModel(work, first, first, peeked.seconds, start_seconds, start_memory)
+    check_memory(model.costs(), room, start_memory)
+    more = rehearse_again(seen.spec, seen.registry, peeked, compute, first, clock)
+    return replace(model, more=more).costs()
+
+
+def check_room(estimated: Estimate, room: Room) -> None:
+    """SpecError or OutputError if a run cannot fit, with what to change."""
+    stages = estimated.stages
+    check_memory(stages, room, private_memory())
+    needed = {
+        RUN: sum(stage.disk for stage in stages) + max(stage.checkpoints for stage in stages),
+        STORE: sum(stage.stored for stage in stages) + estimated.plan.item_bytes.disk,
+        TEMPORARY: max(stage.temporary for stage in stages),
+    }
+    for free, folders in room.disks:
+        size = sum(needed[folder] for folder in folders)
+        if size > free:
+            names = " and ".join(name for name in needed if name in folders)
+            raise OutputError(
+                f"{names} need {size / 1e9:.1f} GB, but the disk has room for {free / 1e9:.1f} GB: "
+                "choose another with --out, MLD_STORE or TMPDIR, or fewer rows, samples or previews"
+            )
+
+
+def check_memory(stages: Sequence[StageCost], room: Room, in_use: int) -> None:
+    """SpecError if a stage needs more memory than there is.
+
+    Args:
+        in_use: bytes that this process has already, which are counted for the run, too.
+    """
+    most = max(stages, key=lambda stage: stage.memory)
+    _check_memory(most.stage, most.memory - in_use, room.memory, "memory")
+    most = max(stages, key=lambda stage: stage.device_memory)
+    _check_memory(most.stage, most.device_memory, room.device_memory, "GPU memory")
+
+
+def _check_memory(stage: str, size: int, available: int | None, what: str) -> None:
+    if available is not None and size > available:
+        raise SpecError(
+            f"stage {stage} needs about {size / 1e9:.1f} GB of {what}, but "
+            f"{available / 1e9:.1f} GB are available: choose {_ADVICE[stage]}"
+        )
+
+
+_NETWORKS = "a smaller batch_size or smaller networks"
+_ADVICE = {
+    "data": "compute.items: disk, or fewer rows",
+    "autoencode": _NETWORKS,
+    "encode": "fewer rows or narrower latents",
+    "diffuse": _NETWORKS,
+    "generate": "a smaller generate.num_samples or fewer draws",
+    "evaluate": "a smaller generate.num_samples, fewer subsets or draws",
+    "report": "a smaller generate.num_samples",
+}
+"""What makes a stage need less memory."""
+
+
+def _finished_stages(
+    spec: Spec, registry: Registry, run_dir: RunDir, store: WeightStore, from_stage: str | None
+) -> set[str]:
+    """The stages that the run will load. RunDirError if one of them is out of date."""
+    context = RunContext(
+        run_dir, store, resolve(spec.compute), spec.seed, spec.model_dump(mode="json")
+    )
+    finished: set[str] = set()
+    for stage in PIPELINE:
+        if stage.name == from_stage or not run_dir.is_complete(stage.name):
+            break
+        if stage is DATA:
+            rows = open_dataset(spec, registry).fingerprint()
+            run_dir.is_current(stage.name, data_fingerprint(spec, registry, rows, context))
+        elif stage is not REPORT:
+            run_dir.is_current(stage.name, context.fingerprint(stage))
+        finished.add(stage.name)
+    return finished
