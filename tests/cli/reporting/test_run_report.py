@@ -181,6 +181,15 @@ def test_runs_that_were_evaluated_without_truth_have_no_such_section(run_copy: R
     assert "truth" not in render_report(run_copy)
 
 
+def test_runs_that_were_evaluated_without_memorisation_have_no_such_section(
+    run_copy: RunDir,
+) -> None:
+    metrics = run_copy.read_json(run_copy.metrics)
+    del metrics["memorisation"]
+    run_copy.write_json(run_copy.metrics, metrics)
+    assert 'id="memorisation"' not in render_report(run_copy)
+
+
 def test_classes_are_named(run_copy: RunDir) -> None:
     change_row(run_copy, "digit", **{"label": 7, "class": "seven & more"})
     assert "<br>class seven &amp; more</th>" in render_report(run_copy)
