@@ -40,7 +40,7 @@ def scores_of(latents: LatentCache, items: dict[str, Tensor]) -> dict[str, Any]:
     return memorisation({"a": evaluator(3), "b": evaluator(2)}, items, latents, "test")
 
 
-def test_copies_are_told_and_new_samples_are_not() -> None:
+def test_copies_are_warned_of_and_new_samples_are_not() -> None:
     latents = latents_of(200, 80)
     new = torch.randn(100, 3) * 10
     new[:, 1] = 7.0

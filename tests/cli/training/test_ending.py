@@ -118,7 +118,7 @@ def test_patience_without_validation_rows_is_a_warning(tmp_path: Path) -> None:
     assert trained.end == TrainingEnd("steps", 2, 2)
 
 
-def test_the_last_weights_are_kept_if_asked_for(tmp_path: Path) -> None:
+def test_the_last_weights_are_kept_on_request(tmp_path: Path) -> None:
     config = replace(CONFIG, keep="last", ema_decay=0.9)
     trained = train(job(config), context(tmp_path))
     assert trained.end is not None
