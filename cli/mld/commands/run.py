@@ -84,6 +84,7 @@ def run(
             store=weight_store(),
             command=["mld", *sys.argv[1:]],
         )
+    _print_use(run_dir)
     if as_json:
         typer.echo(json.dumps(run_dir.read_json(run_dir.metrics), indent=1))
         return
@@ -134,6 +135,30 @@ def _print_estimate(estimate: Estimate, as_json: bool) -> None:
         typer.echo()
         for line in cost_lines(estimate.stages):
             typer.echo(line)
+
+
+def _print_use(run_dir: RunDir) -> None:
+    """Print what of the data and the weights the last run kept, in one line; nothing if none."""
+    use = [event for event in run_dir.read_events() if event["event"] == "use"][-1]
+    parts = []
+    for place in ("memory", "disk"):
+        items = {name: kept for name, kept in use["items"].items() if kept["place"] == place}
+        if items:
+            size = sum(kept["bytes"] for kept in items.values())
+            before = sum(kept["stored_before"] for kept in items.values())
+            total = sum(kept["items"] for kept in items.values())
+            stored = f", {before:,} of {total:,} stored before" if place == "disk" else ""
+            parts.append(f"items of {', '.join(items)} {IN[place]} ({size / 1e6:,.1f} MB{stored})")
+    if parts:
+        parts.append(f"latents ({use['latents'] / 1e6:,.1f} MB)")
+    if use["trainings"]:
+        parts.append(f"weights of {', '.join(use['trainings'])} from the store")
+    if parts:
+        typer.echo(f"kept: {'; '.join(parts)}", err=True)
+
+
+IN = {"memory": "in memory", "disk": "streamed from disk"}
+"""In words, where items are kept."""
 
 
 def _print_scores(run_dir: RunDir) -> None:

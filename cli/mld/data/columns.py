@@ -47,11 +47,13 @@ class ColumnItems:
         packed: those of the rows that have one, in their order; None if none has.
         present: whether a row has an item.
         faults: of the rows that cannot be used.
+        stored_before: how many items were on disk already.
     """
 
     packed: Shaped[Tensor, " stored *packed"] | MappedTensor | None
     present: Bool[Tensor, " row"]
     faults: Sequence[Fault]
+    stored_before: int = 0
 
     @property
     def count(self) -> int:

@@ -88,6 +88,7 @@ class ColumnInFile(ColumnSink):
                 self._restore(load_checksummed_json(self._state))
             except RunDirError as error:
                 warnings.warn(f"{error}; its items are read again", stacklevel=4)
+        self._stored_before = int(self.present.sum())
 
     def add(self, row: int, packed: Shaped[Tensor, " one *packed"]) -> None:
         """Keep the item of a row; now and then all is saved for a later process."""
@@ -113,7 +114,7 @@ class ColumnInFile(ColumnSink):
             self._save()
         count = int(self.present.sum())
         packed = MappedTensor(self._items, (count, *self._shape), self._dtype) if count else None
-        return ColumnItems(packed, self.present, self.faults)
+        return ColumnItems(packed, self.present, self.faults, self._stored_before)
 
     @property
     def _size(self) -> int:

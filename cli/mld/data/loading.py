@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
@@ -58,6 +58,7 @@ class SplitRows:
         dropped: number of the split's rows that were dropped because every cell is missing.
         faults: of the items that cannot be used; their cells or rows are left out.
         read: number of items by modality, with those that cannot be used.
+        stored_before: how many items of each modality were on disk already.
     """
 
     ids: tuple[str, ...]
@@ -67,6 +68,7 @@ class SplitRows:
     dropped: int = 0
     faults: tuple[Fault, ...] = ()
     read: Mapping[str, int] = field(default_factory=dict)
+    stored_before: Mapping[str, int] = field(default_factory=dict)
 
 
 def open_dataset(spec: Spec, registry: Registry) -> Dataset:
@@ -217,6 +219,11 @@ class Data:
         return tuple(self._dataset.classes)
 
     @property
+    def loaded(self) -> Sequence[SplitRows]:
+        """The splits that have been used."""
+        return [*self._splits.values()]
+
+    @property
     def train(self) -> SplitRows:
         """The training split; has at least one item of every modality."""
         return self.split("train")
@@ -304,6 +311,7 @@ class Data:
             dropped=dropped,
             faults=tuple(faults),
             read={modality: column.count for modality, column in columns.items()},
+            stored_before={name: column.stored_before for name, column in columns.items()},
         )
 
     def _items(self, name: str, split: SplitName, column: ColumnItems) -> Items:

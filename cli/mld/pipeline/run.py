@@ -5,12 +5,14 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from mld.config.spec import Spec, dump_spec, load_spec
-from mld.data.loading import layout_of
+from mld.data.kept_items import kept_items
+from mld.data.loading import Data, layout_of
 from mld.pipeline.autoencode import train_autoencoders
 from mld.pipeline.diffuse import select_method, train_joint_model
 from mld.pipeline.encode import cache_latents
@@ -24,10 +26,10 @@ from mld.reporting.run_report import render_report
 from mld.runtime.compute import resolve, torch_threads
 from mld.runtime.context import RunContext
 from mld.storage.run_dir import RunDir
-from mld.storage.stages import AUTOENCODE, DATA, PIPELINE, REPORT
+from mld.storage.stages import AUTOENCODE, DATA, ENCODE, PIPELINE, REPORT
 from mld.storage.weight_store import WeightStore
 from mld.training.parallel import Trainers, training_pool
-from mld_core import MLDError, OutputError, Registry
+from mld_core import MLDError, OutputError, Registry, RunDirError
 
 
 def run(
@@ -89,7 +91,8 @@ def run(
             for stage, message in prepared.shortfalls:
                 if not run_dir.is_complete(stage.name):
                     run_dir.warn(stage.name, message)
-            return run_stages(spec, registry, method, prepared, context, pool, command)
+            with _logged_use(run_dir, prepared.data):
+                return run_stages(spec, registry, method, prepared, context, pool, command)
 
 
 def run_stages(
@@ -168,6 +171,32 @@ def _check_fingerprints(context: RunContext) -> None:
         if not context.run_dir.is_complete(stage.name):
             return
         context.run_dir.check_fingerprint(stage.name, context.fingerprint(stage))
+
+
+@contextmanager
+def _logged_use(run_dir: RunDir, data: Data) -> Iterator[None]:
+    """At the end of the block, however it ends, log what of the data and the weights was kept.
+
+    The event "use" has the items of each modality that were read, the bytes of the latents, and the
+    trainings whose weights the store had.
+    """
+    try:
+        yield
+    finally:
+        with suppress(OutputError, RunDirError):  # what has failed is told by its own error
+            items, events = kept_items(data.loaded), run_dir.read_events()
+            ended = [index for index, event in enumerate(events) if event["event"] == "use"]
+            done = run_dir.is_complete(ENCODE.name)
+            run_dir.log(
+                "use",
+                items={name: asdict(kept) for name, kept in items.items()},
+                latents=sum(run_dir.stage_bytes(ENCODE.name).values()) if done else 0,
+                trainings=[
+                    event["job"]
+                    for event in events[ended[-1] if ended else 0 :]
+                    if event["event"] == "store"
+                ],
+            )
 
 
 @contextmanager

@@ -151,6 +151,7 @@ def test_run_sample_and_report(mld_small: Callable[..., Result], quick: list[str
     assert result.exit_code == 0, result.output
     assert "joint coherence" in result.stdout
     assert result.stdout.splitlines()[-1] == str(Path("runs/small/report.html"))
+    assert "kept: items of left, right, third in memory (0.0 MB); latents (0.0 MB)" in result.stderr
     given = "4 0 4 0 5 0"
     result = mld_small(
         "sample", "runs/small", "--given", f"right={given}", "--want", "left", "-n", "3", "--json"

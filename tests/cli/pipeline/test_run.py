@@ -221,13 +221,24 @@ def test_the_store_provides_autoencoders(
     tmp_path: Path,
 ) -> None:
     other, store = RunDir(tmp_path / "other"), WeightStore(finished_run.parent / "store")
-    run(make_spec("diffuse.steps=30", "generate.num_samples=5"), other, registry, store=store)
+    spec = make_spec("diffuse.steps=30", "generate.num_samples=5", "compute.items=disk")
+    run(spec, other, registry, store=store)
     jobs = {event["job"] for event in other.read_events() if event["event"] == "train"}
     assert jobs == {"diffuse"}
     shared = {event["job"] for event in other.read_events() if event["event"] == "store"}
     assert shared == {
         f"{job}/{name}" for job in ("autoencode", "classify") for name in ("left", "right", "third")
     }
+    # The log tells where the items were, of 400, 60 and 60 rows, and what the store had.
+    run(spec, other, registry, from_stage="evaluate", store=store)
+    uses = [event for event in other.read_events() if event["event"] == "use"]
+    assert {*uses[0]["trainings"]} == shared
+    assert uses[0]["latents"] > 520 * 4 * 13
+    for use, stored_before in zip(uses, (0, 520), strict=True):
+        assert [*use["items"]] == ["left", "right", "third"]
+        for kept in use["items"].values():
+            assert (kept["place"], kept["items"]) == ("disk", 520)
+            assert kept["stored_before"] == stored_before
 
 
 def test_a_changed_spec_is_an_error_and_changes_nothing(
