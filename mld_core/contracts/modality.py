@@ -40,6 +40,13 @@ class ModalityConfig(BaseModel):
         None, description="width of the latent of one item, where it is a vector"
     )
 
+    def starter(self) -> ModalityConfig:
+        """The settings of a first spec, in which only some are given; unchanged by default.
+
+        Override it where one setting suggests another, such as a size the shape of a latent.
+        """
+        return self
+
 
 class Autoencoder(nn.Module, ABC):
     """A deterministic autoencoder.

@@ -31,6 +31,19 @@ class StructuredConfig(ModalityConfig, Generic[LatentT]):
         exclude_if=lambda latent: latent is None,
     )
 
+    def suggested_latent(self) -> LatentT | None:
+        """The `latent` that suits the other settings; None if a vector suits them."""
+        return None
+
+    def starter(self) -> ModalityConfig:
+        """These settings with the latent that suits them, where the spec names none."""
+        latent = self.suggested_latent()
+        if latent is None or self.model_fields_set & {"latent", "latent_dim"}:
+            return self
+        return type(self).model_validate(
+            {**self.model_dump(exclude={"latent_dim"}), "latent": latent}
+        )
+
     @model_validator(mode="before")
     @classmethod
     def _replace_default_width(cls, values: Any) -> Any:

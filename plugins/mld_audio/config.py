@@ -9,13 +9,18 @@ from pydantic import Field, PositiveInt, model_validator
 
 from mld_core import LatentConfig, StructuredConfig
 
+MAX_VECTOR_FRAMES = 64
+"""Most frames of which a first spec has a latent vector; longer sounds have a sequence."""
+
 
 class SequenceLatent(LatentConfig):
     """A sequence of positions in time."""
 
-    channels: int = Field(32, ge=2, le=256, description="numbers at each position of the sequence")
+    channels: int = Field(
+        default=32, ge=2, le=256, description="numbers at each position of the sequence"
+    )
     downsampling: int = Field(
-        4, ge=1, le=32, description="frames of the spectrogram that one position covers"
+        default=4, ge=1, le=32, description="frames of the spectrogram that one position covers"
     )
 
 
@@ -44,6 +49,10 @@ class AudioConfig(StructuredConfig[SequenceLatent]):
     n_fft: int = Field(512, ge=64, le=8192, description="samples in one frame of the spectrogram")
     hop: int = Field(128, ge=16, le=4096, description="samples between the starts of two frames")
     width: int = Field(48, ge=16, le=1024, multiple_of=8, description="channels of the networks")
+
+    def suggested_latent(self) -> SequenceLatent | None:
+        """A sequence for spectrograms of more than 64 frames, twice as long as by default."""
+        return None if self.frames <= MAX_VECTOR_FRAMES else SequenceLatent()
 
     @property
     def samples(self) -> int:

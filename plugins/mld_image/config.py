@@ -8,13 +8,20 @@ from pydantic import Field, PositiveInt, model_validator
 
 from mld_core import LatentConfig, StructuredConfig
 
+MAX_VECTOR_SIZE = 32
+"""Largest side for which a first spec has a latent vector; larger images have a grid."""
+MAX_FINE_SIZE = 128
+"""Largest side whose grid has a position for each square of 8 pixels in a first spec, not 16."""
+
 
 class GridLatent(LatentConfig):
     """A grid of channels over the image."""
 
-    channels: int = Field(8, ge=2, le=64, description="numbers at each position of the grid")
+    channels: int = Field(
+        default=8, ge=2, le=64, description="numbers at each position of the grid"
+    )
     downsampling: Literal[8, 16] = Field(
-        8, description="pixels on a side of the square that one position covers"
+        default=8, description="pixels on a side of the square that one position covers"
     )
 
 
@@ -26,6 +33,14 @@ class ImageConfig(StructuredConfig[GridLatent]):
     )
     size: int = Field(32, ge=8, le=256, description="side of the square image, in pixels")
     channels: Literal[1, 3] = Field(3, description="1 for greyscale, 3 for colour (RGB)")
+
+    def suggested_latent(self) -> GridLatent | None:
+        """A grid for images of more than 32 pixels, coarser above 128."""
+        if self.size <= MAX_VECTOR_SIZE:
+            return None
+        return (
+            GridLatent() if self.size <= MAX_FINE_SIZE else GridLatent(channels=32, downsampling=16)
+        )
 
     @model_validator(mode="after")
     def _check_size(self) -> Self:

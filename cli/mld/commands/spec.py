@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mld.commands.common import AsJson, command, parse_pairs, repeatable
+from mld.commands.common import AsJson, Texts, command, parse_pairs, repeatable
 from mld.commands.completion import complete_kind
 
 
@@ -48,20 +48,27 @@ def init(
         list[str],
         repeatable("NAME=KIND", "A modality's kind", "--modality", "-m", complete=complete_kind),
     ],
+    set_: Annotated[
+        Texts,
+        repeatable("NAME.SETTING=VALUE", "A setting of a modality, such as its size", "--set"),
+    ] = None,
 ) -> None:
     """Write <name>.yaml: a first spec with every setting, its default and its meaning.
 
-    Beside it is mld.schema.json, by which editors check and complete it.
+    Beside it is mld.schema.json, by which editors check and complete it. What suits a setting is
+    chosen too: large pictures, long sounds and long texts get a grid or sequence as their latent.
     """
     from mld.config.json_schema import spec_schema
     from mld.config.starter import SCHEMA_FILE, starter_spec
+    from mld.config.yaml_document import Document
     from mld.storage.files import write_json
     from mld.storage.outputs import create_text
 
     modalities = parse_pairs(modality, "-m/--modality", "NAME=KIND")
     registry = context.obj.registry()
     path, schema_path = Path(f"{name}.yaml"), Path(SCHEMA_FILE)
-    create_text(path, starter_spec(name, modalities, registry))
+    settings = Document.parse_overrides(set_ or [])
+    create_text(path, starter_spec(name, modalities, registry, settings))
     if not os.path.lexists(schema_path):
         write_json(schema_path, spec_schema(registry))
     typer.echo(path)

@@ -90,3 +90,49 @@ def test_starter_spec_quotes_names(load_text, registry):
 def test_starter_spec_of_invalid_names(registry, name, modality, kind, message):
     with pytest.raises(SpecError, match=message):
         starter_spec(name, {modality: kind}, registry)
+
+
+SIZES = {
+    "image of 32 pixels": ("image", {"size": 32}, None),
+    "image of 64 pixels": ("image", {"size": 64}, {"channels": 8, "downsampling": 8}),
+    "image of 256 pixels": ("image", {"size": 256}, {"channels": 32, "downsampling": 16}),
+    "short text": ("text", {"max_bytes": 32}, None),
+    "text": ("text", {"max_bytes": 64}, {"channels": 16, "downsampling": 4}),
+    "long text": ("text", {"max_bytes": 1024}, {"channels": 32, "downsampling": 8}),
+    "half a second": ("audio", {"seconds": 0.5}, None),
+    "two seconds": ("audio", {"seconds": 2}, {"channels": 32, "downsampling": 4}),
+    "a width that is given": ("image", {"size": 64, "latent_dim": 100}, None),
+}
+
+
+@pytest.mark.parametrize(("kind", "settings", "latent"), SIZES.values(), ids=SIZES)
+def test_starter_spec_has_a_latent_for_its_size(
+    tmp_path: Path, kind: str, settings: dict[str, Any], latent: dict[str, int] | None
+) -> None:
+    registry, path = Registry(), tmp_path / "a.yaml"
+    modalities = {"x": kind, "word": "text"}
+    path.write_text(starter_spec("a", modalities, registry, {"x": settings}))
+    spec = load_spec(path, registry)
+    config = spec.modalities["x"].config.model_dump()
+    assert {name: config[name] for name in settings} == settings
+    assert config.get("latent") == latent
+    assert spec.diffuse.network.kind == ("residual-mlp" if latent is None else "transformer")
+    assert [*spec.autoencode.overrides] == ([] if latent is None else ["x"])
+    schema = Draft202012Validator(spec_schema(registry))
+    assert [*schema.iter_errors(Document.read(path).value)] == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lift": {"size": 3}}, "lift: no modality of this name .*; did you mean 'left'?"),
+        ({"left": 3}, "left: write a setting as left.SETTING=VALUE"),
+        ({"left": {"sise": 3}}, "left.sise: unknown field; did you mean 'size'?"),
+        ({"left": {"size": "large"}}, "left.size: must be a whole number"),
+    ],
+)
+def test_starter_spec_of_invalid_settings(
+    registry: Registry, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SpecError, match=message):
+        starter_spec("a", {"left": "dots"}, registry, settings)
