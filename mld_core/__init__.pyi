@@ -1,6 +1,5 @@
 from .contracts.dataset import Dataset as Dataset
 from .contracts.dataset import DatasetConfig as DatasetConfig
-from .contracts.dataset import SpecPath as SpecPath
 from .contracts.dataset import Split as Split
 from .contracts.method import JointModel as JointModel
 from .contracts.method import Method as Method
@@ -13,6 +12,7 @@ from .contracts.modality import Modality as Modality
 from .contracts.modality import ModalityConfig as ModalityConfig
 from .contracts.modality import SplitName as SplitName
 from .contracts.modality import Summary as Summary
+from .contracts.spec_path import SpecPath as SpecPath
 from .contracts.structured_config import LatentConfig as LatentConfig
 from .contracts.structured_config import StructuredConfig as StructuredConfig
 from .data.content_digest import content_digest as content_digest

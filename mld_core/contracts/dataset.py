@@ -6,22 +6,11 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict
 
 from mld_core.contracts.modality import Modality, SplitName
-
-
-def _resolve_from_spec(path: Path, info: Any) -> Path:
-    # Not annotated as pydantic's ValidationInfo: that protocol cannot be checked at run time.
-    folder = (info.context or {}).get("folder")
-    return path if folder is None else Path(folder) / path.expanduser()
-
-
-SpecPath = Annotated[Path, AfterValidator(_resolve_from_spec)]
-"""A path in a dataset's Config; a relative one is resolved against the folder of the spec."""
 
 
 class DatasetConfig(BaseModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -64,6 +64,12 @@ class Standardiser:
         """
         shifts = torch.tensor([log_snr.get(name, 0.0) for name in layout.names])
         return replace(self, std=self.std * layout.expand((shifts / 2).exp()).to(self.std))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Standardiser]) -> Standardiser:
+        """The statistics of some latents after each other, as `by_modality` divides them."""
+        values = ((part.mean, part.std, part.dead) for part in parts)
+        return cls(*map(torch.cat, zip(*values, strict=True)))
 
     def by_modality(self, layout: LatentLayout) -> dict[str, Standardiser]:
         """The statistics of each modality's latent."""

@@ -10,12 +10,14 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    PlainSerializer,
     StrictInt,
     ValidationError,
     field_validator,
 )
 
 from mld.config.plugin_sections import (
+    OMIT_DEFAULT,
     DataSpec,
     ModalitySpec,
     Section,
@@ -40,6 +42,7 @@ from mld.config.sections import (
 )
 from mld.config.validation_errors import ConfigErrors, FieldError, format_validation_errors
 from mld.config.yaml_document import Document, KeyPath, dump_yaml
+from mld_core.contracts.spec_path import SpecPath
 from mld_core.diffusion.limits import MAX_PER_SUBSET_MODALITIES
 from mld_core.diffusion.role_schemes import has_marginals
 from mld_core.errors import SpecError, did_you_mean
@@ -55,6 +58,10 @@ _NOT_A_SPEC = (
 """Added to the message about a file that is no spec, but perhaps a table."""
 
 ParsedModality = Annotated[ModalitySpec, BeforeValidator(parse_modality)]
+
+
+def _text_or_none(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 class Spec(Section):
@@ -80,6 +87,10 @@ class Spec(Section):
         default=EvaluateSpec(), description="training the networks that judge samples"
     )
     compute: ComputeSpec = Field(default=ComputeSpec(), description="processors and precision")
+    start_from: Annotated[SpecPath | None, OMIT_DEFAULT, PlainSerializer(_text_or_none)] = Field(
+        default=None,
+        description="a finished run whose autoencoders and score network this one continues with",
+    )
 
     @field_validator("modalities")
     @classmethod

@@ -133,6 +133,7 @@ def fit_columns(
     registry: Registry,
     max_items: int | None = None,
     ahead: ReadAhead = NOTHING_READ,
+    known: Mapping[str, Fit] = MappingProxyType({}),
 ) -> dict[str, Fit]:
     """What each of the spec's modalities learns from the training split.
 
@@ -141,11 +142,15 @@ def fit_columns(
     Args:
         max_items: only from so many items of each, as the dataset's `peek` gives them.
         ahead: modalities that other processes fit.
+        known: what some of them have learnt in another run.
     """
     split = open_split(dataset, "train", spec.modalities, max_items)
     fits: dict[str, Fit] = {}
     faults: list[Fault] = []
     for name, section in spec.modalities.items():
+        if name in known:
+            fits[name] = known[name]
+            continue
         fit = partial(
             fit_column,
             Column(split, "train", name, dataset.kind, max_items),

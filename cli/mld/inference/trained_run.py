@@ -14,7 +14,6 @@ from torch import Tensor
 
 from mld.config.plugin_versions import version_mismatches
 from mld.config.sections import GuidanceSpec
-from mld.config.spec import load_spec
 from mld.data.encoding import encode
 from mld.data.loading import load_fitted_modalities
 from mld.inference.samples import GivenRows, SampleRequest, Samples
@@ -22,13 +21,14 @@ from mld.pipeline.autoencode import load_autoencoders
 from mld.pipeline.diffuse import select_method
 from mld.pipeline.diffusion_method import DiffusionGenerator
 from mld.pipeline.joint_method import JointGenerator
+from mld.pipeline.starting_run import trained_spec
 from mld.runtime.compute import resolve
 from mld.runtime.context import RunContext
 from mld.storage.digests import file_digest, tensor_digest
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import DATA, EVALUATE
 from mld.storage.weight_store import WeightStore
-from mld_core import Classifier, DataError, Registry, RunDirError, SpecError, did_you_mean
+from mld_core import Classifier, DataError, Registry, SpecError, did_you_mean
 from mld_core.diffusion.sampling import ScoreModel
 
 Datum = Path | str | float | Tensor
@@ -42,15 +42,9 @@ class TrainedRun:
     """
 
     def __init__(self, run_dir: RunDir, registry: Registry) -> None:
-        if not run_dir.spec.is_file():
-            raise RunDirError(f"{run_dir.path} is not a run directory: it has no spec.yaml")
         self.run_dir = run_dir
         self.registry = registry
-        run_dir.check_links()
-        run_dir.read_spec()
-        self.spec = load_spec(run_dir.spec, registry)
-        for stage in ("data", "autoencode", "diffuse"):
-            run_dir.verify_stage(stage)
+        self.spec = trained_spec(run_dir, registry)
         if run_dir.provenance.is_file():
             with run_dir.content_of(run_dir.provenance):
                 plugins = run_dir.read_json(run_dir.provenance)["plugins"]

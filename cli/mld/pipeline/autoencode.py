@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -14,6 +15,7 @@ from mld.config.sections import AutoencodeSpec
 from mld.data.encoding import mean_nll
 from mld.data.loading import Data
 from mld.pipeline.stage import StageOutput, run_stage
+from mld.pipeline.starting_run import StartingRun
 from mld.runtime.context import RunContext
 from mld.storage.stages import AUTOENCODE
 from mld.training.autoencoders import (
@@ -49,8 +51,11 @@ def train_autoencoders(
     data: Data,
     context: RunContext,
     pool: Trainers | None,
+    start: StartingRun | None = None,
 ) -> dict[str, Autoencoder]:
     """An autoencoder for each modality, in eval mode, trained if it has trainable parameters.
+
+    Those of the run from which this one starts are taken from there.
 
     The stage's metadata hold the audit: mean −log p of held-out items, and of training items; and
     the references of autoencoders whose weights lie elsewhere.
@@ -59,13 +64,16 @@ def train_autoencoders(
 
     def compute() -> StageOutput:
         autoencoders, items, jobs = {}, {}, []
+        taken: Mapping[str, Autoencoder] = {}
+        if start is not None:
+            taken = load_autoencoders(start.modalities, replace(context, run_dir=start.run_dir))
         for name, modality in modalities.items():
             train = data.train.items[name].recorded
             held_out = data.validation.items[name].recorded
-            autoencoder = _seeded_autoencoder(name, modality, context)
+            autoencoder = taken.get(name) or _seeded_autoencoder(name, modality, context)
             _check_contract(name, modality, autoencoder, train[:2])
             autoencoders[name], items[name] = autoencoder, (train, held_out)
-            if is_trainable(autoencoder):
+            if name not in taken and is_trainable(autoencoder):
                 objective = ReconstructionObjective(name, modality, autoencoder)
                 rows, validation = {"x": train}, {"x": held_out}
                 jobs.append(

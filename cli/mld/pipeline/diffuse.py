@@ -25,15 +25,23 @@ from mld.training.job import count_parameters, is_trainable
 from mld.training.parallel import Trainers, shared_training
 from mld.training.train import TrainedWeights, train
 from mld_core import Autoencoder, Modality, Registry
+from mld_core.diffusion.sampling import ScoreModel
 
 
 def select_method(
-    spec: Spec, registry: Registry, modalities: Mapping[str, Modality]
+    spec: Spec,
+    registry: Registry,
+    modalities: Mapping[str, Modality],
+    earlier: ScoreModel | None = None,
 ) -> JointMethod:
-    """The method that `diffuse.method` selects. SpecError if it does not support the modalities."""
+    """The method that `diffuse.method` selects. SpecError if it does not support the modalities.
+
+    Args:
+        earlier: with which the training of mld's own method starts.
+    """
     if isinstance(spec.diffuse, MethodSpec):
         return PluginMethod(spec.diffuse, registry, modalities)
-    return DiffusionMethod(spec.diffuse, spec.generate, layout_of(modalities))
+    return DiffusionMethod(spec.diffuse, spec.generate, layout_of(modalities), earlier)
 
 
 def train_joint_model(

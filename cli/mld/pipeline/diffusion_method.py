@@ -34,6 +34,7 @@ from mld_core.diffusion.guidance import Guidance
 from mld_core.diffusion.latent_layout import LatentLayout
 from mld_core.diffusion.multi_time import diffuse, draw_times, masked_loss, multi_time_vector
 from mld_core.diffusion.networks import NETWORKS
+from mld_core.diffusion.networks.score_network import ScoreNetwork
 from mld_core.diffusion.roles import draw_roles, row_sampling_weights
 from mld_core.diffusion.sampling import (
     LatentSamples,
@@ -43,6 +44,7 @@ from mld_core.diffusion.sampling import (
 )
 from mld_core.diffusion.schedule import VPSchedule
 from mld_core.diffusion.standardiser import Standardiser
+from mld_core.diffusion.warm_start import take_over
 
 
 class DenoisingObjective(Objective):
@@ -97,16 +99,28 @@ def build_network(spec: DiffuseSpec, layout: LatentLayout, schedule: VPSchedule)
 
 
 class DiffusionMethod(JointMethod):
-    """Trains and loads a score network; `sampling` is how the trained network samples."""
+    """Trains and loads a score network.
+
+    Args:
+        sampling: how the trained network samples.
+        earlier: the model that is trained further, of some of the modalities or all.
+    """
 
     on_latents = True
 
-    def __init__(self, spec: DiffuseSpec, sampling: GenerateSpec, layout: LatentLayout) -> None:
+    def __init__(
+        self,
+        spec: DiffuseSpec,
+        sampling: GenerateSpec,
+        layout: LatentLayout,
+        earlier: ScoreModel | None = None,
+    ) -> None:
         self.title = f"roles: {spec.roles}"
         self.needs_complete = spec.roles == "paper"
         self.spec = spec
         self.sampling = sampling
         self.layout = layout
+        self.earlier = earlier
         self.schedule = VPSchedule(spec.beta_min, spec.beta_max)
 
     def network(self) -> nn.Module:
@@ -129,8 +143,13 @@ class DiffusionMethod(JointMethod):
     def job(self, data: Data, latents: LatentCache, context: RunContext) -> TrainJob:
         """On standardised latents."""
         spec = self.spec
-        latents = self._shifted(latents)
+        latents = self._scaled(latents)
         network = context.seeded_init(self.network, DIFFUSE.name)
+        if self.earlier is not None:
+            earlier = self.earlier.predict_noise
+            assert isinstance(network, ScoreNetwork)
+            assert isinstance(earlier, ScoreNetwork)
+            take_over(network, earlier)
         rows = self._usable_rows(latents.train, latents)
         validation = self._usable_rows(latents.validation, latents)
         key: dict[str, JsonValue] = {
@@ -138,6 +157,8 @@ class DiffusionMethod(JointMethod):
             "shapes": {name: [*shape] for name, shape in self.layout.shapes.items()},
             "core": code_digest("mld_core"),
         }
+        if self.earlier is not None:
+            key["start_from"] = context.sections["start_from"]
         objective = DenoisingObjective(spec, self.layout, self.schedule, network)
         config = TrainConfig(
             steps=spec.steps,
@@ -155,13 +176,18 @@ class DiffusionMethod(JointMethod):
         z, present = usable_latents(latents, split, self.usable(split.present))
         return {"z": z, "present": present}
 
-    def _shifted(self, latents: LatentCache) -> LatentCache:
+    def _scaled(self, latents: LatentCache) -> LatentCache:
+        """With the statistics that the network knows, so that latents have the same scale."""
         standardiser = latents.standardiser.shifted(self.spec.shift, self.layout)
+        if self.earlier is not None:
+            known = self.earlier.standardiser.by_modality(self.earlier.layout)
+            parts = {**standardiser.by_modality(self.layout), **known}
+            standardiser = Standardiser.concatenate([parts[name] for name in self.layout.names])
         return replace(latents, standardiser=standardiser)
 
     def save(self, trained: TrainedWeights, latents: LatentCache, run_dir: RunDir) -> list[Path]:
         """The network and its average, each with the standardiser."""
-        standardiser = standardiser_tensors(self._shifted(latents).standardiser)
+        standardiser = standardiser_tensors(self._scaled(latents).standardiser)
         run_dir.write_tensors(run_dir.network, {**trained.weights, **standardiser})
         run_dir.write_tensors(run_dir.ema, {**(trained.ema or {}), **standardiser})
         return [run_dir.network, run_dir.ema]

@@ -18,6 +18,7 @@ from mld.pipeline.plan import Look, Plan, look
 from mld.pipeline.prepare import data_fingerprint
 from mld.pipeline.rehearsal import rehearse_again, rehearse_first
 from mld.pipeline.stage_costs import CostModel, StageCost
+from mld.pipeline.starting_run import open_starting_run, sections_of
 from mld.runtime.compute import resolve
 from mld.runtime.context import RunContext
 from mld.runtime.memory import available_memory, private_memory
@@ -201,9 +202,8 @@ def _finished_stages(
     spec: Spec, registry: Registry, run_dir: RunDir, store: WeightStore, from_stage: str | None
 ) -> set[str]:
     """The stages that the run will load. RunDirError if one of them is out of date."""
-    context = RunContext(
-        run_dir, store, resolve(spec.compute), spec.seed, spec.model_dump(mode="json")
-    )
+    sections = sections_of(spec, open_starting_run(spec, registry))
+    context = RunContext(run_dir, store, resolve(spec.compute), spec.seed, sections)
     finished: set[str] = set()
     for stage in PIPELINE:
         if stage.name == from_stage or not run_dir.is_complete(stage.name):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Shaped
@@ -28,7 +29,7 @@ from mld.data.loading import (
     load_fitted_modalities,
     modalities_of,
 )
-from mld.data.modality_columns import fit_column
+from mld.data.modality_columns import Fit, fit_column
 from mld.data.packed_items import Items
 from mld.data.read_ahead import ReadAhead, Value
 from mld.runtime.compute import limited_threads
@@ -92,6 +93,7 @@ def peek(
     registry: Registry,
     dataset: Dataset,
     fitted_by: RunDir | None = None,
+    known: Mapping[str, Fit] = MappingProxyType({}),
     clock: Clock = time.perf_counter,
 ) -> Peek:
     """Fit modalities to a few training items of each, and read these.
@@ -101,10 +103,11 @@ def peek(
 
     Args:
         fitted_by: a run that has fitted the modalities to all rows.
+        known: what some of them have learnt in another run.
     """
     first = _FirstFits(clock)
     fits = fit_columns(spec, dataset, registry, PEEK_ITEMS, first)
-    modalities = modalities_of(spec, registry, fits)
+    modalities = modalities_of(spec, registry, {**fits, **known})
     if fitted_by is not None:
         modalities = load_fitted_modalities(spec, registry, fitted_by)
     items: dict[str, Items] = {}

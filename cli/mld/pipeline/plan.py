@@ -22,6 +22,7 @@ from mld.pipeline.diffuse import select_method
 from mld.pipeline.generate import draws_per_row
 from mld.pipeline.peek import Peek, peek
 from mld.pipeline.stage_costs import FLOAT_BYTES, PlannedJob, Workload
+from mld.pipeline.starting_run import open_starting_run
 from mld.runtime.compute import Compute, resolve
 from mld.runtime.memory import available_memory
 from mld.storage.run_dir import RunDir
@@ -76,6 +77,7 @@ class Look:
 
     Args:
         item_bytes: that the packed items of all splits take.
+        taken: modalities of a run from which this one starts; their autoencoders are not trained.
     """
 
     spec: Spec
@@ -83,6 +85,7 @@ class Look:
     coverage: Coverage
     peek: Peek
     item_bytes: ItemBytes
+    taken: frozenset[str]
 
     def plan(self) -> Plan:
         """The work ahead."""
@@ -90,8 +93,13 @@ class Look:
         jobs, joint = self._jobs()
         # The joint model's weights are written twice, with and without averaging.
         numbers = sum(job.parameters for job in jobs) + count_parameters(joint)
-        autoencoders = (build_autoencoder(*each) for each in self.peek.modalities.items())
-        frozen = (each for each in autoencoders if not is_trainable(each))
+        built = {
+            name: build_autoencoder(name, modality)
+            for name, modality in self.peek.modalities.items()
+        }
+        frozen = (
+            each for name, each in built.items() if name in self.taken or not is_trainable(each)
+        )
         numbers += sum(count_parameters(each) for each in frozen if each.reference is None)
         rows: dict[str, int] = {name: self.coverage.splits[name].count for name in SPLITS}
         nfe, draws = self._nfe(), draws_per_row(spec.generate, self.peek.modalities)
@@ -152,11 +160,14 @@ class Look:
         """The trainings in order, and the joint model."""
         spec, modalities = self.spec, self.peek.modalities
         saw_all = self.peek.is_fitted or self.coverage.splits["train"].count <= PEEK_ITEMS
-        is_exact = {name: saw_all or not modality.facts for name, modality in modalities.items()}
+        is_exact = {
+            name: saw_all or name in self.taken or not modality.facts
+            for name, modality in modalities.items()
+        }
         jobs = []
         for name, modality in modalities.items():
             autoencoder = build_autoencoder(name, modality)
-            if is_trainable(autoencoder):
+            if is_trainable(autoencoder) and name not in self.taken:
                 job, training = f"{AUTOENCODE.job}/{name}", spec.autoencode.of(name)
                 jobs.append(_planned(job, autoencoder, is_exact[name], training))
         # A model of latents depends on their shapes alone, a model of items on all facts.
@@ -216,10 +227,12 @@ def look(
         *(message for _, message in shortfalls),
     ]:
         warnings.warn(message, stacklevel=2)
-    few = peek(spec, registry, dataset, fitted_by)
+    start = open_starting_run(spec, registry)
+    few = peek(spec, registry, dataset, fitted_by, start.fits if start else {})
     places = item_places(spec.compute.items, dataset.fingerprint(), coverage.count, store)
     item_bytes = check_item_memory(dataset, few.modalities, places, available_memory())
-    return Look(spec, registry, coverage, few, item_bytes)
+    taken = frozenset(start.modalities if start else ())
+    return Look(spec, registry, coverage, few, item_bytes, taken)
 
 
 def _planned(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import JsonValue
@@ -65,6 +66,7 @@ def prepare(
     context: RunContext,
     recompute: bool = False,
     pool: TrainingPool | None = None,
+    known: Mapping[str, Fit] = MappingProxyType({}),
 ) -> PreparedData:
     """Read and check all data; nothing is written yet, so bad data leave no trace.
 
@@ -73,10 +75,11 @@ def prepare(
 
     Args:
         pool: processes that read the rows, and then get ready to train.
+        known: what some modalities have learnt in another run.
     """
     start = time.monotonic()
     with recorded_warnings() as messages, listed_in_file(context.run_dir):
-        prepared = _prepare(spec, registry, context, recompute, pool)
+        prepared = _prepare(spec, registry, context, recompute, pool, known)
     return replace(prepared, seconds=time.monotonic() - start, warnings=messages)
 
 
@@ -86,6 +89,7 @@ def _prepare(
     context: RunContext,
     recompute: bool,
     pool: TrainingPool | None,
+    known: Mapping[str, Fit],
 ) -> PreparedData:
     dataset = open_dataset(spec, registry)
     rows = dataset.fingerprint()
@@ -111,8 +115,8 @@ def _prepare(
         # Before other processes write to a temporary folder, which may be in memory.
         available = available_memory()
         places = item_places(spec.compute.items, rows, declared.count, context.store)
-        ahead = _read_ahead(spec, registry, dataset, places, {}, pool)
-        fits = fit_columns(spec, dataset, registry, ahead=ahead)
+        ahead = _read_ahead(spec, registry, dataset, places, known, pool)
+        fits = fit_columns(spec, dataset, registry, ahead=ahead, known=known)
         modalities = modalities_of(spec, registry, fits)
         check_item_memory(dataset, modalities, places, available)
         data = _data(spec, dataset, modalities, ahead, fits, places)

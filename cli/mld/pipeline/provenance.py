@@ -38,8 +38,16 @@ def provenance(
         "device": compute.accelerator,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(command),
+        **_start(spec, context),
         **_recorded_by_stages(context.run_dir),
     }
+
+
+def _start(spec: Spec, context: RunContext) -> dict[str, Any]:
+    """The run from which this one started, if from any."""
+    if spec.start_from is None:
+        return {}
+    return {"start_from": {"run": str(spec.start_from), "digest": context.sections["start_from"]}}
 
 
 def _recorded_by_stages(run_dir: RunDir) -> dict[str, Any]:

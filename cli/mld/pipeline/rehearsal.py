@@ -267,7 +267,8 @@ def _small(
     }
     return spec.model_copy(
         update={
-            "autoencode": spec.autoencode.model_copy(update={"overrides": overrides}),
+            # Those that the run takes from another one are trained for one step here.
+            "autoencode": spec.autoencode.model_copy(update={"overrides": overrides, "steps": 1}),
             "diffuse": diffuse.model_copy(
                 update=training(DIFFUSE.job, diffuse.steps, diffuse.batch_size)
                 if DIFFUSE.job in trainings

@@ -22,6 +22,7 @@ from mld.pipeline.joint_method import JointMethod
 from mld.pipeline.prepare import PreparedData, prepare, record_data_stage
 from mld.pipeline.provenance import provenance
 from mld.pipeline.stage import StageOutput, run_stage
+from mld.pipeline.starting_run import StartingRun, open_starting_run, sections_of
 from mld.reporting.run_report import render_report
 from mld.runtime.compute import resolve, torch_threads
 from mld.runtime.context import RunContext
@@ -29,7 +30,7 @@ from mld.storage.run_dir import RunDir
 from mld.storage.stages import AUTOENCODE, DATA, ENCODE, PIPELINE, REPORT
 from mld.storage.weight_store import WeightStore
 from mld.training.parallel import Trainers, training_pool
-from mld_core import MLDError, OutputError, Registry, RunDirError
+from mld_core import MLDError, OutputError, Registry, RunDirError, SpecError
 
 
 def run(
@@ -63,12 +64,15 @@ def run(
     run_dir = out if isinstance(out, RunDir) else RunDir(Path(out or Path("runs") / spec.name))
     if source:
         check_own_spec(source, run_dir, spec)
+    start = open_starting_run(spec, registry)
+    if start is not None and start.run_dir.path.resolve() == run_dir.path.resolve():
+        raise SpecError(f"start_from: {run_dir.path} is this run's own folder: choose another")
     context = RunContext(
         run_dir,
         store or WeightStore.in_user_cache(),
         resolve(spec.compute),
         spec.seed,
-        spec.model_dump(mode="json"),
+        sections_of(spec, start),
     )
     run_dir.check()
     with (
@@ -81,9 +85,15 @@ def run(
         if pool and will_train:
             pool.start()
         prepared = prepare(
-            spec, registry, context, from_stage == DATA.name, pool if will_train else None
+            spec,
+            registry,
+            context,
+            from_stage == DATA.name,
+            pool if will_train else None,
+            start.fits if start else {},
         )
-        method = select_method(spec, registry, prepared.modalities)
+        earlier = start.score_model(context) if start else None
+        method = select_method(spec, registry, prepared.modalities, earlier)
         with run_dir.claim(), _record_crash(run_dir):
             if from_stage:
                 run_dir.invalidate_from(from_stage)
@@ -92,7 +102,7 @@ def run(
                 if not run_dir.is_complete(stage.name):
                     run_dir.warn(stage.name, message)
             with _logged_use(run_dir, prepared.data):
-                return run_stages(spec, registry, method, prepared, context, pool, command)
+                return run_stages(spec, registry, method, prepared, context, pool, start, command)
 
 
 def run_stages(
@@ -102,13 +112,14 @@ def run_stages(
     prepared: PreparedData,
     context: RunContext,
     pool: Trainers | None,
+    start: StartingRun | None = None,
     command: Sequence[str] = (),
 ) -> Path:
     """Every stage in order, on data that have been prepared; returns the report's path."""
     run_dir, modalities, data = context.run_dir, prepared.modalities, prepared.data
     run_dir.write_spec(dump_spec(spec))
     record_data_stage(prepared, context)
-    autoencoders = train_autoencoders(spec.autoencode, modalities, data, context, pool)
+    autoencoders = train_autoencoders(spec.autoencode, modalities, data, context, pool, start)
     latents = cache_latents(autoencoders, layout_of(modalities), data, context)
     joint_model = train_joint_model(method, autoencoders, data, latents, context, pool)
     samples = generate(spec.generate, joint_model, latents, modalities, data, context)

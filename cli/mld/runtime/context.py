@@ -25,7 +25,7 @@ class RunContext:
 
     Args:
         seed: seed of every random draw.
-        sections: the resolved spec as JSON, by section.
+        sections: the resolved spec as JSON, by section; of `start_from` the digest of that run.
     """
 
     run_dir: RunDir
@@ -40,7 +40,7 @@ class RunContext:
         RunDirError if an input stage is incomplete.
         """
         return {
-            **{section: self.sections[section] for section in stage.sections},
+            **{name: self.sections[name] for name in stage.sections if name in self.sections},
             "inputs": {name: self.run_dir.stage_digest(name) for name in stage.inputs},
             "seed": self.seed,
             "precision": self.compute.precision,

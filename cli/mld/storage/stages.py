@@ -11,7 +11,7 @@ class Stage:
 
     Args:
         name: on the command line, in messages and in the run directory.
-        sections: keys of the spec that decide the stage's result.
+        sections: keys of the spec that decide the stage's result, where it has them.
         inputs: names of the stages whose digests enter its fingerprint; through them it depends
             on every earlier stage.
         files: names at the top of the run directory that it writes.
@@ -33,7 +33,9 @@ class Stage:
 MATCH_JOB = "match"
 """The training of the judge of pairs."""
 
-DATA = Stage("data", sections=("data", "modalities"), files=("modalities", "invalid.csv"))
+DATA = Stage(
+    "data", sections=("data", "modalities", "start_from"), files=("modalities", "invalid.csv")
+)
 AUTOENCODE = Stage(
     "autoencode",
     sections=("autoencode",),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -9,7 +11,12 @@ from torch.nn.functional import silu
 
 from mld_core.diffusion.latent_layout import JointLatent, LatentLayout, Roles, Times
 from mld_core.diffusion.modality_modules import ModalityModules
-from mld_core.diffusion.networks.score_network import Embedding, ScoreMLP, init_zero
+from mld_core.diffusion.networks.score_network import (
+    Embedding,
+    ModalityParts,
+    ScoreMLP,
+    init_zero,
+)
 from mld_core.diffusion.roles import Role
 from mld_core.diffusion.schedule import VPSchedule
 
@@ -103,6 +110,18 @@ class ResidualMLP(ScoreMLP):
         self.blocks = nn.ModuleList(AdaLNBlock(width, embedding, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.out_proj = init_zero(nn.Linear(width, layout.joint_dim))
+
+    def modality_parts(self) -> dict[str, ModalityParts]:
+        """Those that read or write the joint latent, or read the features of times and roles."""
+        out = ModalityParts(0, self.layout.dims)
+        return {**super().modality_parts(), "out_proj.weight": out, "out_proj.bias": out}
+
+    def mute(self, names: Iterable[str]) -> None:
+        """The stems of modalities contribute nothing at first."""
+        for name in names:
+            last = self.stems[name].mlp[-1]
+            assert isinstance(last, nn.Linear)
+            init_zero(last)
 
     def velocity(self, z: JointLatent, times: Times, roles: Roles) -> JointLatent:
         """The velocity of z."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -22,6 +23,19 @@ PredictNoise = Callable[[JointLatent, Times, Roles], JointLatent]
 Rows may share times and roles: "row joint" with "1 modality", or "term row joint" with "term 1
 modality". If roles are read, ABSENT latents must then be equal in these rows, as zeros are.
 """
+
+
+@dataclass(frozen=True)
+class ModalityParts:
+    """A parameter whose axis is divided among the modalities, by the width of each."""
+
+    axis: int
+    widths: Mapping[str, int]
+
+    def split(self, values: Tensor) -> dict[str, Tensor]:
+        """The part of each modality, as a view."""
+        parts = values.split([*self.widths.values()], self.axis)
+        return dict(zip(self.widths, parts, strict=True))
 
 
 class ScoreNetwork(nn.Module, ABC):
@@ -50,6 +64,13 @@ class ScoreNetwork(nn.Module, ABC):
     def velocity(self, z: JointLatent, times: Times, roles: Roles) -> JointLatent:
         """The velocity of z."""
 
+    def modality_parts(self) -> dict[str, ModalityParts]:
+        """The parameters with a part for each modality, by name; all others are shared or named."""
+        return {}
+
+    def mute(self, names: Iterable[str]) -> None:
+        """Have modalities change nothing where they are ABSENT, if their parts are 0."""
+
 
 class ScoreMLP(ScoreNetwork):
     """A network of linear layers, which sees the joint latent as one vector.
@@ -72,6 +93,14 @@ class ScoreMLP(ScoreNetwork):
         super().__init__(layout, schedule)
         self.embed = MultiTimeEmbedding(layout, schedule, embedding, reads_roles)
         self.in_proj = nn.Linear(layout.joint_dim, width)
+
+    def modality_parts(self) -> dict[str, ModalityParts]:
+        """Those that read the joint latent, or the features of times and roles."""
+        features = dict.fromkeys(self.layout.names, self.embed.features.width)
+        return {
+            "in_proj.weight": ModalityParts(1, self.layout.dims),
+            "embed.mlp.0.weight": ModalityParts(1, features),
+        }
 
 
 class TimeFeatures(nn.Module):

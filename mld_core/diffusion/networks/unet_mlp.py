@@ -9,7 +9,12 @@ from torch.nn.functional import silu
 
 from mld_core.diffusion.latent_layout import JointLatent, LatentLayout, Roles, Times
 from mld_core.diffusion.limits import UNET_GROUPS
-from mld_core.diffusion.networks.score_network import Embedding, ScoreMLP, init_zero
+from mld_core.diffusion.networks.score_network import (
+    Embedding,
+    ModalityParts,
+    ScoreMLP,
+    init_zero,
+)
 from mld_core.diffusion.schedule import VPSchedule
 
 
@@ -81,6 +86,11 @@ class UNetMLP(ScoreMLP):
             nn.SiLU(),
             init_zero(nn.Linear(width, layout.joint_dim)),
         )
+
+    def modality_parts(self) -> dict[str, ModalityParts]:
+        """Those that read or write the joint latent, or read the features of times and roles."""
+        out = ModalityParts(0, self.layout.dims)
+        return {**super().modality_parts(), "out_proj.2.weight": out, "out_proj.2.bias": out}
 
     def velocity(self, z: JointLatent, times: Times, roles: Roles) -> JointLatent:
         """The velocity of z."""
