@@ -140,8 +140,11 @@ class Trajectory(Modality):
 
     def augment(self, x, generator):
         """A random linear map near the identity, and a shift, for each trajectory."""
-        matrix = torch.eye(2).to(x) + 0.1 * torch.randn(len(x), 2, 2, generator=generator).to(x)
-        shift = 0.05 * torch.randn(len(x), 1, 2, generator=generator).to(x)
+
+        def draw(*shape):
+            return torch.randn(len(x), *shape, generator=generator, device=x.device).to(x)
+
+        matrix, shift = torch.eye(2).to(x) + 0.1 * draw(2, 2), 0.05 * draw(1, 2)
         return torch.cat([(x[..., :2] @ matrix + shift).clamp(-1, 1), x[..., 2:]], dim=-1)
 
     def autoencoder(self):

@@ -281,7 +281,7 @@ def _calibrate(
 
     By least squares with a ridge penalty towards (1, 0).
     """
-    z = z[torch.randperm(len(z), generator=generator)[:CALIBRATION_ROWS]]
+    z = z[torch.randperm(len(z), generator=generator)[:CALIBRATION_ROWS].to(z.device)]
     noise = torch.randn((len(z), 2, z.shape[1]), generator=generator).to(z)
     sums = [products.sum(2) for products in predictions.products(z, noise, t)]
     up, uq, pp, pq, qq = torch.stack(sums).sum(0)

@@ -133,11 +133,11 @@ def log_density(
     def derivative(log_snr: float, state: Any) -> Any:
         x = torch.from_numpy(state.reshape(len(z), -1)[:, :-1]).to(z)
         dx, divergence = flow(x, log_snr)
-        return torch.cat([dx, divergence[:, None]], 1).double().cpu().numpy().ravel()
+        return torch.cat([dx, divergence[:, None]], 1).cpu().double().numpy().ravel()
 
     start = torch.cat([alpha.to(z) * z[:, generated], torch.zeros_like(z[:, :1])], 1)
     solution = solve_ivp(
-        derivative, levels, start.double().cpu().numpy().ravel(), rtol=tolerance, atol=tolerance
+        derivative, levels, start.cpu().double().numpy().ravel(), rtol=tolerance, atol=tolerance
     )
     end = torch.from_numpy(np.ascontiguousarray(solution.y[:, -1]).reshape(len(z), -1))
     x, integrated_divergence = end[:, :-1], end[:, -1]

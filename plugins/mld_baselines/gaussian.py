@@ -89,18 +89,21 @@ class GaussianModel(JointModel):
     def sample(self, given: Latents, wanted: Sequence[str], n: int) -> dict[str, Tensor]:
         """Exact draws from the conditional distribution."""
         mean, covariance = self.conditional(given, wanted)
-        noise = torch.randn(n, mean.shape[1], dtype=torch.float64)
+        noise = torch.randn(n, mean.shape[1], dtype=torch.float64, device=mean.device)
         z = mean + noise @ torch.linalg.cholesky(covariance).T
         widths = [self.widths[name] for name in wanted]
         return dict(zip(wanted, z.float().split(widths, 1), strict=True))
 
     def _expand(self, present: Bool[Tensor, "*row modality"]) -> Bool[Tensor, "*row joint"]:
         """Whether each coordinate is present."""
-        return present.repeat_interleave(torch.tensor([*self.widths.values()]), -1)
+        widths = torch.tensor([*self.widths.values()], device=present.device)
+        return present.repeat_interleave(widths, -1)
 
     def _coordinates(self, names: Sequence[str]) -> Tensor:
         """Indices of the coordinates of some modalities, in the order of the names."""
-        indices = torch.arange(len(self.mean)).split([*self.widths.values()])
+        indices = torch.arange(len(self.mean), device=self.mean.device).split(
+            [*self.widths.values()]
+        )
         by_name = dict(zip(self.widths, indices, strict=True))
         return torch.cat([by_name[name] for name in names]) if names else indices[0][:0]
 

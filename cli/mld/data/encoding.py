@@ -1,4 +1,8 @@
-"""Items to latents and back, in batches."""
+"""Items to latents and back, in batches.
+
+A network computes on the device where it is. Only a batch is there with it: rows come from the
+processor's memory or a file, and results go back to that memory.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from mld.data.packed_items import Items
+from mld.data.packed_items import Items, rows_on
+from mld.runtime.compute import device_of
 from mld.runtime.progress import counting
 from mld_core import Autoencoder, NumericalError
 
@@ -19,9 +24,12 @@ BATCH_BYTES = 2**22
 
 
 def batches(
-    x: Shaped[Tensor, " row *item"] | Items, label: str, item_bytes: int | None = None
+    x: Shaped[Tensor, " row *item"] | Items,
+    device: torch.device,
+    label: str,
+    item_bytes: int | None = None,
 ) -> Iterator[Shaped[Tensor, " part *item"]]:
-    """The rows in batches, with the progress of the work on them; none without rows.
+    """The rows in batches on a device, with the progress of the work on them; none without rows.
 
     Args:
         item_bytes: of what a network makes of a row or gets; by default those of a row of `x`.
@@ -33,7 +41,7 @@ def batches(
         size = BATCH_BYTES // max(1, x[:1].nbytes if item_bytes is None else item_bytes)
         for rows in torch.arange(len(x)).split(max(1, min(BATCH_ROWS, size))):
             show_progress(done)
-            yield x[rows]
+            yield rows_on(x, rows, device)
             done += len(rows)
         show_progress(done)
 
@@ -46,7 +54,9 @@ def encode(
     label: str = "encode",
 ) -> Float[Tensor, "row latent"]:
     """The latent of each item, float32; no rows give no latents."""
-    parts = [autoencoder.encode(part).float() for part in batches(x, label)]
+    parts = [
+        autoencoder.encode(part).float().cpu() for part in batches(x, device_of(autoencoder), label)
+    ]
     return torch.cat(parts) if parts else torch.zeros(0, latent_dim)
 
 
@@ -78,9 +88,10 @@ def decode(
     """
     if not len(z):
         raise ValueError("nothing to decode")
-    item_bytes = autoencoder.decode(z[:1]).nbytes
-    parts = batches(z, f"decode {name}", item_bytes)
-    items = torch.cat([autoencoder.decode(part) for part in parts])
+    device = device_of(autoencoder)
+    item_bytes = autoencoder.decode(z[:1].to(device)).nbytes
+    parts = batches(z, device, f"decode {name}", item_bytes)
+    items = torch.cat([autoencoder.decode(part).cpu() for part in parts])
     if items.is_floating_point() and not bool(items.isfinite().all()):
         raise NumericalError(
             f"a decoded item of {name!r} is not finite: the largest number of its latents is "
@@ -94,6 +105,6 @@ def mean_nll(autoencoder: Autoencoder, x: Shaped[Tensor, " row *item"] | Items) 
     """The mean −log p(x | encode(x)), up to the constant of `loss`; None without rows."""
     if not len(x):
         return None
-    parts = batches(x, "reconstruct")
-    losses = [autoencoder.loss(autoencoder.encode(part), part) for part in parts]
+    parts = batches(x, device_of(autoencoder), "reconstruct")
+    losses = [autoencoder.loss(autoencoder.encode(part), part).cpu() for part in parts]
     return float(torch.cat(losses).double().mean())

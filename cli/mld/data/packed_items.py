@@ -154,6 +154,23 @@ def digest_rows(x: Tensor | Items) -> str:
     return x.digest if isinstance(x, Items) else tensor_digest(x)
 
 
+def rows_on(
+    x: Shaped[Tensor, " row *any"] | Items, rows: Int64[Tensor, " part"], device: torch.device
+) -> Shaped[Tensor, " part *any"]:
+    """Some rows, on a device. Items are moved packed, which takes fewer bytes, and made there."""
+    if not isinstance(x, Items):
+        return moved(x.index_select(0, rows.to(x.device)), device)
+    packed, missing = x.packed_rows(rows.cpu())
+    return x.unpack(moved(packed, device), None if missing is None else moved(missing, device))
+
+
+def moved(x: Shaped[Tensor, "*any"], device: torch.device) -> Shaped[Tensor, "*any"]:
+    """A tensor on a device. A GPU computes on while it is copied there."""
+    if device.type != "cuda" or x.device.type != "cpu":
+        return x.to(device)
+    return x.pin_memory().to(device, non_blocking=True)
+
+
 def select_rows(x: Tensor | Items, rows: Tensor) -> Tensor | Items:
     """Some rows of a tensor or of items, which are not made yet."""
     return x.select(rows) if isinstance(x, Items) else x[rows]

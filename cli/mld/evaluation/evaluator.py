@@ -16,6 +16,7 @@ from mld.config.sections import EvaluateSpec
 from mld.data.encoding import batches, decode, encode
 from mld.data.loading import Data, SplitRows
 from mld.data.packed_items import Items
+from mld.runtime.compute import device_of, place
 from mld.runtime.context import RunContext
 from mld.storage.digests import tensor_digest
 from mld.storage.stages import EVALUATE
@@ -64,25 +65,37 @@ class ModalityEvaluator:
     labels: Int64[Tensor, " row"]
     reconstructions: Shaped[Tensor, " row *item"]
 
-    @torch.no_grad()
+    @property
+    def device(self) -> torch.device:
+        """Where the modality's networks are, and its metrics are measured."""
+        return device_of(self.autoencoder)
+
     def predict(self, x: Shaped[Tensor, " row *item"]) -> Int64[Tensor, " row"]:
         """The class of each item; only with a classifier."""
         assert self.classifier is not None
-        parts = batches(x, "classify")
-        return torch.cat([self.classifier(part).argmax(1) for part in parts])
+        return predicted_classes(self.classifier, x)
 
     @torch.no_grad()
     def features(self, x: Shaped[Tensor, " row *item"]) -> Float[Tensor, "row feature"]:
         """The classifier's features; without a classifier, the items' latents."""
         if self.classifier is None:
             return encode(self.autoencoder, x, self.latent_dim)
-        parts = batches(x, "features")
-        return torch.cat([self.classifier.features(part).float() for part in parts])
+        parts = batches(x, device_of(self.classifier), "features")
+        return torch.cat([self.classifier.features(part).float().cpu() for part in parts])
 
     @cached_property
     def original_features(self) -> Float[Tensor, "row feature"]:
         """The features of the originals, which every Frechet distance needs."""
         return self.features(self.originals)
+
+
+@torch.no_grad()
+def predicted_classes(
+    classifier: Classifier, x: Shaped[Tensor, " row *item"]
+) -> Int64[Tensor, " row"]:
+    """The class that a classifier predicts of each item."""
+    parts = batches(x, device_of(classifier), "classify")
+    return torch.cat([classifier(part).argmax(1).cpu() for part in parts])
 
 
 def build_evaluator(
@@ -141,7 +154,9 @@ def train_classifiers(
         objective = ClassificationObjective(name, modality, classifier)
         classifiers[name] = classifier
         jobs.append(modality_job(EVALUATE.job, objective, rows, validation, spec))
-    return classifiers, train_all(jobs, context, pool)
+    ends = train_all(jobs, context, pool)
+    device = context.compute.device
+    return {name: place(classifier, device) for name, classifier in classifiers.items()}, ends
 
 
 def _labelled(split: SplitRows, name: str) -> dict[str, Tensor | Items]:

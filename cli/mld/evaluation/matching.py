@@ -24,6 +24,7 @@ from mld.data.encoding import batches
 from mld.data.loading import Data, SplitRows
 from mld.data.packed_items import Items
 from mld.evaluation.ranking import codes_of
+from mld.runtime.compute import device_of, place
 from mld.runtime.context import RunContext
 from mld.storage.stages import EVALUATE, MATCH_JOB
 from mld.training.cached import train_cached
@@ -103,11 +104,11 @@ class MatchingJudge(nn.Module):
 
     @torch.no_grad()
     def embed_all(
-        self, name: str, x: Shaped[Tensor, " row *item"] | Items, device: torch.device
+        self, name: str, x: Shaped[Tensor, " row *item"] | Items
     ) -> dict[str, Float[Tensor, "row dim"]]:
-        """The embeddings of any number of items by partner, computed on a device."""
-        parts = [self.embed(name, part.to(device)).cpu() for part in batches(x, f"embed {name}")]
-        embedded = torch.cat(parts, 1)
+        """The embeddings of any number of items by partner."""
+        parts = batches(x, device_of(self), f"embed {name}")
+        embedded = torch.cat([self.embed(name, part).cpu() for part in parts], 1)
         return dict(zip(self.partners[name], embedded, strict=True))
 
     def pair_losses(
@@ -236,7 +237,8 @@ def train_judge(
     job = TrainJob(MATCH_JOB, objective, rows, validation, config, key)
     trained = train_cached(job, context)
     objective.load_state_dict(trained.ema or trained.weights)
-    return objective.judge.eval(), trained.end_of(MATCH_JOB)
+    judge = place(objective.judge.eval(), context.compute.device)
+    return judge, trained.end_of(MATCH_JOB)
 
 
 def _trainable_pairs(modalities: Mapping[str, Modality], train: SplitRows) -> list[Pair]:

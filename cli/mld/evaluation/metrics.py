@@ -138,16 +138,17 @@ class EvaluationTable:
         """A plugin's metric: of reconstructions where it compares items row by row, else of joint
         samples, with its value for real items. Metrics of draws are of conditional samples alone.
         """
-        modality, real = self.modalities[name], self.evaluators[name].originals
+        modality, evaluator = self.modalities[name], self.evaluators[name]
+        real, device = evaluator.originals, evaluator.device
         of, value, reference_value = "draws", None, None
         if metric.is_paired:
-            of, reconstructions = "reconstructions", self.evaluators[name].reconstructions
-            value = measure(name, modality, title, metric, reconstructions, real)
+            of, reconstructions = "reconstructions", evaluator.reconstructions
+            value = measure(name, modality, title, metric, reconstructions, real, device)
         elif metric.against != "draws":
             of, samples = "joint samples", self.items.get((), {}).get(name)
             reference = self._metric_reference(name, metric)
-            value = measure(name, modality, title, metric, samples, reference)
-            reference_value = measure(name, modality, title, metric, real, reference)
+            value = measure(name, modality, title, metric, samples, reference, device)
+            reference_value = measure(name, modality, title, metric, real, reference, device)
         return {
             "value": value,
             "reference": reference_value,

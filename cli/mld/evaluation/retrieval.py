@@ -51,7 +51,6 @@ class RetrievalTable:
         samples: by conditioning subset, none of them empty.
         items: the first samples of each, decoded, by what they were given.
         seed: of the candidates.
-        device: that embeds items.
     """
 
     def __init__(
@@ -62,15 +61,13 @@ class RetrievalTable:
         samples: Sequence[SubsetSamples],
         items: Mapping[tuple[str, ...], Mapping[str, Shaped[Tensor, " sample *item"]]],
         seed: int,
-        device: torch.device,
     ) -> None:
-        self.judge = judge.to(device)
+        self.judge = judge
         self.evaluators = evaluators
         self.rows = rows
         self.samples = samples
         self.items = items
         self.seed = seed
-        self.device = device
         self.codes = {name: codes_of(rows.items[name].item_digests()) for name in judge.names}
         self._real = cache(self._embed_real)
         self._reconstructed = cache(self._embed_reconstructions)
@@ -210,7 +207,7 @@ class RetrievalTable:
         return has_one.index_fill(0, self.evaluators[name].rows, True)
 
     def _embed(self, name: str, x: Shaped[Tensor, " row *item"] | Items) -> Embedded:
-        return self.judge.embed_all(name, x, self.device)
+        return self.judge.embed_all(name, x)
 
     def _embed_real(self, name: str) -> Embedded:
         """Of all rows of the split; arbitrary where a row has no item."""

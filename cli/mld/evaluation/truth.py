@@ -85,7 +85,13 @@ class TruthComparison:
                     "against": metric.against,
                     "of": self._measured_name(metric),
                     **measure_with_ci(
-                        target, modality, title, metric, measured[metric.against], truth
+                        target,
+                        modality,
+                        title,
+                        metric,
+                        measured[metric.against],
+                        truth,
+                        self.evaluators[target].device,
                     ),
                     "better": metric.better,
                     "best": metric.best,
@@ -124,7 +130,8 @@ class TruthComparison:
         As many of each row as there are draws. None for a metric that is not against the truth, or
         with too few rows.
         """
-        originals = self.evaluators[name].originals
+        evaluator = self.evaluators[name]
+        originals, device = evaluator.originals, evaluator.device
         count = min(self.draws, len(originals) - 1)
         if count < {"truth": 1, "draws": 2}.get(metric.against, len(originals)):
             return None
@@ -143,7 +150,8 @@ class TruthComparison:
                 _spread(z),
                 lambda numbers: originals[flat[numbers]],
             )
-        return measure(name, self.modalities[name], title, metric, items, originals[order])
+        modality, reference = self.modalities[name], originals[order]
+        return measure(name, modality, title, metric, items, reference, device)
 
     def _measured_draws(
         self, target: str, z: Float[Tensor, "row draw latent"]

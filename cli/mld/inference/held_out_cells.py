@@ -21,6 +21,7 @@ from mld.inference.cell_sampler import CellSampler, CellSamples, Rows
 from mld.inference.held_out import cached_latents
 from mld.inference.trained_run import TrainedRun
 from mld.pipeline.joint_method import Conditioning
+from mld.runtime.compute import device_of
 from mld.runtime.progress import counting
 from mld.runtime.seeds import derive
 from mld_core import SplitName
@@ -169,8 +170,8 @@ def _metrics(
     truth: Float[Tensor, "cell latent"],
 ) -> dict[str, Any]:
     """The modality's own metrics of estimates and of samples beside the truth, by name."""
-    modality = sampler.modalities[name]
-    items = decode(sampler.generator.decoders[name], truth, name)
+    modality, decoder = sampler.modalities[name], sampler.generator.decoders[name]
+    items = decode(decoder, truth, name)
     best = torch.stack(
         [estimate.item for part in parts for estimate in sampler.estimates(name, part)]
     )
@@ -179,7 +180,9 @@ def _metrics(
         measured["draws"] = torch.cat([part.items for part in parts])
     return {
         title: {
-            "value": measure(name, modality, title, metric, measured[metric.against], items),
+            "value": measure(
+                name, modality, title, metric, measured[metric.against], items, device_of(decoder)
+            ),
             "better": metric.better,
             "best": metric.best,
             "unit": metric.unit,

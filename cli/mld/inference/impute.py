@@ -19,6 +19,7 @@ from torch import Tensor
 from mld.config.sections import GuidanceSpec
 from mld.data.estimates import Estimate
 from mld.data.items import JSON_NUMBERS, item_cell, json_cell, write_item
+from mld.evaluation.evaluator import predicted_classes
 from mld.inference.cell_sampler import CellSampler, Rows
 from mld.inference.given_files import GivenFiles
 from mld.inference.held_out_cells import check_held_out_cells
@@ -249,7 +250,6 @@ class _Imputer:
                 }
         return cells
 
-    @torch.no_grad()
     def _class_agreement(self, name: str, items: Tensor) -> Sequence[float | None]:
         """The proportion of a cell's samples that the classifier gives the commonest class.
 
@@ -258,7 +258,7 @@ class _Imputer:
         classifier, n = self.run.classifiers.get(name), self.sampler.n
         if n < 2 or classifier is None:
             return [None] * len(items)
-        classes = classifier(items.flatten(0, 1)).argmax(1).reshape(-1, n)
+        classes = predicted_classes(classifier, items.flatten(0, 1)).reshape(-1, n)
         commonest = classes.mode(1).values[:, None]
         proportions = (classes == commonest).double().mean(1).tolist()
         return [round(proportion, 4) for proportion in proportions]

@@ -22,7 +22,7 @@ from mld.pipeline.diffuse import select_method
 from mld.pipeline.diffusion_method import DiffusionGenerator
 from mld.pipeline.joint_method import JointGenerator
 from mld.pipeline.starting_run import trained_spec
-from mld.runtime.compute import resolve
+from mld.runtime.compute import place, resolve
 from mld.runtime.context import RunContext
 from mld.storage.digests import file_digest, tensor_digest
 from mld.storage.run_dir import RunDir
@@ -51,8 +51,8 @@ class TrainedRun:
                 mismatches = version_mismatches(plugins, registry)
             for message in mismatches:
                 warnings.warn(f"{run_dir.path}: {message}", stacklevel=3)
-        compute = resolve(self.spec.compute)
-        context = RunContext(run_dir, WeightStore.in_user_cache(), compute, self.spec.seed)
+        self.compute = resolve(self.spec.compute)
+        context = RunContext(run_dir, WeightStore.in_user_cache(), self.compute, self.spec.seed)
         self.modalities = load_fitted_modalities(self.spec, registry, run_dir)
         self.autoencoders = load_autoencoders(self.modalities, context)
         method = select_method(self.spec, registry, self.modalities)
@@ -85,7 +85,7 @@ class TrainedRun:
             if f"{EVALUATE.job}/{name}" in trained:
                 classifier = modality.classifier(len(classes))
                 self.run_dir.load_weights(classifier, self.run_dir.classifier(name))
-                classifiers[name] = classifier.eval()
+                classifiers[name] = place(classifier.eval(), self.compute.device)
         return classifiers
 
     def encode(self, given: Mapping[str, Datum]) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from mld.data.encoding import mean_nll
 from mld.data.loading import Data
 from mld.pipeline.stage import StageOutput, run_stage
 from mld.pipeline.starting_run import StartingRun
+from mld.runtime.compute import place
 from mld.runtime.context import RunContext
 from mld.storage.stages import AUTOENCODE
 from mld.training.autoencoders import (
@@ -87,6 +88,7 @@ def train_autoencoders(
         for name, autoencoder in autoencoders.items():
             if name not in references:
                 run_dir.write_tensors(run_dir.autoencoder(name), autoencoder.state_dict())
+            place(autoencoder, context.compute.device)
             parameters[f"{AUTOENCODE.job}/{name}"] = count_parameters(autoencoder)
             train, held_out = items[name]
             audit[name] = {
@@ -108,7 +110,7 @@ def train_autoencoders(
 def load_autoencoders(
     modalities: Mapping[str, Modality], context: RunContext
 ) -> dict[str, Autoencoder]:
-    """The trained autoencoders of a run, in eval mode.
+    """The trained autoencoders of a run, in eval mode on its device.
 
     RunDirError if one is built from other weights than before.
     """
@@ -119,6 +121,7 @@ def load_autoencoders(
     for name, autoencoder in autoencoders.items():
         if autoencoder.reference is None:
             context.run_dir.load_weights(autoencoder, context.run_dir.autoencoder(name))
+        place(autoencoder, context.compute.device)
     return autoencoders
 
 

@@ -203,7 +203,7 @@ class DiffusionMethod(JointMethod):
         with context.run_dir.content_of(context.run_dir.ema):
             standardiser = pop_standardiser(weights, self.layout)
             objective.load_state_dict(weights)
-        device = torch.device(context.compute.accelerator)
+        device = context.compute.device
         network.to(device).eval()
         model = ScoreModel(
             network, self.layout, self.schedule, standardiser, self.spec.roles, device

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from pydantic import JsonValue
 
 from mld.config.sections import EvaluateSpec
@@ -66,15 +65,8 @@ def evaluate(
         )
         scores = table.as_json()
         if judge is not None:
-            retrieval = RetrievalTable(
-                judge,
-                evaluators,
-                data.split(split),
-                samples,
-                table.items,
-                context.seed,
-                torch.device(context.compute.accelerator),
-            )
+            rows = data.split(split)
+            retrieval = RetrievalTable(judge, evaluators, rows, samples, table.items, context.seed)
             scores["retrieval"] = retrieval.as_json()
             scores["warnings"] += retrieval.warnings()
         copied = memorisation(evaluators, table.items.get((), {}), latents, split)

@@ -23,6 +23,7 @@ from mld.pipeline.joint_method import (
     standardiser_tensors,
     usable_latents,
 )
+from mld.runtime.compute import device_of, place
 from mld.runtime.context import RunContext
 from mld.runtime.seeds import derive
 from mld.storage.digests import code_digest
@@ -163,7 +164,10 @@ class PluginMethod(JointMethod):
         return [run_dir.network]
 
     def load(self, autoencoders: Mapping[str, Autoencoder], context: RunContext) -> PluginGenerator:
-        """The joint model; its samples are decoded by its own autoencoders, if it has them."""
+        """The joint model, on the run's device.
+
+        Its samples are decoded by its own autoencoders, if it has them.
+        """
         model = context.seeded_init(self.network, DIFFUSE.name)
         scales: dict[str, Standardiser] = {}
         tensors = context.run_dir.read_tensors(context.run_dir.network)
@@ -173,7 +177,7 @@ class PluginMethod(JointMethod):
                 scales = pop_standardiser(tensors, layout).by_modality(layout)
             # Saved names have the objective's prefix, "model.".
             self._objective(model).load_state_dict(tensors)
-        model.eval()
+        model = place(model.eval(), context.compute.device)
         if self.on_latents:
             return LatentPluginGenerator(self.spec.method, model, autoencoders, scales)
         trained: dict[str, Any] = dict(model.autoencoders.items())
@@ -200,6 +204,8 @@ class PluginGenerator(JointGenerator):
     def _sample(
         self, given: Mapping[str, Tensor], wanted: Sequence[str], seeds: Sequence[int]
     ) -> dict[str, Float[Tensor, "row _"]]:
+        device = device_of(self.model)
+        given = {name: x.to(device) for name, x in given.items()}
         with torch.random.fork_rng():
             torch.manual_seed(derive(0, "draw", *seeds))
             with plugin_call(f"method {self.kind!r}: sample"):
@@ -208,7 +214,7 @@ class PluginGenerator(JointGenerator):
             if name not in latents or len(latents[name]) != len(seeds):
                 message = f"sample did not return {len(seeds)} rows of {name!r}"
                 raise PluginError(f"method {self.kind!r}: {message}")
-        return {name: latents[name].float() for name in wanted}
+        return {name: latents[name].float().cpu() for name in wanted}
 
 
 class LatentPluginGenerator(PluginGenerator):

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from itertools import chain
+from typing import Any, Literal, TypeVar
 
 import torch
+from torch import Tensor, nn
 
 from mld.config.sections import ComputeSpec
 from mld.runtime.processor import available_cores
 from mld_core.errors import SpecError
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,11 @@ class Compute:
     threads: int
     processes: int = 1
 
+    @property
+    def device(self) -> torch.device:
+        """Where networks are used; a training on several devices has one in each process."""
+        return torch.device(self.accelerator)
+
 
 def resolve(spec: ComputeSpec) -> Compute:
     """The section with every "auto" decided. SpecError if something is unavailable here."""
@@ -45,6 +53,25 @@ def resolve(spec: ComputeSpec) -> Compute:
     automatic = min(torch.get_num_threads(), available_cores())
     threads = automatic if spec.threads == "auto" else spec.threads
     return Compute(accelerator, devices, precision, threads)
+
+
+def place(network: Network, device: torch.device) -> Network:
+    """A network moved to a device, where `device_of` finds it.
+
+    One with numbers in double precision, which Apple's GPUs lack, stays on the processor there.
+    """
+    if device.type == "mps" and any(x.dtype == torch.float64 for x in _tensors(network)):
+        return network
+    return network.to(device)
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Where a network is, and takes its input; one without any tensor is on the processor."""
+    return next((x.device for x in _tensors(network)), torch.device("cpu"))
+
+
+def _tensors(network: nn.Module) -> Iterator[Tensor]:
+    return chain(network.parameters(), network.buffers())
 
 
 def torch_threads(compute: Compute) -> AbstractContextManager[None]:

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor, nn
 
-from mld.data.packed_items import Items, select_rows
+from mld.data.packed_items import Items, rows_on, select_rows
 from mld.runtime.context import RunContext
 from mld.runtime.progress import training_progress
 from mld.runtime.seeds import derive
@@ -182,18 +182,8 @@ class Trainer:
         return x if isinstance(x, Items) else x.to(self.fabric.device)
 
     def _take(self, x: Tensor | Items, rows: Int64[Tensor, " row"]) -> Tensor:
-        """Some rows, on the device. Items are moved packed."""
-        if not isinstance(x, Items):
-            return x.index_select(0, rows.to(x.device))
-        packed, missing = x.packed_rows(rows.cpu())
-        return x.unpack(self._moved(packed), None if missing is None else self._moved(missing))
-
-    def _moved(self, x: Tensor) -> Tensor:
-        """A tensor of a batch on the device, which need not wait for it."""
-        device = self.fabric.device
-        if device.type == "cuda":
-            x = x.pin_memory()
-        return x.to(device, non_blocking=device.type == "cuda")
+        """Some rows, on the device."""
+        return rows_on(x, rows, self.fabric.device)
 
     def _row_cdf(self, weights: Float[Tensor, " row"] | None) -> Float[Tensor, " row"] | None:
         """Cumulative probability of drawing each training row; None for uniform sampling."""

@@ -31,8 +31,6 @@ from mld.storage.run_dir import RunDir
 from mld.storage.weight_store import WeightStore
 from mld_core import Classifier, Modality, ModalityConfig
 
-CPU = torch.device("cpu")
-
 
 class Features(Classifier):
     def __init__(self) -> None:
@@ -76,10 +74,7 @@ class AngleJudge:
     names, pairs = ("a", "b"), (("a", "b"),)
     partners = MappingProxyType({"a": ["b"], "b": ["a"]})
 
-    def to(self, device: torch.device) -> AngleJudge:
-        return self
-
-    def embed_all(self, name: str, x: Tensor | Items, device: torch.device) -> dict[str, Tensor]:
+    def embed_all(self, name: str, x: Tensor | Items) -> dict[str, Tensor]:
         angles = x[:].flatten()
         return {self.partners[name][0]: torch.stack([angles.cos(), angles.sin()], 1)}
 
@@ -100,7 +95,7 @@ def table_of(rows: SplitRows, sampled: Tensor, joint: tuple[Tensor, Tensor]) -> 
             rows=present.nonzero().flatten(), reconstructions=rows.items[name][present] + offset
         )
     judge: Any = AngleJudge()
-    return RetrievalTable(judge, evaluators, rows, samples, items, 0, CPU)
+    return RetrievalTable(judge, evaluators, rows, samples, items, 0)
 
 
 COUNT = 400
@@ -191,7 +186,7 @@ def test_the_judge_learns_pairs_from_training_rows_alone(tmp_path: Path) -> None
     }
     samples = [SubsetSamples(("a",), torch.arange(300), {}, 1, 0.1, {})]
     items = {("a",): {"b": test.items["b"][:]}}
-    table = RetrievalTable(judge, reconstructions, test, samples, items, 0, CPU)
+    table = RetrievalTable(judge, reconstructions, test, samples, items, 0)
     (scores,) = table.as_json()["conditional"]
     assert scores["at_1"]["value"] > 0.6
     assert scores["at_10"]["value"] > 0.95

@@ -80,7 +80,7 @@ def compare(
     drawn = {"b": z} if z.shape[1] > 1 else {}
     subset = SubsetSamples(("a",), torch.arange(len(truth)), {"b": z[:, 0]}, 1, 0.1, drawn)
     evaluators: Any = {
-        name: SimpleNamespace(originals=rows.items[name][recorded], latent_dim=1)
+        name: SimpleNamespace(originals=rows.items[name][recorded], latent_dim=1, device=CPU)
         for name in ("a", "b")
     }
     networks: Any = dict.fromkeys("ab", Halves())
@@ -90,6 +90,7 @@ def compare(
     return comparison, list(comparison.metrics(subset, "b", z[:, 0] * 2))
 
 
+CPU = torch.device("cpu")
 TRUTH = [1.0, 5.0, 9.0]
 DRAWS = [[0.0, 1.0, 8.0], [7.0, 5.0, 4.0], [0.0, 0.0, 0.0]]
 PRESENT = [True, True, False]

@@ -81,7 +81,7 @@ class UnusedLayer(TinyModel):
         self.unused = nn.Linear(2, 2)
 
 
-@breaks("loss-works-in-bfloat16")
+@breaks("loss-works-in-bfloat16", "models-work-on-any-device")
 class MixedPrecision(TinyModel):
     def loss(self, items, present):
         loss = super().loss(items, present)
@@ -109,11 +109,17 @@ class OneAtATime(TinyModel):
         return super().sample(given, wanted[:1], n)
 
 
-@breaks("samples-follow-seed", "rows-do-not-mix", "model-round-trip")
+@breaks("samples-follow-seed", "rows-do-not-mix", "model-round-trip", "models-work-on-any-device")
 class NumpyNoise(TinyModel):
     def draw(self, z, name, n):
         noise = np.random.default_rng().normal(size=(n, self.dims[name]))
         return super().draw(z, name, n) + torch.tensor(noise).float()
+
+
+@breaks("models-work-on-any-device")
+class NoiseOfTheProcessor(TinyModel):
+    def draw(self, z, name, n):
+        return super().draw(z, name, n) + self.noise * torch.randn(n, self.dims[name])
 
 
 @breaks("rows-do-not-mix")

@@ -353,7 +353,7 @@ class UnusedParameter(TinyAutoencoder):
         self.unused = nn.Parameter(torch.zeros(3))
 
 
-@breaks_autoencoder("weights-round-trip")
+@breaks_autoencoder("weights-round-trip", "works-on-any-device")
 class UnsavedState(TinyAutoencoder):
     def __init__(self, width, latent_dim):
         super().__init__(width, latent_dim)
@@ -361,6 +361,16 @@ class UnsavedState(TinyAutoencoder):
 
     def encode(self, x):
         return super().encode(x) + self.shift
+
+
+@breaks_autoencoder("works-on-any-device")
+class ConstantsOnTheProcessor(TinyAutoencoder):
+    def __init__(self, width, latent_dim):
+        super().__init__(width, latent_dim)
+        self.scale = torch.full((latent_dim,), 0.5)
+
+    def encode(self, x):
+        return super().encode(x) * self.scale
 
 
 @breaks_autoencoder("works-in-bfloat16")
@@ -423,6 +433,10 @@ def _as_tensor(x, reference):
     return torch.tensor(root_mean_square(x, reference))
 
 
+def _by_numpy(x, reference):
+    return root_mean_square(x, reference) + 0 * float(x.numpy().sum())
+
+
 def _error_of_draws_or_zero(draws, reference):
     return error_of_draws(draws, reference) if len(draws) else 0.0
 
@@ -436,6 +450,7 @@ breaks_metric(
     "metrics-return-floats", Metric(root_mean_square, "originals", "lower", 0.0, "", (0.0, 1e-6))
 )
 breaks_metric("metrics-return-floats", Metric(spread, "none", "nearer"))
+breaks_metric("works-on-any-device", Metric(_by_numpy, "truth", "lower", best=0.0))
 breaks_metric("metrics-best-on-identical", Metric(error_of_draws, "draws", "lower", best=1.0))
 breaks_metric("metrics-worse-on-corrupted", Metric(error_of_draws, "draws", "higher", best=0.0))
 breaks_metric("metrics-worse-on-corrupted", Metric(error_of_draws, "draws", "nearer", best=9.0))

@@ -50,7 +50,8 @@ class RelayModel(JointModel):
         z = {name: self.autoencoders[name].encode(x) for name, x in given.items()}
         if not z:
             first = next(iter(self.dims))
-            z = {first: 3 * torch.randn(n, self.dims[first])}
+            device = next(self.parameters()).device
+            z = {first: 3 * torch.randn(n, self.dims[first], device=device)}
         source = next(iter(z))
         samples = {}
         for name in wanted:

@@ -94,7 +94,7 @@ class Tiny(Modality):
         return torch.tensor(raw[: self.config.width]) / self.facts["scale"]
 
     def augment(self, x, generator):
-        return x + 0.01 * torch.randn(x.shape, generator=generator)
+        return x + 0.01 * torch.randn(x.shape, generator=generator, device=x.device)
 
     def autoencoder(self):
         return TinyAutoencoder(self.config.width, self.config.latent_dim)

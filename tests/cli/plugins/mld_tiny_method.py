@@ -48,12 +48,13 @@ class TinyModel(JointModel):
         z = {name: self.encode(name, x) for name, x in given.items()}
         if not z:
             first = next(iter(self.dims))
-            z[first] = torch.randn(n, self.dims[first])
+            z[first] = torch.randn(n, self.dims[first], device=self.centre.device)
         return {name: self.draw(z, name, n) for name in wanted}
 
     def draw(self, z, name, n):
         maps = [z[a] if a == name else self.maps[f"{a}>{name}"](z[a]) for a in z]
-        return sum(maps) / len(maps) + self.noise * torch.randn(n, self.dims[name])
+        mean = sum(maps) / len(maps)
+        return mean + self.noise * torch.randn_like(mean)
 
 
 class TinyMethod(Method):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import permutations
 
 import torch
 
 from mld.conformance.check import CheckFailed, CheckSkipped, check, describe, is_finite, require
 from mld.conformance.method_fixtures import MethodUnderTest, Rows, draw, seeded_loss
+from mld.conformance.stand_in_device import STAND_IN, StandInDevice
 from mld.storage.run_dir import RunDir
 from mld.training.job import is_trainable
 from mld_core import JointModel
@@ -58,6 +60,33 @@ def loss_is_a_number(plugin: MethodUnderTest) -> None:
             f"loss gave {describe(loss)} for {count} rows: return one number, the mean over rows",
         )
         require(is_finite(loss), f"the loss of {count} rows is {float(loss.detach())}")
+
+
+@check("method")
+def models_work_on_any_device(plugin: MethodUnderTest) -> None:
+    """`loss` and `sample` compute on the device of the model's weights and rows."""
+    model, rows, first = copy.deepcopy(plugin.started), plugin.incomplete, plugin.names[0]
+    with StandInDevice():
+        model.to(STAND_IN)
+        there = Rows(
+            {name: x.to(STAND_IN) for name, x in rows.items.items()}, rows.present.to(STAND_IN)
+        )
+        given = {first: there.items[first][:NUM_SAMPLES]}
+        try:
+            outputs = [
+                seeded_loss(model, there),
+                *draw(model, given, plugin.names[1:], NUM_SAMPLES).values(),
+                *draw(model, {}, plugin.names, NUM_SAMPLES).values(),
+            ]
+        except (RuntimeError, TypeError) as error:
+            raise CheckFailed(
+                f"loss or sample fails on another device than the processor ({error}): draw noise "
+                "and make constants with the device of the model's parameters"
+            ) from error
+        require(
+            all(output.device == STAND_IN for output in outputs),
+            "loss or sample gave a tensor of the processor from weights of another device",
+        )
 
 
 @check("method")

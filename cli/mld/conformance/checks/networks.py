@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.utils._pytree import tree_leaves
 
 from mld.conformance.check import CheckFailed, check, is_finite, require
-from mld.conformance.fixtures import NUM_CLASSES, ModalityUnderTest
+from mld.conformance.fixtures import NUM_CLASSES, SEED, ModalityUnderTest
+from mld.conformance.isolated import metric_arguments
+from mld.conformance.stand_in_device import STAND_IN, StandInDevice, StandInGenerator
 from mld.storage.run_dir import RunDir
 from mld.training.job import is_trainable
 
 TOLERANCE = 1e-4
+ROWS_THERE = 4
+"""Items that are computed with on another device."""
 HALF_TOLERANCE = 0.1
 """Largest relative error under bfloat16, which has 8 bits of significand."""
 
@@ -34,6 +40,38 @@ def networks_are_fresh(plugin: ModalityUnderTest) -> None:
             or any(not torch.equal(first[key], other[key]) for key in first),
             f"two {name}s made with different torch seeds are equal: make a new one at each call",
         )
+
+
+@check("modality")
+def works_on_any_device(plugin: ModalityUnderTest) -> None:
+    """Networks, `unpack`, `augment` and metrics compute on the device of weights and items."""
+    modality, x = plugin.modality, plugin.sample_items[:ROWS_THERE]
+    with StandInDevice(), torch.no_grad():
+        there = x.to(STAND_IN)
+        outputs: dict[str, Callable[[], Any]] = {
+            "unpack": lambda: modality.unpack(modality.pack(x).to(STAND_IN)),
+            "augment": lambda: modality.augment(there, StandInGenerator().manual_seed(SEED)),
+        }
+        for name, make in _networks(plugin):
+            network = make(0).to(STAND_IN)
+            outputs[f"the {name}"] = partial(_outputs, network, there)
+        for name, metric in modality.metrics().items():
+            measured = (each.to(STAND_IN) for each in metric_arguments(metric, x))
+            outputs[f"the metric {name!r}"] = partial(metric.measure, *measured)
+        for name, compute in outputs.items():
+            try:
+                result = compute()
+            except (RuntimeError, TypeError) as error:
+                raise CheckFailed(
+                    f"{name} fails where its weights or items are on another device than the "
+                    f"processor ({error}): keep constants as buffers, or make them with "
+                    "device=x.device"
+                ) from error
+            for output in tree_leaves(result):
+                require(
+                    not isinstance(output, Tensor) or output.device == STAND_IN,
+                    f"{name} gave a tensor of the processor for one of another device",
+                )
 
 
 @check("modality")

@@ -44,7 +44,7 @@ class NewKindModel(JointModel):
     def loss(self, items: Mapping[str, Tensor], present: Tensor) -> Tensor:
         """−log p of what is present and hidden from the network; a missing cell holds zeros."""
         z = torch.cat([items[name] for name in self.widths], 1)
-        shown = torch.rand(present.shape) < torch.rand(len(present), 1)
+        shown = torch.rand(present.shape, device=z.device) < torch.rand_like(z[:, :1])
         seen = present & shown
         mean, log_scale = self.predict(z, seen)
         nll = ((z - mean) / log_scale.exp()).square() / 2 + log_scale
@@ -55,8 +55,10 @@ class NewKindModel(JointModel):
         self, given: Mapping[str, Tensor], wanted: Sequence[str], n: int
     ) -> dict[str, Tensor]:
         """The wanted latents one after the other, each given those before it."""
-        latents = {name: given.get(name, torch.zeros(n, w)) for name, w in self.widths.items()}
-        seen = torch.tensor([name in given for name in self.widths]).repeat(n, 1)
+        device = next(self.parameters()).device
+        zeros = {name: torch.zeros(n, width, device=device) for name, width in self.widths.items()}
+        latents = zeros | dict(given)
+        seen = torch.tensor([name in given for name in zeros], device=device).repeat(n, 1)
         for name in wanted:
             mean, log_scale = self.predict(torch.cat([*latents.values()], 1), seen)
             drawn = mean + log_scale.exp() * torch.randn_like(mean)
@@ -73,7 +75,8 @@ class NewKindModel(JointModel):
 
     def expand(self, values: Tensor) -> Tensor:
         """One value per modality, repeated over its latent."""
-        return values.repeat_interleave(torch.tensor([*self.widths.values()]), 1)
+        widths = torch.tensor([*self.widths.values()], device=values.device)
+        return values.repeat_interleave(widths, 1)
 
 
 class NewKind(Method):

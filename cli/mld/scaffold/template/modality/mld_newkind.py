@@ -117,7 +117,7 @@ class NewKind(Modality):
 
     def augment(self, x: Tensor, generator: Generator) -> Tensor:
         """Random variations of a batch that keep its labels; optional."""
-        return x + 0.02 * torch.randn(x.shape, generator=generator)
+        return x + 0.02 * torch.randn(x.shape, generator=generator, device=x.device)
 
     def autoencoder(self) -> NewKindAutoencoder:
         """A new, untrained autoencoder."""
