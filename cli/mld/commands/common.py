@@ -238,7 +238,7 @@ def open_run(folder: Path, registry: Registry) -> TrainedRun:
     """Load a finished run."""
     from mld.inference import trained_run
 
-    return trained_run.load(folder, registry)
+    return trained_run.load(folder, registry, store=weight_store())
 
 
 def _listed(variable: str) -> list[str]:

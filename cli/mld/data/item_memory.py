@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mld.data.columns import PEEK_ITEMS, Column, open_split
 from mld.data.item_places import ItemPlaces
@@ -66,7 +66,12 @@ def first_item_bytes(dataset: Dataset, names: Iterable[str], name: str, modality
         names: of all modalities.
     """
     split = open_split(dataset, "train", names, PEEK_ITEMS)
-    column = Column(split, "train", name, dataset.kind, PEEK_ITEMS)
-    items = column.items(modality, [], f"measure {name}")
+    return packed_item_bytes(Column(split, "train", name, dataset.kind), modality)
+
+
+def packed_item_bytes(column: Column, modality: Modality) -> int:
+    """The bytes of a packed item of a column; 0 if none of the first is readable."""
+    column = replace(column, max_items=PEEK_ITEMS)
+    items = column.items(modality, [], f"measure {column.name}")
     _, first = next(items, (0, None))
     return 0 if first is None else modality.pack(first[None]).nbytes

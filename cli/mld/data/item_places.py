@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from uuid import uuid4
 
 from pydantic import JsonValue
 
@@ -15,6 +17,8 @@ from mld.storage.digests import code_digest
 from mld.storage.weight_store import WeightStore
 from mld_core import Modality
 
+TEMPORARY = "temporary-"
+"""How names of folders begin that one command fills and deletes."""
 MEMORY_BYTES = 2**28
 """A modality with more bytes of packed items is kept on disk, unless the spec says otherwise."""
 
@@ -59,6 +63,19 @@ class ItemPlaces:
             yield in_file
 
 
+@contextmanager
+def temporary_places(setting: ItemPlace, rows: int, store: WeightStore) -> Iterator[ItemPlaces]:
+    """The places that a spec chooses for rows whose files are deleted when the block ends.
+
+    A tensor that is mapped by then stays readable for as long as it is used.
+    """
+    root = store.items / f"{TEMPORARY}{uuid4().hex}"
+    try:
+        yield ItemPlaces(setting, ItemStore(root, ""), rows)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
 IN_MEMORY = ItemPlaces("memory", None, 0)
 
 
@@ -71,5 +88,5 @@ def item_places(
         fingerprint: of the dataset.
         store: beside whose weights items are kept; by default, in the user's cache folder.
     """
-    root = (store or WeightStore.in_user_cache()).root
-    return ItemPlaces(setting, ItemStore(root / "items", fingerprint), rows)
+    root = (store or WeightStore.in_user_cache()).items
+    return ItemPlaces(setting, ItemStore(root, fingerprint), rows)

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool
 from torch import Tensor
 
-from mld.data.columns import PLUGIN_ERRORS, Column, open_split
+from mld.data.columns import (
+    PLUGIN_ERRORS,
+    Column,
+    ColumnItems,
+    invalid_items,
+    open_split,
+)
 from mld.data.encoding import encode_present
 from mld.data.faults import Fault, InvalidItemsError, list_faults
+from mld.data.item_memory import packed_item_bytes
+from mld.data.item_places import ItemPlaces, temporary_places
 from mld.data.loading import layout_of
-from mld.data.packed_items import Items
+from mld.data.packed_items import Items, MappedTensor
 from mld.data.renamed_columns import DatasetWithRenamedColumns
 from mld.inference.trained_run import TrainedRun
 from mld.storage.table_file import write_table
@@ -27,6 +35,7 @@ from mld_core import (
     Dataset,
     Modality,
     Registry,
+    Split,
     plugin_call,
     raise_line_errors,
     read_table,
@@ -97,23 +106,23 @@ def read_manifest(
         raise DataError(f"{path}: no column is a modality of the run that is read ({names})")
     ignored = [columns[name] for name in unread if name in table.columns]
     dataset = _open(path, used, columns, ignored, run.registry)
-    row_of = {table.row_id(row): index for index, row in enumerate(table.rows)}
-    present = torch.zeros(len(table.rows), len(modalities), dtype=torch.bool)
-    parts: dict[str, list[tuple[Int64[Tensor, " row"], Tensor]]] = {}
+    ids = tuple(table.row_id(row) for row in table.rows)
+    split = _all_rows(dataset, used, ids)
+    present = torch.zeros(len(ids), len(modalities), dtype=torch.bool)
+    items: dict[str, Items] = {}
     faults: list[Fault] = []
     items_read: Counter[str] = Counter()
-    for split_name in SPLITS:
-        split = open_split(dataset, split_name, used)
-        rows = torch.tensor([row_of[row_id] for row_id in split.ids], dtype=torch.int64)
+    with temporary_places(run.spec.compute.items, len(ids), run.store) as places:
         for index, (name, modality) in enumerate(modalities.items()):
-            if name not in used or not len(rows):
+            if name not in used or not ids:
                 continue
-            column = Column(split, path.name, name, dataset.kind).load(modality, f"read {name}")
-            present[rows, index] = column.present
-            faults += column.faults
-            items_read[name] += column.count
-            if isinstance(column.packed, Tensor):
-                parts.setdefault(name, []).append((rows[column.present], column.packed))
+            column = Column(split, path.name, name, dataset.kind)
+            read_column = _read(column, modality, places)
+            present[:, index] = read_column.present
+            faults += read_column.faults
+            items_read[name] += read_column.count
+            if isinstance(read_column.packed, Tensor):
+                items[name] = Items.of(modality, read_column.packed, read_column.present)
     if faults and run.spec.data.on_invalid == "error":
         raise InvalidItemsError(faults, items_read, "correct them, or leave their cells empty")
     if faults:
@@ -126,8 +135,8 @@ def read_manifest(
         path,
         table.columns,
         tuple(row.cells for row in table.rows),
-        tuple(row_of),
-        {name: _joined(modalities[name], parts[name], len(table.rows)) for name in parts},
+        ids,
+        items,
         present,
         tuple(row.label for row in table.rows),
         table.sha256,
@@ -136,14 +145,49 @@ def read_manifest(
     )
 
 
-def _joined(
-    modality: Modality, parts: Sequence[tuple[Int64[Tensor, " row"], Tensor]], count: int
-) -> Items:
-    """The items of `count` rows, from those of splits with the rows that have them."""
-    rows = torch.cat([part for part, _ in parts])
-    place = torch.full((count,), -1).index_copy(0, rows, torch.arange(len(rows)))
-    packed = parts[0][1] if len(parts) == 1 else torch.cat([packed for _, packed in parts])
-    return Items(modality, packed, place)
+def _all_rows(dataset: Dataset, names: Iterable[str], ids: Sequence[str]) -> Split:
+    """The rows of all splits together, in the order of `ids`."""
+    splits = [open_split(dataset, name, names) for name in SPLITS]
+    place = {row_id: (split, row) for split in splits for row, row_id in enumerate(split.ids)}
+    invalid: dict[str, dict[int, str]] = {name: {} for name in names}
+    for index, row_id in enumerate(ids):
+        split, row = place[row_id]
+        for name, reasons in invalid.items():
+            if reason := invalid_items(split, name).get(row):
+                reasons[index] = reason
+    items = {
+        name: _Cells([(place[row_id][0].items[name], place[row_id][1]) for row_id in ids])
+        for name in names
+    }
+    return Split(ids, items, invalid=invalid)
+
+
+class _Cells(Sequence[Any]):
+    """The cells of one column in the rows of several splits, read when indexed.
+
+    Args:
+        places: for each row, the cells of its split and its index among them.
+    """
+
+    def __init__(self, places: Sequence[tuple[Sequence[Any], int]]) -> None:
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, row: Any) -> Any:
+        cells, index = self._places[row]
+        return cells[index]
+
+
+def _read(column: Column, modality: Modality, places: ItemPlaces) -> ColumnItems:
+    """The items of a column, in memory or mapped from a file, which may then be deleted."""
+    item_bytes = packed_item_bytes(column, modality)
+    with places.sink(column, modality, item_bytes) as sink:
+        items = column.load(modality, f"read {column.name}", sink)
+    if isinstance(items.packed, MappedTensor):
+        return replace(items, packed=items.packed.tensor)
+    return items
 
 
 def _without(rows: ManifestRows, names: Sequence[str], unread: Collection[str]) -> ManifestRows:

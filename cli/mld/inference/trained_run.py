@@ -41,9 +41,10 @@ class TrainedRun:
     `load` makes one. `mld.score`, `mld.impute`, `mld.information` and `mld.log_density` take one.
     """
 
-    def __init__(self, run_dir: RunDir, registry: Registry) -> None:
+    def __init__(self, run_dir: RunDir, registry: Registry, store: WeightStore) -> None:
         self.run_dir = run_dir
         self.registry = registry
+        self.store = store
         self.spec = trained_spec(run_dir, registry)
         if run_dir.provenance.is_file():
             with run_dir.content_of(run_dir.provenance):
@@ -52,7 +53,7 @@ class TrainedRun:
             for message in mismatches:
                 warnings.warn(f"{run_dir.path}: {message}", stacklevel=3)
         self.compute = resolve(self.spec.compute)
-        context = RunContext(run_dir, WeightStore.in_user_cache(), self.compute, self.spec.seed)
+        context = RunContext(run_dir, store, self.compute, self.spec.seed)
         self.modalities = load_fitted_modalities(self.spec, registry, run_dir)
         self.autoencoders = load_autoencoders(self.modalities, context)
         method = select_method(self.spec, registry, self.modalities)
@@ -232,10 +233,18 @@ def _in_words(datum: Datum) -> JsonValue:
     return datum if isinstance(datum, int | float) else str(datum)
 
 
-def load(folder: Path | str, registry: Registry | None = None) -> TrainedRun:
+def load(
+    folder: Path | str, registry: Registry | None = None, *, store: WeightStore | None = None
+) -> TrainedRun:
     """Load a finished run, verifying its files.
 
     Warns if an installed plugin has another version than the one that trained the run. RunDirError
     if a stage up to diffuse is incomplete or a file was changed.
+
+    Args:
+        registry: by default all installed plugins.
+        store: beside whose weights large items of manifests are kept while they are used; by
+            default, in the user's cache folder.
     """
-    return TrainedRun(RunDir(Path(folder)), registry or Registry())
+    store = store or WeightStore.in_user_cache()
+    return TrainedRun(RunDir(Path(folder)), registry or Registry(), store)

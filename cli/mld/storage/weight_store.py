@@ -6,9 +6,10 @@ Experiments that share a training run it once. A run directory is complete witho
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,11 @@ class WeightStore:
         from platformdirs import user_cache_path
 
         return cls(user_cache_path("mld"))
+
+    @property
+    def items(self) -> Path:
+        """The folder of items beside the weights."""
+        return self.root / "items"
 
     @contextmanager
     def entry(self, key: Mapping[str, JsonValue]) -> Iterator[StoreEntry]:
@@ -86,6 +92,8 @@ class StoreEntry:
             return None
         try:
             tensors, metadata = load_tensors(self.path)
+            with suppress(OSError):
+                os.utime(self.path)  # the time of its last use
             return tensors, json.loads(metadata.get("about", "{}"))
         except RunDirError as error:
             warnings.warn(f"{error}; removed from the store", stacklevel=2)

@@ -5,11 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import Result
 
 from mld.config.spec import Spec
+from mld.data import item_places
 from mld.inference.manifest import read_manifest
 from mld.inference.trained_run import TrainedRun
+from mld.storage.weight_store import WeightStore
 from mld_core import DataError, read_table
 
 
@@ -100,3 +103,24 @@ def test_cells_that_cannot_be_used_count_as_empty(
     ):
         rows = read_manifest(trained_run, path)
     assert rows.present.tolist() == [[False] * 3, [False, True, False], [False] * 3]
+
+
+def test_items_in_a_file_that_is_deleted_are_those_in_memory(
+    trained_run: TrainedRun,
+    write_manifest: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Rows of all splits, with missing cells; of more bytes than are kept in memory."""
+    manifest, store = write_manifest(tmp_path / "data", missing=True), WeightStore(tmp_path / "s")
+    monkeypatch.setattr(trained_run, "store", store)
+    in_memory = read_manifest(trained_run, manifest)
+    assert not store.root.exists()
+    monkeypatch.setattr(item_places, "MEMORY_BYTES", 40 * 6 * 4 - 1)
+    in_file = read_manifest(trained_run, manifest)
+    assert store.items.is_dir()
+    assert [*store.items.iterdir()] == []
+    assert torch.equal(in_memory.present, in_file.present)
+    assert 0 < int(in_memory.present.sum()) < in_memory.present.numel()
+    for name, items in in_memory.items.items():
+        assert torch.equal(items[:], in_file.items[name][:])
