@@ -13,7 +13,19 @@ from typing import Annotated, Any
 
 import typer
 
-from mld.commands import bench, check, data, describe, new, plugins, query, run, sample, spec
+from mld.commands import (
+    bench,
+    check,
+    data,
+    describe,
+    new,
+    plugins,
+    query,
+    run,
+    sample,
+    spec,
+    store,
+)
 from mld.commands.common import PluginSelection, StrictCommand, Texts, command, repeatable
 from mld.commands.completion import complete_kind
 
@@ -50,6 +62,10 @@ app.add_typer(bench.app, name="bench")
 data_app = typer.Typer(help="Look at data before training.", no_args_is_help=True)
 data_app.command(cls=StrictCommand)(data.check)
 app.add_typer(data_app, name="data")
+store_app = typer.Typer(help="List and delete stored weights and items.", no_args_is_help=True)
+store_app.command("list", cls=StrictCommand)(store.list_)
+store_app.command(cls=StrictCommand)(store.prune)
+app.add_typer(store_app, name="store")
 
 
 _SETTINGS_OF_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")

@@ -8,7 +8,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,6 +26,8 @@ from mld.storage.digests import digest, tensor_bytes
 from mld.storage.files import load_checksummed_json, with_checksum, write_json, writing
 from mld_core import OutputError, RunDirError
 
+ITEMS_FILE, STATE_FILE, LOCK_FILE = "items.bin", "column.json", "lock"
+"""What the folder of a column holds."""
 SAVE_SECONDS = 5.0
 """The usual time between saved states of a column that is being filled."""
 CHUNK_BYTES = 2**20
@@ -56,8 +58,8 @@ class ItemStore:
         folder = self.root / name[:2] / name
         with writing(folder, ADVICE):
             folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / "lock").acquire()
-        with lock, closing(ColumnInFile(folder, rows)) as column:
+            lock = FileLock(folder / LOCK_FILE).acquire()
+        with lock, closing(ColumnInFile(folder, rows, key)) as column:
             yield column
 
     def check_space(self, size: int) -> None:
@@ -74,9 +76,10 @@ class ItemStore:
 class ColumnInFile(ColumnSink):
     """Keeps items in a file; goes on where a killed process has saved its state."""
 
-    def __init__(self, folder: Path, rows: int) -> None:
+    def __init__(self, folder: Path, rows: int, key: Mapping[str, JsonValue]) -> None:
         super().__init__(rows)
-        self._items, self._state = folder / "items.bin", folder / "column.json"
+        self._items, self._state = folder / ITEMS_FILE, folder / STATE_FILE
+        self._key = dict(key)
         self._shape: tuple[int, ...] = ()
         self._dtype = torch.uint8
         self._sha256 = hashlib.sha256()
@@ -112,6 +115,8 @@ class ColumnInFile(ColumnSink):
         if not self._is_complete:
             self.next_row, self._is_complete = len(self.present), True
             self._save()
+        with suppress(OSError):
+            os.utime(self._state)  # the time of its last use
         count = int(self.present.sum())
         packed = MappedTensor(self._items, (count, *self._shape), self._dtype) if count else None
         return ColumnItems(packed, self.present, self.faults, self._stored_before)
@@ -141,6 +146,7 @@ class ColumnInFile(ColumnSink):
             "dtype": str(self._dtype).removeprefix("torch."),
             "items_sha256": self._sha256.hexdigest(),
             "is_complete": self._is_complete,
+            "key": self._key,
         }
         write_json(self._state, with_checksum(state))
         self._saved_at = time.monotonic()

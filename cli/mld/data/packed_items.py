@@ -13,6 +13,7 @@ from jaxtyping import Bool, Int64, Shaped
 from torch import Tensor
 
 from mld.storage.digests import tensor_bytes, tensor_digest
+from mld.storage.locks import mark_used
 from mld_core import Modality
 
 DIGEST_ROWS = 512
@@ -34,6 +35,9 @@ class MappedTensor:
             file.write(tensor_bytes(tensor))
         return cls(path, tuple(tensor.shape), tensor.dtype)
 
+    def __post_init__(self) -> None:
+        mark_used(self.path, self)
+
     @cached_property
     def tensor(self) -> Shaped[Tensor, "*any"]:
         """The tensor, read where it is used; it must not be changed."""
@@ -46,6 +50,10 @@ class MappedTensor:
     def __getstate__(self) -> dict[str, object]:
         """Other processes map the file, too."""
         return {"path": self.path, "shape": self.shape, "dtype": self.dtype}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self.__post_init__()
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -52,6 +53,31 @@ def lock_holder(folder: Path, timeout: float = 0) -> str:
             return ""
     except Timeout:
         return _describe_holder(folder / ".lock.json")
+
+
+def mark_used(path: Path, user: object) -> None:
+    """Count a file as used as long as an object lives; nothing if it cannot be opened."""
+    with suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        weakref.finalize(user, os.close, handle)
+        with suppress(ImportError):
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+def is_used(path: Path) -> bool:
+    """Whether a process has marked a file as used; False on Windows, which does not delete it."""
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
 
 
 def _describe_holder(holder: Path) -> str:
