@@ -16,7 +16,7 @@ from mld.data.encoding import mean_nll
 from mld.data.loading import Data
 from mld.pipeline.stage import StageOutput, run_stage
 from mld.pipeline.starting_run import StartingRun
-from mld.runtime.compute import place
+from mld.runtime.compute import device_of, place
 from mld.runtime.context import RunContext
 from mld.storage.stages import AUTOENCODE
 from mld.training.autoencoders import (
@@ -135,6 +135,7 @@ def _check_contract(
     name: str, modality: Modality, autoencoder: Autoencoder, x: Shaped[Tensor, " row *item"]
 ) -> None:
     """Put the autoencoder in eval mode; PluginError if shapes break its contract on two rows."""
+    x = x.to(device_of(autoencoder))
     z = autoencoder.eval().encode(x)
     expected = (len(x), modality.latent_dim)
     if tuple(z.shape) != expected:
