@@ -67,15 +67,15 @@ def to_prune(
 
     Args:
         entries: the last used one first.
-        keep_bytes: of the entries that are kept; None for any number.
+        keep_bytes: of all entries that stay; None for any number.
     """
-    oldest, kept, pruned = time.time() - older_than_days * SECONDS_PER_DAY, 0, []
+    oldest, total, pruned = time.time() - older_than_days * SECONDS_PER_DAY, 0, []
     for entry in entries:
-        is_too_much = keep_bytes is not None and kept + entry.size > keep_bytes
+        is_too_much = keep_bytes is not None and total + entry.size > keep_bytes
         if is_too_much or entry.used_at < oldest:
             pruned.append(entry)
         else:
-            kept += entry.size
+            total += entry.size
     return pruned
 
 

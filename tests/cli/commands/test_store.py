@@ -76,7 +76,7 @@ def test_entries_are_listed_by_their_last_use(store: WeightStore, mld: Run) -> N
 
 
 @pytest.mark.parametrize(
-    ("options", "kept"),
+    ("options", "expected"),
     [
         ([], [NEW]),
         (["--older-than", "50"], [NEW, OLD]),
@@ -87,12 +87,12 @@ def test_entries_are_listed_by_their_last_use(store: WeightStore, mld: Run) -> N
     ],
 )
 def test_what_was_not_used_is_deleted(
-    store: WeightStore, mld: Run, options: list[str], kept: list[str]
+    store: WeightStore, mld: Run, options: list[str], expected: list[str]
 ) -> None:
     deleted = contents(mld("prune", "--json", *options))
-    assert contents(mld("list", "--json")) == kept
+    assert contents(mld("list", "--json")) == expected
     if "--dry-run" not in options:
-        assert sorted([*deleted, *kept]) == sorted([NEW, OLD, ITEMS])
+        assert sorted([*deleted, *expected]) == sorted([NEW, OLD, ITEMS])
 
 
 def test_what_is_in_use_stays(store: WeightStore, mld: Run) -> None:
