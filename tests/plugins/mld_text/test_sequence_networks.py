@@ -100,6 +100,7 @@ def test_a_sequence_and_a_vector_exclude_each_other():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_texts_that_were_never_seen_come_back(train_autoencoder):
     modality, rng = text(), np.random.default_rng(0)
     x = batch_of(*modality.examples(rng.integers(0, 10, 1000), "train", rng))
