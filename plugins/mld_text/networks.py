@@ -62,24 +62,42 @@ class TextAutoencoder(Autoencoder):
 
     def decode(self, z: Latents) -> Tokens:
         """The most likely token at each position; end tokens after the first one."""
-        most_likely: Tensor = self.logits(self._hidden(z)).argmax(2)
-        text = most_likely.where(mask_up_to_end(most_likely), END)
-        return functional.pad(text, (0, 1), value=END)
+        return most_likely_text(self.logits(self._hidden(z)))
 
     def loss(self, z: Latents, x: Tokens) -> Float[Tensor, " batch"]:
         """Cross-entropy in nats, summed over the tokens up to and including the first end token.
 
         Later tokens are certain, and contribute nothing to −log p(x | z).
         """
-        targets = x[:, :-1]
-        mask = mask_up_to_end(targets)
-        logits: Tensor = self.logits(self._hidden(z)[mask])
-        nats = functional.cross_entropy(logits.float(), targets[mask], reduction="none")
-        return nats.new_zeros(targets.shape).masked_scatter(mask, nats).sum(1)
+        return text_nats(self._hidden(z), self.logits, x)
 
     def _hidden(self, z: Latents) -> Float[Tensor, "batch position channel"]:
         hidden: Tensor = self.decoder(_project_to_sphere(z))
         return hidden.mT
+
+
+def most_likely_text(
+    logits: Float[Tensor, "batch position token"],
+) -> Tokens:
+    """The most likely tokens, with end tokens after the first one, and one after all positions."""
+    most_likely = logits.argmax(2)
+    text = most_likely.where(mask_up_to_end(most_likely), END)
+    return functional.pad(text, (0, 1), value=END)
+
+
+def text_nats(
+    hidden: Float[Tensor, "batch position channel"], logits: nn.Module, x: Tokens
+) -> Float[Tensor, " batch"]:
+    """Cross-entropy of the tokens of each text up to and including the first end token.
+
+    Args:
+        logits: from a hidden vector to those of the tokens.
+    """
+    targets = x[:, :-1]
+    mask = mask_up_to_end(targets)
+    predicted: Tensor = logits(hidden[mask])
+    nats = functional.cross_entropy(predicted.float(), targets[mask], reduction="none")
+    return nats.new_zeros(targets.shape).masked_scatter(mask, nats).sum(1)
 
 
 class TextClassifier(Classifier):

@@ -11,12 +11,19 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, gelu, pad, rms_norm
+from torch.nn.functional import gelu, pad, rms_norm
 
 from mld_core import Autoencoder
-from mld_text.byte_tokens import END, VOCABULARY_SIZE, mask_up_to_end
+from mld_text.byte_tokens import END, VOCABULARY_SIZE
 from mld_text.config import SequenceLatent
-from mld_text.networks import LATENT_NOISE_STD, Hidden, Latents, Tokens
+from mld_text.networks import (
+    LATENT_NOISE_STD,
+    Hidden,
+    Latents,
+    Tokens,
+    most_likely_text,
+    text_nats,
+)
 
 BYTE_CHANNELS = 48
 """Channels of the feature maps at the resolution of bytes."""
@@ -67,9 +74,7 @@ class SequenceTextAutoencoder(Autoencoder):
 
     def decode(self, z: Latents) -> Tokens:
         """The most likely token at each position; end tokens after the first one."""
-        most_likely: Tensor = self.logits(self._hidden(z)).argmax(2)
-        text = most_likely.where(mask_up_to_end(most_likely), END)
-        return pad(text, (0, 1), value=END)
+        return most_likely_text(self.logits(self._hidden(z)))
 
     def loss(self, z: Latents, x: Tokens) -> Float[Tensor, " batch"]:
         """Cross-entropy in nats, summed over the tokens up to and including the first end token.
@@ -77,19 +82,13 @@ class SequenceTextAutoencoder(Autoencoder):
         In training mode with that of scrambled copies of the first texts, so that also bytes and
         neighbours that are rare among the training texts come back exactly.
         """
-        nats = self._cross_entropy(z, x)
+        nats = text_nats(self._hidden(z), self.logits, x)
         if self.training:
             scrambled = _scramble(x[: math.ceil(SCRAMBLED_ROWS * len(x))])
-            extra = self._cross_entropy(self.encode(scrambled), scrambled)
+            hidden = self._hidden(self.encode(scrambled))
+            extra = text_nats(hidden, self.logits, scrambled)
             nats = nats + pad(extra, (0, len(x) - len(extra)))
         return nats
-
-    def _cross_entropy(self, z: Latents, x: Tokens) -> Float[Tensor, " batch"]:
-        targets = x[:, :-1]
-        mask = mask_up_to_end(targets)
-        logits: Tensor = self.logits(self._hidden(z)[mask])
-        nats = cross_entropy(logits.float(), targets[mask], reduction="none")
-        return nats.new_zeros(targets.shape).masked_scatter(mask, nats).sum(1)
 
     def _hidden(self, z: Latents) -> Float[Tensor, "batch position channel"]:
         sequence = self._project_to_spheres(z.unflatten(1, (-1, self._channels)))
