@@ -46,3 +46,4 @@ from .plugins.hookspecs import MLD_API as MLD_API
 from .plugins.hookspecs import hookimpl as hookimpl
 from .plugins.registry import Entry as Entry
 from .plugins.registry import Registry as Registry
+from .plugins.required_library import require_library as require_library

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
+from jaxtyping import Float
 from numpy.random import Generator
 from PIL import Image
 from pydantic import JsonValue
+from torch import Tensor
 from torch.nn.functional import pad
 
 from mld_audio.augment import augment_spectrogram
@@ -25,7 +27,7 @@ from mld_audio.metrics import log_spectral_distance
 from mld_audio.networks import AudioAutoencoder, AudioClassifier
 from mld_audio.resampling import resample
 from mld_audio.sequence_networks import SequenceAudioAutoencoder
-from mld_audio.spectrum import LogMel, Spectrogram, Spectrograms
+from mld_audio.spectrum import LogMel, Spectrogram, Spectrograms, Waveform
 from mld_core import Autoencoder, LimitError, Metric, Modality, SplitName
 
 Sound = tuple[np.ndarray, int]
@@ -91,11 +93,19 @@ class Audio(Modality):
 
     def preprocess(self, raw: Sound) -> Spectrogram:
         """The log-mel spectrogram of a sound, at the config's rate and length."""
+        return self.spectrogram(self.waveform(raw))
+
+    def waveform(self, raw: Sound) -> Waveform:
+        """A sound at the config's rate and length, padded with silence."""
         waveform, sample_rate = raw
         waveform = _validate_waveform(waveform)
         limited = torch.from_numpy(waveform[: self._max_samples(len(waveform), sample_rate)])
         resampled = resample(limited, sample_rate, self.config.sample_rate)[: self.config.samples]
-        return self._log_mel.spectrogram(pad(resampled, (0, self.config.samples - len(resampled))))
+        return pad(resampled, (0, self.config.samples - len(resampled)))
+
+    def spectrogram(self, waveform: Float[Tensor, "*batch sample"]) -> Tensor:
+        """The items of waveforms, "*batch mel frame"."""
+        return self._log_mel.spectrogram(waveform)
 
     def _max_samples(self, samples: int, sample_rate: int) -> int:
         """The samples of an item at a sound's rate. ValueError if it has more and may not."""
@@ -131,9 +141,12 @@ class Audio(Modality):
 
     def write(self, x: Spectrogram, stem: Path) -> Path:
         """Write a mono WAV file of 16 bits; phases are estimated from the spectrogram."""
-        waveform = self._log_mel.waveform(x.detach().float().cpu()).numpy()
-        path = stem.with_name(stem.name + ".wav")
-        soundfile.write(path, waveform.clip(-1, 1), self.config.sample_rate, subtype="PCM_16")
+        return self.write_waveform(self._log_mel.waveform(x.detach().float().cpu()), stem)
+
+    def write_waveform(self, waveform: Waveform, stem: Path) -> Path:
+        """Write a waveform at the config's rate, clipped to [−1, 1], as such a file."""
+        path, samples = stem.with_name(stem.name + ".wav"), waveform.detach().float().cpu().numpy()
+        soundfile.write(path, samples.clip(-1, 1), self.config.sample_rate, subtype="PCM_16")
         return path
 
     def preview(self, x: Spectrogram, stem: Path) -> list[Path]:

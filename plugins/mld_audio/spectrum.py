@@ -36,11 +36,14 @@ class LogMel:
             config.n_fft // 2 + 1, 0.0, config.sample_rate / 2, config.mels, config.sample_rate
         )
 
-    def spectrogram(self, waveform: Waveform) -> Spectrogram:
+    def spectrogram(
+        self, waveform: Float[Tensor, "*batch sample"]
+    ) -> Float[Tensor, "*batch mel frame"]:
         """The spectrogram of a waveform; values below `MIN_DECIBELS` become −1."""
         n_fft, hop = self._config.n_fft, self._config.hop
-        spectrum = torch.stft(waveform, n_fft, hop, window=self._window, return_complex=True)
-        power = self._filters.T @ spectrum.abs().square() / self._reference_power
+        window, filters = self._window.to(waveform), self._filters.to(waveform)
+        spectrum = torch.stft(waveform, n_fft, hop, window=window, return_complex=True)
+        power = filters.T @ spectrum.abs().square() / self._reference_power
         decibels = 10 * power.clamp(min=_MIN_POWER).log10()
         return ((decibels - MIN_DECIBELS) / DECIBELS_PER_UNIT - 1).clamp(-1, 1)
 

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
 
-from mld_core import DataError, Dataset, SpecPath, hookimpl
+from mld_core import DataError, Dataset, SpecPath, hookimpl, require_library
 from mld_datasets.arrow_cells import cell_at, known_cells, values
 from mld_datasets.cell_table import CellTable
 from mld_datasets.parted_table import Part, PartedTable, Parts, common_columns, file_state
-from mld_datasets.required_library import require_library
 from mld_datasets.table_config import TableConfig
 from mld_datasets.table_dataset import TableDataset
 from mld_datasets.table_reader import SPLIT_WORDS

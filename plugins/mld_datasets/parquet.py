@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from mld_core import Dataset, SplitName, hookimpl
+from mld_core import Dataset, SplitName, hookimpl, require_library
 from mld_datasets.arrow_cells import cell_at, known_cells, values
 from mld_datasets.cell_table import UNREAD, CellTable
 from mld_datasets.parquet_file import ColumnReader, ParquetRows
@@ -20,7 +20,6 @@ from mld_datasets.parted_table import (
     file_state,
     list_files,
 )
-from mld_datasets.required_library import require_library
 from mld_datasets.table_config import TableConfig, TablePath
 from mld_datasets.table_dataset import TableDataset
 

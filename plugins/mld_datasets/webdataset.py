@@ -17,6 +17,7 @@ from mld_core import (
     SplitName,
     hookimpl,
     parse_json_cells,
+    require_library,
 )
 from mld_datasets.cell_table import UNREAD, CellTable
 from mld_datasets.item_source import FileContent, inline_text
@@ -27,7 +28,6 @@ from mld_datasets.parted_table import (
     file_state,
     list_files,
 )
-from mld_datasets.required_library import require_library
 from mld_datasets.shards import Shard
 from mld_datasets.table_config import TableConfig, TablePath
 from mld_datasets.table_dataset import TableDataset

@@ -1,0 +1,1 @@
+"""Modalities whose autoencoder is pretrained: pictures, sounds and texts."""
