@@ -59,6 +59,7 @@ class PretrainedConfig(ModalityConfig):
         if not self.is_local and self.revision is None:
             raise ValueError(
                 f"pin the weights: set revision to a commit of {self.weights}, as "
-                f"https://huggingface.co/{self.weights}/commits/main lists them"
+                f"https://huggingface.co/{self.weights}/commits/main lists them; or write "
+                f"./{self.weights} if it is a folder"
             )
         return self

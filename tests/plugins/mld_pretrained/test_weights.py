@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+from importlib import util
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from mld_core import DataError
+from mld_core import DataError, Registry, SpecError
 from mld_pretrained.config import PretrainedConfig
 from mld_pretrained.weights import DIFFUSERS_FILES, find_files
 
@@ -40,7 +42,10 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("settings", "message"),
     [
         ({"weights": "vae"}, "'vae' is no name on the Hugging Face Hub"),
-        ({"weights": "owner/name"}, "set revision to a commit of owner/name"),
+        (
+            {"weights": "owner/name"},
+            r"a commit of owner/name.* write \./owner/name",
+        ),
         ({"weights": "owner/name", "revision": "main"}, "should match pattern"),
         ({"weights": "./vae", "revision": COMMIT}, "remove it beside a folder"),
         ({"weights": "./vae", "subfolder": "../other"}, "should match pattern"),
@@ -93,3 +98,13 @@ def test_missing_weights_name_the_command_that_downloads_them(
         find_files(config, DIFFUSERS_FILES)
     command = f"`hf download owner/name --revision {COMMIT} --include 'config.json' '{WEIGHTS}'"
     assert command in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["pretrained-image", "pretrained-audio", "pretrained-text"])
+def test_a_missing_library_names_the_extra(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(util, "find_spec", lambda name: None)
+    monkeypatch.delitem(
+        sys.modules, f"mld_pretrained.{kind.removeprefix('pretrained-')}", raising=False
+    )
+    with pytest.raises(SpecError, match=r"pip install 'mld-toolkit\[pretrained\]'"):
+        Registry(allowed=[kind]).modality(kind)
