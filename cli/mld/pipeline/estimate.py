@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import gettempdir
 
 import torch
+from pydantic import JsonValue
 
 from mld.config.spec import Spec
 from mld.data.loading import open_dataset
@@ -23,9 +24,11 @@ from mld.runtime.compute import resolve
 from mld.runtime.context import RunContext
 from mld.runtime.memory import available_memory, private_memory
 from mld.runtime.progress import Clock
+from mld.storage.digests import digest
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import DATA, PIPELINE, REPORT, stage_of_job
 from mld.storage.weight_store import WeightStore
+from mld.training.origin import training_origin
 from mld_core import NumericalError, OutputError, PluginError, Registry, SpecError
 
 
@@ -102,7 +105,11 @@ def estimate(
         start_seconds: that a process takes to be ready.
         room: by default that of this machine.
     """
-    finished = _finished_stages(spec, registry, run_dir, store, from_stage)
+    sections = sections_of(spec, open_starting_run(spec, registry))
+    context = RunContext(run_dir, store, resolve(spec.compute), spec.seed, sections)
+    rows = open_dataset(spec, registry).fingerprint()
+    fingerprint = data_fingerprint(spec, registry, rows, context)
+    finished = _finished_stages(fingerprint, context, from_stage)
     seen = look(spec, registry, store, run_dir if DATA.name in finished else None)
     lacking = [name for name in seen.peek.modalities if name not in seen.peek.items]
     if lacking:
@@ -112,7 +119,8 @@ def estimate(
     stages = [StageCost(stage.name, note="finished") for stage in PIPELINE]
     if len(finished) < len(PIPELINE):
         try:
-            costs = stage_costs(seen, start_seconds, room, clock)
+            stored = _is_stored(fingerprint, context)
+            costs = stage_costs(seen, stored, start_seconds, room, clock)
         except (PluginError, NumericalError) as error:
             # The networks of a run are better trained: it may not fail there.
             _warn_of_unknown_costs(f"a rehearsal failed: {error}")
@@ -130,12 +138,22 @@ def _warn_of_unknown_costs(reason: str) -> None:
     warnings.warn(f"the costs of the run are unknown: {reason}", stacklevel=3)
 
 
-def stage_costs(seen: Look, start_seconds: float, room: Room, clock: Clock) -> list[StageCost]:
+def stage_costs(
+    seen: Look,
+    is_stored: Callable[[str], bool],
+    start_seconds: float,
+    room: Room,
+    clock: Clock,
+) -> list[StageCost]:
     """Of a run of which no stage is finished.
 
     SpecError if a training does not fit, before it is rehearsed with the batches of the run.
+
+    Args:
+        is_stored: whether the store has the weights of a training, by name.
     """
     compute, work, peeked = resolve(seen.spec.compute), seen.workload(), seen.peek
+    work = replace(work, jobs=[replace(job, is_stored=is_stored(job.name)) for job in work.jobs])
     start_memory, jobs = private_memory(), [job.name for job in work.jobs]
     for job in work.jobs:
         _check_memory(stage_of_job(job.name), job.training_bytes, room.training_memory, "memory")
@@ -199,19 +217,30 @@ _ADVICE = {
 
 
 def _finished_stages(
-    spec: Spec, registry: Registry, run_dir: RunDir, store: WeightStore, from_stage: str | None
+    data: Mapping[str, JsonValue], context: RunContext, from_stage: str | None
 ) -> set[str]:
-    """The stages that the run will load. RunDirError if one of them is out of date."""
-    sections = sections_of(spec, open_starting_run(spec, registry))
-    context = RunContext(run_dir, store, resolve(spec.compute), spec.seed, sections)
-    finished: set[str] = set()
+    """The stages that the run will load. RunDirError if one of them is out of date.
+
+    Args:
+        data: the fingerprint of the first stage.
+    """
+    run_dir, finished = context.run_dir, set[str]()
     for stage in PIPELINE:
         if stage.name == from_stage or not run_dir.is_complete(stage.name):
             break
-        if stage is DATA:
-            rows = open_dataset(spec, registry).fingerprint()
-            run_dir.is_current(stage.name, data_fingerprint(spec, registry, rows, context))
-        elif stage is not REPORT:
-            run_dir.is_current(stage.name, context.fingerprint(stage))
+        if stage is not REPORT:
+            run_dir.is_current(stage.name, data if stage is DATA else context.fingerprint(stage))
         finished.add(stage.name)
     return finished
+
+
+def _is_stored(data: Mapping[str, JsonValue], context: RunContext) -> Callable[[str], bool]:
+    """Tells of a training whether its weights are in the store.
+
+    Args:
+        data: the fingerprint of the first stage.
+    """
+    digests = {DATA.name: digest(data)}
+    for stage in PIPELINE[1:-1]:
+        digests[stage.name] = digest(context.fingerprint(stage, digests.__getitem__))
+    return lambda job: context.store.has_origin(training_origin(job, context, digests.__getitem__))

@@ -34,14 +34,20 @@ class RunContext:
     seed: int
     sections: Mapping[str, JsonValue] = field(default_factory=dict)
 
-    def fingerprint(self, stage: Stage) -> dict[str, JsonValue]:
+    def fingerprint(
+        self, stage: Stage, digest_of: Callable[[str], str] | None = None
+    ) -> dict[str, JsonValue]:
         """Everything that decides a stage's result: spec, input stages, seed and compute.
 
         RunDirError if an input stage is incomplete.
+
+        Args:
+            digest_of: of a stage's fingerprint; by default from the run directory.
         """
+        digest_of = digest_of or self.run_dir.stage_digest
         return {
             **{name: self.sections[name] for name in stage.sections if name in self.sections},
-            "inputs": {name: self.run_dir.stage_digest(name) for name in stage.inputs},
+            "inputs": {name: digest_of(name) for name in stage.inputs},
             "seed": self.seed,
             "precision": self.compute.precision,
             "threads": self.compute.threads,

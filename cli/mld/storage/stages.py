@@ -16,6 +16,7 @@ class Stage:
             on every earlier stage.
         files: names at the top of the run directory that it writes.
         jobs: first parts of the names of its training jobs, as in "classify/digit".
+        trains_on: the stage of whose result its trainings draw rows; "" without trainings.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Stage:
     inputs: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     jobs: tuple[str, ...] = ()
+    trains_on: str = ""
 
     @property
     def job(self) -> str:
@@ -42,10 +44,16 @@ AUTOENCODE = Stage(
     inputs=("data",),
     files=("autoencoders",),
     jobs=("autoencode",),
+    trains_on="data",
 )
 ENCODE = Stage("encode", inputs=("autoencode",), files=("latents",))
 DIFFUSE = Stage(
-    "diffuse", sections=("diffuse",), inputs=("encode",), files=("diffusion",), jobs=("diffuse",)
+    "diffuse",
+    sections=("diffuse",),
+    inputs=("encode",),
+    files=("diffusion",),
+    jobs=("diffuse",),
+    trains_on="encode",
 )
 GENERATE = Stage("generate", sections=("generate",), inputs=("diffuse",), files=("samples",))
 EVALUATE = Stage(
@@ -54,6 +62,7 @@ EVALUATE = Stage(
     inputs=("generate",),
     files=("classifiers", "judge.safetensors", "plots", "metrics.json"),
     jobs=("classify", MATCH_JOB),
+    trains_on="data",
 )
 REPORT = Stage("report", inputs=("evaluate",), files=("provenance.json", "report.html"))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mld.storage.digests import digest
-from mld.storage.files import load_tensors, save_tensors
+from mld.storage.files import load_json, load_tensors, save_tensors, write_json
 from mld_core.errors import OutputError, RunDirError
 
 if TYPE_CHECKING:
@@ -71,8 +71,27 @@ class WeightStore:
         except Timeout:
             return True
 
+    def record_origin(self, origin: Mapping[str, JsonValue], key: Mapping[str, JsonValue]) -> None:
+        """Remember under which key the weights of an origin are; it is no loss if that fails."""
+        with suppress(OutputError):
+            write_json(self._origin_path(origin), {"entry": digest(key)})
+
+    def has_origin(self, origin: Mapping[str, JsonValue]) -> bool:
+        """Whether there are weights of an origin; writes nothing."""
+        try:
+            name = load_json(self._origin_path(origin))["entry"]
+            return self._entry_path(name).is_file()
+        except (RunDirError, LookupError, TypeError):
+            return False
+
+    def _origin_path(self, origin: Mapping[str, JsonValue]) -> Path:
+        name = digest(origin)
+        return self.root / "origins" / name[:2] / f"{name}.json"
+
     def _path(self, key: Mapping[str, JsonValue]) -> Path:
-        name = digest(key)
+        return self._entry_path(digest(key))
+
+    def _entry_path(self, name: str) -> Path:
         return self.root / name[:2] / f"{name}.safetensors"
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from mld.runtime.context import RunContext
 from mld.training.checkpoint import TrainingEnd, flatten, unflatten
 from mld.training.job import TrainJob
+from mld.training.origin import training_origin
 from mld.training.train import TrainedWeights, is_finished, report_end, train
 
 Train = Callable[[TrainJob, RunContext], TrainedWeights]
@@ -21,6 +22,7 @@ def train_cached(job: TrainJob, context: RunContext, train: Train = train) -> Tr
         if stored is not None:
             if not is_finished(job, context):
                 context.run_dir.log("store", job=job.name, state="reused")
+            _record_origin(job, context)
             tensors, about = stored
             groups = unflatten(tensors)
             end = TrainingEnd(**about) if about else None
@@ -33,7 +35,15 @@ def train_cached(job: TrainJob, context: RunContext, train: Train = train) -> Tr
         if end is None or end.reason != "time limit":
             tensors = flatten({"weights": trained.weights, "ema": trained.ema or {}})
             entry.write(tensors, asdict(end) if end else {})
+            _record_origin(job, context)
         return trained
+
+
+def _record_origin(job: TrainJob, context: RunContext) -> None:
+    """Tell later dry runs that the store has the weights of a training of a pipeline."""
+    if context.sections:
+        origin = training_origin(job.name, context, context.run_dir.stage_digest)
+        context.store.record_origin(origin, job.cache_key(context))
 
 
 def is_in_progress(job: TrainJob, context: RunContext) -> bool:

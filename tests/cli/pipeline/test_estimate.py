@@ -207,6 +207,41 @@ def test_a_batch_that_does_not_fit_is_not_tried(
         estimate(spec, registry, run_dir, store, room=replace(LARGE, memory=4 * GIB))
 
 
+def test_stored_trainings_are_those_of_the_same_data_and_settings(
+    make_spec: Callable[..., Spec],
+    registry: Registry,
+    finished_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = WeightStore(finished_run.parent / "store")
+    names = ("left", "right", "third")
+    autoencoders = {f"autoencode/{name}" for name in names}
+    classifiers = {f"classify/{name}" for name in names}
+
+    def stored(*overrides: str) -> set[str]:
+        jobs: set[str] = set()
+
+        def costs(seen: Any, is_stored: Callable[[str], bool], *_: Any) -> list[StageCost]:
+            jobs.update(job.name for job in seen.workload().jobs if is_stored(job.name))
+            return [StageCost(name) for name in STAGE_NAMES]
+
+        monkeypatch.setattr(estimates, "stage_costs", costs)
+        estimate(make_spec(*overrides), registry, RunDir(tmp_path / "run"), store, room=LARGE)
+        return jobs
+
+    assert (
+        stored()
+        == stored("generate.steps=11", "compute.items=disk")
+        == {*autoencoders, *classifiers, "diffuse"}
+    )
+    assert stored("diffuse.steps=7") == {*autoencoders, *classifiers}
+    assert stored("autoencode.steps=7") == classifiers
+    assert stored("evaluate.steps=7") == {*autoencoders, "diffuse"}
+    assert not stored("seed=5")
+    assert not stored("data.train=399")
+
+
 def test_finished_stages_cost_nothing(
     make_spec: Callable[..., Spec],
     registry: Registry,
