@@ -142,11 +142,11 @@ def _print_use(run_dir: RunDir) -> None:
     use = [event for event in run_dir.read_events() if event["event"] == "use"][-1]
     parts = []
     for place in ("memory", "disk"):
-        items = {name: kept for name, kept in use["items"].items() if kept["place"] == place}
+        items = {name: record for name, record in use["items"].items() if record["place"] == place}
         if items:
-            size = sum(kept["bytes"] for kept in items.values())
-            before = sum(kept["stored_before"] for kept in items.values())
-            total = sum(kept["items"] for kept in items.values())
+            size = sum(record["bytes"] for record in items.values())
+            before = sum(record["stored_before"] for record in items.values())
+            total = sum(record["items"] for record in items.values())
             stored = f", {before:,} of {total:,} stored before" if place == "disk" else ""
             parts.append(f"items of {', '.join(items)} {IN[place]} ({size / 1e6:,.1f} MB{stored})")
     if parts:

@@ -28,15 +28,15 @@ class KeptItems:
 
 def kept_items(splits: Iterable[SplitRows]) -> dict[str, KeptItems]:
     """What splits keep of each modality; nothing without splits."""
-    kept: dict[str, KeptItems] = {}
+    uses: dict[str, KeptItems] = {}
     for rows in splits:
         for name, items in rows.items.items():
-            before = kept.get(name, KeptItems("memory", 0, 0, 0))
+            before = uses.get(name, KeptItems("memory", 0, 0, 0))
             is_on_disk = isinstance(items.packed, MappedTensor) or before.place == "disk"
-            kept[name] = KeptItems(
+            uses[name] = KeptItems(
                 "disk" if is_on_disk else "memory",
                 before.items + len(items.stored),
                 before.bytes + items.stored.nbytes,
                 before.stored_before + rows.stored_before.get(name, 0),
             )
-    return kept
+    return uses

@@ -200,7 +200,7 @@ def _logged_use(run_dir: RunDir, data: Data) -> Iterator[None]:
             done = run_dir.is_complete(ENCODE.name)
             run_dir.log(
                 "use",
-                items={name: asdict(kept) for name, kept in items.items()},
+                items={name: asdict(record) for name, record in items.items()},
                 latents=sum(run_dir.stage_bytes(ENCODE.name).values()) if done else 0,
                 trainings=[
                     event["job"]

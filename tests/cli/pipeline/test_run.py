@@ -236,9 +236,9 @@ def test_the_store_provides_autoencoders(
     assert uses[0]["latents"] > 520 * 4 * 13
     for use, stored_before in zip(uses, (0, 520), strict=True):
         assert [*use["items"]] == ["left", "right", "third"]
-        for kept in use["items"].values():
-            assert (kept["place"], kept["items"]) == ("disk", 520)
-            assert kept["stored_before"] == stored_before
+        for record in use["items"].values():
+            assert (record["place"], record["items"]) == ("disk", 520)
+            assert record["stored_before"] == stored_before
 
 
 def test_a_changed_spec_is_an_error_and_changes_nothing(
