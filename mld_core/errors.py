@@ -23,6 +23,7 @@ class ExitCode(IntEnum):
     RUN_DIR = 6
     NUMERICAL = 7
     PARTIAL = 8
+    NODE = 9
     INTERRUPTED = 130
 
 
@@ -99,6 +100,18 @@ class NumericalError(MLDError):
     """A loss, a latent or a sample is NaN or infinite."""
 
     exit_code = ExitCode.NUMERICAL
+
+
+class NodeError(MLDError):
+    """Another process of the run has failed, or cannot be reached.
+
+    Args:
+        exit_code: that of the other process, if it has one.
+    """
+
+    def __init__(self, message: str, exit_code: int = ExitCode.NODE) -> None:
+        super().__init__(message)
+        self.exit_code = ExitCode(exit_code)
 
 
 @contextmanager

@@ -55,6 +55,7 @@ def run(
 ) -> None:
     """Train and evaluate an experiment; re-run the same command to resume."""
     from mld.config.spec import load_spec
+    from mld.runtime.nodes import process_rank
     from mld.storage.run_dir import RunDir
     from mld.storage.stages import STAGE_NAMES
     from mld_core import did_you_mean
@@ -64,32 +65,29 @@ def run(
         raise typer.BadParameter(f"no stage {from_stage!r} (stages: {stages}){hint}")
     registry = context.obj.registry()
     experiment = load_spec(spec, registry, set_ or [])
-    from mld.pipeline import run as pipeline
-    from mld.runtime.compute import resolve
-
+    is_first = process_rank() == 0
     run_dir = RunDir(out or Path("runs") / experiment.name)
     if dry_run:
-        _dry_run(experiment, registry, run_dir, from_stage, as_json)
+        if is_first:
+            _dry_run(experiment, registry, run_dir, from_stage, as_json)
         return
-    _warn_of_busy_cores(resolve(experiment.compute).threads)
-    run_dir.check()
-    pipeline.check_own_spec(spec, run_dir, experiment)
+    from mld.pipeline.run import run_spec
+    from mld.runtime.compute import resolve
+
+    if is_first:
+        _warn_of_busy_cores(resolve(experiment.compute).threads)
     again = "without --from-stage " if from_stage else ""
+    words = ["mld", *sys.argv[1:]]
     with resumable(f"re-run the same command {again}to resume"):
-        report = pipeline.run(
-            experiment,
-            run_dir,
-            registry,
-            from_stage=from_stage,
-            store=weight_store(),
-            command=["mld", *sys.argv[1:]],
-        )
+        run_spec(experiment, spec, run_dir, registry, from_stage, weight_store(), words)
+    if not is_first:
+        return
     _print_use(run_dir)
     if as_json:
         typer.echo(json.dumps(run_dir.read_json(run_dir.metrics), indent=1))
         return
     _print_scores(run_dir)
-    typer.echo(report)
+    typer.echo(run_dir.report)
 
 
 @command

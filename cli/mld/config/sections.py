@@ -397,7 +397,11 @@ class ComputeSpec(Section):
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field(
         default="auto", description="the kind of processor"
     )
-    devices: AutoOrCount = Field(default="auto", description="how many of them")
+    devices: AutoOrCount = Field(default="auto", description="how many of them on each node")
+    nodes: Annotated[StrictInt, Field(ge=1), OMIT_DEFAULT] = Field(
+        default=1,
+        description="machines that train together, on each of which torchrun or Slurm starts mld",
+    )
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
         default="auto", description="of training; auto is bf16-mixed where the processor has it"
     )

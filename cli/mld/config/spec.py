@@ -125,8 +125,7 @@ class Spec(Section):
         if self.evaluate.judge in ("retrieval", "both") and len(self.modalities) < 2:
             message = f"{self.evaluate.judge} is only valid with several modalities (got one)"
             yield ("evaluate", "judge"), message
-        if self.compute.devices != "auto":
-            yield from self._batch_size_errors(self.compute.devices)
+        yield from self._batch_size_errors()
 
     def _name_errors(self) -> Iterator[FieldError]:
         """Errors of modalities' names outside `modalities`."""
@@ -173,8 +172,11 @@ class Spec(Section):
             message = f"{reason}: sampler must be inpaint, not {generate.sampler}"
             yield ("generate", "sampler"), message
 
-    def _batch_size_errors(self, devices: int) -> Iterator[FieldError]:
-        """Errors of batches that cannot be split over the devices."""
+    def _batch_size_errors(self) -> Iterator[FieldError]:
+        """Errors of batches that cannot be split over the devices of all nodes."""
+        compute = self.compute
+        devices = compute.nodes * (1 if compute.devices == "auto" else compute.devices)
+        setting = "compute.devices" if compute.nodes == 1 else "compute.nodes x compute.devices"
         sections: dict[KeyPath, TrainingSpec | DiffuseSpec | TrainingOverride] = {
             ("autoencode",): self.autoencode,
             ("diffuse",): self.diffuse,
@@ -184,7 +186,7 @@ class Spec(Section):
             sections["autoencode", "overrides", name] = override
         for path, section in sections.items():
             if (size := section.batch_size) and size % devices:
-                message = f"must be a multiple of compute.devices ({devices}), not {size}"
+                message = f"must be a multiple of {setting} ({devices}), not {size}"
                 yield (*path, "batch_size"), message
 
 

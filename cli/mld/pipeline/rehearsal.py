@@ -179,7 +179,7 @@ def _rehearse(
         context = RunContext(
             MeasuredRunDir(Path(folder) / "run", measures),
             MeasuredStore(Path(folder) / "store", measures),
-            replace(compute, devices=1),
+            compute.on_one_device(),
             spec.seed,
             small.model_dump(mode="json"),
         )

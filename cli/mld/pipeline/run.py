@@ -26,6 +26,7 @@ from mld.pipeline.starting_run import StartingRun, open_starting_run, sections_o
 from mld.reporting.run_report import render_report
 from mld.runtime.compute import resolve, torch_threads
 from mld.runtime.context import RunContext
+from mld.runtime.nodes import Followers, check_processes, run_on_all
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import AUTOENCODE, DATA, ENCODE, PIPELINE, REPORT
 from mld.storage.weight_store import WeightStore
@@ -62,18 +63,51 @@ def run(
     source = None if isinstance(spec, Spec) else Path(spec)
     spec = spec if isinstance(spec, Spec) else load_spec(Path(spec), registry, overrides)
     run_dir = out if isinstance(out, RunDir) else RunDir(Path(out or Path("runs") / spec.name))
-    if source:
-        check_own_spec(source, run_dir, spec)
-    start = open_starting_run(spec, registry)
-    if start is not None and start.run_dir.path.resolve() == run_dir.path.resolve():
-        raise SpecError(f"start_from: {run_dir.path} is this run's own folder: choose another")
-    context = RunContext(
-        run_dir,
-        store or WeightStore.in_user_cache(),
-        resolve(spec.compute),
-        spec.seed,
-        sections_of(spec, start),
-    )
+    store = store or WeightStore.in_user_cache()
+    run_spec(spec, source, run_dir, registry, from_stage, store, command)
+    return run_dir.report
+
+
+def run_spec(
+    spec: Spec,
+    source: Path | None,
+    run_dir: RunDir,
+    registry: Registry,
+    from_stage: str | None,
+    store: WeightStore,
+    command: Sequence[str],
+) -> None:
+    """As `run`, of a spec that has been read from `source`.
+
+    If a launcher has started several processes, the first one does this; the others take part in
+    its trainings, and end as it does.
+    """
+
+    def lead(followers: Followers | None) -> None:
+        if source:
+            check_own_spec(source, run_dir, spec)
+        compute = resolve(spec.compute)
+        check_processes(compute, followers)
+        start = open_starting_run(spec, registry)
+        if start is not None and start.run_dir.path.resolve() == run_dir.path.resolve():
+            raise SpecError(f"start_from: {run_dir.path} is this run's own folder: choose another")
+        sections = sections_of(spec, start)
+        context = RunContext(run_dir, store, compute, spec.seed, sections, followers)
+        _run(spec, registry, context, start, from_stage, command)
+
+    run_on_all(lead)
+
+
+def _run(
+    spec: Spec,
+    registry: Registry,
+    context: RunContext,
+    start: StartingRun | None,
+    from_stage: str | None,
+    command: Sequence[str],
+) -> None:
+    """Run the pipeline in this process."""
+    run_dir = context.run_dir
     run_dir.check()
     with (
         training_pool(len(spec.modalities), context.compute) as pool,
@@ -102,7 +136,7 @@ def run(
                 if not run_dir.is_complete(stage.name):
                     run_dir.warn(stage.name, message)
             with _logged_use(run_dir, prepared.data):
-                return run_stages(spec, registry, method, prepared, context, pool, start, command)
+                run_stages(spec, registry, method, prepared, context, pool, start, command)
 
 
 def run_stages(
@@ -114,8 +148,8 @@ def run_stages(
     pool: Trainers | None,
     start: StartingRun | None = None,
     command: Sequence[str] = (),
-) -> Path:
-    """Every stage in order, on data that have been prepared; returns the report's path."""
+) -> None:
+    """Every stage in order, on data that have been prepared."""
     run_dir, modalities, data = context.run_dir, prepared.modalities, prepared.data
     run_dir.write_spec(dump_spec(spec))
     record_data_stage(prepared, context)
@@ -139,7 +173,7 @@ def run_stages(
     if not run_dir.is_complete(REPORT.name):
         record = provenance(spec, registry, context, command)
         run_dir.write_json(run_dir.provenance, record)
-    return _report(run_dir, lambda: render_report(run_dir))
+    _report(run_dir, lambda: render_report(run_dir))
 
 
 def check_own_spec(source: Path, run_dir: RunDir, spec: Spec) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Literal, TypeVar
 
@@ -24,8 +24,10 @@ class Compute:
     """What a run computes with. All but the first affect the last bits of its weights.
 
     Args:
-        threads: of each process.
+        devices: of all nodes together; the processes of a training, one each, share the threads.
+        threads: of each other process.
         processes: that share the batches of a training on a processor.
+        nodes: machines, each with an equal number of the devices.
     """
 
     accelerator: str
@@ -33,6 +35,11 @@ class Compute:
     precision: Precision
     threads: int
     processes: int = 1
+    nodes: int = 1
+
+    def on_one_device(self) -> Compute:
+        """The same without other devices."""
+        return replace(self, devices=1, nodes=1)
 
     @property
     def device(self) -> torch.device:
@@ -43,7 +50,7 @@ class Compute:
 def resolve(spec: ComputeSpec) -> Compute:
     """The section with every "auto" decided. SpecError if something is unavailable here."""
     accelerator = _accelerator(spec.accelerator)
-    devices = _devices(spec.devices, accelerator)
+    devices = spec.nodes * _devices(spec.devices, accelerator)
     precision: Any = spec.precision
     if precision == "auto":
         precision = "bf16-mixed" if _has_bfloat16(accelerator) else "32-true"
@@ -52,7 +59,7 @@ def resolve(spec: ComputeSpec) -> Compute:
     # torch respects the affinity mask, but not the quota of a container.
     automatic = min(torch.get_num_threads(), available_cores())
     threads = automatic if spec.threads == "auto" else spec.threads
-    return Compute(accelerator, devices, precision, threads)
+    return Compute(accelerator, devices, precision, threads, nodes=spec.nodes)
 
 
 def place(network: Network, device: torch.device) -> Network:

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from torch import nn
 
 from mld.runtime.compute import Compute
+from mld.runtime.nodes import Followers
 from mld.runtime.seeds import derive
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import Stage
@@ -26,6 +27,7 @@ class RunContext:
     Args:
         seed: seed of every random draw.
         sections: the resolved spec as JSON, by section; of `start_from` the digest of that run.
+        followers: the other processes of the run, if a launcher has started several.
     """
 
     run_dir: RunDir
@@ -33,6 +35,7 @@ class RunContext:
     compute: Compute
     seed: int
     sections: Mapping[str, JsonValue] = field(default_factory=dict)
+    followers: Followers | None = None
 
     def fingerprint(
         self, stage: Stage, digest_of: Callable[[str], str] | None = None

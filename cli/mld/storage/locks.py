@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import secrets
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,14 +33,23 @@ def locked(folder: Path) -> Iterator[None]:
             f"{folder} is in use by {_describe_holder(holder)}: wait until it ends, or choose "
             "another folder with --out"
         ) from None
+    record = {"pid": os.getpid(), "host": platform.node(), "token": secrets.token_hex()}
     with lock:
         with writing(folder):
-            holder.write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}))
+            holder.write_text(json.dumps(record))
         try:
             yield
         finally:
             with suppress(OSError):
                 holder.unlink(missing_ok=True)
+
+
+def lock_record(folder: Path) -> str:
+    """What the process that locks a folder has written there; "" if nothing is seen of one."""
+    try:
+        return (folder / ".lock.json").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
 
 
 def lock_holder(folder: Path, timeout: float = 0) -> str:

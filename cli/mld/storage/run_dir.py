@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mld.storage import files
 from mld.storage.digests import differences, digest, file_digest
-from mld.storage.locks import locked
+from mld.storage.locks import lock_record, locked
 from mld.storage.outputs import check_folder, claimed, probe
 from mld.storage.stages import DATA, PIPELINE, STAGE_NAMES, Stage, stage_of_job
 from mld_core.errors import OutputError, RunDirError, describe_exception
@@ -162,6 +162,10 @@ class RunDir:
         """Keep every other process out of this run. RunDirError if another one holds the lock."""
         self.check_links()
         return locked(self.path)
+
+    def lock_record(self) -> str:
+        """What the process that locks this run has written, as seen from here; "" if nothing."""
+        return lock_record(self.path)
 
     def write_text(self, path: Path, text: str) -> None:
         """Write a text file."""

@@ -51,7 +51,7 @@ def parallel_trainings(jobs: int, compute: Compute) -> tuple[int, Compute]:
     workers = min(jobs, compute.threads)
     if compute.accelerator != "cpu" or workers < 2:
         return 1, compute
-    return workers, replace(compute, devices=1, threads=compute.threads // workers)
+    return workers, replace(compute.on_one_device(), threads=compute.threads // workers)
 
 
 def shared_training(batch_size: int, compute: Compute, pool: Trainers | None) -> Compute:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import JsonValue
@@ -21,11 +21,13 @@ from torch import Tensor
 from mld.runtime.compute import torch_threads
 from mld.runtime.context import RunContext
 from mld.runtime.progress import note
+from mld.storage.run_dir import RunDir
 from mld.storage.stages import stage_of_job
 from mld.training.checkpoint import TrainingEnd, read_checkpoint
 from mld.training.job import TrainJob
 from mld.training.loop import fit
 from mld.training.ranks import DeviceRanks, Ranks
+from mld.training.shared_files import SharedFiles
 from mld_core.errors import NumericalError, SpecError
 
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ def train_by(launched: Callable[[], None], job: TrainJob, context: RunContext) -
     if job.config.batch_size % devices:
         raise SpecError(
             f"{job.name}: a batch of {job.config.batch_size} rows cannot be shared evenly by "
-            f"compute.devices: {devices}"
+            f"{devices} devices"
         )
     fingerprint = job.fingerprint(context)
     checkpoint = read_checkpoint(run_dir, job.name, fingerprint)
@@ -159,23 +161,65 @@ def launch(
 ) -> None:
     """Train up to the last checkpoint; arguments and errors as of `train`.
 
+    On several devices there is a process for each: those that a launcher has started, if it has,
+    or new ones.
+
     Args:
-        ranks: of which this process is one; by default a process for every device is started.
+        ranks: of which this process is one, if it is not alone and connects with them itself.
     """
+    followers = context.followers
+    if followers is None or context.compute.devices == 1:
+        _launch(job, context, checkpoint_seconds, should_stop, ranks)
+        return
+    # The working directories of the nodes may differ.
+    context = replace(context, run_dir=RunDir(context.run_dir.path.resolve()))
+    files = SharedFiles.of(job, context)
+    followers.call(_launch_together, job, context, checkpoint_seconds, should_stop, files)
+
+
+def _launch_together(
+    job: TrainJob,
+    context: RunContext,
+    checkpoint_seconds: float,
+    should_stop: Callable[[], bool],
+    files: SharedFiles,
+) -> None:
+    """In every process of the run: train once this process sees the leader's files."""
+    files.wait(job, context)
+    _launch(job, context, checkpoint_seconds, should_stop, is_together=True)
+
+
+def _launch(
+    job: TrainJob,
+    context: RunContext,
+    checkpoint_seconds: float,
+    should_stop: Callable[[], bool],
+    ranks: Ranks | None = None,
+    is_together: bool = False,
+) -> None:
+    """As `launch`; if `is_together`, every process of the run does this."""
     from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     compute = context.compute
+    strategy = "ddp" if is_together else "auto"
+    train_rank: Callable[..., BaseException | None] = _train_rank
+    if compute.devices > 1 and not is_together:
+        strategy, train_rank = "ddp_spawn", _train_spawned_rank
     fabric = Fabric(
         accelerator=compute.accelerator,
-        devices=compute.devices,
-        strategy="ddp_spawn" if compute.devices > 1 else "auto",
+        devices=compute.devices // compute.nodes,
+        num_nodes=compute.nodes,
+        strategy=strategy,
         precision=compute.precision,
+        # Another training does not mind a launcher.
+        plugins=None if is_together else LightningEnvironment(),
     )
     earlier, port = set(multiprocessing.active_children()), os.environ.get("MASTER_PORT")
     with _on_signal(_interrupt):
         try:
-            rank = partial(_train_rank, job, context, checkpoint_seconds, should_stop, ranks)
+            rank = partial(train_rank, job, context, checkpoint_seconds, should_stop, ranks)
             stopped = fabric.launch(rank)
         except KeyboardInterrupt:
             # Workers save and exit, or are terminated; the caller holds the run's lock until then.
@@ -189,6 +233,15 @@ def launch(
                 os.environ.pop("MASTER_PORT", None)
     if stopped is not None:
         raise stopped
+
+
+def _train_spawned_rank(*args: Any) -> BaseException | None:
+    """As `_train_rank`, in a process that has been started for this."""
+    try:
+        return _train_rank(*args)
+    finally:
+        # Threads of a process group that outlive the interpreter abort the process.
+        torch.distributed.destroy_process_group()
 
 
 def _train_rank(
@@ -220,10 +273,6 @@ def _train_rank(
             )
         except (NumericalError, KeyboardInterrupt) as error:
             return error
-        finally:
-            # Threads of a process group that outlive the interpreter abort the process.
-            if torch.distributed.is_available() and torch.distributed.is_initialized():
-                torch.distributed.destroy_process_group()
         # A signal in the last step ends the run as any other does.
         return KeyboardInterrupt() if stop.is_set() else None
 

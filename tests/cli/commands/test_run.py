@@ -57,6 +57,27 @@ def test_errors_of_specs(
     assert [path.name for path in Path.cwd().iterdir()] == ["bad.yaml"]
 
 
+def test_the_first_process_of_a_launcher_prints_the_plan_alone(
+    mld_small: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "RANK": "1"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    second = mld_small("run", "small.yaml", "--dry-run")
+    assert (second.exit_code, second.output) == (0, "")
+    monkeypatch.setenv("RANK", "0")
+    first = mld_small("run", "small.yaml", "--dry-run", "--set", "compute.nodes=2")
+    assert first.exit_code == 0, first.output
+    assert "devices 2" in first.stdout
+
+
+def test_a_run_on_several_nodes_needs_a_launcher(mld_small: Callable[..., Result]) -> None:
+    result = mld_small("run", "small.yaml", "--set", "compute.nodes=2")
+    assert result.exit_code == 3, result.output
+    assert "compute.nodes: 2 x 1 devices need as many processes" in result.stderr
+    assert not Path("runs").exists()
+
+
 def test_a_missing_spec(mld: Callable[..., Result]) -> None:
     result = mld("run", "absent.yaml")
     assert result.exit_code == 3

@@ -140,6 +140,10 @@ PAPER = "diffuse: {roles: paper, network: {kind: per-subset}}\ngenerate: {guidan
             "diffuse.batch_size: must be a multiple of compute.devices (2), not 15",
         ),
         (
+            "compute: {devices: 2, nodes: 4}\ndiffuse: {batch_size: 20}",
+            "diffuse.batch_size: must be a multiple of compute.nodes x compute.devices (8), not 20",
+        ),
+        (
             "compute: {devices: 2}\nautoencode: {overrides: {left: {batch_size: 3}}}",
             "autoencode.overrides.left.batch_size: must be a multiple of compute.devices (2), "
             "not 3",

@@ -495,11 +495,11 @@ def test_progress_bar_on_a_terminal(
 
 
 def test_devices_must_divide_the_batch_size(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"batch of 16 rows .* compute\.devices: 3"):
+    with pytest.raises(SpecError, match=r"batch of 16 rows .* by 3 devices"):
         fit(tmp_path, compute=replace(ONE, devices=3))
 
 
-AUTO = {"accelerator": "auto", "devices": "auto", "precision": "auto", "threads": "auto"}
+AUTO = dict.fromkeys(("accelerator", "devices", "precision", "threads"), "auto") | {"nodes": 1}
 
 
 def test_auto_resolves_to_the_machine() -> None:
@@ -508,7 +508,9 @@ def test_auto_resolves_to_the_machine() -> None:
     assert on_cpu.precision in ("32-true", "bf16-mixed")
     assert on_cpu.threads == torch.get_num_threads()
     request = {"accelerator": "cpu", "devices": 2, "precision": "32-true", "threads": 4}
-    assert resolve(SimpleNamespace(**request)) == Compute("cpu", 2, "32-true", 4)
+    assert resolve(SimpleNamespace(**request, nodes=1)) == Compute("cpu", 2, "32-true", 4)
+    on_three = resolve(SimpleNamespace(**request, nodes=3))
+    assert on_three == Compute("cpu", 6, "32-true", 4, nodes=3)
     before = torch.get_num_threads()
     with torch_threads(Compute("cpu", 1, "32-true", before + 1)):
         assert torch.get_num_threads() == before + 1
