@@ -111,9 +111,8 @@ class WaveformClassifier(Classifier):
         return logits
 
     def _spectrograms(self, x: Waveforms) -> Spectrograms:
-        """In full precision, since quiet bands are powers of 1e-7."""
-        with torch.autocast(x.device.type, enabled=False):
-            return self.base.spectrogram(x)
+        """In double precision, which autocast leaves alone: quiet bands are powers of 1e-7."""
+        return self.base.spectrogram(x.double()).float()
 
 
 class PretrainedAudio(PretrainedModality):
@@ -186,7 +185,7 @@ class PretrainedAudio(PretrainedModality):
 
     def _of_waveforms(self, metric: Metric) -> Metric:
         def measure(items: Tensor, reference: Tensor) -> float:
-            if not len(items):
+            if not len(items) or not len(reference):
                 raise ValueError("there are no sounds to measure")
             return metric.measure(self.base.spectrogram(items), self.base.spectrogram(reference))
 
