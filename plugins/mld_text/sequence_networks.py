@@ -25,9 +25,9 @@ from mld_text.networks import (
     text_nats,
 )
 
-BYTE_CHANNELS = 48
+BYTE_CHANNELS = 32
 """Channels of the feature maps at the resolution of bytes."""
-POSITION_CHANNELS = 128
+POSITION_CHANNELS = 96
 """Channels of the feature maps at the resolution of the latent."""
 SCRAMBLED_ROWS = 0.25
 """Share of a training batch of which the autoencoder also learns a scrambled copy."""
@@ -53,7 +53,6 @@ class SequenceTextAutoencoder(Autoencoder):
             _ResidualConv(fine, 5),
             nn.Conv1d(fine, coarse, stride, stride),
             _ResidualConv(coarse, 3),
-            _ResidualConv(coarse, 3),
             nn.Conv1d(coarse, latent.channels, 1),
         )
         self.decoder = nn.Sequential(
@@ -68,7 +67,7 @@ class SequenceTextAutoencoder(Autoencoder):
     def encode(self, x: Tokens) -> Latents:
         """The sequence of each text, flattened; noisy in training mode."""
         tokens = pad(x[:, :-1], (0, self._padding), value=END)
-        sequence: Tensor = self.encoder(self.embedding(tokens).mT)
+        sequence: Tensor = self.encoder(self.embedding(tokens).mT.contiguous())
         z = self._project_to_spheres(sequence.mT).flatten(1)
         return z + LATENT_NOISE_STD * torch.randn_like(z) if self.training else z
 
@@ -92,7 +91,7 @@ class SequenceTextAutoencoder(Autoencoder):
 
     def _hidden(self, z: Latents) -> Float[Tensor, "batch position channel"]:
         sequence = self._project_to_spheres(z.unflatten(1, (-1, self._channels)))
-        hidden: Tensor = self.decoder(sequence.mT)
+        hidden: Tensor = self.decoder(sequence.mT.contiguous())
         return hidden.mT[:, : self._max_bytes]
 
     def _project_to_spheres(
@@ -119,5 +118,5 @@ class _ResidualConv(nn.Module):
         )
 
     def forward(self, hidden: Hidden) -> Hidden:
-        update: Tensor = self.conv_out(gelu(self.conv_in(self.norm(hidden.mT).mT)))
+        update: Tensor = self.conv_out(gelu(self.conv_in(self.norm(hidden.mT).mT.contiguous())))
         return hidden + update

@@ -23,7 +23,9 @@ test_image_grid = pytest.mark.slow(
     conformance("image", size=8, channels=1, latent={}, with_="number")
 )
 test_audio_sequence = pytest.mark.slow(conformance("audio", width=16, latent={}, with_="number"))
-test_text_sequence = pytest.mark.slow(conformance("text", latent={}, with_="number"))
+test_text_sequence = pytest.mark.slow(
+    conformance("text", latent={"downsampling": 8}, with_="number")
+)
 test_molecule = conformance("molecule")
 test_number = conformance("number", size=2, scale="quantile", log=True, with_="category")
 test_category = conformance("category", unknown="other", latent_dim=8)
