@@ -102,7 +102,7 @@ def starter_spec(
             fields = type(section).model_fields
             lines += [_setting(key, inner, getattr(section, key)) for key, inner in fields.items()]
         else:
-            lines.append(_setting(title, field).removeprefix("  "))
+            lines.append(_setting(title, field, field.default).removeprefix("  "))
     return "\n".join(lines) + "\n"
 
 

@@ -61,7 +61,9 @@ def test_required_settings_that_cannot_be_guessed_are_comments() -> None:
 
 def test_starter_specs_of_all_installed_modalities_are_valid(tmp_path: Path) -> None:
     registry = Registry()
-    kinds = [entry.kind for entry in registry.entries() if entry.role == "modality"]
+    entries = [entry for entry in registry.entries() if entry.role == "modality"]
+    # A starter cannot guess where weights are.
+    kinds = [e.kind for e in entries if "weights" not in e.plugin_class.Config.model_fields]
     assert len(kinds) >= 7
     path = tmp_path / "all.yaml"
     path.write_text(starter_spec("all", {kind: kind for kind in kinds}, registry))

@@ -79,7 +79,8 @@ def test_valid_modality_passes() -> None:
         Tiny, slow=True, on_result=lambda result: reported.append(result.check)
     )
     assert reported == list(CHECKS["modality"])
-    assert {r.check: (r.status, r.reason) for r in results if r.status != "passed"} == {}
+    others = {result.check: result.status for result in results if result.status != "passed"}
+    assert others == {"reference-decides-weights": "skipped"}  # it has trainable weights
     assert count_statuses(results)["run"] >= 25
 
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from pydantic import Field, PositiveInt
 from torch import nn
 
 from mld_core import Autoencoder, Classifier, Metric, Modality, ModalityConfig, hookimpl
 
 WIDTH = 6
+
+
+class PointsConfig(ModalityConfig):
+    latent_dim: PositiveInt = Field(description="width of the latent of one item")
 
 
 class LinearAutoencoder(Autoencoder):
@@ -52,7 +57,7 @@ class Points(Modality):
     """Six numbers in a text file; raw is a list of floats."""
 
     kind = "points"
-    Config = ModalityConfig
+    Config = PointsConfig
 
     def read(self, source):
         text = source if self.inline else Path(source).read_text()
