@@ -14,6 +14,7 @@ from pydantic import (
     Field,
     InstanceOf,
     SerializeAsAny,
+    StrictBool,
     StrictFloat,
     StrictInt,
     Tag,
@@ -413,4 +414,9 @@ class ComputeSpec(Section):
     threads: AutoOrCount = Field(
         default="auto",
         description="processor threads; auto is OMP_NUM_THREADS, or one for each core",
+    )
+    compile: Annotated[StrictBool, OMIT_DEFAULT] = Field(
+        default=False,
+        description="compile what is trained by torch.compile: faster steps after a slow first one,"
+        " and other last bits; needs a C++ compiler",
     )

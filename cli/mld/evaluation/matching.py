@@ -170,6 +170,7 @@ class MatchingObjective(Objective):
         modalities: of the judge.
     """
 
+    compiled = "judge.embed"
     warns_if_early = False  # Few pairs are memorised soon: that is why the best weights are kept.
 
     def __init__(self, modalities: Mapping[str, Modality], judge: MatchingJudge) -> None:

@@ -50,6 +50,8 @@ from mld_core.diffusion.warm_start import take_over
 class DenoisingObjective(Objective):
     """The multi-time masked loss of standardised joint latents."""
 
+    compiled = "network.forward"
+
     def __init__(
         self, spec: DiffuseSpec, layout: LatentLayout, schedule: VPSchedule, network: nn.Module
     ) -> None:

@@ -54,6 +54,8 @@ class MethodObjective(Objective):
         modalities: whose items are augmented as for the autoencoders; latents are not.
     """
 
+    compiled = "model.loss"
+
     def __init__(
         self, kind: str, model: JointModel, modalities: Mapping[str, Modality], on_latents: bool
     ) -> None:

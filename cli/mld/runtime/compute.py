@@ -28,6 +28,7 @@ class Compute:
         threads: of each other process.
         processes: that share the batches of a training on a processor.
         nodes: machines, each with an equal number of the devices.
+        compile: whether what is trained is compiled.
     """
 
     accelerator: str
@@ -36,6 +37,7 @@ class Compute:
     threads: int
     processes: int = 1
     nodes: int = 1
+    compile: bool = False
 
     def on_one_device(self) -> Compute:
         """The same without other devices."""
@@ -45,6 +47,11 @@ class Compute:
     def device(self) -> torch.device:
         """Where networks are used; a training on several devices has one in each process."""
         return torch.device(self.accelerator)
+
+    @property
+    def optional_settings(self) -> dict[str, bool]:
+        """What affects results and enters fingerprints only if it is used."""
+        return {"compile": True} if self.compile else {}
 
 
 def resolve(spec: ComputeSpec) -> Compute:
@@ -59,7 +66,7 @@ def resolve(spec: ComputeSpec) -> Compute:
     # torch respects the affinity mask, but not the quota of a container.
     automatic = min(torch.get_num_threads(), available_cores())
     threads = automatic if spec.threads == "auto" else spec.threads
-    return Compute(accelerator, devices, precision, threads, nodes=spec.nodes)
+    return Compute(accelerator, devices, precision, threads, nodes=spec.nodes, compile=spec.compile)
 
 
 def place(network: Network, device: torch.device) -> Network:

@@ -54,6 +54,7 @@ class RunContext:
             "seed": self.seed,
             "precision": self.compute.precision,
             "threads": self.compute.threads,
+            **self.compute.optional_settings,
         }
 
     def seeded_init(self, build: Callable[[], Network], *names: str) -> Network:

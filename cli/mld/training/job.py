@@ -30,6 +30,8 @@ class Objective(nn.Module, ABC):
     training starts.
     """
 
+    compiled: ClassVar[str] = "forward"
+    """The method, through submodules, that `compute.compile` compiles: best one without draws."""
     warns_if_early: ClassVar[bool] = True
     """Whether it is worth a warning that the best weights are those of an early step."""
 
@@ -134,6 +136,7 @@ class TrainJob:
             "precision": context.compute.precision,
             "threads": context.compute.threads,
             "processes": context.compute.processes,
+            **context.compute.optional_settings,
         }
 
     def fingerprint(self, context: RunContext) -> str:

@@ -35,6 +35,7 @@ from mld.training.checkpoint import (
     read_checkpoint,
     restore_optimizer,
 )
+from mld.training.compilation import compile_method, compiler_errors, uncompiled
 from mld.training.flat_parameters import flatten_parameters
 from mld.training.job import Objective, TrainConfig, TrainJob
 from mld.training.loss_meter import LossMeter, Requests
@@ -124,6 +125,8 @@ class Trainer:
         self.module = fabric.setup_module(_DeferredBatch(self.objective))
         trained = (p for p in self.objective.parameters() if p.requires_grad)
         self.parameters = flatten_parameters(trained)
+        if context.compute.compile:
+            compile_method(self.objective, self.objective.compiled)
         self.scales_gradients = context.compute.precision == "16-mixed"
         # With 16-mixed, gradients are unscaled before clipping; fused Adam would do it after.
         fused = not self.scales_gradients
@@ -241,7 +244,10 @@ class Trainer:
             batch = {name: self._take(x, rows) for name, x in self.rows.items()}
             share, is_last = len(rows) / len(chosen), index == len(micro_batches)
             # Devices average their gradients once, after the last one.
-            with self.fabric.no_backward_sync(self.module, enabled=not is_last):
+            with (
+                self.fabric.no_backward_sync(self.module, enabled=not is_last),
+                compiler_errors(self.job.name, self.context.compute.compile),
+            ):
                 loss, parts = self.module(lambda batch=batch: batch, self.generator)
                 self.fabric.backward(loss if share == 1 else share * loss)
             losses = torch.stack([value.detach().float() for value in (loss, *parts.values())])
@@ -290,7 +296,7 @@ class Trainer:
         size = self.job.config.micro_batch_size or self.job.config.batch_size
         for part in torch.arange(self.validation_plan.rows).split(size):
             batch = {name: self._take(x, part) for name, x in self.validation.items()}
-            with self.fabric.autocast():
+            with self.fabric.autocast(), uncompiled(self.context.compute.compile):
                 loss, _ = torch.func.functional_call(self.objective, state, (batch, self.generator))
             total, rows = total + float(loss) * len(part), rows + len(part)
         self.objective.train()

@@ -32,6 +32,8 @@ class ModalityObjective(Objective):
         name: the modality's name in the spec.
     """
 
+    compiled = "loss"
+
     def __init__(self, name: str, modality: Modality, network: nn.Module) -> None:
         super().__init__()
         self.name = name

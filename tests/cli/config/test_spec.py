@@ -200,7 +200,7 @@ def test_old_names_are_errors_that_name_the_new(errors, rest, path, old, new):
         ("judge.steps=3", "judge.steps: judge: `judge` is now called `evaluate`"),
         # Only a section that has the new name ever had the old one.
         ("compute.updates=3", "compute.updates: unknown field; known: accelerator, devices, "
-         "nodes, precision, items, threads"),
+         "nodes, precision, items, threads, compile"),
         ("diffuse.per_subset=3", "diffuse.per_subset: unknown field; known: method, roles, "
          "purpose, p_conditional, network, steps, batch_size, learning_rate, balance, shift, "
          "beta_min, beta_max, ema_decay, keep, patience, time_limit, micro_batch_size"),

@@ -499,7 +499,10 @@ def test_devices_must_divide_the_batch_size(tmp_path: Path) -> None:
         fit(tmp_path, compute=replace(ONE, devices=3))
 
 
-AUTO = dict.fromkeys(("accelerator", "devices", "precision", "threads"), "auto") | {"nodes": 1}
+AUTO = dict.fromkeys(("accelerator", "devices", "precision", "threads"), "auto") | {
+    "nodes": 1,
+    "compile": False,
+}
 
 
 def test_auto_resolves_to_the_machine() -> None:
@@ -507,10 +510,11 @@ def test_auto_resolves_to_the_machine() -> None:
     assert (on_cpu.accelerator, on_cpu.devices) == ("cpu", 1)
     assert on_cpu.precision in ("32-true", "bf16-mixed")
     assert on_cpu.threads == torch.get_num_threads()
-    request = {"accelerator": "cpu", "devices": 2, "precision": "32-true", "threads": 4}
-    assert resolve(SimpleNamespace(**request, nodes=1)) == Compute("cpu", 2, "32-true", 4)
-    on_three = resolve(SimpleNamespace(**request, nodes=3))
+    request = {**AUTO, "accelerator": "cpu", "devices": 2, "precision": "32-true", "threads": 4}
+    assert resolve(SimpleNamespace(**request)) == Compute("cpu", 2, "32-true", 4)
+    on_three = resolve(SimpleNamespace(**{**request, "nodes": 3}))
     assert on_three == Compute("cpu", 6, "32-true", 4, nodes=3)
+    assert resolve(SimpleNamespace(**{**request, "compile": True})).compile
     before = torch.get_num_threads()
     with torch_threads(Compute("cpu", 1, "32-true", before + 1)):
         assert torch.get_num_threads() == before + 1
@@ -660,3 +664,39 @@ def test_micro_batches_add_up_to_the_gradient_of_the_batch(
     torch.testing.assert_close(parts[0], expected[0], rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(parts[1], expected[1])
     assert torch.equal(parts[2], expected[2])
+
+
+class Compiled(Regression):
+    compiled = "net.forward"
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_like_one_that_is_not(tmp_path: Path) -> None:
+    config = replace(CONFIG, steps=5)
+    compiled = replace(ONE, compile=True)
+    expected = fit(tmp_path / "plain", Regression(dropout=0.0), config)
+    trained = fit(tmp_path / "compiled", Compiled(dropout=0.0), config, compiled)
+    # A bias before a batch normalisation has no gradient but rounding, which Adam scales up.
+    without_effect = {"net.0.bias", "net.1.running_mean"}
+    for name in expected.weights.keys() - without_effect:
+        torch.testing.assert_close(trained.weights[name], expected.weights[name])
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    job = TrainJob(JOB, Compiled(), rows(), rows(50), config, {})
+    plain, other = (job.cache_key(context(tmp_path, compute)) for compute in (ONE, compiled))
+    assert "compile" not in plain
+    assert other == {**plain, "compile": True}
+
+
+@pytest.mark.slow
+def test_a_network_that_cannot_be_compiled_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._dynamo.exc import TorchDynamoException
+
+    def fail(*args: object) -> None:
+        raise TorchDynamoException("No working C++ compiler found")
+
+    monkeypatch.setattr(torch, "compile", lambda function: fail)
+    message = r"compute\.compile: autoencode/digit cannot be compiled here \(No working C\+\+"
+    with pytest.raises(SpecError, match=message):
+        fit(tmp_path, Compiled(), compute=replace(ONE, compile=True))
