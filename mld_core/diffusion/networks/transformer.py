@@ -225,7 +225,8 @@ class Transformer(ScoreNetwork):
             x = block(x, segments, counts, seen)
         shift, scale = self.modulation(segments, counts)
         x = torch.addcmul(shift, self.norm(x), 1 + scale)
-        return x.split(counts, dim=-2)[1:]
+        mixed: Sequence[Tokens] = x.split(counts, dim=-2)[1:]
+        return mixed
 
 
 def _spread(
