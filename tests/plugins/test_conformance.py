@@ -20,10 +20,13 @@ pytestmark = pytest.mark.usefixtures("warm_checks")
 test_image = conformance("image", latent_dim=16, size=16, channels=1)
 test_audio = conformance("audio", with_="text")
 test_text = conformance("text")
-test_image_grid = pytest.mark.slow(
-    conformance("image", size=8, channels=1, latent={}, with_="number")
+test_image_grid, test_audio_sequence = (
+    pytest.mark.slow(pytest.mark.long(test))
+    for test in (
+        conformance("image", size=8, channels=1, latent={}, with_="number"),
+        conformance("audio", width=16, latent={}, with_="number"),
+    )
 )
-test_audio_sequence = pytest.mark.slow(conformance("audio", width=16, latent={}, with_="number"))
 test_molecule = conformance("molecule")
 test_number = conformance("number", size=2, scale="quantile", log=True, with_="category")
 test_category = conformance("category", unknown="other", latent_dim=8)

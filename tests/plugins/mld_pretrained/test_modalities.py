@@ -194,12 +194,9 @@ RANDOM = {"latent-identifies-item": "the model has random weights"}
 
 @pytest.mark.parametrize(
     ("kind", "xfail"),
-    [
-        ("pretrained-image", RANDOM),
-        pytest.param("pretrained-audio", {}, marks=pytest.mark.long),
-        pytest.param("pretrained-text", RANDOM, marks=pytest.mark.long),
-    ],
+    [("pretrained-image", RANDOM), ("pretrained-audio", {}), ("pretrained-text", RANDOM)],
 )
+@pytest.mark.long
 @pytest.mark.usefixtures("warm_checks")
 def test_conformance(
     save_image_model: Callable[..., Path],
