@@ -60,7 +60,7 @@ def assert_networks_were_there(device: StandInDevice, but: int = 0) -> None:
     assert sum(device.calls[name, False] for name in NETWORKS) == but
 
 
-@pytest.mark.parametrize("method", ["mld", "relay"])
+@pytest.mark.parametrize("method", ["mld", pytest.param("relay", marks=pytest.mark.long)])
 def test_every_stage_computes_there_and_gives_the_same(
     small_run: Any, finished_run: Path, tmp_path: Path, on_stand_in: Callable[[], Any], method: str
 ) -> None:
