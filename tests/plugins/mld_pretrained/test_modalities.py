@@ -47,6 +47,7 @@ def modality_of(kind: str, **settings: Any) -> Any:
     return modality_class(config, modality_class.fit(config, iter([])))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "channels"), [("AutoencoderKL", 4), ("AutoencoderDC", 8), ("AutoencoderTiny", 4)]
 )
@@ -75,6 +76,7 @@ def test_images_become_grids(
     torch.testing.assert_close(decoded, expected.clamp(0, 1))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "channels"), [("encodec", 8), ("dac", 16)])
 def test_sounds_become_sequences(
     save_audio_model: Callable[..., Path], tmp_path: Path, name: str, channels: int
@@ -100,6 +102,7 @@ def test_sounds_become_sequences(
     torch.testing.assert_close(read, x, atol=1e-4, rtol=0)
 
 
+@pytest.mark.long
 def test_the_decoder_of_a_text_sees_what_the_encoder_gave(text_model: Path) -> None:
     """As if the model were given the text itself."""
     import transformers
@@ -125,6 +128,7 @@ def test_the_decoder_of_a_text_sees_what_the_encoder_gave(text_model: Path) -> N
         torch.testing.assert_close(loss, nats, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.long
 def test_a_text_with_too_many_tokens(text_model: Path) -> None:
     settings = {"weights": str(text_model), "max_tokens": 6}
     with pytest.raises(LimitError, match="has 10 tokens, more than max_tokens = 6") as error:
@@ -134,6 +138,7 @@ def test_a_text_with_too_many_tokens(text_model: Path) -> None:
     assert modality.cell(modality.preprocess("qwertyui")) == "qwer"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -149,6 +154,7 @@ def test_a_model_that_does_not_fit_the_images(
         modality_of("pretrained-image", weights=str(folder), **{"size": 16, **settings})
 
 
+@pytest.mark.long
 def test_models_that_are_not_supported(
     save_image_model: Callable[..., Path], save_audio_model: Callable[..., Path], text_model: Path
 ) -> None:
