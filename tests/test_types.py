@@ -88,7 +88,7 @@ class Tide(Modality):
         return torch.as_tensor(raw, dtype=torch.float32)
 
     def autoencoder(self) -> Autoencoder:
-        return TideAutoencoder(32, self.config.latent_dim)
+        return TideAutoencoder(32, self.latent_dim)
 
     def classifier(self, classes: int) -> Classifier:
         return TideClassifier(32, classes)
@@ -113,12 +113,12 @@ def register_modalities() -> list[type[Modality]]:
 '''
 
 ERRORS = {
-    "return TideAutoencoder(32, self.config.latent_dim)": (
-        "return TideClassifier(32, self.config.latent_dim)",
+    "return TideAutoencoder(32, self.latent_dim)": (
+        "return TideClassifier(32, self.latent_dim)",
         "return-value",
     ),
     '"originals", "lower"': ('"originals", "smaller"', "arg-type"),
-    "self.config.latent_dim": ("self.config.latent_dims", "attr-defined"),
+    "self.latent_dim": ("self.latent_dims", "attr-defined"),
     "def encode(self, x: Tensor) -> Tensor:": (
         "def encode(self, x: Tensor, y: Tensor) -> Tensor:",
         "override",
