@@ -4,7 +4,7 @@ VENV ?= .venv
 # A test file per process, one thread each: two processes of two threads are slower than one.
 PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
-.PHONY: demo test test-slow test-all lint
+.PHONY: demo test test-slow test-all lint site
 
 demo: $(VENV)/installed
 	$(VENV)/bin/mld run benchmarks/digits.yaml
@@ -24,6 +24,11 @@ lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/mypy
+
+# The documentation in build/site; a warning, or a link that leads nowhere, is an error.
+site: $(VENV)/installed-dev
+	$(VENV)/bin/mkdocs build --quiet
+	$(VENV)/bin/python docs/hooks/check_site.py build/site
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

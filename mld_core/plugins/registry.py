@@ -45,7 +45,8 @@ class Entry:
 
     Args:
         kind: name of the entry point.
-        distribution, version: "?" if unknown.
+        distribution: "?" if unknown.
+        version: of the distribution; "?" if unknown.
         module: the entry point's target.
         plugin_class: None for a plugin that is unusable or has not been loaded.
         stage: where loading failed: "blocked", by the user's selection; "claim", another plugin

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 WIDTH = 88
 """Columns of the printed text."""
-_OF = {
+MEASURED_OF = {
     "originals": "of reconstructions",
     "truth": "of reconstructions, and of samples given other modalities of their row",
     "draws": "of several samples of each row, given other modalities of it",
@@ -71,14 +71,14 @@ def _lines(plugin: PluginDescription) -> Iterator[str]:
         yield from ("", "metrics:")
         yield from _definitions(
             {
-                name: f"{_better(each)} is better{each.unit and f', in {each.unit}'}\n"
-                f"{_OF[each.against]}"
+                name: f"{better_values(each)} is better{each.unit and f', in {each.unit}'}\n"
+                f"{MEASURED_OF[each.against]}"
                 for name, each in plugin.metrics.items()
             }
         )
 
 
-def _better(metric: Metric) -> str:
+def better_values(metric: Metric) -> str:
     """Which values of a metric are better."""
     return f"nearer to {metric.best:g}" if metric.better == "nearer" else metric.better
 

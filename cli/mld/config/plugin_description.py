@@ -119,7 +119,7 @@ def describe_plugin(kind: str, registry: Registry) -> PluginDescription:
         inspect.getdoc(plugin_class) or "",
         plugin_class.inline if entry.role == "modality" else None,
         plugin_class.needs_complete if entry.role == "method" else None,
-        tuple(setting for schema in schemas for setting in _settings(schema, schema)),
+        tuple(setting for schema in schemas for setting in settings_of(schema)),
         _metrics(plugin_class) if entry.role == "modality" else {},
     )
 
@@ -163,6 +163,11 @@ def _metrics(modality_class: type[Modality]) -> Mapping[str, Metric] | None:
         return dict(modality_class(config, modality_class.fit(config, iter(raw))).metrics())
 
 
+def settings_of(schema: Schema) -> Iterator[Setting]:
+    """The settings that the JSON Schema of a model describes, those of models within it dotted."""
+    return _settings(schema, schema)
+
+
 def _settings(
     schema: Schema, root: Schema, prefix: str = "", defaults: Mapping[str, Any] | None = None
 ) -> Iterator[Setting]:
@@ -176,7 +181,7 @@ def _settings(
         default = (defaults or {}).get(name, field.get("default"))
         branches = _branches(field, root)
         models = [branch for branch in branches if "properties" in branch]
-        if len(models) == 1:
+        if len(models) == len(branches) == 1:
             model = models[0]
             if name not in schema.get("required", []):  # then nothing within it is
                 model = {**model, "required": []}
@@ -211,6 +216,8 @@ def _type(schema: Schema, root: Schema) -> str:
     (schema,) = branches
     if "const" in schema or "enum" in schema:
         return " or ".join(str(value) for value in schema.get("enum", [schema.get("const")]))
+    if "properties" in schema:
+        return "mapping"
     kind, inner = schema.get("type"), schema.get("items") or schema.get("additionalProperties")
     if kind in ("array", "object"):
         inner_type = _type(inner, root) if isinstance(inner, dict) else "any value"
