@@ -7,6 +7,7 @@ from .contracts.method import MethodConfig as MethodConfig
 from .contracts.modality import SPLITS as SPLITS
 from .contracts.modality import Autoencoder as Autoencoder
 from .contracts.modality import Classifier as Classifier
+from .contracts.modality import MediaType as MediaType
 from .contracts.modality import Metric as Metric
 from .contracts.modality import Modality as Modality
 from .contracts.modality import ModalityConfig as ModalityConfig

@@ -25,6 +25,8 @@ from mld_core.diffusion.latent_layout import LatentShape
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+MediaType = Literal["picture", "sound", "text", "number", "file"]
+"""How a page shows an item, and lets a user give a datum."""
 
 
 class ModalityConfig(BaseModel):
@@ -187,6 +189,24 @@ class Modality(ABC):
     def latent_dim(self) -> int:
         """Numbers in the latent of one item, whatever its shape."""
         return math.prod(self.latent_shape)
+
+    @property
+    def media_type(self) -> MediaType:
+        """How a page shows an item, and lets a user give a datum; it depends only on config.
+
+        "text" and "number" are of inline modalities, and typed. Of others `write` writes a
+        "picture" (PNG, JPEG or SVG), a "sound" (WAV, FLAC or OGG), or a "file" of another format.
+        By default "text" if inline, else "file".
+        """
+        return "text" if self.inline else "file"
+
+    @property
+    def choices(self) -> Sequence[str]:
+        """The cells that `cell` returns, for a page to choose from, if they are few.
+
+        None by default: any text is a cell. Only for inline modalities.
+        """
+        return ()
 
     @classmethod
     def fit(cls, config: ModalityConfig, raw: Iterable[Any]) -> dict[str, JsonValue]:

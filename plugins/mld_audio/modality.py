@@ -28,7 +28,7 @@ from mld_audio.networks import AudioAutoencoder, AudioClassifier
 from mld_audio.resampling import resample
 from mld_audio.sequence_networks import SequenceAudioAutoencoder
 from mld_audio.spectrum import LogMel, Spectrogram, Spectrograms, Waveform
-from mld_core import Autoencoder, LimitError, Metric, Modality, SplitName
+from mld_core import Autoencoder, LimitError, MediaType, Metric, Modality, SplitName
 
 Sound = tuple[np.ndarray, int]
 """A mono waveform and its sample rate in Hz."""
@@ -57,6 +57,7 @@ class Audio(Modality):
 
     kind = "audio"
     Config = AudioConfig
+    media_type: MediaType = "sound"
     config: AudioConfig
 
     def __init__(self, config: AudioConfig, facts: Mapping[str, JsonValue] | None = None) -> None:

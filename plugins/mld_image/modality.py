@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Generator, Tensor
 from torch.nn.functional import interpolate
 
-from mld_core import Autoencoder, Metric, Modality, SplitName
+from mld_core import Autoencoder, MediaType, Metric, Modality, SplitName
 from mld_image.augment import random_affine
 from mld_image.colours import to_rgb
 from mld_image.config import ImageConfig
@@ -38,6 +38,7 @@ class ImageModality(Modality):
 
     kind = "image"
     Config = ImageConfig
+    media_type: MediaType = "picture"
     config: ImageConfig
 
     @property

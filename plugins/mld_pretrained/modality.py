@@ -12,7 +12,7 @@ from jaxtyping import Float, Shaped
 from pydantic import JsonValue
 from torch import Tensor, nn
 
-from mld_core import Autoencoder, Classifier, Metric, Modality, SplitName
+from mld_core import Autoencoder, Classifier, MediaType, Metric, Modality, SplitName
 from mld_pretrained.config import PretrainedConfig
 
 Shape = tuple[int, ...]
@@ -90,6 +90,11 @@ class PretrainedModality(Modality):
         shape = self.facts["latent_shape"]
         assert isinstance(shape, list)
         return tuple(int(str(size)) for size in shape)
+
+    @property
+    def media_type(self) -> MediaType:
+        """As of the base."""
+        return self.base.media_type
 
     def read(self, source: Path | str) -> Any:
         """As of the base."""

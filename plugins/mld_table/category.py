@@ -104,6 +104,11 @@ class Category(Modality):
         """A vector's width: as configured, or one less than the number of values."""
         return (min(self.config.latent_dim, max(1, len(self._values) - 1)),)
 
+    @property
+    def choices(self) -> Sequence[str]:
+        """The values."""
+        return self._values
+
     def read(self, source: Path | str) -> str:
         """The text of a cell, or of a path's file."""
         return _check_value(read_text(source))

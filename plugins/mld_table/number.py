@@ -14,7 +14,15 @@ from numpy.random import Generator
 from pydantic import Field, FiniteFloat, JsonValue, model_validator
 from torch import Tensor
 
-from mld_core import Metric, Modality, ModalityConfig, SplitName, Summary, hookimpl
+from mld_core import (
+    MediaType,
+    Metric,
+    Modality,
+    ModalityConfig,
+    SplitName,
+    Summary,
+    hookimpl,
+)
 from mld_table.draw_metrics import number_draw_metrics
 from mld_table.examples import sample_numbers
 from mld_table.metrics import distribution_metrics, error_metrics, rank_correlation
@@ -104,6 +112,11 @@ class Number(Modality):
             values = np.log(values)
         scale = quantiles(values) if config.scale == "quantile" else moments(values)
         return {**scale, "is_integer": is_integer}
+
+    @property
+    def media_type(self) -> MediaType:
+        """A number if it is one alone; several are typed as a text."""
+        return "number" if self.config.size == 1 else "text"
 
     def read(self, source: Path | str) -> list[float]:
         """The numbers of a str, or of a path's file."""

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
@@ -14,7 +14,8 @@ from mld.reporting import number_format
 from mld.reporting.charts import Dot, dot_track
 from mld_core import RunDirError
 
-MediaType = Literal["picture", "sound", "text", "file"]
+if TYPE_CHECKING:
+    from mld_core import MediaType
 
 _MEDIA_TYPES: dict[str, tuple[MediaType, str]] = {
     ".png": ("picture", "image/png"),
@@ -26,6 +27,7 @@ _MEDIA_TYPES: dict[str, tuple[MediaType, str]] = {
     ".ogg": ("sound", "audio/ogg"),
 }
 """How a file is shown and its MIME type, by suffix alone; the core knows no modality."""
+_OTHER_FILE: tuple[MediaType, str] = ("file", "application/octet-stream")
 MACHINE_FACTS = (
     "mld",
     "python",
@@ -80,6 +82,11 @@ def media_of(files: Iterable[Path], cell: str | None) -> list[Media]:
     return sorted(media, key=lambda item: order.index(item.type))
 
 
+def media_type_of(file: Path) -> MediaType:
+    """How a file is shown, by its suffix."""
+    return _MEDIA_TYPES.get(file.suffix, _OTHER_FILE)[0]
+
+
 def _load_media(path: Path) -> Media:
     try:
         data = path.read_bytes()
@@ -88,7 +95,7 @@ def _load_media(path: Path) -> Media:
         raise RunDirError(f"{path} is missing: {remedy}") from None
     if path.suffix == ".txt":
         return Media("text", data.decode(errors="replace"), path.name)
-    media_type, mime_type = _MEDIA_TYPES.get(path.suffix, ("file", "application/octet-stream"))
+    media_type, mime_type = _MEDIA_TYPES.get(path.suffix, _OTHER_FILE)
     source = f"data:{mime_type};base64,{base64.b64encode(data).decode()}"
     return Media(media_type, source, path.name, *_enlarged_size(data))
 

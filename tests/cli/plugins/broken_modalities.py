@@ -213,6 +213,16 @@ class InvalidPreview(Tiny):
         return [path]
 
 
+@breaks("media-type-fits-files")
+class PictureInWords(Tiny):
+    media_type = "picture"
+
+
+@breaks("choices-are-cells")
+class ChoosesFiles(Tiny):
+    choices = ("first", "second")
+
+
 # autoencoder and networks
 
 

@@ -9,11 +9,14 @@ from torch import Tensor
 
 from mld.conformance.check import CheckFailed, CheckSkipped, check, describe, is_svg, require
 from mld.conformance.fixtures import NUM_CLASSES, ModalityUnderTest
+from mld.reporting.html import media_type_of
 from mld_core import describe_exception
 
 MAX_ROUND_TRIP_ERROR = 0.5
 """Largest error of an item read back, relative to the distance between items of other labels."""
 
+INLINE_MEDIA_TYPES = ("text", "number")
+FILE_MEDIA_TYPES = ("picture", "sound", "file")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"IEND\xaeB`\x82"
 
@@ -118,6 +121,40 @@ def previews_are_valid(plugin: ModalityUnderTest) -> None:
         [path.read_bytes() for path in paths] == [path.read_bytes() for path in others],
         "preview gave different bytes for the same item: leave out times and randomness",
     )
+
+
+@check("modality")
+def media_type_fits_files(plugin: ModalityUnderTest) -> None:
+    """`media_type` is one that the modality can have, and fits the file that `write` creates."""
+    inline, media_type = plugin.plugin_class.inline, plugin.modality.media_type
+    allowed = INLINE_MEDIA_TYPES if inline else FILE_MEDIA_TYPES
+    kind = "an inline modality" if inline else "a modality of files"
+    require(
+        media_type in allowed, f"media_type is {media_type!r}; of {kind} it is one of {allowed}"
+    )
+    if not inline and media_type != "file":
+        path = plugin.modality.write(plugin.sample_items[0], plugin.folder / "item")
+        require(
+            media_type_of(path) == media_type,
+            f"media_type is {media_type!r}, but no page shows {path.name} as one: write another "
+            "format, or leave media_type out",
+        )
+
+
+@check("modality")
+def choices_are_cells(plugin: ModalityUnderTest) -> None:
+    """Each of `choices` reads as an item, of which `cell` is the same choice."""
+    choices = plugin.modality.choices
+    if not choices:
+        raise CheckSkipped("the modality has no choices")
+    require(plugin.plugin_class.inline, "only inline modalities have choices: a cell is one")
+    for choice in choices:
+        try:
+            x = plugin.modality.preprocess(plugin.modality.read(choice))
+        except (OSError, ValueError) as error:
+            raise CheckFailed(f"choice {choice!r} cannot be read: {error}") from error
+        cell = _cell(plugin, x)
+        require(cell == choice, f"choice {choice!r} reads as {cell!r}")
 
 
 def _check_path(path: object, stem: Path, method: str) -> None:

@@ -23,6 +23,7 @@ from mld_core import (
     SPLITS,
     Autoencoder,
     Classifier,
+    MediaType,
     Metric,
     Modality,
     ModalityConfig,
@@ -107,6 +108,7 @@ class NewKind(Modality):
     Config = NewKindConfig
     config: NewKindConfig
     inline = True
+    media_type: MediaType = "text"  # what users type on a page: this or "number"
 
     def read(self, source: Path | str) -> str:
         """The raw datum of a cell; ValueError if it is invalid."""

@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 from pydantic import Field, JsonValue
 from torch import Generator, Tensor, nn
 
-from mld_core import Autoencoder, Classifier, Metric, Modality, ModalityConfig, SplitName, hookimpl
+from mld_core import (
+    Autoencoder,
+    Classifier,
+    MediaType,
+    Metric,
+    Modality,
+    ModalityConfig,
+    SplitName,
+    hookimpl,
+)
 
 MLD_API = 1  # version of mld's plugin contract
 NOISE = 0.2  # standard deviation of an item given its latent, as the loss assumes
@@ -93,6 +102,7 @@ class NewKind(Modality):
 
     kind = "newkind"  # the name in specs, and of the entry point in pyproject.toml
     Config = NewKindConfig
+    media_type: MediaType = "file"  # how pages show what `write` writes: "picture", "sound" or this
     config: NewKindConfig
     facts: Mapping[str, float]
 
