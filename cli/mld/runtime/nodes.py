@@ -9,6 +9,7 @@ which the operating system notices soon that the other side is gone.
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import platform
 import secrets
@@ -45,6 +46,8 @@ REASON_SECONDS = 10.0
 LONGEST_MESSAGE = 1 << 20
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}
 """A machine is lost after two minutes: 60 s without a message, and 6 probes without an answer."""
+_SET_BY_LAUNCHERS = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS")
+"""Without one of these there is no launcher, and Lightning Fabric is slow to import."""
 _ADVICE = "; re-run the same command to resume"
 
 
@@ -207,6 +210,8 @@ def _launcher() -> ClusterEnvironment | None:
 
     SpecError if it does not say how many there are on a node.
     """
+    if not any(name in os.environ for name in _SET_BY_LAUNCHERS):
+        return None
     from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 

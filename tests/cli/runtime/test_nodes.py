@@ -72,6 +72,18 @@ def test_the_rank_of_a_process(monkeypatch: pytest.MonkeyPatch, variables: dict[
     assert process_rank() == 1
 
 
+def test_a_run_without_a_launcher_does_not_import_what_reads_launchers() -> None:
+    program = (
+        "import sys; from mld.runtime import nodes; nodes.run_on_all(lambda _: print(*sys.modules))"
+    )
+    alone = {name: value for name, value in os.environ.items() if name not in {**SLURM, **TORCHRUN}}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=alone, capture_output=True, text=True, check=True
+    )
+    assert "mld.runtime.nodes" in done.stdout
+    assert "lightning_fabric" not in done.stdout
+
+
 def test_a_single_task_of_slurm_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {**SLURM, "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}.items():
         monkeypatch.setenv(name, value)
