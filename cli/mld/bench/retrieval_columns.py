@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from statistics import fmean
+from collections.abc import Mapping
 from typing import Any
 
 from mld.data.types import subset_key
+from mld.evaluation.ranking import mean_proportion
 
 RETRIEVAL_TITLES = {
     "joint_retrieval": "joint retrieval at 1",
@@ -28,10 +28,7 @@ def is_retrieval(column: str) -> bool:
 
 
 def retrieval_columns(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """The retrieval of samples, and of real items and reconstructions; empty without a judge.
-
-    The intervals of means are those if all err together, the widest, since they share rows.
-    """
+    """The retrieval of samples, and of real items and reconstructions; empty without a judge."""
     if not (retrieval := scores.get("retrieval")):
         return {}
     conditional, joint = retrieval["conditional"], retrieval["joint"]
@@ -39,10 +36,10 @@ def retrieval_columns(scores: Mapping[str, Any]) -> dict[str, Any]:
     for rank, suffix in (("at_1", ""), ("at_10", "_at_10")):
         for kind, entries in (("joint", [joint] if joint else []), ("conditional", conditional)):
             column = f"{kind}_retrieval{suffix}"
-            columns[column] = _mean([entry[rank] for entry in entries])
+            columns[column] = mean_proportion([entry[rank] for entry in entries])
             for reference in ("real", "reconstructions"):
                 of_reference = [entry[reference][rank] for entry in entries if entry[reference]]
-                columns[f"{column} of {reference}"] = _mean(of_reference)
+                columns[f"{column} of {reference}"] = mean_proportion(of_reference)
     for entry in conditional:
         direction = f"{subset_key(tuple(entry['given']))}>{entry['target']}"
         columns[f"{direction} retrieval"] = entry["at_1"]
@@ -50,13 +47,3 @@ def retrieval_columns(scores: Mapping[str, Any]) -> dict[str, Any]:
         (entry["candidates"] for entry in [*conditional, *([joint] if joint else [])]), default=None
     )
     return columns
-
-
-def _mean(proportions: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The means of values and of bounds; the bounds are None if one has none."""
-    by_end = {
-        end: [proportion[end] for proportion in proportions] for end in ("value", "low", "high")
-    }
-    if not by_end["value"]:
-        return None
-    return {end: None if None in values else fmean(values) for end, values in by_end.items()}

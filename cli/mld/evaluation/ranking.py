@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -156,3 +157,18 @@ def _proportion(successes: Float[Tensor, " query"]) -> dict[str, Any]:
         return {"value": value, "low": None, "high": None, "n": n}
     low, high = max(value - half_width, 0.0), min(value + half_width, 1.0)
     return {"value": value, "low": low, "high": high, "n": n}
+
+
+def mean_proportion(proportions: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The mean of proportions; their rows differ, so that n is the least. None of none.
+
+    They share rows: the interval is that if they all err together, the widest, and None where one
+    has none.
+    """
+    if not proportions:
+        return None
+    ends = {end: [each[end] for each in proportions] for end in ("value", "low", "high")}
+    means: dict[str, Any] = {
+        end: None if None in values else fmean(values) for end, values in ends.items()
+    }
+    return means | {"n": min(each["n"] for each in proportions)}

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import combinations
-from statistics import fmean
 from typing import Any
 
 import torch
@@ -30,6 +29,7 @@ from mld.evaluation.ranking import (
     Retrievals,
     codes_of,
     draw_candidates,
+    mean_proportion,
 )
 from mld.runtime.progress import with_progress
 from mld.runtime.seeds import derive
@@ -236,18 +236,8 @@ def _scores(retrievals: Retrievals) -> dict[str, Any]:
 
 
 def _mean_proportions(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The means of proportions at each rank; their rows differ, so that n is the least.
-
-    They share rows: the interval is that if they all err together, the widest.
-    """
+    """The means of proportions at each rank; None of none."""
     if not entries:
         return None
-    means: dict[str, Any] = {}
-    for rank in (f"at_{k}" for k in RANKS):
-        proportions = [entry[rank] for entry in entries]
-        ends = {end: [each[end] for each in proportions] for end in ("value", "low", "high")}
-        means[rank] = {
-            end: None if None in values else fmean(values) for end, values in ends.items()
-        }
-        means[rank]["n"] = min(each["n"] for each in proportions)
-    return means
+    ranks = (f"at_{k}" for k in RANKS)
+    return {rank: mean_proportion([entry[rank] for entry in entries]) for rank in ranks}
