@@ -48,6 +48,7 @@ class ModalityEvaluator:
 
     Args:
         classifier: None without labelled training items.
+        feature_network: None if features are latents.
         latent_dim: of the autoencoder.
         extractor: what `features` are, with a hash.
         rows: of the evaluated split that have an item, and are evaluated.
@@ -57,6 +58,7 @@ class ModalityEvaluator:
     """
 
     classifier: Classifier | None
+    feature_network: Classifier | None
     autoencoder: Autoencoder
     latent_dim: int
     extractor: str
@@ -77,11 +79,12 @@ class ModalityEvaluator:
 
     @torch.no_grad()
     def features(self, x: Shaped[Tensor, " row *item"]) -> Float[Tensor, "row feature"]:
-        """The classifier's features; without a classifier, the items' latents."""
-        if self.classifier is None:
+        """Of the feature network; without one, the items' latents."""
+        network = self.feature_network
+        if network is None:
             return encode(self.autoencoder, x, self.latent_dim)
-        parts = batches(x, device_of(self.classifier), "features")
-        return torch.cat([self.classifier.features(part).float().cpu() for part in parts])
+        parts = batches(x, device_of(network), "features")
+        return torch.cat([network.features(part).float().cpu() for part in parts])
 
     @cached_property
     def original_features(self) -> Float[Tensor, "row feature"]:
@@ -103,16 +106,22 @@ def build_evaluator(
     modality: Modality,
     autoencoder: Autoencoder,
     classifier: Classifier | None,
+    tower: Classifier | None,
     data: Data,
     split: SplitName,
 ) -> ModalityEvaluator:
-    """The evaluator of one modality on a split."""
+    """The evaluator of one modality on a split.
+
+    Args:
+        tower: of the judge of pairs; gives the features where there is no classifier.
+    """
     items, labels = data.split(split).items[name], data.split(split).labels
     most = max(1, MAX_ITEM_BYTES // max(1, items[:1].nbytes)) if len(items) else 0
     rows = items.present.nonzero().flatten()[:most]
     originals = items[rows]
-    if classifier is not None:
-        extractor = tensor_digest(*classifier.state_dict().values())[:12]
+    feature_network = classifier or tower
+    if feature_network is not None:
+        extractor = tensor_digest(*feature_network.state_dict().values())[:12]
     else:
         extractor = f"latents of {tensor_digest(*autoencoder.state_dict().values())[:12]}"
     latent_dim = modality.latent_dim
@@ -123,6 +132,7 @@ def build_evaluator(
     )
     return ModalityEvaluator(
         classifier=classifier,
+        feature_network=feature_network,
         autoencoder=autoencoder,
         latent_dim=latent_dim,
         extractor=extractor,

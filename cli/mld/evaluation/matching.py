@@ -95,12 +95,16 @@ class MatchingJudge(nn.Module):
 
     def embed(self, name: str, x: Shaped[Tensor, " row *item"]) -> Float[Tensor, "partner row dim"]:
         """The embeddings of items of a modality, for its partners in the order of `partners`."""
-        index = self.names.index(name)
-        tower = self.towers[index]
-        assert isinstance(tower, Classifier)
-        features: Tensor = self.projections[index](tower.features(x))
+        projection = self.projections[self.names.index(name)]
+        features: Tensor = projection(self.tower(name).features(x))
         parts = features.float().unflatten(1, (len(self.partners[name]), EMBEDDING_DIM))
         return normalize(parts.movedim(1, 0), dim=2)
+
+    def tower(self, name: str) -> Classifier:
+        """The feature network of a modality."""
+        tower = self.towers[self.names.index(name)]
+        assert isinstance(tower, Classifier)
+        return tower
 
     @torch.no_grad()
     def embed_all(

@@ -254,9 +254,14 @@ class EvaluationTable:
         """What a reader must know to interpret the scores."""
         warnings = []
         if not self.data.classes:
+            warnings.append("The data have no labels: there is no coherence.")
+        on_latents = [
+            name for name, each in self.evaluators.items() if each.feature_network is None
+        ]
+        if on_latents:
             warnings.append(
-                "The data have no labels: there is no coherence, and Frechet distances are "
-                "computed on the latents of decoded samples."
+                f"Frechet distances of {', '.join(on_latents)} are of the latents of decoded "
+                "samples: those of runs with other autoencoders cannot be compared with them."
             )
         for name, scores in modalities.items():
             original, back = scores["classifier_accuracy"], scores["reconstruction_accuracy"]

@@ -54,9 +54,16 @@ def evaluate(
         if judges_pairs(spec, split_coverage(data, "train").labelled):
             judge, end = train_judge(modalities, spec, data, context)
             trainings |= end
+        towers = {name: judge.tower(name) for name in judge.names} if judge else {}
         evaluators = {
             name: build_evaluator(
-                name, modality, autoencoders[name], classifiers.get(name), data, split
+                name,
+                modality,
+                autoencoders[name],
+                classifiers.get(name),
+                towers.get(name),
+                data,
+                split,
             )
             for name, modality in modalities.items()
         }

@@ -79,10 +79,20 @@ def evaluate(
         SubsetSamples(("a",), indices, {"b": z}, 1, 0.1, {}),
     ]
     evaluators = {
-        name: build_evaluator(name, modality, networks[name], None, data, "test") for name in names
+        name: build_evaluator(name, modality, networks[name], None, None, data, "test")
+        for name in names
     }
     table = EvaluationTable(evaluators, networks, modalities, data, "test", samples, seed=0)
     return table.as_json()
+
+
+def test_frechet_distances_of_latents_are_warned_of() -> None:
+    # There is neither a classifier nor a judge.
+    scores = evaluate(METRICS, [1.0, 2.0, 3.0], [True] * 3, [1.5, 2.0, 3.0])
+    assert {row["extractor"].split(" of ")[0] for row in scores["frechet"]} == {"latents"}
+    assert any(
+        "Frechet distances of a, b are of the latents" in each for each in scores["warnings"]
+    )
 
 
 def conditional_metrics(*args: Any) -> list[dict[str, Any]]:

@@ -549,17 +549,24 @@ def test_rows_with_missing_cells(tmp_path: Path, registry: Registry, roles: str)
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_run_without_labels(tmp_path: Path, registry: Registry) -> None:
-    spec = load_spec(manifest(tmp_path, labelled=False, gaps=False), registry)
+    spec_file = manifest(tmp_path, labelled=False, gaps=False)
     out = RunDir(tmp_path / "out")
-    run(spec, out, registry)
+    run(load_spec(spec_file, registry), out, registry)
     scores = json.loads(out.metrics.read_text())
     assert scores["joint_coherence"] is None
     assert scores["conditional_coherence"] == []
     assert scores["modalities"]["left"]["classifier_accuracy"] is None
-    assert all(row["extractor"].startswith("latents of") for row in scores["frechet"])
+    assert not any(row["extractor"].startswith("latents") for row in scores["frechet"])
     assert all(row["value"] >= 0 for row in scores["frechet"])
     assert "no labels" in scores["warnings"][0]
+    assert not any("Frechet" in message for message in scores["warnings"])
     assert not (out.path / "classifiers").exists()
+    # Other autoencoders are measured by the same feature networks.
+    other = RunDir(tmp_path / "other")
+    run(load_spec(spec_file, registry, ["autoencode.steps=1"]), other, registry)
+    others = json.loads(other.metrics.read_text())["frechet"]
+    assert [row["extractor"] for row in others] == [row["extractor"] for row in scores["frechet"]]
+    assert [row["value"] for row in others] != [row["value"] for row in scores["frechet"]]
 
 
 def test_bad_data_write_nothing(tmp_path: Path, registry: Registry) -> None:
