@@ -418,5 +418,5 @@ class ComputeSpec(Section):
     compile: Annotated[StrictBool, OMIT_DEFAULT] = Field(
         default=False,
         description="compile what is trained by torch.compile: faster steps after a slow first one,"
-        " and other last bits; needs a C++ compiler",
+        " other dropout draws and last bits; needs a C++ compiler",
     )

@@ -688,6 +688,20 @@ def test_a_compiled_network_trains_like_one_that_is_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
+def test_a_compiled_training_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    class CompiledSendsSignal(SendsSignal):
+        compiled = "net.forward"
+
+    compiled = replace(ONE, compile=True)
+    uninterrupted = fit(tmp_path / "whole", Compiled(), compute=compiled)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "parts", CompiledSendsSignal(7, signal.SIGTERM), compute=compiled)
+    torch.compiler.reset()  # as in another process
+    assert same(uninterrupted, fit(tmp_path / "parts", Compiled(), compute=compiled))
+
+
+@pytest.mark.slow
 def test_a_network_that_cannot_be_compiled_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
