@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mld.data.faults import Fault
 from mld.data.messages import recorded_messages
-from mld.data.packed_items import MappedTensor
+from mld.data.stored_rows import MappedTensor
 from mld.runtime.progress import with_progress
 from mld_core import (
     DataError,

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
-from mld.data.packed_items import Items, rows_on
+from mld.data.packed_items import Items
+from mld.data.stored_rows import rows_on
 from mld.runtime.compute import device_of
 from mld.runtime.progress import counting
 from mld_core import Autoencoder, NumericalError
@@ -46,7 +47,6 @@ def batches(
         show_progress(done)
 
 
-@torch.no_grad()
 def encode(
     autoencoder: Autoencoder,
     x: Shaped[Tensor, " row *item"] | Items,
@@ -54,28 +54,37 @@ def encode(
     label: str = "encode",
 ) -> Float[Tensor, "row latent"]:
     """The latent of each item, float32; no rows give no latents."""
-    parts = [
-        autoencoder.encode(part).float().cpu() for part in batches(x, device_of(autoencoder), label)
-    ]
+    parts = [*_encoded(autoencoder, x, label)]
     return torch.cat(parts) if parts else torch.zeros(0, latent_dim)
+
+
+@torch.no_grad()
+def _encoded(
+    autoencoder: Autoencoder, x: Shaped[Tensor, " row *item"] | Items, label: str
+) -> Iterator[Float[Tensor, "part latent"]]:
+    """The latents of the items, a batch after the other."""
+    for part in batches(x, device_of(autoencoder), label):
+        yield autoencoder.encode(part).float().cpu()
 
 
 def encode_present(
     autoencoders: Mapping[str, Autoencoder],
-    dims: Mapping[str, int],
     items: Mapping[str, Items],
     present: Bool[Tensor, "row modality"],
     label: str = "encode",
-) -> dict[str, Float[Tensor, "row _"]]:
-    """The latents of the present items, by modality; zeros where one is missing."""
-    latents = {}
-    for index, (name, dim) in enumerate(dims.items()):
-        rows = present[:, index]
-        latents[name] = torch.zeros(len(present), dim)
-        if bool(rows.any()):
-            x = items[name].select(rows)
-            latents[name][rows] = encode(autoencoders[name], x, dim, f"{label} {name}")
-    return latents
+) -> Iterator[tuple[str, Int64[Tensor, " part"], Float[Tensor, "part latent"]]]:
+    """The latents of the present items, a batch after the other: modality, rows and latents.
+
+    Args:
+        present: by modality in the order of `autoencoders`.
+    """
+    for index, (name, autoencoder) in enumerate(autoencoders.items()):
+        rows, done = present[:, index].nonzero().flatten(), 0
+        if not len(rows):
+            continue
+        for part in _encoded(autoencoder, items[name].select(rows), f"{label} {name}"):
+            yield name, rows[done : done + len(part)], part
+            done += len(part)
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mld.data.columns import ColumnItems, ColumnSink
 from mld.data.faults import Fault
-from mld.data.packed_items import MappedTensor
+from mld.data.stored_rows import MappedTensor
 from mld.storage.digests import digest, tensor_bytes
 from mld.storage.files import load_checksummed_json, with_checksum, write_json, writing
 from mld_core import OutputError, RunDirError

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mld.data.loading import SplitRows
-from mld.data.packed_items import MappedTensor
+from mld.data.stored_rows import MappedTensor
 
 
 @dataclass(frozen=True)

@@ -12,52 +12,13 @@ import torch
 from jaxtyping import Bool, Int64, Shaped
 from torch import Tensor
 
-from mld.storage.digests import tensor_bytes, tensor_digest
-from mld.storage.locks import mark_used
+from mld.data.stored_rows import DIGEST_ROWS, MappedTensor, StoredRows, moved, tensor_of
+from mld.storage.digests import tensor_bytes
 from mld_core import Modality
-
-DIGEST_ROWS = 512
-"""Rows that are read at once for a digest."""
-
-
-@dataclass(frozen=True)
-class MappedTensor:
-    """A tensor in a file of its bytes alone, which processes share through the system's cache."""
-
-    path: Path
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-
-    @classmethod
-    def write(cls, tensor: Tensor, path: Path) -> MappedTensor:
-        """Write a tensor."""
-        with path.open("wb") as file:
-            file.write(tensor_bytes(tensor))
-        return cls(path, tuple(tensor.shape), tensor.dtype)
-
-    def __post_init__(self) -> None:
-        mark_used(self.path, self)
-
-    @cached_property
-    def tensor(self) -> Shaped[Tensor, "*any"]:
-        """The tensor, read where it is used; it must not be changed."""
-        size = torch.Size(self.shape).numel()
-        if not size:
-            return torch.empty(self.shape, dtype=self.dtype)
-        flat = torch.from_file(str(self.path), shared=False, size=size, dtype=self.dtype)
-        return flat.view(self.shape)
-
-    def __getstate__(self) -> dict[str, object]:
-        """Other processes map the file, too."""
-        return {"path": self.path, "shape": self.shape, "dtype": self.dtype}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
-        self.__post_init__()
 
 
 @dataclass(frozen=True, eq=False)
-class Items:
+class Items(StoredRows):
     """The items of one modality by row, a part of which is made when indexed.
 
     Args:
@@ -95,6 +56,14 @@ class Items:
         """The same items of some rows alone."""
         return replace(self, place=self.place[rows])
 
+    def on(
+        self, rows: Int64[Tensor, " part"], device: torch.device
+    ) -> Shaped[Tensor, " part *item"]:
+        """Some items on a device: moved packed, which takes fewer bytes, and made there."""
+        packed, missing = self.packed_rows(rows)
+        missing = None if missing is None else moved(missing, device)
+        return self.unpack(moved(packed, device), missing)
+
     def packed_rows(
         self, rows: Tensor | slice
     ) -> tuple[Shaped[Tensor, " part *packed"], Bool[Tensor, " part"] | None]:
@@ -121,7 +90,12 @@ class Items:
     @property
     def stored(self) -> Shaped[Tensor, " stored *packed"]:
         """The packed items, whether they are in memory or in a file."""
-        return self.packed.tensor if isinstance(self.packed, MappedTensor) else self.packed
+        return tensor_of(self.packed)
+
+    @property
+    def file(self) -> Path | None:
+        """The file of the packed items; None if they are in memory."""
+        return self.packed.path if isinstance(self.packed, MappedTensor) else None
 
     @property
     def present(self) -> Bool[Tensor, " row"]:
@@ -155,33 +129,6 @@ class Items:
         if isinstance(self.packed, MappedTensor):
             return self
         return replace(self, packed=MappedTensor.write(self.packed, path))
-
-
-def digest_rows(x: Tensor | Items) -> str:
-    """The sha256 of a tensor, or of items."""
-    return x.digest if isinstance(x, Items) else tensor_digest(x)
-
-
-def rows_on(
-    x: Shaped[Tensor, " row *any"] | Items, rows: Int64[Tensor, " part"], device: torch.device
-) -> Shaped[Tensor, " part *any"]:
-    """Some rows, on a device. Items are moved packed, which takes fewer bytes, and made there."""
-    if not isinstance(x, Items):
-        return moved(x.index_select(0, rows.to(x.device)), device)
-    packed, missing = x.packed_rows(rows.cpu())
-    return x.unpack(moved(packed, device), None if missing is None else moved(missing, device))
-
-
-def moved(x: Shaped[Tensor, "*any"], device: torch.device) -> Shaped[Tensor, "*any"]:
-    """A tensor on a device. A GPU computes on while it is copied there."""
-    if device.type != "cuda" or x.device.type != "cpu":
-        return x.to(device)
-    return x.pin_memory().to(device, non_blocking=True)
-
-
-def select_rows(x: Tensor | Items, rows: Tensor) -> Tensor | Items:
-    """Some rows of a tensor or of items, which are not made yet."""
-    return x.select(rows) if isinstance(x, Items) else x[rows]
 
 
 def _digest(content: bytes) -> bytes:

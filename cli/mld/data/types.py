@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from mld.config.sections import GenerateSpec
+from mld.data.stored_rows import MappedTensor, tensor_of
 from mld_core import SplitName
 from mld_core.diffusion.latent_layout import LatentLayout
 from mld_core.diffusion.roles import conditioning_subsets
@@ -17,10 +18,19 @@ from mld_core.diffusion.standardiser import Standardiser
 
 @dataclass(frozen=True)
 class SplitLatents:
-    """The raw joint latents of a split; zeros where a modality is missing."""
+    """The raw joint latents of a split; zeros where a modality is missing.
 
-    z: Float[Tensor, "row joint"]
+    Args:
+        stored: in memory or in a file.
+    """
+
+    stored: Float[Tensor, "row joint"] | MappedTensor
     present: Bool[Tensor, "row modality"]
+
+    @property
+    def z(self) -> Float[Tensor, "row joint"]:
+        """The latents, read from their file where they are used; not to be changed."""
+        return tensor_of(self.stored)
 
 
 @dataclass(frozen=True)

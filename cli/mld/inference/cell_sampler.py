@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mld.data.encoding import decode
 from mld.data.estimates import Estimate, best_estimate
-from mld.data.packed_items import select_rows
+from mld.data.stored_rows import select_rows
 from mld.inference.growing_ranges import growing_ranges
 from mld.pipeline.joint_method import Conditioning, JointGenerator
 from mld.runtime.seeds import derive

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from mld.data.latent_files import load_split
+from mld.data.loading import layout_of
 from mld.data.types import SplitLatents
 from mld.inference.trained_run import TrainedRun
 from mld.storage.stages import ENCODE
@@ -18,16 +20,17 @@ MIN_CALIBRATION_ROWS = 50
 def cached_latents(run: TrainedRun, split: SplitName) -> SplitLatents:
     """The raw latents of a split's rows, as the run has encoded them."""
     run.run_dir.verify_stage(ENCODE.name)
-    path = run.run_dir.latents(split)
-    cache = run.run_dir.read_tensors(path)
-    with run.run_dir.content_of(path):
-        return SplitLatents(cache["z"], cache["present"])
+    return load_split(layout_of(run.modalities), run.run_dir, split)
 
 
-def complete_latents(run: TrainedRun, split: SplitName) -> JointLatent:
-    """Raw joint latents of a split's rows in which no modality is missing."""
+def complete_latents(run: TrainedRun, split: SplitName, most: int | None = None) -> JointLatent:
+    """Raw joint latents of the split's first rows in which no modality is missing.
+
+    Args:
+        most: rows; by default all.
+    """
     latents = cached_latents(run, split)
-    return latents.z[latents.present.all(1)]
+    return latents.z[latents.present.all(1).nonzero().flatten()[:most]]
 
 
 def calibration_latents(run: TrainedRun) -> dict[str, Tensor] | None:

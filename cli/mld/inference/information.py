@@ -47,7 +47,7 @@ def information(
     """
     check_marginals(run, "information")
     model = run.score_model
-    z = complete_latents(run, "test")[:rows]
+    z = complete_latents(run, "test", rows)
     if len(z) < 2:
         raise DataError(f"{run.run_dir.path}: fewer than two test rows are complete")
     names = model.layout.names

@@ -25,8 +25,9 @@ from mld.data.faults import Fault, InvalidItemsError, list_faults
 from mld.data.item_memory import packed_item_bytes
 from mld.data.item_places import ItemPlaces, temporary_places
 from mld.data.loading import layout_of
-from mld.data.packed_items import Items, MappedTensor
+from mld.data.packed_items import Items
 from mld.data.renamed_columns import DatasetWithRenamedColumns
+from mld.data.stored_rows import MappedTensor
 from mld.inference.trained_run import TrainedRun
 from mld.storage.table_file import write_table
 from mld_core import (
@@ -200,7 +201,10 @@ def _without(rows: ManifestRows, names: Sequence[str], unread: Collection[str]) 
 def encode_manifest(run: TrainedRun, rows: ManifestRows) -> dict[str, Tensor]:
     """Raw latents of a manifest's items by modality, "row latent"; zeros where missing."""
     dims = layout_of(run.modalities).dims
-    return encode_present(run.autoencoders, dims, rows.items, rows.present)
+    latents = {name: torch.zeros(len(rows.present), width) for name, width in dims.items()}
+    for name, index, part in encode_present(run.autoencoders, rows.items, rows.present):
+        latents[name][index] = part
+    return latents
 
 
 def _open(

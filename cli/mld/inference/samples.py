@@ -17,8 +17,9 @@ from torch import Tensor
 from mld.config.version import __version__
 from mld.data.encoding import decode
 from mld.data.items import item_cell, write_item
-from mld.data.packed_items import Items, digest_rows
+from mld.data.packed_items import Items
 from mld.data.recorded import rows_by_modalities
+from mld.data.stored_rows import digest_rows
 from mld.inference.growing_ranges import growing_ranges
 from mld.pipeline.diffusion_method import DiffusionGenerator
 from mld.pipeline.joint_method import Conditioning, JointGenerator

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from torch import Generator, Tensor, nn
 
 from mld.config.sections import DiffuseSpec, GenerateSpec, GuidanceSpec
+from mld.data.latent_rows import latent_rows
 from mld.data.loading import Data
 from mld.data.types import LatentCache, SplitLatents
 from mld.pipeline.joint_method import (
@@ -21,7 +22,6 @@ from mld.pipeline.joint_method import (
     check_finite,
     pop_standardiser,
     standardiser_tensors,
-    usable_latents,
 )
 from mld.runtime.context import RunContext
 from mld.storage.digests import code_digest
@@ -174,9 +174,9 @@ class DiffusionMethod(JointMethod):
         )
         return TrainJob(DIFFUSE.name, objective, rows, validation, config, key)
 
-    def _usable_rows(self, split: SplitLatents, latents: LatentCache) -> dict[str, Tensor]:
-        z, present = usable_latents(latents, split, self.usable(split.present))
-        return {"z": z, "present": present}
+    def _usable_rows(self, split: SplitLatents, latents: LatentCache) -> Rows:
+        z = latent_rows(latents, split, self.usable(split.present))
+        return {"z": z, "present": z.present}
 
     def _scaled(self, latents: LatentCache) -> LatentCache:
         """With the statistics that the network knows, so that latents have the same scale."""

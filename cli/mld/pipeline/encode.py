@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from pydantic import JsonValue
 
 from mld.data.encoding import encode_present
-from mld.data.loading import Data, SplitRows
-from mld.data.types import LatentCache, SplitLatents
+from mld.data.latent_files import load_latents, load_split
+from mld.data.loading import Data
+from mld.data.types import LatentCache
 from mld.pipeline.stage import StageOutput, run_stage
 from mld.runtime.context import RunContext
+from mld.storage.files import new_array
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import ENCODE
-from mld_core import SPLITS, Autoencoder, NumericalError
+from mld_core import SPLITS, Autoencoder, NumericalError, SplitName
 from mld_core.diffusion.latent_layout import LatentLayout
 from mld_core.diffusion.standardiser import Standardiser
 
@@ -21,27 +24,28 @@ from mld_core.diffusion.standardiser import Standardiser
 def cache_latents(
     autoencoders: Mapping[str, Autoencoder], layout: LatentLayout, data: Data, context: RunContext
 ) -> LatentCache:
-    """The latents of every split, encoded once in float32."""
+    """The latents of every split, encoded once in float32, and mapped where they are used."""
     run_dir = context.run_dir
 
     def compute() -> StageOutput:
-        latents = {
-            split: _encode(autoencoders, layout, data.split(split), f"encode {split}")
-            for split in SPLITS
-        }
-        for split, rows in latents.items():
-            run_dir.write_tensors(run_dir.latents(split), {"z": rows.z, "present": rows.present})
-        train = latents["train"]
-        dead = Standardiser.fit(train.z, train.present, layout).dead
+        for split in SPLITS:
+            _encode(autoencoders, layout, data, split, run_dir)
+        run_dir.write_tensors(
+            run_dir.present, {split: data.split(split).present for split in SPLITS}
+        )
+        train = load_split(layout, run_dir, "train")
+        standardiser = Standardiser.fit(train.z, train.present, layout)
+        run_dir.write_tensors(run_dir.standardiser, vars(standardiser))
         counts: dict[str, JsonValue] = {
-            name: int(dead[layout.modality_index == index].sum())
+            name: int(standardiser.dead[layout.modality_index == index].sum())
             for index, name in enumerate(layout.names)
         }
         for name, count in counts.items():
             if count:
                 message = f"{name}: {count} of {layout.dims[name]} latent dimensions never vary"
                 run_dir.warn(ENCODE.name, message)
-        return StageOutput([run_dir.latents(split) for split in SPLITS], {"dead": counts})
+        files = [run_dir.latents(split) for split in SPLITS]
+        return StageOutput([*files, run_dir.present, run_dir.standardiser], {"dead": counts})
 
     return run_stage(
         run_dir,
@@ -52,25 +56,23 @@ def cache_latents(
     )
 
 
-def load_latents(layout: LatentLayout, run_dir: RunDir) -> LatentCache:
-    """The latent cache of a run, its standardiser fitted to the training split."""
-    splits = {}
-    for split in SPLITS:
-        tensors = run_dir.read_tensors(run_dir.latents(split))
-        with run_dir.content_of(run_dir.latents(split)):
-            splits[split] = SplitLatents(**tensors)
-    train = splits["train"]
-    standardiser = Standardiser.fit(train.z, train.present, layout)
-    return LatentCache(layout, **splits, standardiser=standardiser)
-
-
 def _encode(
-    autoencoders: Mapping[str, Autoencoder], layout: LatentLayout, rows: SplitRows, label: str
-) -> SplitLatents:
-    latents = encode_present(autoencoders, layout.dims, rows.items, rows.present, label)
-    for name, z in latents.items():
-        if not bool(z.isfinite().all()):
-            raise NumericalError(
-                f"stage {ENCODE.name}: a latent of modality {name!r} is not finite"
-            )
-    return SplitLatents(layout.concatenate(latents), rows.present)
+    autoencoders: Mapping[str, Autoencoder],
+    layout: LatentLayout,
+    data: Data,
+    split: SplitName,
+    run_dir: RunDir,
+) -> None:
+    """Write the latents of a split, of which no more than a batch is in memory."""
+    rows = data.split(split)
+    ordered = {name: autoencoders[name] for name in layout.names}
+    shape = (len(rows.present), layout.joint_dim)
+    with new_array(run_dir.latents(split), shape) as array:
+        latents = layout.split(torch.from_numpy(array))
+        parts = encode_present(ordered, rows.items, rows.present, f"encode {split}")
+        for name, index, z in parts:
+            if not bool(z.isfinite().all()):
+                raise NumericalError(
+                    f"stage {ENCODE.name}: a latent of modality {name!r} is not finite"
+                )
+            latents[name][index] = z

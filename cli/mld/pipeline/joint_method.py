@@ -12,9 +12,10 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from mld.data.loading import Data
-from mld.data.packed_items import Items, select_rows
+from mld.data.packed_items import Items
 from mld.data.recorded import rows_by_pattern
-from mld.data.types import LatentCache, SplitLatents, subset_key
+from mld.data.stored_rows import select_rows
+from mld.data.types import LatentCache, subset_key
 from mld.runtime.context import RunContext
 from mld.storage.run_dir import RunDir
 from mld.training.job import TrainJob
@@ -110,18 +111,6 @@ def check_finite(name: str, z: Float[Tensor, "row _"], given: str) -> None:
             f"given {given}, {invalid} of {len(z)} samples of {name!r} are not finite: use less "
             "guidance, more steps or another sampler"
         )
-
-
-def usable_latents(
-    latents: LatentCache, split: SplitLatents, usable: Bool[Tensor, " row"]
-) -> tuple[Float[Tensor, "row joint"], Bool[Tensor, "row modality"]]:
-    """The standardised latents of the usable rows of a split, and which are present.
-
-    They are zero where a modality is missing.
-    """
-    present = split.present[usable]
-    z = latents.standardiser.standardise(split.z)[usable]
-    return torch.where(latents.layout.expand(present), z, 0.0), present
 
 
 def standardiser_tensors(standardiser: Standardiser) -> dict[str, Tensor]:

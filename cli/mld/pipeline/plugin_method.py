@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from pydantic import JsonValue
 from torch import Generator, Tensor
 
 from mld.config.sections import MethodSpec
+from mld.data.latent_rows import latent_rows
 from mld.data.loading import Data, SplitRows, layout_of
-from mld.data.packed_items import Items
 from mld.data.types import LatentCache, SplitLatents
 from mld.pipeline.joint_method import (
     Conditioning,
@@ -21,7 +22,6 @@ from mld.pipeline.joint_method import (
     JointMethod,
     pop_standardiser,
     standardiser_tensors,
-    usable_latents,
 )
 from mld.runtime.compute import device_of, place
 from mld.runtime.context import RunContext
@@ -147,17 +147,15 @@ class PluginMethod(JointMethod):
     def _objective(self, model: JointModel) -> MethodObjective:
         return MethodObjective(self.spec.method, model, self.modalities, self.on_latents)
 
-    def _item_rows(self, split: SplitRows) -> dict[str, Tensor | Items]:
+    def _item_rows(self, split: SplitRows) -> Rows:
         usable = self.usable(split.present)
-        items: dict[str, Tensor | Items] = {
-            f"item/{name}": x.select(usable) for name, x in split.items.items()
-        }
+        items = {f"item/{name}": x.select(usable) for name, x in split.items.items()}
         return {**items, "present": split.present[usable]}
 
-    def _latent_rows(self, split: SplitLatents, latents: LatentCache) -> dict[str, Tensor | Items]:
-        z, present = usable_latents(latents, split, self.usable(split.present))
-        parts = {f"item/{name}": part for name, part in latents.layout.split(z).items()}
-        return {**parts, "present": present}
+    def _latent_rows(self, split: SplitLatents, latents: LatentCache) -> Rows:
+        z = latent_rows(latents, split, self.usable(split.present))
+        parts = {f"item/{name}": replace(z, name=name) for name in latents.layout.names}
+        return {**parts, "present": z.present}
 
     def save(self, trained: TrainedWeights, latents: LatentCache, run_dir: RunDir) -> list[Path]:
         """The model's weights, with the standardiser of latents that it works on."""

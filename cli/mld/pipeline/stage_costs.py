@@ -150,14 +150,16 @@ class CostModel:
             self._cost(
                 "encode",
                 self._measured("encode").seconds * work.rows / self._rows(self.more),
-                memory=2 * self._latents,
-                disk=self._line("encode", TENSORS, self._rows, work.rows),
+                disk=sum(
+                    self._line("encode", suffix, self._rows, work.rows)
+                    for suffix in self._measured("encode").file_bytes
+                ),
             ),
-            self._of_trainings("diffuse", memory=3 * self._latents),
+            self._of_trainings("diffuse"),
             self._cost(
                 "generate",
                 self._sampling_seconds() + self._preview_seconds(),
-                memory=2 * self._latents + self._sampled,
+                memory=self._sampled,
                 disk=self._sample_bytes() + self._preview_bytes("generate"),
             ),
             self._of_trainings(
@@ -165,7 +167,7 @@ class CostModel:
                 seconds=self._measured("evaluate").seconds
                 * self._shown
                 / self._shown_by(self.more),
-                memory=self._latents + self._sampled,
+                memory=self._sampled,
                 later_memory=self._decoded(),
                 temporary=self._shared_items,
             ),
@@ -239,11 +241,6 @@ class CostModel:
         return len(SPLITS) * rehearsal.rows
 
     @property
-    def _latents(self) -> int:
-        """Bytes of the latents of all rows."""
-        return FLOAT_BYTES * self.work.joint_dim * self.work.rows
-
-    @property
     def _sampled(self) -> int:
         """Bytes of the latents of all samples."""
         work = self.work
@@ -289,7 +286,7 @@ class CostModel:
         """The largest that are trained at the same time."""
         sizes = sorted((job.training_bytes + self._activations(job) for job in jobs), reverse=True)
         if any(job.name == DIFFUSE.job for job in jobs):
-            return self.work.shares * (sum(sizes) + self._latents)
+            return self.work.shares * sum(sizes)
         return sum(sizes[: self.work.workers])
 
     def _activations(self, job: PlannedJob) -> int:

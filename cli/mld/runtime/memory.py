@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mld.runtime.processor import cgroup_files
+
+if TYPE_CHECKING:
+    import torch
 
 _MEMORY = Path("/proc/meminfo")
 _PROCESS = Path("/proc/self/statm")
@@ -26,6 +30,13 @@ def private_memory() -> int:
         return int(psutil.Process().memory_info().rss)
     fields = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
     return sum(int(fields[name].split()[0]) for name in ("RssAnon", "RssShmem")) * 1024
+
+
+def free_gpu_memory(device: torch.device) -> int:
+    """Bytes free on a GPU; 0 on a device of another kind, whose memory is that of the machine."""
+    import torch
+
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
 
 
 def _machine() -> Iterator[int]:

@@ -6,13 +6,14 @@ import ast
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
     from pydantic import JsonValue
     from torch import Tensor
 
@@ -35,9 +36,21 @@ def tensor_digest(*tensors: Tensor) -> str:
     """The sha256 of tensors' shapes, dtypes and bytes."""
     hasher = hashlib.sha256()
     for tensor in tensors:
-        hasher.update(json.dumps([str(tensor.dtype), list(tensor.shape)]).encode())
+        hasher.update(_header(tensor.dtype, tensor.shape))
         hasher.update(tensor_bytes(tensor))
     return hasher.hexdigest()
+
+
+def digest_of_parts(dtype: torch.dtype, shape: Sequence[int], parts: Iterable[Tensor]) -> str:
+    """The `tensor_digest` of a tensor of which only some rows at a time are in memory."""
+    hasher = hashlib.sha256(_header(dtype, shape))
+    for part in parts:
+        hasher.update(tensor_bytes(part))
+    return hasher.hexdigest()
+
+
+def _header(dtype: torch.dtype, shape: Sequence[int]) -> bytes:
+    return json.dumps([str(dtype), list(shape)]).encode()
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:
@@ -47,6 +60,7 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
+@cache
 def source_digest(source: str) -> str:
     """The sha256 of Python code without its comments, docstrings and formatting."""
     tree = ast.parse(source)

@@ -15,6 +15,8 @@ from mld_core.data.regular_file import read_regular_file
 from mld_core.errors import OutputError, RunDirError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from pydantic import JsonValue
     from torch import Tensor
 
@@ -238,6 +240,40 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if sha256 != _content_digest(tensors, metadata):
         raise RunDirError(f"{path} is corrupt: its contents do not match their sha256")
     return tensors, metadata
+
+
+@contextmanager
+def new_array(path: Path, shape: tuple[int, ...]) -> Iterator[NDArray[np.float32]]:
+    """An .npy file of zeros, mapped to be filled in the block; else as `atomic_write`."""
+    import numpy as np
+
+    with atomic_write(path) as partial:
+        array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
+        if hasattr(os, "posix_fallocate"):
+            # A disk that is full later would kill the process without a message.
+            with partial.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, partial.stat().st_size)
+        yield array
+        array.flush()
+
+
+def array_layout(path: Path) -> tuple[tuple[int, ...], int]:
+    """The shape of the float32 array of an .npy file, and the place of its first byte there.
+
+    RunDirError if the file is missing or holds none.
+    """
+    import numpy as np
+
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise RunDirError(f"{path} is missing") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise RunDirError(f"{path} is corrupt: {error}") from error
+    is_array = isinstance(array, np.memmap) and array.dtype == "<f4" and array.flags.c_contiguous
+    if not is_array:
+        raise RunDirError(f"{path} is corrupt: it holds no float32 array")
+    return array.shape, array.offset
 
 
 def _content_digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

@@ -78,6 +78,10 @@ class RunDir:
     """The traceback of a failed run."""
     network = _File("diffusion/network.safetensors")
     """The joint model's weights after the last step."""
+    present = _File("latents/present.safetensors")
+    """Which modalities each row of every split has, one tensor a split."""
+    standardiser = _File("latents/standardiser.safetensors")
+    """The statistics of the training latents."""
     judge = _File("judge.safetensors")
     """The weights of the judge of pairs, if there is one."""
     ema = _File("diffusion/ema.safetensors")
@@ -100,8 +104,8 @@ class RunDir:
         return self.path / "plots" / f"{name}.svg"
 
     def latents(self, split: str) -> Path:
-        """The latent cache of a split."""
-        return self.path / "latents" / f"{split}.safetensors"
+        """The raw joint latents of a split, a float32 array."""
+        return self.path / "latents" / f"{split}.npy"
 
     def checkpoint(self, job: str) -> Path:
         """The checkpoint of a training job, such as "autoencode/digit"."""
@@ -206,6 +210,13 @@ class RunDir:
     def read_tensors_and_metadata(self, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         """The tensors of a file and its metadata. RunDirError if they are not as written."""
         return self._read(files.load_tensors, path)
+
+    def array_layout(self, path: Path) -> tuple[tuple[int, ...], int]:
+        """The shape of the float32 array of an .npy file, and the place of its first byte there.
+
+        RunDirError if it holds none.
+        """
+        return self._read(files.array_layout, path)
 
     def load_weights(self, network: nn.Module, path: Path) -> None:
         """Load the weights of a file. RunDirError if they are not those of the network."""

@@ -15,11 +15,11 @@ from pydantic import JsonValue
 from torch import Generator, Tensor, nn
 
 from mld.config.sections import DiffuseSpec, TrainingSpec
-from mld.data.packed_items import Items, digest_rows
+from mld.data.stored_rows import StoredRows, digest_rows
 from mld.runtime.context import RunContext
 from mld.storage.digests import digest, source_digest
 
-Rows = Mapping[str, Tensor | Items]
+Rows = Mapping[str, Tensor | StoredRows]
 """Rows by what they hold, such as "x"."""
 
 
@@ -111,7 +111,7 @@ class TrainJob:
         name: in checkpoints, events and errors: "diffuse", "autoencode/digit".
         objective: the loss and the network; the loop trains a copy.
         rows: training rows along the first axis of each, drawn with replacement; a batch holds
-            tensors, also of items.
+            tensors, also of stored rows.
         validation: validation rows, likewise; may be empty.
         key: what decides the weights beside `rows`, `config` and the run's compute and seed.
     """

@@ -22,8 +22,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor, nn
 
-from mld.data.packed_items import Items, rows_on, select_rows
+from mld.data.latent_rows import LatentRows
+from mld.data.stored_rows import StoredRows, rows_on, select_rows
 from mld.runtime.context import RunContext
+from mld.runtime.memory import free_gpu_memory
 from mld.runtime.progress import training_progress
 from mld.runtime.seeds import derive
 from mld.storage.stages import stage_of_job
@@ -57,6 +59,8 @@ REPEATED_VALIDATION_ROWS = 256
 """Fewer rows are validated several times with other draws, up to about this number."""
 GPU_SYNC_STEPS = 20
 """Steps between reads of the loss on a GPU."""
+GPU_ROWS_SHARE = 0.1
+"""Of a GPU's free memory, that latents may take there; more of them are copied batch by batch."""
 MAX_GRAD_NORM = 1.0
 
 
@@ -180,11 +184,17 @@ class Trainer:
     def _to_device(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor.to(self.fabric.device) for name, tensor in tensors.items()}
 
-    def _placed(self, x: Tensor | Items) -> Tensor | Items:
-        """Rows where batches are taken from: tensors on the device, items where they are kept."""
-        return x if isinstance(x, Items) else x.to(self.fabric.device)
+    def _placed(self, x: Tensor | StoredRows) -> Tensor | StoredRows:
+        """Rows where batches are taken from: on the device, or where stored ones are kept.
 
-    def _take(self, x: Tensor | Items, rows: Int64[Tensor, " row"]) -> Tensor:
+        Latents are on a GPU where they take a small part of its memory.
+        """
+        device = self.fabric.device
+        if isinstance(x, LatentRows) and x.nbytes <= GPU_ROWS_SHARE * free_gpu_memory(device):
+            return x.all_on(device)
+        return x if isinstance(x, StoredRows) else x.to(device)
+
+    def _take(self, x: Tensor | StoredRows, rows: Int64[Tensor, " row"]) -> Tensor:
         """Some rows, on the device."""
         return rows_on(x, rows, self.fabric.device)
 
@@ -197,7 +207,7 @@ class Trainer:
         dtype = torch.float32 if self.fabric.device.type == "mps" else torch.float64
         return cdf.to(dtype).to(self.fabric.device)
 
-    def _validation_rows(self, count: int) -> dict[str, Tensor | Items]:
+    def _validation_rows(self, count: int) -> dict[str, Tensor | StoredRows]:
         """The planned number of the `count` validation rows, the same ones every time."""
         seed = derive(self.context.seed, self.job.name, "validation rows")
         chosen = torch.randperm(count, generator=Generator().manual_seed(seed))

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from mld.data.packed_items import Items
+from mld.data.stored_rows import StoredRows
 from mld.runtime.compute import Compute
 from mld.runtime.context import RunContext
 from mld.runtime.worker_pool import WorkerPool, is_interrupted
@@ -153,21 +153,21 @@ class TrainingPool(WorkerPool):
 
 @contextmanager
 def _rows_file(job: TrainJob) -> Iterator[tuple[TrainJob, Path]]:
-    """A job whose items are in files, without other rows, and a file that holds these.
+    """A job whose stored rows are in files, without other rows, and a file that holds these.
 
-    The files are in a temporary folder, unless items are in files already.
+    The files are in a temporary folder, unless rows are in files already.
     """
     with TemporaryDirectory(prefix="mld-") as folder:
         path = Path(folder) / "rows.safetensors"
         rows = flatten({"rows": job.rows, "validation": job.validation})
-        items = {
+        stored = {
             name: x.in_file(path.with_name(f"{index}.bin"))
             for index, (name, x) in enumerate(rows.items())
-            if isinstance(x, Items)
+            if isinstance(x, StoredRows)
         }
         tensors = {name: x.contiguous() for name, x in rows.items() if isinstance(x, Tensor)}
         save_tensors(path, tensors, {})
-        groups = unflatten(items)
+        groups = unflatten(stored)
         yield job.moved(groups.get("rows", {}), groups.get("validation", {})), path
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mld.data.packed_items import Items, MappedTensor
+from mld.data.stored_rows import StoredRows
 from mld.runtime.context import RunContext
 from mld.training.checkpoint import read_checkpoint
 from mld.training.job import TrainJob
@@ -54,15 +54,15 @@ class SharedFiles:
             path = run_dir.checkpoint(job.name)
             steps = f"of step {seen.step:,}, and of step {self.step:,} in the first process"
             return f"{path} is {steps}: {_ADVICE}"
-        missing = (path for path in _item_files(job) if not path.is_file())
+        missing = (path for path in _row_files(job) if not path.is_file())
         return next((f"{path} is missing: {_ADVICE}" for path in missing), "")
 
 
 _ADVICE = "put run directory and weight store (MLD_STORE) on a file system that all nodes share"
 
 
-def _item_files(job: TrainJob) -> Iterator[Path]:
-    """The files in which a job's items are kept."""
+def _row_files(job: TrainJob) -> Iterator[Path]:
+    """The files in which a job's rows are kept."""
     for x in (*job.rows.values(), *job.validation.values()):
-        if isinstance(x, Items) and isinstance(x.packed, MappedTensor):
-            yield x.packed.path
+        if isinstance(x, StoredRows) and x.file is not None:
+            yield x.file

@@ -17,7 +17,8 @@ from mld.data.columns import Column
 from mld.data.item_places import IN_MEMORY, ItemPlaces
 from mld.data.item_store import ItemStore
 from mld.data.modality_columns import load_column
-from mld.data.packed_items import Items, MappedTensor
+from mld.data.packed_items import Items
+from mld.data.stored_rows import MappedTensor
 from mld_core import Modality, ModalityConfig, OutputError, Split
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from mld.config.spec import dump_spec, load_spec
+from mld.data.latent_files import load_latents
 from mld.data.loading import layout_of
 from mld.inference.information import information
 from mld.inference.trained_run import TrainedRun, load
-from mld.pipeline.encode import load_latents
 from mld.pipeline.joint_method import Conditioning
 from mld.pipeline.plan import plan
 from mld.pipeline.plugin_method import LatentPluginGenerator

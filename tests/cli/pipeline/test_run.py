@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,13 @@ import torch
 import mld
 from mld.config.sections import GuidanceSpec
 from mld.config.spec import Spec, load_spec
+from mld.data.encoding import encode_present
 from mld.inference.trained_run import load
 from mld.pipeline.prepare import prepare, record_data_stage
 from mld.pipeline.run import report, run
 from mld.runtime.compute import resolve
 from mld.runtime.context import RunContext
+from mld.storage.files import partial_path
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import STAGE_NAMES
 from mld.storage.weight_store import WeightStore
@@ -317,7 +319,8 @@ def test_samples_keep_the_order_of_the_modalities(
     [
         "modalities/left.json",
         "autoencoders/right.safetensors",
-        "latents/test.safetensors",
+        "latents/test.npy",
+        "latents/present.safetensors",
         "diffusion/ema.safetensors",
         "samples/left/index.json",
         "classifiers/left.safetensors",
@@ -374,6 +377,39 @@ def test_a_killed_run_resumes_to_the_same_bits(
         "autoencoders/left.safetensors",
     ):
         assert (out / name).read_bytes() == (finished_run / name).read_bytes()
+
+
+def test_a_run_that_stops_while_it_encodes_resumes_to_the_same_latents(
+    run_copy: RunDir,
+    finished_run: Path,
+    make_spec: Callable[..., Spec],
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = WeightStore(finished_run.parent / "store")
+    trained = sum(event["event"] == "train" for event in run_copy.read_events())
+
+    def interrupted(*arguments: Any) -> Iterator[Any]:
+        yield next(encode_present(*arguments))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mld.pipeline.encode.encode_present", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(make_spec(), run_copy, registry, from_stage="encode", store=store)
+    assert not run_copy.is_complete("encode")
+    assert run_copy.is_complete("autoencode")
+    # What a killed process leaves behind.
+    partial_path(run_copy.latents("train")).write_bytes(b"half an array")
+    run(make_spec(), run_copy, registry, store=store)
+    contents = [
+        {path.name: path.read_bytes() for path in (folder / "latents").iterdir()}
+        for folder in (run_copy.path, finished_run)
+    ]
+    assert contents[0] == contents[1]
+    assert {"train.npy", "present.safetensors", "standardiser.safetensors"} < contents[0].keys()
+    # The joint model's rows are the same, so that the store has its weights.
+    assert trained == sum(event["event"] == "train" for event in run_copy.read_events())
 
 
 def test_a_loaded_run_samples_and_encodes(

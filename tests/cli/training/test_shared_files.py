@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from mld.data.packed_items import Items, MappedTensor
+from mld.data.packed_items import Items
+from mld.data.stored_rows import MappedTensor
 from mld.runtime.compute import Compute
 from mld.runtime.context import RunContext
 from mld.storage.run_dir import RunDir
