@@ -51,7 +51,13 @@ CONTRACT = (ROOT / "docs" / "contract.md").read_text()
 PAGES = [
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"),
     *("docs/contract.md", "docs/plugins.md", "docs/checks.md", "docs/tables.md"),
-    *("docs/training.md", "docs/pretrained.md", "docs/latents.md", "docs/nodes.md"),
+    *(
+        "docs/training.md",
+        "docs/pretrained.md",
+        "docs/latents.md",
+        "docs/nodes.md",
+        "docs/sharing.md",
+    ),
 ]
 BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.yaml"))
 CONTRACTS = [Modality, Autoencoder, Classifier, Metric, Dataset, Split, Method, JointModel]

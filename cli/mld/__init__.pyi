@@ -16,4 +16,5 @@ from .inference.score import score as score
 from .inference.trained_run import TrainedRun as TrainedRun
 from .inference.trained_run import load as load
 from .pipeline.run import run as run
+from .sharing.push import push as push
 from .storage.run_dir import RunDir as RunDir

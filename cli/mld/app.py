@@ -23,6 +23,7 @@ from mld.commands import (
     query,
     run,
     sample,
+    share,
     spec,
     store,
 )
@@ -42,6 +43,8 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     query.score,
     query.information,
     run.report,
+    share.push,
+    share.load,
     plugins.modalities,
     plugins.datasets,
     plugins.methods,

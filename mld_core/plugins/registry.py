@@ -123,6 +123,13 @@ class Registry:
         """All installed kinds that are not blocked, usable or not; nothing is imported."""
         return sorted(self._points)
 
+    @property
+    def blocked(self) -> list[str]:
+        """All installed kinds that are blocked."""
+        return sorted(
+            kind for kind, (first, *_) in self._entries.items() if first.stage == "blocked"
+        )
+
     def installed(self) -> dict[str, str]:
         """Distribution and version of each kind; nothing is imported."""
         return {kind: " and ".join(map(_release, self._points[kind])) for kind in self.kinds}

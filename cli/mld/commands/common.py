@@ -44,7 +44,10 @@ _UNWRITABLE = (
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RunFolder = Annotated[
-    Path, typer.Argument(help="a finished run's directory", autocompletion=complete_run)
+    Path,
+    typer.Argument(
+        help="a finished run's directory, or hub:owner/name", autocompletion=complete_run
+    ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Solver steps (default: the run's).")]

@@ -9,7 +9,7 @@ from mld.data.loading import layout_of
 from mld.data.types import SplitLatents
 from mld.inference.trained_run import TrainedRun
 from mld.storage.stages import ENCODE
-from mld_core import SpecError, SplitName
+from mld_core import RunDirError, SpecError, SplitName
 from mld_core.diffusion.latent_layout import JointLatent
 from mld_core.diffusion.role_schemes import NO_MARGINALS_MESSAGE
 
@@ -18,7 +18,15 @@ MIN_CALIBRATION_ROWS = 50
 
 
 def cached_latents(run: TrainedRun, split: SplitName) -> SplitLatents:
-    """The raw latents of a split's rows, as the run has encoded them."""
+    """The raw latents of a split's rows, as the run has encoded them.
+
+    RunDirError if the run has been shared without them.
+    """
+    if not run.run_dir.is_complete(ENCODE.name):
+        raise RunDirError(
+            f"{run.run_dir.path}: this needs latents of held-out rows, and the run was shared "
+            "without its latents: `mld push --with-latents` shares them too"
+        )
     run.run_dir.verify_stage(ENCODE.name)
     return load_split(layout_of(run.modalities), run.run_dir, split)
 

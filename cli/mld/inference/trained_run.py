@@ -21,10 +21,11 @@ from mld.pipeline.autoencode import load_autoencoders
 from mld.pipeline.diffuse import select_method
 from mld.pipeline.diffusion_method import DiffusionGenerator
 from mld.pipeline.joint_method import JointGenerator
-from mld.pipeline.starting_run import trained_spec
+from mld.pipeline.starting_run import plugins_of, trained_spec
 from mld.runtime.compute import place, resolve
 from mld.runtime.context import RunContext
 from mld.storage.digests import file_digest, tensor_digest
+from mld.storage.hub import open_run_dir
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import DATA, EVALUATE
 from mld.storage.weight_store import WeightStore
@@ -46,12 +47,8 @@ class TrainedRun:
         self.registry = registry
         self.store = store
         self.spec = trained_spec(run_dir, registry)
-        if run_dir.provenance.is_file():
-            with run_dir.content_of(run_dir.provenance):
-                plugins = run_dir.read_json(run_dir.provenance)["plugins"]
-                mismatches = version_mismatches(plugins, registry)
-            for message in mismatches:
-                warnings.warn(f"{run_dir.path}: {message}", stacklevel=3)
+        for message in version_mismatches(plugins_of(run_dir), registry):
+            warnings.warn(f"{run_dir.path}: {message}", stacklevel=3)
         self.compute = resolve(self.spec.compute)
         context = RunContext(run_dir, store, self.compute, self.spec.seed)
         self.modalities = load_fitted_modalities(self.spec, registry, run_dir)
@@ -234,17 +231,20 @@ def _in_words(datum: Datum) -> JsonValue:
 
 
 def load(
-    folder: Path | str, registry: Registry | None = None, *, store: WeightStore | None = None
+    run: Path | str, registry: Registry | None = None, *, store: WeightStore | None = None
 ) -> TrainedRun:
     """Load a finished run, verifying its files.
 
     Warns if an installed plugin has another version than the one that trained the run. RunDirError
-    if a stage up to diffuse is incomplete or a file was changed.
+    if a stage up to diffuse is incomplete or a file was changed, or if the run cannot be
+    downloaded. SpecError if it needs plugins that are not installed.
 
     Args:
+        run: its directory; or its address on the Hugging Face Hub, hub:owner/name, or
+            hub:owner/name@revision, where a revision is a branch, a tag or a commit.
         registry: by default all installed plugins.
         store: beside whose weights large items of manifests are kept while they are used; by
             default, in the user's cache folder.
     """
     store = store or WeightStore.in_user_cache()
-    return TrainedRun(RunDir(Path(folder)), registry or Registry(), store)
+    return TrainedRun(open_run_dir(run), registry or Registry(), store)

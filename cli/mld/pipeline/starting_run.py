@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from mld.config.plugin_versions import check_plugins
 from mld.config.sections import DiffuseSpec, MethodSpec, PerSubsetSpec
 from mld.config.spec import Spec, load_spec
 from mld.data.loading import layout_of, load_fitted_modalities
@@ -65,12 +66,25 @@ def trained_spec(run_dir: RunDir, registry: Registry) -> Spec:
     """The spec of a run. RunDirError unless it is intact, and complete up to its joint model."""
     if not run_dir.spec.is_file():
         raise RunDirError(f"{run_dir.path} is not a run directory: it has no spec.yaml")
-    run_dir.check_links()
+    run_dir.check_readable()
     run_dir.read_spec()
+    try:
+        check_plugins(plugins_of(run_dir), registry)
+    except SpecError as error:
+        raise SpecError(f"{run_dir.path}: {error}") from error
     spec = load_spec(run_dir.spec, registry)
     for stage in (DATA, AUTOENCODE, DIFFUSE):
         run_dir.verify_stage(stage.name)
     return spec
+
+
+def plugins_of(run_dir: RunDir) -> dict[str, str]:
+    """Distribution and version of each plugin of a run, by kind; empty before it is finished."""
+    if not run_dir.provenance.is_file():
+        return {}
+    with run_dir.content_of(run_dir.provenance):
+        plugins = run_dir.read_json(run_dir.provenance)["plugins"]
+        return {str(kind): str(release) for kind, release in plugins.items()}
 
 
 def open_starting_run(spec: Spec, registry: Registry) -> StartingRun | None:

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mld.storage.files import (
     atomic_write,
@@ -24,6 +25,9 @@ from mld.storage.files import (
 from mld.storage.locks import locked
 from mld_core.data.regular_file import stat_regular_file
 from mld_core.errors import OutputError, RunDirError
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 MARK = ".mld.json"
 """The file in a folder of results that says what it holds."""
@@ -55,18 +59,25 @@ def check_folder(folder: Path, content: str | None = None, is_ours: bool = False
 
 
 @contextmanager
-def claimed(folder: Path, content: str, is_ours: bool = False) -> Iterator[None]:
+def claimed(
+    folder: Path, content: str, is_ours: bool = False, format: int | None = None
+) -> Iterator[None]:
     """Check a folder as `check_folder` does, lock it and mark it; locked until the block ends."""
     check_folder(folder, content, is_ours)
     with locked(folder):
-        mark(folder, content)
+        mark(folder, content, format)
         yield
 
 
-def mark(folder: Path, content: str) -> None:
-    """Write a folder's mark, unless it has one."""
+def mark(folder: Path, content: str, format: int | None = None) -> None:
+    """Write a folder's mark, unless it has one.
+
+    Args:
+        format: version of the format of what it holds, if that has versions.
+    """
     if _marked_content(folder) is None:
-        write_json(folder / MARK, with_checksum({"content": content}))
+        version: dict[str, JsonValue] = {} if format is None else {"format": format}
+        write_json(folder / MARK, with_checksum({"content": content, **version}))
 
 
 def clear_folder(folder: Path, names: Container[str]) -> None:

@@ -12,7 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mld.storage import files
 from mld.storage.digests import differences, digest, file_digest
 from mld.storage.locks import lock_record, locked
-from mld.storage.outputs import check_folder, claimed, probe
+from mld.storage.outputs import MARK, check_folder, claimed, probe
 from mld.storage.stages import DATA, PIPELINE, STAGE_NAMES, Stage, stage_of_job
 from mld_core.errors import OutputError, RunDirError, describe_exception
 
@@ -32,6 +32,9 @@ Content = TypeVar("Content")
 
 CONTENT = "a run"
 """What the mark of a run directory says that it holds."""
+FORMAT = 1
+"""Version of the format of a run directory, which its mark holds. It increases with every change
+after which an older mld cannot load a run."""
 MACHINE_SETTINGS = {
     "precision": "go on with --set compute.precision={}",
     "threads": "go on with --set compute.threads={}",
@@ -54,9 +57,15 @@ class _File:
 
 @dataclass(frozen=True)
 class RunDir:
-    """One run on disk. Creates nothing there until something is written."""
+    """One run on disk. Creates nothing there until something is written.
+
+    Args:
+        linked: a folder outside of the run into which links in it may lead, such as the hub's cache
+            of a run's repository.
+    """
 
     path: Path
+    linked: Path | None = field(default=None, kw_only=True)
 
     spec = _File("spec.yaml")
     """The resolved spec."""
@@ -115,10 +124,11 @@ class RunDir:
         """The folder of samples given `observed`: "joint", or names joined by "+"."""
         return self.path / "samples" / observed
 
-    def check_links(self) -> None:
-        """RunDirError if a link leads out of the run, or there is neither file nor folder.
+    def check_readable(self) -> None:
+        """RunDirError if this mld must not read the run.
 
-        Such a run may come from a stranger: through a link, it would read or write elsewhere.
+        It may have been written by a later version, or come from a stranger and have a link that
+        leads out of it, through which it would read or write elsewhere.
         """
         for folder, names, file_names in os.walk(self.path):
             for path in (Path(folder, name) for name in [*names, *file_names]):
@@ -126,11 +136,30 @@ class RunDir:
                     self.inside(path)
                 elif not (path.is_file() or path.is_dir()):
                     raise RunDirError(f"{path} is neither a file nor a folder: delete it")
+        if self.format > FORMAT:
+            raise RunDirError(
+                f"{self.path} was written by a later version of mld, in format {self.format} of "
+                f"run directories; this one reads up to {FORMAT}: pip install -U mld-toolkit"
+            )
+
+    @property
+    def format(self) -> int:
+        """Version of the run's format; 1 for a run that does not say it. RunDirError if corrupt."""
+        mark = self.path / MARK
+        if not mark.is_file():
+            return 1
+        try:
+            content = files.load_checksummed_json(mark)
+        except RunDirError as error:
+            raise RunDirError(f"{error}: delete it if {self.path} holds a run") from error
+        with self.content_of(mark):
+            return int(content.get("format", 1))
 
     def inside(self, path: Path) -> Path:
         """A path that a file of the run names. RunDirError if it leads out of the run."""
         target = Path(os.path.realpath(path))
-        if not target.is_relative_to(os.path.realpath(self.path)):
+        roots = [os.path.realpath(root) for root in (self.path, self.linked) if root]
+        if not any(target.is_relative_to(root) for root in roots):
             raise RunDirError(f"{path} leads out of the run, to {target}: do not use this run")
         return path
 
@@ -147,9 +176,9 @@ class RunDir:
     def check(self) -> None:
         """OutputError unless a run can be written here, and nothing but a run is here.
 
-        RunDirError if a link leads out of it.
+        RunDirError as of `check_readable`.
         """
-        self.check_links()
+        self.check_readable()
         check_folder(self.path, CONTENT, self.is_complete(DATA.name))
 
     def probe(self) -> None:
@@ -159,12 +188,12 @@ class RunDir:
 
     def claim(self) -> AbstractContextManager[None]:
         """Check the directory, keep every other process out of it, and mark it as a run's."""
-        self.check_links()
-        return claimed(self.path, CONTENT, self.is_complete(DATA.name))
+        self.check_readable()
+        return claimed(self.path, CONTENT, self.is_complete(DATA.name), FORMAT)
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep every other process out of this run. RunDirError if another one holds the lock."""
-        self.check_links()
+        self.check_readable()
         return locked(self.path)
 
     def lock_record(self) -> str:
@@ -346,6 +375,14 @@ class RunDir:
     def stage_metadata(self, stage: str) -> dict[str, Any]:
         """What a complete stage recorded about itself."""
         return dict(self._read_marker(stage)["metadata"])
+
+    def stage_fingerprint(self, stage: str) -> dict[str, Any]:
+        """What decided the result of a complete stage."""
+        return dict(self._read_marker(stage)["fingerprint"])
+
+    def stage_files(self, stage: str) -> list[Path]:
+        """The files of a complete stage."""
+        return [self.inside(self.path / name) for name in self._read_marker(stage)["files"]]
 
     def stage_seconds(self, stage: str) -> float:
         """How long a complete stage took."""

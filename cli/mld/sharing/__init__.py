@@ -1,0 +1,1 @@
+"""Sharing of finished runs on the Hugging Face Hub."""
