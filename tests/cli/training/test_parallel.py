@@ -188,6 +188,7 @@ def test_processes_that_share_batches_train_on_the_mean_of_their_gradients(
         torch.testing.assert_close(trained[name], tensor)
 
 
+@pytest.mark.slow
 def test_processes_that_share_batches_end_at_the_same_step(
     pool: TrainingPool, tmp_path: Path
 ) -> None:
