@@ -4,7 +4,7 @@ VENV ?= .venv
 # A test file per process, one thread each: two processes of two threads are slower than one.
 PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
-.PHONY: demo test test-slow test-all lint site
+.PHONY: demo test test-slow test-all test-browser lint site
 
 demo: $(VENV)/installed
 	$(VENV)/bin/mld run benchmarks/digits.yaml
@@ -18,6 +18,10 @@ test-slow: $(VENV)/installed-dev
 
 test-all: $(VENV)/installed-dev
 	$(PYTEST) -m "slow or not slow"
+
+# Needs Chromium: CHROMIUM=/path/to/it, if it is not found.
+test-browser: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m browser
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .

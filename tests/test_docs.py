@@ -56,6 +56,7 @@ PAGES = [
         "docs/pretrained.md",
         "docs/latents.md",
         "docs/nodes.md",
+        "docs/serving.md",
         "docs/sharing.md",
     ),
 ]

@@ -23,6 +23,7 @@ from mld.commands import (
     query,
     run,
     sample,
+    serve,
     share,
     spec,
     store,
@@ -39,6 +40,7 @@ app = typer.Typer(
 _COMMANDS: tuple[Callable[..., None], ...] = (
     run.run,
     sample.sample,
+    serve.serve,
     query.impute,
     query.score,
     query.information,

@@ -94,7 +94,7 @@ class TrainedRun:
         SpecError for an unknown modality, DataError if a datum cannot be read.
         """
         return {
-            name: self._latent(name, self._item(name, datum)[None]) for name, datum in given.items()
+            name: self._latent(name, self.item(name, datum)[None]) for name, datum in given.items()
         }
 
     def sample(
@@ -130,7 +130,7 @@ class TrainedRun:
     ) -> SampleRequest:
         """A request for samples, which draws or writes any number of them; see `sample`."""
         data = dict(given or {})
-        items = {name: self._item(name, datum)[None] for name, datum in data.items()}
+        items = {name: self.item(name, datum)[None] for name, datum in data.items()}
         latents = {name: self._latent(name, x) for name, x in items.items()}
         present = torch.tensor([[name in items for name in self.modalities]])
         files = [
@@ -210,7 +210,11 @@ class TrainedRun:
     def _latent(self, name: str, x: Tensor) -> Tensor:
         return encode(self.autoencoders[name], x, self.modalities[name].latent_dim)
 
-    def _item(self, name: str, datum: Datum) -> Tensor:
+    def item(self, name: str, datum: Datum) -> Tensor:
+        """The item of a datum of a modality, "*item", read as a manifest's cell is.
+
+        SpecError for an unknown modality, DataError if the datum cannot be read.
+        """
         self.check_names([name])
         if isinstance(datum, Tensor):
             return datum

@@ -1,0 +1,1 @@
+"""`mld serve`: a page in the browser that samples from a finished run."""
