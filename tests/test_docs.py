@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import ast
+import csv
 import inspect
 import json
 import re
-import shlex
-import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import is_dataclass
-from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from textwrap import indent
@@ -22,8 +22,6 @@ import typer
 from typer.testing import CliRunner
 
 from mld.app import app
-from mld.bench.grid import grid
-from mld.bench.suite import load_suite
 from mld.config.spec import load_spec
 from mld.conformance import checks_as_markdown
 from mld.inference.trained_run import load
@@ -41,24 +39,16 @@ from mld_core import (
     Registry,
     Split,
 )
-from mld_core.information.estimator import surprisal
 from mld_core.plugins import hookspecs
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 CONTRACT = (ROOT / "docs" / "contract.md").read_text()
+COMMAND_LINE = (ROOT / "docs" / "command-line.md").read_text()
 PAGES = [
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"),
-    *("docs/contract.md", "docs/plugins.md", "docs/checks.md", "docs/tables.md"),
-    *(
-        "docs/training.md",
-        "docs/pretrained.md",
-        "docs/latents.md",
-        "docs/nodes.md",
-        "docs/serving.md",
-        "docs/sharing.md",
-    ),
+    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md")),
 ]
 BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.yaml"))
 CONTRACTS = [Modality, Autoencoder, Classifier, Metric, Dataset, Split, Method, JointModel]
@@ -67,11 +57,6 @@ CONTRACTS = [Modality, Autoencoder, Classifier, Metric, Dataset, Split, Method, 
 def code_blocks(text: str, language: str) -> list[str]:
     """The fenced code blocks of a language, in order."""
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
-
-
-def yaml_block(text: str, word: str) -> str:
-    """The first YAML block that contains a word."""
-    return next(block for block in code_blocks(text, "yaml") if word in block)
 
 
 def commands(group: typer.Typer, prefix: str = "mld") -> list[str]:
@@ -84,8 +69,8 @@ def commands(group: typer.Typer, prefix: str = "mld") -> list[str]:
     ]
 
 
-def test_readme_lists_every_command() -> None:
-    missing = [command for command in commands(app) if f"`{command}" not in README]
+def test_page_of_the_command_line_lists_every_command() -> None:
+    missing = [command for command in commands(app) if f"`{command}" not in COMMAND_LINE]
     assert not missing
 
 
@@ -134,7 +119,7 @@ def test_make_targets_exist() -> None:
 
 
 def test_tree_in_contributing_exists() -> None:
-    tree = code_blocks(CONTRIBUTING, "")[0]
+    tree = code_blocks(CONTRIBUTING, "text")[0]
     top = ROOT
     listed: set[Path] = set()
     for line in tree.splitlines():
@@ -150,22 +135,30 @@ def test_tree_in_contributing_exists() -> None:
     assert {path for path in packages if (path / "__init__.py").is_file()} <= listed
 
 
-def apply_edits(module: str, edits: list[str]) -> str:
-    """A module with methods replaced by the functions of the same name, and imports added."""
+def apply_edits(
+    module: str, edits: list[str], contract: str = "Modality", after: str = "import numpy as np"
+) -> str:
+    """A module with methods replaced by the functions of the same name, and imports added.
+
+    Args:
+        contract: the base of the class whose methods are replaced.
+        after: the line before which imports are added.
+    """
     lines = module.splitlines()
     for edit in edits:
         (first, *_) = ast.parse(edit).body
         if not isinstance(first, ast.FunctionDef):
-            at = lines.index("import numpy as np")
+            at = lines.index(after)
             lines[at:at] = [*edit.splitlines(), ""]
             continue
         modality = next(
             node
             for node in ast.parse("\n".join(lines)).body
-            if isinstance(node, ast.ClassDef) and "Modality" in [ast.unparse(b) for b in node.bases]
+            if isinstance(node, ast.ClassDef) and contract in [ast.unparse(b) for b in node.bases]
         )
         old = next(node for node in modality.body if getattr(node, "name", None) == first.name)
-        lines[old.lineno - 1 : old.end_lineno] = indent(edit, "    ").splitlines()
+        first_line = min([old.lineno, *(decorator.lineno for decorator in old.decorator_list)])
+        lines[first_line - 1 : old.end_lineno] = indent(edit, "    ").splitlines()
     return "\n".join(lines) + "\n"
 
 
@@ -223,67 +216,35 @@ def test_tutorial_modality_passes_the_checks(
     assert failed == "[]"
 
 
-def test_readme_spec_of_own_data_loads(tmp_path: Path) -> None:
-    (tmp_path / "own.yaml").write_text(yaml_block(README, "manifest"))
-    spec = load_spec(tmp_path / "own.yaml", Registry())
-    assert spec.data.kind == "manifest"
-    columns = code_blocks(README, "csv")[0].splitlines()[0].split(",")
-    assert set(spec.modalities) <= set(columns)
-
-
-def test_readme_suite_loads(tmp_path: Path) -> None:
-    (tmp_path / "suite.yaml").write_text(yaml_block(README, "methods:"))
-    (tmp_path / "digits.yaml").write_text((ROOT / "benchmarks" / "digits.yaml").read_text())
-    trials = list(grid(load_suite(tmp_path / "suite.yaml")))
-    assert len(trials) == 11 * 3 * (3 + 1 + 1)
-
-
-QUICK = ["autoencode={steps: 4}", "evaluate={steps: 4}"]
-QUICK += ["diffuse={steps: 4, batch_size: 16, network: {kind: residual-mlp, width: 32, depth: 1}}"]
-
-
-@pytest.fixture
-def readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder with the README's two runs, barely trained, and its manifest with more rows."""
-    from PIL import Image
-
+def test_dataset_of_the_guide_reads_a_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    header, *rows = code_blocks(README, "csv")[0].splitlines()
-    lines = [header]
-    for row in range(30):
-        Image.new("RGB", (64, 64), (8 * row, 60, 90)).save(f"{row}.jpg")
-        split = ("train", "validation", "test")[row % 3]
-        lines.append(
-            f"{row}.jpg,{'' if row == 5 else f'bird {row}'},{('wren', 'owl')[row % 2]},{split}"
-        )
-    assert all(len(line.split(",")) == 4 for line in lines + rows)
-    Path("birds.csv").write_text("\n".join(lines) + "\n")
-    Path("birds.yaml").write_text(yaml_block(README, "manifest"))
-    digits = ["data={kind: examples, train: 40, validation: 10, test: 10}", *QUICK]
-    digits.append("generate={num_samples: 2, steps: 2, subsets: [[], [word]]}")
-    birds = [*QUICK, "generate={num_samples: 2, steps: 2}"]
-    for path, overrides in ((ROOT / "benchmarks/digits.yaml", digits), (Path("birds.yaml"), birds)):
-        spec = load_spec(path, Registry(), [*overrides, "compute={threads: 1}"])
-        run_dir = RunDir(Path("runs") / spec.name)
-        run(spec, run_dir, Registry(), store=WeightStore(Path("store")))
-
-
-@pytest.mark.usefixtures("readme_runs")
-def test_readme_code_and_commands_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("score", "information"):  # few noise levels are quick and less exact
-        monkeypatch.setattr(f"mld.inference.{module}.surprisal", partial(surprisal, nodes=16))
-    names: dict[str, object] = {}
-    for block in code_blocks(README, "python"):
-        exec(block, names)
-    lines = re.findall(r"^    mld ((?:sample|score|impute|information) .*)$", README, re.MULTILINE)
-    assert len(lines) == 5
-    shutil.rmtree("filled")
-    for line in lines:
-        result = CliRunner().invoke(app, shlex.split(line))
-        assert result.exit_code == 0, (line, result.output)
-    assert Path("sevens/digit/0003.png").is_file()
-    assert Path("filled/birds.csv").is_file()
-    assert "Mutual information" in Path("runs/birds/report.html").read_text()
+    guide = (ROOT / "docs" / "dataset.md").read_text()
+    assert re.search(r"^    mld new-dataset materials$", guide, re.MULTILINE)
+    assert CliRunner().invoke(app, ["new-dataset", "materials"]).exit_code == 0
+    with Path("mld-materials/measurements.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with closing(sqlite3.connect("materials.db")) as database, database:
+        database.execute("CREATE TABLE measurements (id, material, hardness, density)")
+        cells = [[row[name] or None for name in row] for row in rows]
+        names = ", ".join(rows[0])
+        database.executemany(f"INSERT INTO measurements ({names}) VALUES (?, ?, ?, ?)", cells)
+    module = Path("mld-materials/mld_materials.py")
+    read = {}
+    for path in ("mld-materials/measurements.csv", "materials.db"):
+        if path == "materials.db":
+            edits = code_blocks(guide, "python")
+            module.write_text(apply_edits(module.read_text(), edits, "Dataset", "import csv"))
+        monkeypatch.syspath_prepend("mld-materials")
+        (entry,) = Registry([EntryPoint("materials", "mld_materials", "mld")]).entries()
+        sys.modules.pop("mld_materials", None)
+        dataset_class = entry.plugin_class
+        dataset = dataset_class(dataset_class.Config(path=tmp_path / path), {}, 0)
+        read[path] = [dataset.split(name) for name in ("train", "validation", "test")]
+        assert dataset.fingerprint()
+    assert read["materials.db"] == read["mld-materials/measurements.csv"]
+    assert any(None in split.items["hardness"] for split in read["materials.db"])
 
 
 @pytest.mark.parametrize("name", PAGES)

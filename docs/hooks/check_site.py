@@ -13,8 +13,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 WORDS = {
-    "guidance": "evaluation.html",
+    "guidance": "guidance.html",
+    "missing": "missing-cells.html",
     "slurm": "nodes.html",
+    "{mld-x:": "spec.html",
     "latent_dim": "kinds.html",
     "mld impute": "commands.html",
     "log_density": "api.html",

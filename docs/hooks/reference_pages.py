@@ -21,6 +21,12 @@ from mld_core import Registry
 
 ROOT = Path(__file__).parent.parent.parent
 DISTRIBUTION = "mld-toolkit"
+FIRST = (
+    *("run", "load", "TrainedRun", "Samples", "sample_table", "score", "impute", "information"),
+    *("Modality", "ModalityConfig", "Autoencoder", "Classifier", "Metric", "Summary"),
+    *("Dataset", "DatasetConfig", "Split", "Method", "MethodConfig", "JointModel", "hookimpl"),
+)
+"""The public names with which the pages of the Python API begin; the others follow as listed."""
 PACKAGES = {"mld": ROOT / "cli/mld", "mld_core": ROOT / "mld_core"}
 
 
@@ -156,9 +162,15 @@ def api(package: str) -> str:
     title = {"mld": "Python API", "mld_core": "Python API of plugins"}[package]
     stub = ast.parse((PACKAGES[package] / "__init__.pyi").read_text("utf-8"))
     lines = [f"# {title}", "", f"All names are imported from `{package}`.", ""]
-    for statement in stub.body:
-        assert isinstance(statement, ast.ImportFrom)
-        for name in statement.names:
-            path = f"{package}.{statement.module}.{name.name}"
-            lines += [f"::: {path}", f"    options: {{heading: {package}.{name.name}}}", ""]
+    modules = {
+        name.name: statement.module
+        for statement in stub.body
+        if isinstance(statement, ast.ImportFrom)
+        for name in statement.names
+    }
+    for name in sorted(
+        modules, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST)
+    ):
+        lines += [f"::: {package}.{modules[name]}.{name}"]
+        lines += [f"    options: {{heading: {package}.{name}}}", ""]
     return "\n".join(lines)

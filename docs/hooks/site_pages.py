@@ -41,6 +41,9 @@ GENERATED: dict[str, Callable[[], str]] = {
     "plugin-api.md": lambda: api("mld_core"),
 }
 
+ALONE = ("index.md", "results.md")
+"""Pages that are tabs of their own, beside which a list of pages would have one entry."""
+
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are included or generated."""
@@ -54,6 +57,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Links of the repository's files become links of the site."""
     uri = page.file.src_uri
+    if uri in ALONE:
+        page.meta["hide"] = ["navigation"]
     if uri in GENERATED:
         return markdown
     return relink(markdown, INCLUDED[uri][0] if uri in INCLUDED else f"docs/{uri}")
