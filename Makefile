@@ -4,7 +4,7 @@ VENV ?= .venv
 # A test file per process, one thread each: two processes of two threads are slower than one.
 PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
-.PHONY: demo test test-slow test-all test-browser lint site
+.PHONY: demo test test-slow test-all test-browser test-notebooks lint site
 
 demo: $(VENV)/installed
 	$(VENV)/bin/mld run benchmarks/digits.yaml
@@ -23,15 +23,19 @@ test-all: $(VENV)/installed-dev
 test-browser: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m browser
 
+test-notebooks: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m notebook
+
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/mypy
 
-# The documentation in build/site; a warning, or a link that leads nowhere, is an error.
+# The documentation in build/site; a warning, or a link that leads nowhere, is an error. (With --quiet,
+# MkDocs does not count warnings.)
 site: $(VENV)/installed-dev
-	$(VENV)/bin/mkdocs build --quiet
+	$(VENV)/bin/mkdocs build
 	$(VENV)/bin/python docs/hooks/check_site.py build/site
 
 $(VENV)/installed: pyproject.toml

@@ -25,7 +25,9 @@ def site(tmp_path: Path) -> Path:
     """A small site without an error."""
     pages = {*WORDS.values(), "index.html"}
     for page in pages:
-        (tmp_path / page).write_text(f'<h1 id="top"></h1><a href="index.html#top">{page}</a>')
+        home = "../" * page.count("/") + "index.html"
+        (tmp_path / page).parent.mkdir(exist_ok=True)
+        (tmp_path / page).write_text(f'<h1 id="top"></h1><a href="{home}#top">{page}</a>')
     (tmp_path / "style.css").write_text("h1 {color: red}")
     (tmp_path / "search").mkdir()
     documents = [{"location": f"{page}#a", "title": "", "text": w} for w, page in WORDS.items()]
@@ -67,6 +69,8 @@ def test_links_lead_to_pages() -> None:
     assert relink(text, "README.md") == expected
     text = "[a](../CONTRIBUTING.md#a-method-of-your-own) [b](../CONTRIBUTING.md#style) [c](data.md)"
     assert relink(text, "docs/x.md") == "[a](method.md) [b](contributing.md#style) [c](data.md)"
+    link = "[a](docs/notebooks/first-steps.ipynb)"
+    assert relink(link, "README.md") == "[a](notebooks/first-steps.md)"
     assert relink("```\n[a](gone.md)\n```\n", "README.md") == "```\n[a](gone.md)\n```\n"
 
 

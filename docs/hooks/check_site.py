@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 WORDS = {
     "guidance": "guidance.html",
     "missing": "missing-cells.html",
+    "irises": "notebooks/own-table.html",
     "slurm": "nodes.html",
     "{mld-x:": "spec.html",
     "latent_dim": "kinds.html",

@@ -17,6 +17,8 @@ from markdown.extensions.toc import slugify
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from notebooks import FOLDER as NOTEBOOKS
+from notebooks import as_page
 from reference_pages import api, commands, kinds, spec
 
 ROOT = Path(__file__).parent.parent.parent
@@ -51,6 +53,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     contents |= {page: generate() for page, generate in GENERATED.items()}
     for page, content in contents.items():
         files.append(File.generated(config, page, content=content))
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        content, pictures = as_page(path)
+        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=content))
+        for name, picture in pictures.items():
+            files.append(File.generated(config, f"notebooks/{name}", content=picture))
     return files
 
 
@@ -90,7 +97,7 @@ def relink(markdown: str, source: str) -> str:
 def _place(path: str, anchor: str) -> str | None:
     """Where the site shows a file of the repository, and the anchor there; None: nowhere."""
     if path.startswith("docs/"):
-        place = path.removeprefix("docs/")
+        place = path.removeprefix("docs/").replace(".ipynb", ".md")
         return f"{place}#{anchor}" if anchor else place
     pages = [page for page, (source, _) in INCLUDED.items() if source == path]
     for page in pages:

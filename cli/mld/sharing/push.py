@@ -55,7 +55,9 @@ def push(
         repository: "owner/name"; it is created if there is none.
         private: whether a new repository is private.
         revision: the branch, which is created if there is none; by default the main branch.
-        license, data, datasets: as of `CardFacts`; the card says where they are not stated.
+        license: as of `CardFacts`; the card says if it is not stated.
+        data: likewise.
+        datasets: likewise.
         with_latents: also the latents of validation and test rows, without which the run cannot
             score, impute or estimate information; rows can be guessed from them.
     """

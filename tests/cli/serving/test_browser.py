@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +16,7 @@ from zipfile import ZipFile
 
 import pytest
 import yaml
+from chromium import chromium_path
 from PIL import Image
 
 from mld.config.spec import load_spec
@@ -31,7 +30,6 @@ pytestmark = pytest.mark.browser
 pytest.importorskip("gradio", reason="needs the extra serve")
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SPEC = {
     "name": "small-digits",
     "data": {"kind": "examples", "train": 300, "validation": 30, "test": 30},
@@ -57,10 +55,7 @@ MICROPHONE = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-str
 @pytest.fixture(scope="module")
 def chromium() -> str:
     """The path of Chromium: CHROMIUM, or one on the search path."""
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-    if not path:
-        pytest.skip("there is no Chromium; CHROMIUM may name one")
-    return path
+    return chromium_path()
 
 
 @pytest.fixture(scope="module")
