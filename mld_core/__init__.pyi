@@ -16,6 +16,11 @@ from .contracts.modality import Summary as Summary
 from .contracts.spec_path import SpecPath as SpecPath
 from .contracts.structured_config import LatentConfig as LatentConfig
 from .contracts.structured_config import StructuredConfig as StructuredConfig
+from .contracts.tracker import SampleFile as SampleFile
+from .contracts.tracker import Scalars as Scalars
+from .contracts.tracker import TrackedRun as TrackedRun
+from .contracts.tracker import Tracker as Tracker
+from .contracts.tracker import TrackerConfig as TrackerConfig
 from .data.content_digest import content_digest as content_digest
 from .data.manifest_columns import RESERVED_COLUMNS as RESERVED_COLUMNS
 from .data.manifest_columns import unused_columns as unused_columns

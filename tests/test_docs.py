@@ -38,6 +38,7 @@ from mld_core import (
     Modality,
     Registry,
     Split,
+    Tracker,
 )
 from mld_core.plugins import hookspecs
 
@@ -51,7 +52,7 @@ PAGES = [
     *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md")),
 ]
 BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.yaml"))
-CONTRACTS = [Modality, Autoencoder, Classifier, Metric, Dataset, Split, Method, JointModel]
+CONTRACTS = [Modality, Autoencoder, Classifier, Metric, Dataset, Split, Method, JointModel, Tracker]
 
 
 def code_blocks(text: str, language: str) -> list[str]:
@@ -80,7 +81,7 @@ def test_contributing_lists_every_hook() -> None:
         for name, hook in vars(hookspecs).items()
         if name.startswith("register_")
     }
-    assert len(hooks) == 3
+    assert len(hooks) == 4
     for name, signature in hooks.items():
         arguments = ", ".join(signature.parameters)
         assert f"`{name}({arguments})`" in CONTRIBUTING

@@ -50,6 +50,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     plugins.modalities,
     plugins.datasets,
     plugins.methods,
+    plugins.trackers,
     describe.describe,
     check.check,
 )

@@ -115,7 +115,8 @@ def kinds() -> str:
         "",
         "What is included in mld, as `mld describe KIND` prints it; other packages add kinds.",
     ]
-    for role, title in (("modality", "Modalities"), ("dataset", "Datasets"), ("method", "Methods")):
+    titles = {"modality": "Modalities", "dataset": "Datasets", "method": "Methods"}
+    for role, title in {**titles, "tracker": "Trackers"}.items():
         lines += ["", f"## {title}"]
         for entry in entries:
             if entry.role == role:

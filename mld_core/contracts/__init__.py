@@ -1,1 +1,1 @@
-"""What a plugin supplies: a modality, a dataset or a method."""
+"""What a plugin supplies: a modality, a dataset, a method or a tracker."""

@@ -7,6 +7,7 @@ import pluggy
 from mld_core.contracts.dataset import Dataset
 from mld_core.contracts.method import Method
 from mld_core.contracts.modality import Modality
+from mld_core.contracts.tracker import Tracker
 
 hookspec = pluggy.HookspecMarker("mld")
 hookimpl = pluggy.HookimplMarker("mld")
@@ -29,3 +30,8 @@ def register_datasets() -> list[type[Dataset]]:  # type: ignore[empty-body]
 @hookspec
 def register_methods() -> list[type[Method]]:  # type: ignore[empty-body]
     """The method that this plugin supplies; its kind is the entry point's name."""
+
+
+@hookspec
+def register_trackers() -> list[type[Tracker]]:  # type: ignore[empty-body]
+    """The tracker that this plugin supplies; its kind is the entry point's name."""

@@ -23,19 +23,21 @@ from pydantic import BaseModel
 from mld_core.contracts.dataset import Dataset, DatasetConfig
 from mld_core.contracts.method import Method, MethodConfig
 from mld_core.contracts.modality import Modality, ModalityConfig
+from mld_core.contracts.tracker import Tracker, TrackerConfig
 from mld_core.errors import SpecError, describe_exception, did_you_mean
 from mld_core.plugins import hookspecs
 from mld_core.plugins.discovery import damaged_distributions, installed_points
 from mld_core.plugins.selection import Selection, distribution_of, origin
 
-Contract = type[Modality] | type[Dataset] | type[Method]
-PluginRole = Literal["modality", "dataset", "method"]
+Contract = type[Modality] | type[Dataset] | type[Method] | type[Tracker]
+PluginRole = Literal["modality", "dataset", "method", "tracker"]
 LoadStage = Literal["claim", "extra", "import", "hooks", "contract"]
 
 _CONTRACTS: dict[PluginRole, tuple[Contract, type[BaseModel]]] = {
     "modality": (Modality, ModalityConfig),
     "dataset": (Dataset, DatasetConfig),
     "method": (Method, MethodConfig),
+    "tracker": (Tracker, TrackerConfig),
 }
 
 
@@ -162,6 +164,11 @@ class Registry:
         method_class: type[Method] = self._require(kind, "method")
         return method_class
 
+    def tracker(self, kind: str) -> type[Tracker]:
+        """The tracker class of a kind. SpecError if there is none, or it cannot be used."""
+        tracker_class: type[Tracker] = self._require(kind, "tracker")
+        return tracker_class
+
     def usable(self, kind: str) -> Entry:
         """The plugin of a kind. SpecError if there is none, or it cannot be used."""
         if kind not in self._points and kind not in self._entries:
@@ -233,7 +240,10 @@ def _load_class(point: EntryPoint) -> Contract:
         manager.check_pending()
     with _plugin_code("hooks", "hook call"):
         hooks = manager.hook
-        calls = hooks.register_modalities, hooks.register_datasets, hooks.register_methods
+        calls = (
+            *(hooks.register_modalities, hooks.register_datasets),
+            *(hooks.register_methods, hooks.register_trackers),
+        )
         classes = [registered for call in calls for result in call() for registered in result]
     if len(classes) != 1:
         hint = "" if classes else " (are its hooks marked with @hookimpl?)"
@@ -299,8 +309,12 @@ def _extra_of(point: EntryPoint, library: str) -> str:
 
 def _class_problem(registered: object, kind: str) -> str:
     """Why a registered object is no complete plugin class of a kind; "" if it is one."""
-    if not isinstance(registered, type) or not issubclass(registered, Modality | Dataset | Method):
-        return f"registers {registered!r}, which is not a Modality, Dataset or Method class"
+    if not isinstance(registered, type) or not issubclass(
+        registered, Modality | Dataset | Method | Tracker
+    ):
+        return (
+            f"registers {registered!r}, which is not a Modality, Dataset, Method or Tracker class"
+        )
     name = registered.__name__
     for attribute in ("kind", "Config"):
         if not hasattr(registered, attribute):

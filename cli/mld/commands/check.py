@@ -71,6 +71,8 @@ def check(
             if partners:
                 raise typer.BadParameter("a method is checked on modalities of the kit: no --with")
             results = check_method(kind, settings, expected_failures, registry, on_result)
+        elif role == "tracker":
+            raise typer.BadParameter(f"{kind} is a tracker, for which there are no checks")
         else:
             if len(partners) > 1 or any(name for name, _, _ in partners):
                 raise typer.BadParameter("a modality is combined --with one KIND")

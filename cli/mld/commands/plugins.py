@@ -1,4 +1,4 @@
-"""`mld modalities`, `mld datasets` and `mld methods`."""
+"""`mld modalities`, `mld datasets`, `mld methods` and `mld trackers`."""
 
 from __future__ import annotations
 
@@ -34,6 +34,12 @@ def datasets(context: typer.Context, as_json: AsJson = False, strict: Strict = F
 def methods(context: typer.Context, as_json: AsJson = False, strict: Strict = False) -> None:
     """List the installed methods besides mld's own, and why a plugin cannot be used."""
     _list(context.obj.registry(), "method", as_json, strict)
+
+
+@command
+def trackers(context: typer.Context, as_json: AsJson = False, strict: Strict = False) -> None:
+    """List the installed trackers, and why a plugin cannot be used."""
+    _list(context.obj.registry(), "tracker", as_json, strict)
 
 
 def _list(registry: Registry, role: str, as_json: bool, strict: bool) -> None:

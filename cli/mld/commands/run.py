@@ -18,7 +18,7 @@ from mld.commands.common import (
     resumable,
     weight_store,
 )
-from mld.commands.completion import complete_stage
+from mld.commands.completion import complete_kind, complete_stage
 from mld.commands.plan_table import cost_lines, estimate_json, plan_lines
 
 if TYPE_CHECKING:
@@ -44,6 +44,15 @@ def run(
             autocompletion=complete_stage,
         ),
     ] = None,
+    track: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="Show the run in a tracker, such as tensorboard; --set track.NAME=VALUE sets it"
+            " up.",
+            autocompletion=complete_kind,
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -64,7 +73,8 @@ def run(
         stages, hint = ", ".join(STAGE_NAMES), did_you_mean(from_stage, STAGE_NAMES)
         raise typer.BadParameter(f"no stage {from_stage!r} (stages: {stages}){hint}")
     registry = context.obj.registry()
-    experiment = load_spec(spec, registry, set_ or [])
+    tracker = [f"track.kind={track}"] if track else []
+    experiment = load_spec(spec, registry, [*tracker, *(set_ or [])])
     is_first = process_rank() == 0
     run_dir = RunDir(out or Path("runs") / experiment.name)
     if dry_run:

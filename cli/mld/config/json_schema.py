@@ -26,7 +26,7 @@ def spec_schema(registry: Registry) -> Schema:
     """JSON Schema of a spec, including the settings of every usable plugin."""
     schema = Spec.model_json_schema()
     definitions, properties = schema["$defs"], schema["properties"]
-    for name in ("ModalitySpec", "DataSpec", "BaseModel"):
+    for name in ("ModalitySpec", "DataSpec", "TrackSpec", "BaseModel"):
         del definitions[name]
     definitions["MissingSpec"] = MissingSpec.model_json_schema()
     of_data = DataSettings.model_json_schema()["properties"]
@@ -36,6 +36,11 @@ def spec_schema(registry: Registry) -> Schema:
     datasets = _define_kinds(entries, "dataset", "kind", of_data, definitions)
     modalities = _define_kinds(entries, "modality", "kind", of_modality, definitions)
     methods = _define_kinds(entries, "method", "method", training, definitions)
+    trackers = _define_kinds(entries, "tracker", "kind", {}, definitions)
+    properties["track"] = {
+        "description": properties["track"]["description"],
+        **_by_kind("kind", trackers),
+    }
     del properties["data"]["$ref"]
     properties["data"] |= _by_kind("kind", datasets)
     properties["modalities"]["additionalProperties"] = _by_kind("kind", modalities)

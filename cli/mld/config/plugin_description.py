@@ -29,6 +29,7 @@ BESIDE: dict[str, tuple[type[BaseModel], ...]] = {
     "modality": (ModalitySettings,),
     "dataset": (DataSettings,),
     "method": (TrainingSpec,),
+    "tracker": (),
 }
 """By role, the models of settings that a spec holds beside those of the plugin's Config."""
 

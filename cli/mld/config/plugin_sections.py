@@ -146,6 +146,10 @@ class DataSpec(DataSettings, KindSpec):
         return {"kind": self.kind, **self.config.model_dump(mode="json"), **settings}
 
 
+class TrackSpec(KindSpec):
+    """A tracker and its settings."""
+
+
 def parse_modality(raw: Any, info: ValidationInfo) -> Any:
     """The ModalitySpec of a flat mapping or a KindSpec; any other value is returned as it is."""
     if isinstance(raw, KindSpec) and not isinstance(raw, ModalitySpec):
@@ -160,13 +164,20 @@ def parse_dataset(raw: Any, info: ValidationInfo) -> Any:
     return parse_plugin_section(DataSpec, raw, "dataset", info, DataSettings)
 
 
+def parse_tracker(raw: Any, info: ValidationInfo) -> Any:
+    """The TrackSpec of a flat mapping or a KindSpec; any other value is returned as it is."""
+    if isinstance(raw, KindSpec) and not isinstance(raw, TrackSpec):
+        return TrackSpec(kind=raw.kind, config=raw.config)
+    return parse_plugin_section(TrackSpec, raw, "tracker", info)
+
+
 def parse_plugin_section(
     section: type[Section], raw: Any, role: str, info: ValidationInfo, *shared: type[BaseModel]
 ) -> Any:
     """A section from its flat mapping: a kind, and settings checked by the plugin's own Config.
 
-    Any value that is no mapping is returned as it is. `role` is modality, dataset or method;
-    `shared` are models of settings that are written beside the plugin's.
+    Any value that is no mapping is returned as it is. `role` is modality, dataset, method or
+    tracker; `shared` are models of settings that are written beside the plugin's.
     """
     if not isinstance(raw, dict) or info.context is None:
         return raw

@@ -21,8 +21,10 @@ from mld.config.plugin_sections import (
     DataSpec,
     ModalitySpec,
     Section,
+    TrackSpec,
     parse_dataset,
     parse_modality,
+    parse_tracker,
 )
 from mld.config.plugin_versions import check_requirements
 from mld.config.sections import (
@@ -90,6 +92,13 @@ class Spec(Section):
     start_from: Annotated[SpecPath | None, OMIT_DEFAULT, PlainSerializer(_text_or_none)] = Field(
         default=None,
         description="a finished run whose autoencoders and score network this one continues with",
+    )
+
+    # Not dumped: it is no part of what a run is, and whoever runs its spec again decides anew.
+    track: Annotated[TrackSpec | None, BeforeValidator(parse_tracker)] = Field(
+        default=None,
+        exclude=True,
+        description="a tracker that shows the run: its kind and settings",
     )
 
     @field_validator("modalities")
@@ -218,5 +227,8 @@ def parse_spec(document: Document, registry: Registry, folder: Path) -> Spec:
 
 
 def dump_spec(spec: Spec) -> str:
-    """The resolved spec as YAML that loads again as an equal one; its paths are absolute."""
+    """The resolved spec as YAML that loads again as an equal one; its paths are absolute.
+
+    It does not name the tracker, which decides nothing about a run.
+    """
     return dump_yaml(spec.model_dump())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -30,6 +30,8 @@ from mld.runtime.nodes import Followers, check_processes, run_on_all
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import AUTOENCODE, DATA, ENCODE, PIPELINE, REPORT
 from mld.storage.weight_store import WeightStore
+from mld.tracking.follower import tracked
+from mld.tracking.scalars import INVALIDATED
 from mld.training.parallel import Trainers, training_pool
 from mld_core import MLDError, OutputError, Registry, RunDirError, SpecError
 
@@ -130,13 +132,23 @@ def _run(
         method = select_method(spec, registry, prepared.modalities, earlier)
         with run_dir.claim(), _record_crash(run_dir):
             if from_stage:
+                run_dir.log("stage", stage=from_stage, state=INVALIDATED, seconds=None)
                 run_dir.invalidate_from(from_stage)
             _check_fingerprints(context)
             for stage, message in prepared.shortfalls:
                 if not run_dir.is_complete(stage.name):
                     run_dir.warn(stage.name, message)
-            with _logged_use(run_dir, prepared.data):
+            with _followed(spec, registry, run_dir), _logged_use(run_dir, prepared.data):
                 run_stages(spec, registry, method, prepared, context, pool, start, command)
+
+
+def _followed(spec: Spec, registry: Registry, run_dir: RunDir) -> AbstractContextManager[None]:
+    """The spec's tracker follows the run in this block, if it names one."""
+    if spec.track is None:
+        return nullcontext()
+    tracker_class = registry.tracker(spec.track.kind)
+    settings = spec.model_dump(mode="json")
+    return tracked(spec.track, tracker_class, run_dir, spec.name, settings)
 
 
 def run_stages(

@@ -93,7 +93,7 @@ def _share_stage(run_dir: RunDir, shared: RunDir, stage: str) -> None:
         name = path.relative_to(run_dir.path).as_posix()
         is_shared = any(fnmatch(name, pattern) for pattern in RUN_FILES)
         if stage == ENCODE.name:
-            is_shared = path in map(run_dir.latents, _LATENT_SPLITS)
+            is_shared = path in (run_dir.present, *map(run_dir.latents, _LATENT_SPLITS))
         if is_shared:
             paths.append(shared.path / name)
             _copy(path, paths[-1])

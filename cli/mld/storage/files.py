@@ -175,6 +175,26 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return values
 
 
+def read_lines_after(path: Path, place: int) -> tuple[list[dict[str, Any]], int]:
+    """The values of the lines after a place in a JSON lines file that are whole.
+
+    Also the place behind them, from which to read on. Lines that a killed process left unfinished
+    are left out.
+    """
+    if not path.is_file():
+        return [], place
+    with path.open("rb") as file:
+        file.seek(place)
+        lines, newline, _ = file.read().rpartition(b"\n")
+    values = []
+    for line in lines.split(b"\n"):
+        try:
+            values.append(json.loads(line))
+        except ValueError:
+            continue
+    return values, place + len(lines) + len(newline)
+
+
 def read_checksummed_lines(path: Path) -> list[dict[str, Any]]:
     """The values of a file of lines that `append_line` wrote with `with_checksum`.
 

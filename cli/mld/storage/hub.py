@@ -1,7 +1,7 @@
 """Runs on the Hugging Face Hub: their addresses, and their files in the cache of the hub.
 
-What a repository may bring to this machine is named here: JSON, safetensors and the spec, in the
-places where a run has them. Anything else in it is not downloaded.
+What a repository may bring to this machine is named here: JSON, safetensors, arrays without pickles
+and the spec, in the places where a run has them. Anything else in it is not downloaded.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PREFIX = "hub:"
 RUN_FILES = (
     *(".mld.json", "spec.yaml", "provenance.json", "metrics.json"),
     *("stages/*.json", "modalities/*.json", "autoencoders/*.safetensors"),
-    *("diffusion/*.safetensors", "latents/*.safetensors"),
+    *("diffusion/*.safetensors", "latents/present.safetensors", "latents/*.npy"),
 )
 """The files of a run that are shared, as patterns."""
 _NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"

@@ -116,6 +116,10 @@ class RunDir:
         """The raw joint latents of a split, a float32 array."""
         return self.path / "latents" / f"{split}.npy"
 
+    def tracking(self, name: str) -> Path:
+        """The folder of what a tracker keeps of a run; beside it, what it was handed."""
+        return self.path / "tracking" / name
+
     def checkpoint(self, job: str) -> Path:
         """The checkpoint of a training job, such as "autoencode/digit"."""
         return self.path / "checkpoints" / f"{job.replace('/', '.')}.safetensors"
@@ -274,6 +278,10 @@ class RunDir:
         except RunDirError as error:
             advice = "delete it, which loses only the curves and warnings of the report"
             raise RunDirError(f"{error}: {advice}") from error
+
+    def events_after(self, place: int) -> tuple[list[dict[str, Any]], int]:
+        """The whole events after a place in the log, without a check, and the place behind them."""
+        return files.read_lines_after(self.events, place)
 
     @contextmanager
     def stage(self, name: str, earlier_seconds: float = 0.0) -> Iterator[Callable[[], float]]:

@@ -37,6 +37,8 @@ MODULES = {
     "relay": "mld_relay",
     "examples": "mld_datasets.examples",
     "manifest": "mld_datasets.manifest",
+    "tensorboard": "mld_trackers.tensorboard",
+    "mlflow": "mld_trackers.mlflow",
 }
 
 

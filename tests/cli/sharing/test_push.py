@@ -10,9 +10,11 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+import torch
 from hub_server import HubServer
 from typer.testing import Result
 
+from mld.inference.held_out import cached_latents
 from mld.inference.trained_run import load
 from mld.sharing.model_card import CardFacts
 from mld.sharing.push import push, write_repository
@@ -135,6 +137,13 @@ def test_a_later_push_replaces_the_earlier_one(
 def test_scores_need_latents(
     finished_run: Path, hub: HubServer, registry: Registry, mld: Callable[..., Result]
 ) -> None:
+    push(finished_run, "me/full", registry, with_latents=True)
+    pushed, local = load("hub:me/full", registry), load(finished_run, registry)
+    for split in ("validation", "test"):
+        latents = [cached_latents(run, split).z[:] for run in (pushed, local)]
+        assert torch.equal(*map(torch.as_tensor, latents))
+    with pytest.raises(RunDirError):
+        cached_latents(pushed, "train")
     push(finished_run, "me/small", registry)
     ends(mld("information", "hub:me/small"), 6, "shared without its latents", "--with-latents")
 

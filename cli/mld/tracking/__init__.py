@@ -1,0 +1,1 @@
+"""Trackers, which show runs elsewhere, fed from the event log."""
