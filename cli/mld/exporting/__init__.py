@@ -1,0 +1,1 @@
+"""`mld export`: the networks of a finished run for other programs."""
