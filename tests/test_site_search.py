@@ -18,6 +18,10 @@ pytestmark = pytest.mark.browser
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 
 ROOT = Path(__file__).parent.parent
+PAGES = [
+    *("index", "tutorial", "command-line", "commands", "spec", "kinds", "api", "results"),
+    *("notebooks/first-steps", "notebooks/own-table"),
+]
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
@@ -72,7 +76,7 @@ def test_pages_fit_the_screen_and_load_nothing_from_elsewhere(
     others: list[str] = []
     page.on("request", lambda request: others.append(request.url))
     page.on("pageerror", lambda error: others.append(str(error)))
-    for name in ("index", "tutorial", "spec", "api", "results", "notebooks/first-steps"):
+    for name in PAGES:
         page.goto(f"{address}{name}.html")
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
         broken = page.evaluate(
