@@ -50,7 +50,7 @@ def spec() -> str:
         for name, field in schema["properties"].items()
         if field.get("default") is not None and "$ref" in field
     }
-    of_plugins = ("data", "modalities")
+    of_plugins = ("data", "modalities", "track")
     top = {
         name: {"type": "string"} if name in of_plugins else field
         for name, field in schema["properties"].items()
@@ -70,7 +70,8 @@ def spec() -> str:
         "A spec is a YAML file. `mld spec init` writes one with every setting explained,"
         " `mld spec validate` prints all its errors, or the spec with all defaults, and"
         " `mld spec schema` a JSON Schema, by which editors check and complete it."
-        " Settings of datasets, modalities and methods are those of their [kinds](kinds.md).",
+        " Settings of datasets, modalities, methods and trackers are those of their"
+        " [kinds](kinds.md).",
         "",
         *_table(settings),
         *("", "Each section has settings with defaults:", ""),
@@ -104,7 +105,7 @@ def _choices(section: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict
 
 
 def kinds() -> str:
-    """Every included dataset, modality and method: what it is, its settings and metrics."""
+    """Every included modality, dataset, method and tracker, with its settings and metrics."""
     registry = Registry(allowed=[DISTRIBUTION])
     entries = registry.entries()
     unusable = [entry.kind for entry in entries if entry.plugin_class is None]
