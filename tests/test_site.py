@@ -10,7 +10,7 @@ import typer
 from check_site import WORDS, errors
 from markdown.extensions.toc import slugify
 from reference_pages import api, commands, kinds, spec
-from site_pages import INCLUDED, _included, relink
+from site_pages import INCLUDED, _included, escape_tags, relink
 
 from mld.app import app
 from mld.config.sections import TransformerSpec
@@ -43,6 +43,7 @@ def site(tmp_path: Path) -> Path:
         ('<a href="gone.html">', "gone.html, which does not exist"),
         ('<a href="index.html#gone">', "index.html#gone, where there is no such anchor"),
         ('<a href="#gone">', "#gone, where there is no such anchor"),
+        ("runs/<name>", "<name>, which is no element of HTML"),
         ('<img src="gone.png">', "gone.png, which does not exist"),
         ('<script src="https://cdn.example/x.js"></script>', "loads https://cdn.example/x.js"),
         ('<link href="//fonts.example/x" rel="stylesheet">', "loads //fonts.example/x"),
@@ -72,6 +73,11 @@ def test_links_lead_to_pages() -> None:
     link = "[a](docs/notebooks/first-steps.ipynb)"
     assert relink(link, "README.md") == "[a](notebooks/first-steps.md)"
     assert relink("```\n[a](gone.md)\n```\n", "README.md") == "```\n[a](gone.md)\n```\n"
+
+
+def test_what_looks_like_an_element_is_text() -> None:
+    text = "runs/<name>, `<name>` and a < b\n\n```text\n<name>\n```\n"
+    assert escape_tags(text) == text.replace("runs/<", "runs/&lt;")
 
 
 def test_link_to_a_missing_file_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:

@@ -25,6 +25,43 @@ WORDS = {
 """Words that the search must find on a page."""
 
 
+ELEMENTS = {
+    *(
+        "a",
+        "article",
+        "aside",
+        "audio",
+        "b",
+        "blockquote",
+        "body",
+        "br",
+        "button",
+        "caption",
+        "code",
+    ),
+    *(
+        "dd",
+        "del",
+        "details",
+        "div",
+        "dl",
+        "dt",
+        "em",
+        "figure",
+        "footer",
+        "form",
+        "h1",
+        "h2",
+        "h3",
+    ),
+    *("h4", "h5", "h6", "head", "header", "hr", "html", "i", "img", "input", "kbd", "label", "li"),
+    *("link", "main", "meta", "nav", "noscript", "ol", "option", "p", "path", "pre", "script"),
+    *("section", "select", "small", "source", "span", "strong", "style", "sub", "summary", "sup"),
+    *("svg", "table", "tbody", "td", "th", "thead", "title", "tr", "u", "ul", "video"),
+}
+"""Those of a page; anything else was text, such as <name>, that a browser does not show."""
+
+
 class Document(HTMLParser):
     """A page's anchors, links, and the addresses of what a browser loads with it."""
 
@@ -33,10 +70,12 @@ class Document(HTMLParser):
         self.anchors: set[str] = set()
         self.links: list[str] = []
         self.loaded: list[str] = []
+        self.tags: set[str] = set()
         self.feed(text)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         """Record one element."""
+        self.tags.add(tag)
         values = {name: value for name, value in attributes if value}
         self.anchors |= {values[name] for name in ("id", "name") if name in values}
         if tag == "a" and "href" in values:
@@ -55,6 +94,8 @@ def errors(site: Path) -> Iterator[str]:
         for address in page.loaded:
             if urlsplit(address).netloc:
                 yield f"{name} loads {address} from elsewhere"
+        for tag in sorted(page.tags - ELEMENTS):
+            yield f"{name} has <{tag}>, which is no element of HTML: write it as code"
         for address in [*page.links, *page.loaded]:
             parts = urlsplit(address)
             if parts.scheme or parts.netloc or name.name == "404.html":  # whose links are absolute

@@ -50,7 +50,7 @@ ALONE = ("index.md", "results.md")
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are included or generated."""
     contents = {page: _included(*source) for page, source in INCLUDED.items()}
-    contents |= {page: generate() for page, generate in GENERATED.items()}
+    contents |= {page: escape_tags(generate()) for page, generate in GENERATED.items()}
     for page, content in contents.items():
         files.append(File.generated(config, page, content=content))
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
@@ -59,6 +59,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         for name, picture in pictures.items():
             files.append(File.generated(config, f"notebooks/{name}", content=picture))
     return files
+
+
+def escape_tags(markdown: str) -> str:
+    """Markdown in which `<name>` is shown as it is, and is no element of HTML, outside code too."""
+    code = r"(?ms)(^```.*?^```$|`[^`\n]+`)"
+    parts = re.split(code, markdown)
+    parts[::2] = [re.sub(r"<(?=[A-Za-z/])", "&lt;", part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:

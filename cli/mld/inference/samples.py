@@ -90,7 +90,7 @@ class Samples:
         return [item_cell(modality, x, f"sample {k}") for k, x in enumerate(self.items[name])]
 
     def write(self, folder: Path | str) -> dict[str, list[Path]]:
-        """Write each generated item to folder/<modality>/0000.*; returns the files by modality.
+        """Write each generated item to `folder/<modality>/0000.*`; returns the files by modality.
 
         OutputError unless the folder is empty.
         """
@@ -113,7 +113,7 @@ class Samples:
     def write_sample(
         self, folder: Path, index: int, stem: str, inline_files: bool = True
     ) -> dict[str, Any]:
-        """Write the generated items of one sample as folder/<modality>/<stem>.*.
+        """Write the generated items of one sample as `folder/<modality>/<stem>.*`.
 
         Returns its `files` by modality, relative to the folder, and its `cells` by inline modality,
         which have no files unless `inline_files`.

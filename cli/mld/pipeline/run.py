@@ -54,7 +54,7 @@ def run(
 
     Args:
         spec: or the path of its YAML file.
-        out: the run directory; by default runs/<name>.
+        out: the run directory; by default `runs/<name>`.
         registry: by default all installed plugins.
         overrides: settings `a.b=c`, only with a path.
         from_stage: first recompute this stage and those after it.
