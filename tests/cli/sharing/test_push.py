@@ -80,7 +80,23 @@ def test_only_what_loading_needs_is_shared(shared: RunDir, finished_run: Path) -
         assert "/tmp" not in text
 
 
-def test_folders_of_this_machine_are_not_shared() -> None:
+def test_folders_of_this_machine_are_not_shared(
+    finished_run: Path, registry: Registry, tmp_path: Path
+) -> None:
+    run_dir = RunDir(Path(shutil.copytree(finished_run, tmp_path / "run")))
+    start = {"run": "/home/me/earlier", "digest": "0"}
+    reseal(run_dir.provenance, start_from=start, command="mld run /home/me/small.yaml")
+    marker = json.loads((run_dir.path / "stages" / "data.json").read_text())
+    data = {**marker["fingerprint"]["data"], "path": "/home/me/rows.csv"}
+    reseal(run_dir.path / "stages/data.json", fingerprint={**marker["fingerprint"], "data": data})
+    folder, facts = tmp_path / "shared", CardFacts()
+    write_repository(run_dir.path, folder, HubAddress("me/small"), registry, facts, False)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert not [path for path in files if b"/home/me" in path.read_bytes()]
+    assert b"rows.csv" in (folder / "stages/data.json").read_bytes()
+
+
+def test_absolute_paths_become_names() -> None:
     value = {"a": ["/home/me/x.csv", "relative/y.csv"], "b": "C:\\data\\z.csv", "c": 3}
     assert without_folders(value) == {"a": ["x.csv", "relative/y.csv"], "b": "z.csv", "c": 3}
 
