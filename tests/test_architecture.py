@@ -68,6 +68,7 @@ modalities: {a: {kind: text}, b: {kind: text}}
 LARGE_LIBRARIES = (
     *("lightning_fabric", "multivae", "networkx", "pandas", "rich", "scipy", "sklearn", "sympy"),
     *("diffusers", "huggingface_hub", "transformers"),
+    *("mlflow", "tensorboard", "trackio", "wandb"),
     *("jinja2", "torch._dynamo", "torchvision", "rdkit.Chem.Draw", "rdkit.Chem.QED"),
 )
 
