@@ -133,6 +133,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_killed_suite_resumes(write_suite: Callable[..., Path], tmp_path: Path) -> None:
     path, out = write_suite(), tmp_path / "out"
     env = environment(tmp_path)

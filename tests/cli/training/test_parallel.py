@@ -204,6 +204,7 @@ def test_processes_that_share_batches_end_at_the_same_step(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_interrupted_processes_that_share_batches_resume_to_the_same_bits(tmp_path: Path) -> None:
     compute = replace(TWO_THREADS, threads=1, processes=2)
     parts, long = context(tmp_path / "parts", compute), Regression(seconds=0.02)
@@ -243,6 +244,7 @@ def test_an_error_interrupts_the_other_training_which_resumes(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     command = [sys.executable, __file__, str(tmp_path)]
