@@ -48,6 +48,7 @@ def test_of_two_modalities_the_unusual_one_is_suspect() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_incomplete_rows_are_scored_by_what_they_have(
     trained_run: TrainedRun, write_manifest: WriteManifest, tmp_path: Path
 ) -> None:

@@ -84,6 +84,7 @@ def test_every_stage_computes_there_and_gives_the_same(
         assert path.read_bytes() == other.read_bytes(), path
 
 
+@pytest.mark.long
 def test_a_finished_run_computes_there_and_gives_the_same(
     small_run: Any,
     finished_run: Path,
