@@ -102,7 +102,7 @@ def _by_kind(key: str, references: Mapping[str, str], default: str | None = None
         "type": "object",
         "properties": {key: {"enum": [*references]}},
         **({} if default else {"required": [key]}),
-        "allOf": cases,
+        **({"allOf": cases} if cases else {}),
     }
 
 
