@@ -35,9 +35,9 @@ import mld_datasets  # noqa: F401
 import mld_image  # noqa: F401
 import mld_text  # noqa: F401
 from mld.app import main
-from mld.bench import executors
 from mld.inference import impute, samples
 from mld.pipeline import generate
+from mld.runtime import mld_process
 from mld.storage import files, run_dir
 from mld.storage.run_dir import RunDir
 from mld.training import loop, train
@@ -223,9 +223,9 @@ class Work:
             _let_clock_jump()
         self.open_log(Path(self.fault.log))
         os.environ[FAULT] = self.fault.to_json()
-        folder, bootstrap = str(Path(__file__).parent), executors.BOOTSTRAP
+        folder, bootstrap = str(Path(__file__).parent), mld_process.BOOTSTRAP
         watch = f"import sys; sys.path.insert(0, {folder!r}); import injection; "
-        executors.BOOTSTRAP = f"{watch}injection.watch_run_of_suite(); {bootstrap}"
+        mld_process.BOOTSTRAP = f"{watch}injection.watch_run_of_suite(); {bootstrap}"
 
     def open_log(self, path: Path) -> None:
         """Append to a log of all moments, which runs of a suite share."""

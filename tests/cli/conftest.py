@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import struct
 import sys
 import wave
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from html.parser import HTMLParser
 from itertools import combinations
 from pathlib import Path
@@ -16,6 +18,7 @@ import numpy as np
 import pytest
 import yaml
 from filelock import FileLock
+from submitit import SlurmJob
 
 from mld.config.spec import load_spec
 from mld.pipeline.run import run
@@ -67,6 +70,25 @@ def finished_run(small_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Pa
             run(spec, RunDir(folder / "small"), registry, store=WeightStore(folder / "store"))
             folder.rename(trained)
     return Path(shutil.copytree(trained, base / "finished")) / "small"
+
+
+@pytest.fixture
+def slurm_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of jobs of a stand-in for Slurm, whose commands are on the PATH."""
+    folder = tmp_path / "cluster"
+    (folder / "bin").mkdir(parents=True)
+    script = folder / "slurm.py"
+    shutil.copy(Path(__file__).parents[1] / "support" / "slurm_stand_in.py", script)
+    for name in ("sbatch", "srun", "sacct", "scancel", "scontrol"):
+        command = folder / "bin" / name
+        command.write_text(f'#!/bin/sh\nexec {sys.executable} -IS {script} {name} "$@"\n')
+        command.chmod(0o755)
+    SlurmJob.watcher.clear()  # of jobs with the same numbers in other tests
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    yield folder / "jobs"
+    for group in folder.glob("jobs/*/group"):
+        with suppress(ProcessLookupError):
+            os.killpg(int(group.read_text()), signal.SIGKILL)
 
 
 class Page(HTMLParser):

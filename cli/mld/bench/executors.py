@@ -1,58 +1,38 @@
-"""Executors start the runs of a suite: as processes of this machine, or on a Ray cluster."""
+"""Executors start the runs of a suite: as processes of this machine, or on a cluster."""
 
 from __future__ import annotations
 
-import ctypes
-import os
-import signal
 import subprocess
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+import yaml
+
+from mld.config.sections import ComputeSpec
+from mld.runtime.mld_process import STOP_TIMEOUT_SECONDS, Job, open_log, start_mld
 from mld.runtime.processor import available_cores
-from mld.storage.files import writing
+from mld.runtime.slurm import Slurm
 from mld_core import ExitCode, SpecError
-
-BOOTSTRAP = (
-    "from mld.bench.executors import die_with_parent; die_with_parent({}); "
-    "from mld.app import main; main()"
-)
-"""Python code of a run's process, to be formatted with the process id of its parent."""
-STOP_TIMEOUT_SECONDS = 60.0
-"""How long a stopped run may take to save its state and exit."""
-_PR_SET_PDEATHSIG = 1
-"""Option of Linux's prctl: the signal a process receives when its parent dies."""
-
-
-class Job(ABC):
-    """A run that has been started."""
-
-    @abstractmethod
-    def poll(self) -> int | None:
-        """The exit code; None while the run is in progress."""
-
-    @abstractmethod
-    def stop(self) -> None:
-        """Ask the run to exit; where possible it saves its state first."""
-
-    @abstractmethod
-    def wait(self) -> None:
-        """Wait until the run has exited; kill it after STOP_TIMEOUT_SECONDS."""
 
 
 class Executor(ABC):
     """Starts runs, at most `slots` at the same time."""
 
     slots: int
+    poll_seconds: float = 0.2
+    """Time between two checks of the runs in progress."""
 
     @abstractmethod
     def start(self, spec: Path, out: Path, log: Path) -> Job:
         """Start `mld run SPEC --out OUT`; its output is appended to the log."""
+
+    def running(self, out: Path, log: Path) -> Job | None:
+        """The run in this directory that an earlier process has started, if it can be followed."""
+        return None
 
 
 class LocalExecutor(Executor):
@@ -75,9 +55,9 @@ class LocalExecutor(Executor):
         jobs = self._job_on_gpu
         free = [gpu for gpu in self._gpus if gpu not in jobs or jobs[gpu].poll() is not None]
         if not free:
-            return _LocalJob(_popen(spec, out, log, self._environment))
+            return _LocalJob(start_mld(run_words(spec, out), log, self._environment))
         environment = {**self._environment, "CUDA_VISIBLE_DEVICES": free[0]}
-        jobs[free[0]] = _LocalJob(_popen(spec, out, log, environment))
+        jobs[free[0]] = _LocalJob(start_mld(run_words(spec, out), log, environment))
         return jobs[free[0]]
 
 
@@ -152,8 +132,8 @@ class _RayJob(Job):
         try:
             return int(self._ray.get(ready[0]))
         except self._ray.exceptions.RayError as error:
-            # The worker or its machine died, and with it the run (see die_with_parent).
-            with _open_log(self._log) as log:
+            # The worker or its machine died, and with it the run (see start_mld).
+            with open_log(self._log) as log:
                 log.write(f"error: Ray has lost the run: {error}\n")
             return ExitCode.INTERRUPTED
 
@@ -165,18 +145,31 @@ class _RayJob(Job):
         self._ray.wait([self._reference], timeout=STOP_TIMEOUT_SECONDS)
 
 
-def die_with_parent(parent_pid: int) -> None:
-    """Have the kernel kill this process when its parent dies in whatever way (Linux only).
+class SlurmExecutor(Executor):
+    """Starts runs as jobs of the Slurm cluster of this machine, which outlive the suite's process.
 
-    A run that outlived its suite would hold the lock of its run directory. On other systems it
-    does, and the next suite waits for it.
+    Args:
+        slots: jobs that are queued or run at the same time.
+        environment: variables set for each run.
+        slurm: submits the jobs.
     """
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    # The parent may have died before the call to prctl.
-    if os.getppid() != parent_pid:
-        os.kill(os.getpid(), signal.SIGKILL)
+
+    poll_seconds = 2.0
+
+    def __init__(self, slots: int, environment: Mapping[str, str], slurm: Slurm) -> None:
+        self.slots = slots
+        self._environment = environment
+        self._slurm = slurm
+
+    def start(self, spec: Path, out: Path, log: Path) -> Job:
+        """Submit a run, with the nodes, devices and threads that its spec computes with."""
+        compute = ComputeSpec(**yaml.safe_load(spec.read_text(encoding="utf-8"))["compute"])
+        words = run_words(spec.resolve(), out.resolve())
+        return self._slurm.submit(out.name, words, log, self._environment, compute)
+
+    def running(self, out: Path, log: Path) -> Job | None:
+        """The job of this run that is still queued or runs."""
+        return self._slurm.find(out.name, log)
 
 
 def visible_gpus(visible_devices: str | None) -> list[str]:
@@ -195,25 +188,9 @@ def _parallel_tasks(ray: Any, threads: int) -> int:
 
 
 def _run_to_completion(spec: Path, out: Path, log: Path, env: Mapping[str, str]) -> int:
-    return _popen(spec, out, log, env).wait()
+    return start_mld(run_words(spec, out), log, env).wait()
 
 
-def _popen(spec: Path, out: Path, log: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start `mld run SPEC --out OUT` with this Python interpreter; it dies with this process."""
-    bootstrap = BOOTSTRAP.format(os.getpid())
-    with _open_log(log) as output:
-        return subprocess.Popen(
-            [sys.executable, "-c", bootstrap, "run", str(spec), "--out", str(out)],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **env},
-            # Ctrl-C in a terminal then reaches only the suite, which stops its runs itself.
-            start_new_session=True,
-        )
-
-
-def _open_log(log: Path) -> TextIO:
-    with writing(log):
-        log.parent.mkdir(parents=True, exist_ok=True)
-        return log.open("a", encoding="utf-8")
+def run_words(spec: Path, out: Path) -> list[str]:
+    """The words of `mld run SPEC --out OUT` after `mld`."""
+    return ["run", str(spec), "--out", str(out)]

@@ -13,15 +13,13 @@ from rich.live import Live
 from rich.table import Table
 
 from mld.bench.eta import Forecast
-from mld.bench.executors import Executor, Job
+from mld.bench.executors import Executor
 from mld.bench.suite_dir import SuiteDir
 from mld.bench.trials import Trial, schedule, unique_runs
 from mld.reporting.number_format import format_duration
+from mld.runtime.mld_process import Job
 from mld.storage.locks import lock_holder
 from mld_core import RunDirError
-
-POLL_SECONDS = 0.2
-"""Time between two checks of the runs in progress."""
 
 ProgressCallback = Callable[[str], None]
 """Takes one line of progress; "" only refreshes the display."""
@@ -113,11 +111,12 @@ def run_trials(suite_dir: SuiteDir, trials: Sequence[Trial], executor: Executor)
     suite_run = SuiteRun(suite_dir, trials, Forecast(suite_dir, trials), queue)
     with _live_display(suite_run, executor.slots) as show:
         try:
+            _follow_earlier_runs(suite_run, executor, show)
             while suite_run.queue or suite_run.active:
                 _start_runs(suite_run, executor, show)
                 _collect_finished(suite_run, show)
                 show("")
-                time.sleep(POLL_SECONDS)
+                time.sleep(executor.poll_seconds)
         except BaseException:
             for run in suite_run.active.values():
                 run.job.stop()
@@ -125,6 +124,16 @@ def run_trials(suite_dir: SuiteDir, trials: Sequence[Trial], executor: Executor)
                 run.job.wait()
             raise
     return suite_run
+
+
+def _follow_earlier_runs(suite_run: SuiteRun, executor: Executor, show: ProgressCallback) -> None:
+    """Take the runs that an earlier process of the suite has started as started by this one."""
+    suite_dir = suite_run.suite_dir
+    for trial in list(suite_run.queue):
+        if job := executor.running(suite_dir.run_dir(trial).path, suite_dir.log(trial)):
+            suite_run.queue.remove(trial)
+            suite_run.active[trial.key] = ActiveRun(trial, job, time.monotonic())
+            show(f"goes on  {trial.coordinates}")
 
 
 def _start_runs(suite_run: SuiteRun, executor: Executor, show: ProgressCallback) -> None:

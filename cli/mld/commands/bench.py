@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +21,7 @@ from mld.commands.common import (
     command,
     repeatable,
     resumable,
+    weight_store,
 )
 from mld_core.errors import ExitCode, SpecError
 
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 
 SUITE = "SUITE"
 """The name of the command that runs a suite, as shown in the help; users do not type it."""
+
+
+SLURM_JOBS = 16
+"""How many jobs of a suite are queued or run at the same time, unless --jobs says it."""
 
 
 class _SuiteGroup(TyperGroup):
@@ -66,12 +71,18 @@ def suite(
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Parallel runs (default and maximum: cores / threads per run)."),
+        typer.Option(
+            min=1,
+            help="Parallel runs (default and maximum: cores / threads per run; on Slurm, 16 jobs).",
+        ),
     ] = None,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Run only part I of N.")] = "",
     executor: Annotated[
-        str, typer.Option(help="Where to run: local, or ray for a Ray cluster.")
+        str, typer.Option(help="Where to run: local, or ray or slurm for a cluster.")
     ] = "local",
+    slurm: Annotated[
+        Texts, repeatable("NAME=VALUE", "An option of sbatch for the jobs of Slurm", "--slurm")
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Run failed trials again.")
     ] = False,
@@ -100,7 +111,17 @@ def suite(
         number, count = map(int, shard.split("/"))
         trials = [trial for trial in trials if int(trial.key, 16) % count == number - 1]
     _print_errors(trials)
-    started_by = _make_executor(executor, jobs, loaded.spec.threads, plugins, trials)
+    environment = {
+        "OMP_NUM_THREADS": str(loaded.spec.threads),
+        "MLD_STORE": str(weight_store().root.resolve()),
+        **plugins.environment(),
+    }
+    if executor == "slurm":
+        started_by = _slurm_executor(jobs, environment, suite_dir, slurm or [])
+    elif slurm:
+        raise typer.BadParameter("--slurm needs --executor slurm")
+    else:
+        started_by = _make_executor(executor, jobs, loaded.spec.threads, environment, trials)
     if dry_run:
         _print_trials(suite_dir, trials, started_by.slots)
         return
@@ -169,20 +190,33 @@ def _normalise_shard(shard: str) -> str:
 
 
 def _make_executor(
-    name: str, jobs: int | None, threads: int, plugins: PluginSelection, trials: Sequence[Trial]
+    name: str,
+    jobs: int | None,
+    threads: int,
+    environment: Mapping[str, str],
+    trials: Sequence[Trial],
 ) -> Executor:
     from mld.bench.executors import LocalExecutor, RayExecutor, visible_gpus
     from mld.bench.trials import needs_gpu
 
     if name not in ("local", "ray"):
-        raise typer.BadParameter(f"--executor must be local or ray, not {name!r}")
-    environment = {"OMP_NUM_THREADS": str(threads), **plugins.environment()}
+        raise typer.BadParameter(f"--executor must be local, ray or slurm, not {name!r}")
     use_gpu = needs_gpu(trials)
     if name == "ray":
         return RayExecutor(jobs, environment, threads, use_gpu)
     slots = _parallel_runs(jobs, threads)
     gpus = visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES")) if use_gpu else []
     return LocalExecutor(slots, environment, gpus)
+
+
+def _slurm_executor(
+    jobs: int | None, environment: Mapping[str, str], suite_dir: SuiteDir, options: Sequence[str]
+) -> Executor:
+    from mld.bench.executors import SlurmExecutor
+    from mld.runtime.slurm import Slurm
+
+    slurm = Slurm(suite_dir.path / "slurm", options)
+    return SlurmExecutor(jobs or SLURM_JOBS, environment, slurm)
 
 
 def _parallel_runs(jobs: int | None, threads: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 
 from mld.commands.common import (
     AsJson,
+    PluginSelection,
     RunFolder,
     Texts,
     command,
@@ -60,6 +62,10 @@ def run(
             help="Print the plan and what it costs, by stage, after a rehearsal on a few rows.",
         ),
     ] = False,
+    slurm: Annotated[
+        Texts,
+        repeatable("NAME=VALUE", "Submit as a job of Slurm, with this option of sbatch", "--slurm"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train and evaluate an experiment; re-run the same command to resume."""
@@ -80,6 +86,12 @@ def run(
     if dry_run:
         if is_first:
             _dry_run(experiment, registry, run_dir, from_stage, as_json)
+        return
+    if slurm:
+        if from_stage:
+            raise typer.BadParameter("--from-stage and --slurm: start the stage without Slurm")
+        words = ["run", str(spec.resolve()), *(f"--set={each}" for each in set_ or [])]
+        _submit(experiment, words, run_dir, context.obj, slurm, as_json)
         return
     from mld.pipeline.run import run_spec
     from mld.runtime.compute import resolve
@@ -119,6 +131,34 @@ def _dry_run(
     store, start_seconds = weight_store(), seconds_since_start()
     estimated = estimate(spec, registry, run_dir, store, from_stage, start_seconds)
     _print_estimate(estimated, as_json)
+
+
+def _submit(
+    spec: Spec,
+    words: Sequence[str],
+    run_dir: RunDir,
+    plugins: PluginSelection,
+    options: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Submit a run as a job, unless its job is queued or runs; print its number and its log."""
+    from mld.runtime.slurm import Slurm
+
+    run_dir.check()
+    out = run_dir.path.resolve()
+    folder = out.with_name(f"{out.name}.slurm")
+    slurm, log = Slurm(folder, options), folder / "output.log"
+    if job := slurm.find(out.name, log):
+        what = f"is {job.state} already"
+    else:
+        words = [*words, f"--out={out}"]
+        environment = {"MLD_STORE": str(weight_store().root.resolve()), **plugins.environment()}
+        job = slurm.submit(out.name, words, log, environment, spec.compute)
+        what = "submitted"
+    if as_json:
+        typer.echo(json.dumps({"job": job.number, "log": str(log)}))
+    else:
+        typer.echo(f"job {job.number} {what}; output: {log}")
 
 
 def _warn_of_busy_cores(threads: int) -> None:

@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 
 from mld.app import app
 from mld.bench.suite import load_suite
-from mld.bench.suite_dir import SuiteDir
+from mld.bench.suite_dir import CONTENT, SuiteDir
 from mld.bench.trials import Trial, make_trials
+from mld.storage.outputs import mark
 from mld_core import Registry
 
 
@@ -196,3 +197,46 @@ def test_failed_trials_leave_others_alone(
     ):
         assert line in suite.stderr.replace(f"{tmp_path}/", "")
     assert len((tmp_path / "out" / "leaderboard.csv").read_text().splitlines()) == 2
+
+
+@pytest.mark.slow
+def test_suite_on_slurm_goes_on_after_its_process_was_killed(
+    write_suite: Callable[..., Path], tmp_path: Path, slurm_jobs: Path
+) -> None:
+    """One job at a time; the one that runs is neither lost nor started twice."""
+    words = [*command(write_suite(("[0, 1]", "[0]")), tmp_path / "out"), "--executor", "slurm"]
+    words += ["--jobs", "1", "--slurm", "partition=short"]
+    env = environment(tmp_path)
+    suite = subprocess.Popen(words, env=env, stderr=subprocess.DEVNULL)
+    while not (slurm_jobs / "1" / "group").exists():
+        assert suite.poll() is None
+        time.sleep(0.05)
+    suite.send_signal(signal.SIGKILL)
+    suite.wait()
+    again = subprocess.run(words, env=env, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stderr
+    assert "goes on  a+b, mld, seed 0" in again.stderr
+    assert [path.name for path in sorted(slurm_jobs.iterdir())] == ["1", "2"]
+    assert all((job / "state").read_text() == "COMPLETED" for job in slurm_jobs.iterdir())
+    assert "#SBATCH --partition=short" in (slurm_jobs / "2" / "script").read_text()
+    assert len((tmp_path / "out" / "leaderboard.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.slow
+def test_suite_runs_on_the_local_executor_of_submitit(
+    write_suite: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mld.runtime.slurm.CLUSTER", "local")
+    mark(tmp_path / "out", CONTENT)  # which this executor's folder would otherwise precede
+    path = write_suite(methods=" {mld: {}}\nseeds: [0]")
+    args = ["bench", str(path), "--out", str(tmp_path / "out"), "--executor", "slurm"]
+    result = CliRunner().invoke(app, args, env={"MLD_STORE": str(tmp_path / "store")})
+    assert result.exit_code == 0, result.output
+    assert "done     a+b, mld, seed 0" in result.stderr
+
+
+def test_options_of_slurm_need_slurm(write_suite: Callable[..., Path]) -> None:
+    args = ["bench", str(write_suite()), "--dry-run", "--slurm", "partition=short"]
+    result = CliRunner().invoke(app, args)
+    assert result.exit_code == 2
+    assert "--slurm needs --executor slurm" in result.output
