@@ -9,10 +9,12 @@ import sys
 import sysconfig
 import venv
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+PLUGINS = sorted((ROOT / "plugins").glob("mld_*"))
 PIP = ["--disable-pip-version-check", "--no-deps", "--quiet"]
 
 
@@ -64,19 +66,55 @@ class Outside:
 
 
 @pytest.fixture(scope="module")
-def outside(tmp_path_factory: pytest.TempPathFactory) -> Outside:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the source distribution, and the wheel that is built from it."""
+    folder = tmp_path_factory.mktemp("built")
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT]
+    subprocess.run(build, check=True, capture_output=True)
+    return folder
+
+
+def wheel_of(built: Path) -> Path:
+    (wheel,) = built.glob("mld_toolkit-*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def outside(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Outside:
     """An environment with the project's wheel."""
-    folder = tmp_path_factory.mktemp("outside")
-    environment = Outside(folder)
-    wheel = [sys.executable, "-m", "pip", "wheel", *PIP, "--no-build-isolation"]
-    environment.run(*wheel, "--wheel-dir", folder / "wheels", ROOT)
-    (file,) = (folder / "wheels").glob("mld_toolkit-*.whl")
-    environment.install(file)
+    environment = Outside(tmp_path_factory.mktemp("outside"))
+    environment.install(wheel_of(built))
     return environment
 
 
 @pytest.mark.slow
-def test_wheel_is_complete(outside: Outside) -> None:
+def test_wheel_of_the_source_distribution_has_every_file(built: Path) -> None:
+    """Also templates, styles, scripts and the types; each as it is in the checkout."""
+    packages = ["mld_core", "cli/mld", *(f"plugins/{each.name}" for each in PLUGINS)]
+    expected = {
+        path.relative_to((ROOT / package).parent).as_posix(): path.read_bytes()
+        for package in packages
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    with ZipFile(wheel_of(built)) as wheel:
+        packed = {name: wheel.read(name) for name in wheel.namelist() if ".dist-info/" not in name}
+    assert packed == expected
+    assert {Path(name).suffix for name in packed} >= {".py", ".pyi", ".typed", ".j2", ".js", ".css"}
+    # As on the page of a package index.
+    command = [sys.executable, "-m", "twine", "check", "--strict", *built.iterdir()]
+    checked = subprocess.run(command, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.slow
+def test_wheel_works_as_users_try_it(outside: Outside) -> None:
+    output = outside.run(outside.python, ROOT / ".ci" / "try_package.py")
+    assert output.endswith("everything works")
+
+
+@pytest.mark.slow
+def test_wheel_is_installed_in_the_place_of_the_checkout(outside: Outside) -> None:
     where = "import mld, mld_core, mld_text; print(mld.__file__, mld_core.__file__)"
     for file in outside.run(outside.python, "-c", where).split():
         assert Path(file).is_relative_to(outside.folder)

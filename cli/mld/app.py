@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -86,6 +88,9 @@ def main() -> None:
     """Run the command line; SIGTERM ends a command as Ctrl-C does."""
     _limit_spinning_of_threads()
     signal.signal(signal.SIGTERM, _interrupt)
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A terminal or a pipe of Windows may lack the letters of what is printed.
+        sys.stdout.reconfigure(errors="backslashreplace")
     app()
 
 

@@ -56,8 +56,9 @@ class NumberAutoencoder(Autoencoder):
 
     def encode(self, x: Numbers) -> Numbers:
         """The coordinates of each row of numbers."""
-        # In double precision, so that equal numbers have logarithms equal to the quantiles' ones.
-        values = x.double().log().float() if self.log else x.float()
+        # In double precision, so that equal numbers have logarithms equal to the quantiles' ones,
+        # and on the processor, since Apple's GPUs have none.
+        values = x.cpu().double().log().float().to(x.device) if self.log else x.float()
         return self.scale.to_coordinates(values)
 
     def decode(self, z: Numbers) -> Numbers:

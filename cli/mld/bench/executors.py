@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -178,7 +179,13 @@ def visible_gpus(visible_devices: str | None) -> list[str]:
         # CUDA ignores all names from the first invalid one on.
         return list(takewhile(lambda name: name not in ("", "-1"), visible_devices.split(",")))
     driver = Path("/proc/driver/nvidia/gpus")
-    return [str(index) for index, _ in enumerate(driver.iterdir())] if driver.is_dir() else []
+    if driver.is_dir():
+        return [str(index) for index, _ in enumerate(driver.iterdir())]
+    if sys.platform != "win32":
+        return []
+    import torch
+
+    return [str(index) for index in range(torch.cuda.device_count())]
 
 
 def _parallel_tasks(ray: Any, threads: int) -> int:

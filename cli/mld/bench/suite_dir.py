@@ -138,7 +138,9 @@ class SuiteDir:
     def mark_failed(self, trial: Trial, exit_code: int) -> None:
         """Record that a trial's run has failed, with the error at the end of its log."""
         log = self.log(trial)
-        lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+        lines = (
+            log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+        )
         reason = _failure_reason(lines, exit_code)
         failure = self._failure_file(trial)
         files.write_json(failure, {"exit_code": exit_code, "reason": reason})

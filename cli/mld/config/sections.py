@@ -77,12 +77,28 @@ JOINT = "joint"
 """The name of the empty observed subset, which no modality may have."""
 
 
+_DEVICES = {
+    "aux",
+    "con",
+    "nul",
+    "prn",
+    *(f"{port}{n}" for port in ("com", "lpt") for n in range(10)),
+}
+"""Names that no file has on Windows, whatever its suffix."""
+
+
 def _matching(pattern: str, meaning: str) -> AfterValidator:
-    """Checks that a whole text matches a pattern; `meaning` says what it must be."""
+    """Checks that a whole text matches a pattern, and may name a file of a run on any system.
+
+    Args:
+        meaning: what the text must be.
+    """
 
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
             raise ValueError(f"must be {meaning}")
+        if text.partition(".")[0].lower() in _DEVICES or text.endswith("."):
+            raise ValueError("must be a name that a file may have on Windows")
         return text
 
     return AfterValidator(check)

@@ -112,6 +112,15 @@ class Spec(Section):
             if reader != name:
                 message = f"{section.column or name!r} is the column of modality {reader!r} too"
                 raise ConfigErrors([((name, "column"), message)])
+        by_lower_case: dict[str, str] = {}
+        for name in modalities:
+            other = by_lower_case.setdefault(name.lower(), name)
+            if other != name:
+                message = (
+                    f"differs from {other!r} in case alone: Windows and macOS would take their "
+                    "files for one; rename it, with its old name as `column`"
+                )
+                raise ConfigErrors([((name,), message)])
         return modalities
 
     @property

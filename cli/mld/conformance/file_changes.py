@@ -1,6 +1,7 @@
 """A copy of a dataset's files in which one after the other is changed; the files stay as they are.
 
-The copy consists of links, made as far as they are needed.
+The copy consists of links, made as far as they are needed; of copies where links are forbidden, as
+on Windows without its developer mode.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 
@@ -50,20 +52,24 @@ def changed_file(path: Path, folder: Path) -> Iterator[None]:
             source = parent.resolve()
             parent.unlink()
             _link_all(source, parent)
-    source = path.resolve()
-    path.unlink()
-    shutil.copy2(source, path)
-    with path.open("ab") as file:
-        file.write(b"\n")
-    os.utime(path)
-    try:
-        yield
-    finally:
-        path.unlink()
-        path.symlink_to(source)
+    with TemporaryDirectory() as elsewhere:
+        before = Path(shutil.move(path, elsewhere))
+        shutil.copy2(before, path)
+        with path.open("ab") as file:
+            file.write(b"\n")
+        os.utime(path)
+        try:
+            yield
+        finally:
+            path.unlink()
+            shutil.move(before, path)
 
 
 def _link_all(source: Path, folder: Path) -> None:
     folder.mkdir()
     for entry in source.iterdir():
-        (folder / entry.name).symlink_to(entry)
+        try:
+            (folder / entry.name).symlink_to(entry)
+        except OSError:
+            copy = shutil.copytree if entry.is_dir() else shutil.copy2
+            copy(entry, folder / entry.name)

@@ -109,7 +109,8 @@ def main() -> None:
     except (Exception, SystemExit) as error:
         result["error"] = f"{type(error).__name__}: {error}"
     result.update(zip(("import_output", "use_output"), outputs, strict=False))
-    Path(request["result"]).write_text(json.dumps({**result, "attempts": attempts}))
+    text = json.dumps({**result, "attempts": attempts})
+    Path(request["result"]).write_text(text, encoding="utf-8")
 
 
 def _block_network(attempts: list[str]) -> None:
@@ -152,7 +153,7 @@ def _capture_output(outputs: list[str]) -> Iterator[None]:
 def _seconds() -> float:
     """A clock that, on Linux, stands still while the thread waits for a busy processor."""
     try:
-        waited = int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+        waited = int(Path("/proc/thread-self/schedstat").read_text("utf-8").split()[1]) / 1e9
     except (OSError, ValueError, IndexError):
         waited = 0.0
     return time.perf_counter() - waited

@@ -31,11 +31,14 @@ class StandInTensor(Tensor):
     """A tensor of the device; `numbers` is the processor's tensor that holds its values."""
 
     numbers: Tensor
+    has_double = True
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
     def __new__(cls, numbers: Tensor) -> StandInTensor:
         """A tensor with the shape, strides and dtype of a processor's."""
+        if numbers.dtype == torch.float64 and not cls.has_double:
+            raise TypeError("the device has no float64")
         tensor: StandInTensor = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
             cls,
             numbers.shape,
@@ -82,22 +85,28 @@ class StandInGenerator(torch.Generator):
 class StandInDevice(TorchDispatchMode):
     """Within the block `torch.device("meta")` is the stand-in; tensors from it end with the block.
 
+    Args:
+        has_double: whether it has double precision, unlike Apple's GPUs.
+
     Attributes:
         calls: how often each operation was computed, by its name and whether on the device.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, has_double: bool = True) -> None:
         super().__init__()
+        self.has_double = has_double
         self.calls: Counter[tuple[str, bool]] = Counter()
         self._functions = _Functions()
 
     def __enter__(self) -> StandInDevice:
         super().__enter__()
+        StandInTensor.has_double = self.has_double
         self._functions.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._functions.__exit__(*error)
+        StandInTensor.has_double = True
         super().__exit__(*error)
 
     def __torch_dispatch__(

@@ -47,7 +47,8 @@ def _captured_stderr() -> Iterator[list[str]]:
         os.dup2(saved, STDERR)
         os.close(saved)
         if size := os.fstat(capture).st_size:
-            text = os.pread(capture, size, 0).decode(errors="replace")
+            os.lseek(capture, 0, os.SEEK_SET)
+            text = os.read(capture, size).decode(errors="replace")
             line = "; ".join(text.splitlines())
             texts.append(line if len(line) <= MAX_CHARACTERS else f"{line[:MAX_CHARACTERS]} ...")
             os.ftruncate(capture, 0)
@@ -57,6 +58,5 @@ def _captured_stderr() -> Iterator[list[str]]:
 @cache
 def _capture_file(process: int) -> int:
     """The descriptor of a file without a name, one for each process."""
-    descriptor, path = tempfile.mkstemp()
-    os.unlink(path)
-    return descriptor
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

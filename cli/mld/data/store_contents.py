@@ -18,6 +18,9 @@ from mld_core import OutputError
 SECONDS_PER_DAY = 86_400
 WEIGHTS_SUFFIX, LOCK_SUFFIX = ".safetensors", ".lock"
 
+_SHARING_VIOLATION = 32
+"""Windows says by this number that a file cannot be deleted since a process has it open."""
+
 
 @dataclass(frozen=True)
 class StoredEntry:
@@ -51,6 +54,8 @@ class StoredEntry:
         except Timeout:
             return False
         except PermissionError as error:
+            if getattr(error, "winerror", None) == _SHARING_VIOLATION:
+                return False
             raise OutputError(f"{self.files[0]} cannot be deleted: {error.strerror}") from error
         return True
 

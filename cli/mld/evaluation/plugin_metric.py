@@ -61,8 +61,11 @@ def measure_with_ci(
 
 
 def _on_device(device: torch.device, x: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-    """Both on a device, or as they are if they take too much of its memory."""
-    if x.nbytes + reference.nbytes > MAX_GPU_BYTES:
+    """Both on a device, or as they are if they take too much of its memory.
+
+    Metrics may compute in double precision, which Apple's GPUs lack.
+    """
+    if device.type == "mps" or x.nbytes + reference.nbytes > MAX_GPU_BYTES:
         return x, reference
     return x.to(device), reference.to(device)
 

@@ -170,7 +170,9 @@ def _rehearse(
     """
     draws = draws_per_row(spec.generate, peek.modalities)
     small = _small(spec, compute.devices, rows, previews, draws, trainings)
-    with TemporaryDirectory(prefix="mld-") as folder, ExitStack() as stack:
+    # Windows deletes no file that is mapped.
+    temporary = TemporaryDirectory(prefix="mld-", ignore_cleanup_errors=True)
+    with temporary as folder, ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         stack.enter_context(hidden_progress())

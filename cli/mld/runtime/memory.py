@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ def private_memory() -> int:
         import psutil
 
         return int(psutil.Process().memory_info().rss)
-    fields = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
+    fields = dict(line.split(":", 1) for line in _STATUS.read_text(encoding="utf-8").splitlines())
     return sum(int(fields[name].split()[0]) for name in ("RssAnon", "RssShmem")) * 1024
 
 
@@ -41,11 +41,13 @@ def free_gpu_memory(device: torch.device) -> int:
 
 def _machine() -> Iterator[int]:
     if _MEMORY.is_file():  # Linux
-        fields = dict(line.split(":") for line in _MEMORY.read_text().splitlines())
+        fields = dict(line.split(":") for line in _MEMORY.read_text(encoding="utf-8").splitlines())
         if "MemAvailable" in fields:
             yield int(fields["MemAvailable"].split()[0]) * 1024
-    elif hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    else:
+        import psutil
+
+        yield int(psutil.virtual_memory().available)
 
 
 def _cgroups() -> Iterator[int]:
@@ -58,11 +60,11 @@ def _cgroups() -> Iterator[int]:
 
 def _process_limit() -> Iterator[int]:
     """What `ulimit -v` leaves of the address space."""
-    try:
-        import resource
-    except ImportError:  # Windows
+    if sys.platform == "win32":  # it has no such limit
         return
+    import resource
+
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY and _PROCESS.is_file():
-        pages = int(_PROCESS.read_text().split()[0])
+        pages = int(_PROCESS.read_text(encoding="utf-8").split()[0])
         yield max(0, limit - pages * resource.getpagesize())

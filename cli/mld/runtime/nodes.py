@@ -44,8 +44,11 @@ STEP_SECONDS = 600.0
 REASON_SECONDS = 10.0
 """How long the leader waits for the reason why it has lost another process."""
 LONGEST_MESSAGE = 1 << 20
-_KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}
-"""A machine is lost after two minutes: 60 s without a message, and 6 probes without an answer."""
+_KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}
+"""A machine is lost after two minutes: 60 s without a message, and 6 probes without an answer.
+
+The first option is called TCP_KEEPALIVE on macOS.
+"""
 _SET_BY_LAUNCHERS = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS")
 """Without one of these there is no launcher, and Lightning Fabric is slow to import."""
 _ADVICE = "; re-run the same command to resume"

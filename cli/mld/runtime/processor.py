@@ -15,7 +15,7 @@ _CGROUPS = Path("/sys/fs/cgroup")
 def processor_name() -> str:
     """The model of the processor, or its architecture where the system does not name it."""
     file = Path("/proc/cpuinfo")
-    for line in file.read_text().splitlines() if file.is_file() else []:
+    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
@@ -61,6 +61,6 @@ def cgroup_files(*names: str) -> Iterator[list[str]]:
     for member in (line.removeprefix("0::/") for line in lines if line.startswith("0::/")):
         for cgroup in (PurePosixPath(member), *PurePosixPath(member).parents):
             try:
-                yield [(_CGROUPS / cgroup / name).read_text().strip() for name in names]
+                yield [(_CGROUPS / cgroup / name).read_text("utf-8").strip() for name in names]
             except OSError:  # the root has none outside containers
                 continue

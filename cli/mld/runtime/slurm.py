@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -46,6 +47,7 @@ class Work:
 
     def __call__(self) -> int:
         """Run the command, and return its exit code."""
+        assert sys.platform != "win32", "no machine of a Slurm cluster has Windows"
         # Some clusters signal every process of a job: this one is for the job alone.
         before = signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         self._process = process = start_mld(self.words, self.log, self.environment)

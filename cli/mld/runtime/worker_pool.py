@@ -14,6 +14,8 @@ from tempfile import TemporaryDirectory, mkdtemp
 from threading import Thread
 from typing import Any, ParamSpec, Self, TypeVar
 
+import psutil
+
 from mld.runtime.progress_relay import relay_progress, show_relayed_progress
 from mld_core.errors import describe_exception
 
@@ -135,7 +137,8 @@ def _start(stop: Any, reports: Any) -> None:
     relay_progress(reports.put)
     # Ctrl-C reaches all processes of a terminal; a training handles it, and an idle worker waits.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    parent = psutil.Process(os.getppid())
+    Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
 
 
 def _import_torch() -> None:
@@ -143,8 +146,9 @@ def _import_torch() -> None:
     import torch  # noqa: F401
 
 
-def _end_with_parent(parent: int) -> None:
+def _end_with_parent(parent: psutil.Process) -> None:
     """End this process when its parent has died; what it has saved is complete."""
-    while os.getppid() == parent:
+    # On Windows a process keeps the number of a parent that has died.
+    while os.getppid() == parent.pid and parent.is_running():
         time.sleep(PARENT_SECONDS)
     os._exit(1)

@@ -6,9 +6,10 @@ import ast
 import hashlib
 import inspect
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import import_module
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,16 +63,40 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
 
 @cache
 def source_digest(source: str) -> str:
-    """The sha256 of Python code without its comments, docstrings and formatting."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [each for each in body if not _is_docstring(each)] or [ast.Pass()]  # type: ignore[attr-defined]
-    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
+    """The sha256 of Python code without its comments, docstrings and formatting.
+
+    It is the same in every version of Python, unlike what `ast.unparse` and `ast.dump` write.
+    """
+    return hashlib.sha256(_structure(ast.parse(source)).encode()).hexdigest()
 
 
-def _is_docstring(node: ast.stmt) -> bool:
+def _structure(node: object) -> str:
+    """The syntax tree of code as a text."""
+    if isinstance(node, ast.JoinedStr):
+        node = ast.JoinedStr([*_merged_texts(node.values)])
+    if isinstance(node, ast.AST):
+        # Later versions have more fields, which are empty in code that the earlier ones know.
+        fields = [(name, value) for name, value in ast.iter_fields(node) if value not in (None, [])]
+        content = ",".join(f"{name}={_structure(value)}" for name, value in fields)
+        return f"{type(node).__name__}({content})"
+    if isinstance(node, list):
+        items = [each for each in node if not _is_docstring(each)] or [ast.Pass()]
+        return f"[{','.join(map(_structure, items))}]"
+    return repr(node)
+
+
+def _merged_texts(values: Iterable[ast.expr]) -> Iterator[ast.expr]:
+    """The parts of an f-string, with its texts as long as possible; versions divide them unlike."""
+    for is_text, parts in groupby(values, lambda part: isinstance(part, ast.Constant)):
+        if is_text:
+            text = "".join(str(part.value) for part in parts if isinstance(part, ast.Constant))
+            if text:
+                yield ast.Constant(text)
+        else:
+            yield from parts
+
+
+def _is_docstring(node: object) -> bool:
     """Whether a statement is a string alone, which has no effect."""
     return (
         isinstance(node, ast.Expr)

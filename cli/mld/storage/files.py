@@ -110,11 +110,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
-            _sync(partial)
+            _sync(partial, os.O_RDWR)  # Windows syncs no file that is open for reading alone
             partial.replace(path)
             # A rename is durable only once the folder is synced; some systems cannot open a folder.
             with suppress(PermissionError):
-                _sync(path.parent)
+                _sync(path.parent, os.O_RDONLY)
         finally:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -131,8 +131,8 @@ def write_json(path: Path, value: JsonValue | Mapping[str, JsonValue]) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def _sync(path: Path, mode: int) -> None:
+    handle = os.open(path, mode)
     try:
         os.fsync(handle)
     finally:

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import secrets
+import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -36,7 +37,7 @@ def locked(folder: Path) -> Iterator[None]:
     record = {"pid": os.getpid(), "host": platform.node(), "token": secrets.token_hex()}
     with lock:
         with writing(folder):
-            holder.write_text(json.dumps(record))
+            holder.write_text(json.dumps(record), encoding="utf-8")
         try:
             yield
         finally:
@@ -70,7 +71,7 @@ def mark_used(path: Path, user: object) -> None:
     with suppress(OSError):
         handle = os.open(path, os.O_RDONLY)
         weakref.finalize(user, os.close, handle)
-        with suppress(ImportError):
+        if sys.platform != "win32":
             import fcntl
 
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -78,10 +79,10 @@ def mark_used(path: Path, user: object) -> None:
 
 def is_used(path: Path) -> bool:
     """Whether a process has marked a file as used; False on Windows, which does not delete it."""
-    try:
-        import fcntl
-    except ImportError:
+    if sys.platform == "win32":
         return False
+    import fcntl
+
     with suppress(FileNotFoundError), path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -157,7 +157,7 @@ def _rows_file(job: TrainJob) -> Iterator[tuple[TrainJob, Path]]:
 
     The files are in a temporary folder, unless rows are in files already.
     """
-    with TemporaryDirectory(prefix="mld-") as folder:
+    with TemporaryDirectory(prefix="mld-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "rows.safetensors"
         rows = flatten({"rows": job.rows, "validation": job.validation})
         stored = {

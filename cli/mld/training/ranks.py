@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -79,6 +80,7 @@ class SharedMemoryRanks(Ranks):
 
     def __enter__(self) -> SharedMemoryRanks:
         """Connect rank 0 with each of the others."""
+        assert sys.platform != "win32", "Windows has no sockets of Unix"
         path = self._folder / "ranks"
         if self.rank:
             self._peers = [self._stack.enter_context(_connect(path))]
@@ -139,6 +141,7 @@ class SharedMemoryRanks(Ranks):
 
 def _connect(path: Path) -> socket.socket:
     """A connection to rank 0, once that listens at a path."""
+    assert sys.platform != "win32", "Windows has no sockets of Unix"
     deadline = time.monotonic() + CONNECT_SECONDS
     while not path.exists():
         if time.monotonic() > deadline:

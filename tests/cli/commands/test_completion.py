@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +45,53 @@ def test_a_shell_completes(mld: Callable[..., Result], line: str, words: list[st
     Path("runs/one/spec.yaml").touch()
     Path("runs/file").touch()
     assert completed(line) == words
+
+
+BASH = """
+source completion
+COMP_WORDS=(mld report runs/)
+COMP_CWORD=2
+_mld_completion mld
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+ZSH = """
+compdef() {}
+_arguments() { print -r -- $1 | tr -d '"()' | sed 's/.*: ://' }
+source ./completion
+words=(mld report runs/)
+CURRENT=3
+_mld_completion
+"""
+FISH = """
+source completion
+complete --do-complete "mld report runs/"
+"""
+
+
+@pytest.mark.parametrize(
+    ("shell", "options", "script"),
+    [("bash", ["--norc"], BASH), ("zsh", ["-f"], ZSH), ("fish", ["--no-config"], FISH)],
+)
+def test_the_script_of_each_shell_completes_there(
+    mld: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+    shell: str,
+    options: list[str],
+    script: str,
+) -> None:
+    """In the shell itself where it is installed; elsewhere the script is only written."""
+    for folder in ("runs/one", "runs/two"):
+        Path(folder).mkdir(parents=True)
+        Path(folder, "spec.yaml").touch()
+    variables = {"_MLD_COMPLETE": f"source_{shell}"}
+    completion = CliRunner().invoke(app, [], prog_name="mld", env=variables).stdout
+    assert f"complete_{shell}" in completion
+    if not shutil.which(shell):
+        return
+    Path("completion").write_text(completion)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    process = subprocess.run([shell, *options, "-c", script], capture_output=True, text=True)
+    assert process.stdout.split() == ["runs/one", "runs/two"], process.stderr
 
 
 @pytest.mark.usefixtures("mld")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 from pathlib import Path
 
 import pytest
 
 from mld.runtime import memory, processor
+
+resource = pytest.importorskip("resource", reason="Windows has no limits of a process")
 
 
 @pytest.fixture

@@ -79,8 +79,8 @@ def test_job_asks_for_what_the_spec_computes_with(
         "cpus-per-task": "3",
         "reservation": "week",
     }
-    asked_for = script_options(slurm_jobs)
-    assert {name: asked_for.get(name) for name in expected} == expected
+    options_of_job = script_options(slurm_jobs)
+    assert {name: options_of_job.get(name) for name in expected} == expected
     assert cluster.find("birds", tmp_path / "log") is None
     with pytest.raises(SpecError, match=r"compute\.devices: write how many"):
         cluster.submit("birds", ["--help"], tmp_path / "log", {}, ComputeSpec(nodes=2))
@@ -112,14 +112,14 @@ def test_queued_job_is_found_by_another_process_and_cancelled(
     first = Slurm(tmp_path / "slurm", []).submit("birds", ["--help"], log, {}, ONE_NODE)
     others = Slurm(tmp_path / "slurm", [])
     assert others.find("fish", log) is None
-    found = others.find("birds", log)
-    assert found is not None
-    assert (found.number, found.state, found.poll()) == (first.number, "PENDING", None)
-    found.stop()
-    found.wait()
+    job = others.find("birds", log)
+    assert job is not None
+    assert (job.number, job.state, job.poll()) == (first.number, "PENDING", None)
+    job.stop()
+    job.wait()
     assert others.find("birds", log) is None
-    found.submitted._results_timeout_s = 0
-    assert ended(found) == ExitCode.INTERRUPTED
+    job.submitted._results_timeout_s = 0
+    assert ended(job) == ExitCode.INTERRUPTED
     assert log.read_text() == "error: Slurm has lost the run: job 1 is CANCELLED\n"
 
 

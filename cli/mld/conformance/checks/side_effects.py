@@ -174,7 +174,8 @@ def _run_isolated(plugin: PluginUnderTest, use: bool) -> dict[str, Any]:
             input=json.dumps(request),
             env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=TIMEOUT_SECONDS,
         )
     except subprocess.TimeoutExpired:
@@ -186,7 +187,7 @@ def _run_isolated(plugin: PluginUnderTest, use: bool) -> dict[str, Any]:
         "a process that imports and uses the plugin ended with code "
         f"{process.returncode}: {process.stderr.strip()[-200:]}",
     )
-    result: dict[str, Any] = json.loads(result_file.read_text())
+    result: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
     result_file.unlink()
     imported = "seconds" in result
     require(imported, f"the plugin cannot be imported in a process of its own: {result['error']}")

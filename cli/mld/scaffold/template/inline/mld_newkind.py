@@ -143,7 +143,7 @@ class NewKind(Modality):
     def write(self, x: Tensor, stem: Path) -> Path:
         """Write one item to one file, `stem` plus a suffix; the same item gives the same bytes."""
         path = stem.with_name(f"{stem.name}.txt")
-        path.write_text(self.cell(x) + "\n")
+        path.write_text(self.cell(x) + "\n", encoding="utf-8")
         return path
 
     def examples(

@@ -154,7 +154,8 @@ class NewKind(Modality):
         box = f'viewBox="-5 -30 {5 * len(x) + 5} 140" width="160" height="120"'
         line = f'<polyline points="{points}" fill="none" stroke="black" stroke-width="2"/>'
         path = stem.with_name(f"{stem.name}.svg")
-        path.write_text(f'<svg xmlns="http://www.w3.org/2000/svg" {box}>{line}</svg>')
+        svg = f'<svg xmlns="http://www.w3.org/2000/svg" {box}>{line}</svg>'
+        path.write_text(svg, encoding="utf-8")
         return [path]
 
     def examples(

@@ -16,6 +16,6 @@ test_conformance = dataset_conformance("newkind", path=PATH)
 
 def test_missing_column_is_named(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
-    path.write_text("id,material,hardness\n1,copper,3\n")
+    path.write_text("id,material,hardness\n1,copper,3\n", encoding="utf-8")
     with pytest.raises(ValueError, match="has no column 'density'"):
         NewKind(NewKindConfig(path=path), {}, seed=0).split("train")
