@@ -47,7 +47,8 @@ class Work:
 
     def __call__(self) -> int:
         """Run the command, and return its exit code."""
-        assert sys.platform != "win32", "no machine of a Slurm cluster has Windows"
+        if sys.platform == "win32":
+            raise NotImplementedError("no machine of a Slurm cluster has Windows")
         # Some clusters signal every process of a job: this one is for the job alone.
         before = signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         self._process = process = start_mld(self.words, self.log, self.environment)
