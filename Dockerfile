@@ -1,6 +1,6 @@
-# For processors:        docker build --tag mld .
-# For NVIDIA GPUs:       docker build --tag mld:cuda --build-arg TORCH=cu128 .
-# A run of ./spec.yaml:  docker run --rm --volume "$PWD:/work" mld run spec.yaml
+# For processors:        docker build --tag mld-toolkit .
+# For NVIDIA GPUs:       docker build --tag mld-toolkit:cuda --build-arg TORCH=cu128 .
+# A run of ./spec.yaml:  docker run --rm --volume "$PWD:/work" mld-toolkit run spec.yaml
 ARG PYTHON=3.12
 
 FROM python:${PYTHON}-slim AS build

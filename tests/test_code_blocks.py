@@ -30,6 +30,7 @@ from mld_core.information.estimator import surprisal
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 NOT_RUN = {
     "installs packages",
+    "needs Docker",
     "needs Slurm",
     "needs a plugin of yours",
     "needs several machines",

@@ -90,7 +90,11 @@ def run(
     if slurm:
         if from_stage:
             raise typer.BadParameter("--from-stage and --slurm: start the stage without Slurm")
-        words = ["run", str(spec.resolve()), *(f"--set={each}" for each in set_ or [])]
+        words = [
+            "run",
+            str(spec.resolve()),
+            *(f"--set={each}" for each in [*tracker, *(set_ or [])]),
+        ]
         _submit(experiment, words, run_dir, context.obj, slurm, as_json)
         return
     from mld.pipeline.run import run_spec
