@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from mld.bench.suite_dir import SuiteDir
 from mld.bench.trials import Trial
 from mld.storage.stages import STAGE_NAMES
-
-ROWS_PER_SECOND = 8000
-"""A rough speed of training with one thread, assumed until a trial is done."""
 
 
 class Forecast:
@@ -42,35 +38,12 @@ class Forecast:
         key = next(key for key in _similarity_keys(trial) if key in self._seconds)
         return math.fsum(self._seconds[key]) / len(self._seconds[key])
 
-    def total_seconds(self, trials: Sequence[Trial], slots: int) -> float:
-        """The estimate for several trials, `slots` at a time."""
-        if self.measured:
-            seconds = math.fsum(map(self.seconds, trials))
-        else:
-            seconds = _training_rows(trials) / ROWS_PER_SECOND
-        return seconds / max(1, min(slots, len(trials)))
+    def total_seconds(self, trials: Sequence[Trial]) -> float:
+        """The estimate for several trials, one after the other; only if `measured`."""
+        return math.fsum(map(self.seconds, trials))
 
 
 def _similarity_keys(trial: Trial) -> list[tuple[object, ...]]:
     """What a trial has in common with others, the most similar first."""
     size, method = len(trial.coordinates.modalities), trial.coordinates.method
     return [(method, size), (method,), ()]
-
-
-def _training_rows(trials: Iterable[Trial]) -> int:
-    """Rows to train on; a network that several trials share counts once."""
-    rows: dict[tuple[object, ...], int] = {}
-    for trial in trials:
-        seed, missing = trial.coordinates.seed, trial.coordinates.missing
-        autoencode = trial.settings["autoencode"]
-        for name in trial.coordinates.modalities:
-            overrides = autoencode["overrides"].get(name, {}).items()
-            training = autoencode | {key: value for key, value in overrides if value is not None}
-            rows["autoencode", name, seed, missing] = _rows(training)
-            rows["evaluate", name, seed] = _rows(trial.settings["evaluate"])
-        rows["diffuse", trial.network_key] = _rows(trial.settings["diffuse"])
-    return sum(rows.values())
-
-
-def _rows(training: Mapping[str, Any]) -> int:
-    return int(training["steps"] * training["batch_size"])

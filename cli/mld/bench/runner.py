@@ -79,7 +79,7 @@ class SuiteRun:
             return None
         runs = self.active.values()
         active = [max(self.forecast.seconds(run.trial) - run.seconds, 0) for run in runs]
-        total = self.forecast.total_seconds(self.queue, 1) + sum(active)
+        total = self.forecast.total_seconds(self.queue) + sum(active)
         return max([total / slots, *active])
 
     def next_trial(self, show: ProgressCallback) -> Trial | None:

@@ -87,7 +87,7 @@ def suite(
         bool, typer.Option("--retry-failed", help="Run failed trials again.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List the trials and estimate their time.")
+        bool, typer.Option("--dry-run", help="List the trials, and estimate time, memory and disk.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -123,7 +123,8 @@ def suite(
     else:
         started_by = _make_executor(executor, jobs, loaded.spec.threads, environment, trials)
     if dry_run:
-        _print_trials(suite_dir, trials, started_by.slots)
+        is_local = executor == "local"
+        _print_trials(suite_dir, trials, started_by.slots, plugins, is_local)
         return
     with suite_dir.claim(shard), resumable():
         with suite_dir.write_lock():
@@ -251,23 +252,52 @@ def _print_errors(trials: Sequence[Trial]) -> None:
             typer.echo(f"  {line}", err=True)
 
 
-def _print_trials(suite_dir: SuiteDir, trials: Sequence[Trial], slots: int) -> None:
-    """Print each trial with its state, and an estimate of how long the open ones take."""
-    from mld.bench.eta import Forecast
+def _print_trials(
+    suite_dir: SuiteDir,
+    trials: Sequence[Trial],
+    slots: int,
+    plugins: PluginSelection,
+    is_local: bool,
+) -> None:
+    """Print each trial with its state, and what the open ones cost together."""
     from mld.bench.trials import unique_runs
-    from mld.reporting.number_format import format_duration
 
     states = {trial.key: suite_dir.state(trial) for trial in trials}
     for trial in trials:
         typer.echo(f"{trial.key}  {states[trial.key]:6}  {trial.coordinates}")
     values = [*states.values()]
     counts = ", ".join(f"{values.count(state)} {state}" for state in ("done", "failed", "open"))
-    forecast = Forecast(suite_dir, trials)
     queue = [trial for trial in unique_runs(trials) if states[trial.key] == "open"]
-    estimate = format_duration(forecast.total_seconds(queue, slots))
-    basis = "from the trials done" if forecast.measured else "very rough: no trial is done yet"
-    estimated = f"estimated time for the open ones, {slots} at once: {estimate} ({basis})"
-    typer.echo(f"{len(states)} trials: {counts}; {estimated}")
+    costs = _costs_line(suite_dir, queue, slots, plugins, is_local) if queue else ""
+    typer.echo(f"{len(states)} trials: {counts}{costs}")
+
+
+def _costs_line(
+    suite_dir: SuiteDir,
+    queue: Sequence[Trial],
+    slots: int,
+    plugins: PluginSelection,
+    is_local: bool,
+) -> str:
+    """What open trials cost; an MLDError if they cannot fit."""
+    from mld.bench.costs import suite_cost
+    from mld.commands.plan_table import format_megabytes
+    from mld.reporting.number_format import format_duration
+    from mld.runtime.processor import seconds_since_start
+
+    start_seconds = seconds_since_start()
+    registry, store = plugins.registry(), weight_store()
+    cost = suite_cost(suite_dir, queue, slots, registry, store, start_seconds, is_local)
+    sizes = {
+        "memory": cost.memory,
+        "disk": cost.disk,
+        "store": cost.stored,
+        "temporary": cost.temporary,
+    }
+    listed = ", ".join(f"{name} {format_megabytes(size)}" for name, size in sizes.items())
+    duration = format_duration(round(cost.seconds, 1))
+    left_out = f"; the costs of {cost.unknown} are unknown" if cost.unknown else ""
+    return f"; estimated for the open ones, {slots} at once: time {duration}, {listed}{left_out}"
 
 
 def _print_results(suite_dir: SuiteDir, trials: Sequence[Trial], as_json: bool) -> None:

@@ -74,8 +74,9 @@ def _cells(cost: StageCost, has_gpu: bool) -> list[str]:
         cost.stored,
         cost.checkpoints + cost.temporary,
     ]
-    return [cost.stage, format_duration(round(cost.seconds, 1)), *map(_megabytes, sizes)]
+    return [cost.stage, format_duration(round(cost.seconds, 1)), *map(format_megabytes, sizes)]
 
 
-def _megabytes(size: int) -> str:
+def format_megabytes(size: int) -> str:
+    """A number of bytes in MB."""
     return f"{size / 1e6:,.0f} MB"

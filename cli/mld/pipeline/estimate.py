@@ -6,18 +6,20 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
+from typing import Any
 
 import torch
 from pydantic import JsonValue
 
 from mld.config.spec import Spec
 from mld.data.loading import open_dataset
-from mld.pipeline.plan import Look, Plan, look
+from mld.pipeline.plan import Look, Plan, look_at
 from mld.pipeline.prepare import data_fingerprint
-from mld.pipeline.rehearsal import rehearse_again, rehearse_first
+from mld.pipeline.rehearsal import Rehearsal, rehearse
 from mld.pipeline.stage_costs import CostModel, StageCost
 from mld.pipeline.starting_run import open_starting_run, sections_of
 from mld.runtime.compute import resolve
@@ -42,6 +44,21 @@ class Estimate:
 
     plan: Plan
     stages: Sequence[StageCost]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the runs of a suite share, filled by their estimates one after the other.
+
+    Args:
+        trainings: those of earlier runs, whose weights the store will have.
+        rehearsals: by what decides their times.
+        items: bytes on disk, by fingerprint of the data.
+    """
+
+    trainings: set[str] = field(default_factory=set)
+    rehearsals: dict[str, Rehearsal] = field(default_factory=dict)
+    items: dict[str, int] = field(default_factory=dict)
 
 
 RUN, STORE, TEMPORARY = "the run directory", "the weight store", "temporary files"
@@ -92,6 +109,7 @@ def estimate(
     from_stage: str | None = None,
     start_seconds: float = 0.0,
     room: Room | None = None,
+    shared: Shared | None = None,
     clock: Clock = time.perf_counter,
 ) -> Estimate:
     """The plan and the costs of a run, from a rehearsal of it; writes nothing to it or the store.
@@ -104,23 +122,28 @@ def estimate(
         from_stage: is recomputed with those after it.
         start_seconds: that a process takes to be ready.
         room: by default that of this machine.
+        shared: with runs that have been estimated before, if there are any.
     """
-    sections = sections_of(spec, open_starting_run(spec, registry))
-    context = RunContext(run_dir, store, resolve(spec.compute), spec.seed, sections)
-    rows = open_dataset(spec, registry).fingerprint()
-    fingerprint = data_fingerprint(spec, registry, rows, context)
+    shared = shared or Shared()
+    dataset, start = open_dataset(spec, registry), open_starting_run(spec, registry)
+    compute = resolve(spec.compute)
+    context = RunContext(run_dir, store, compute, spec.seed, sections_of(spec, start))
+    fingerprint = data_fingerprint(spec, registry, dataset.fingerprint(), context)
     finished = _finished_stages(fingerprint, context, from_stage)
-    seen = look(spec, registry, store, run_dir if DATA.name in finished else None)
+    fitted_by = run_dir if DATA.name in finished else None
+    seen = look_at(spec, registry, dataset, start, store, fitted_by)
     lacking = [name for name in seen.peek.modalities if name not in seen.peek.items]
     if lacking:
         _warn_of_unknown_costs(f"none of the first items of {', '.join(lacking)} can be used")
         return Estimate(seen.plan(), [])
-    room = room or Room.of_this_machine(run_dir, store, seen.plan().compute.accelerator)
+    room = room or Room.of_this_machine(run_dir, store, compute.accelerator)
     stages = [StageCost(stage.name, note="finished") for stage in PIPELINE]
     if len(finished) < len(PIPELINE):
         try:
-            stored = _is_stored(fingerprint, context)
-            costs = stage_costs(seen, stored, start_seconds, room, clock)
+            origin = _origins(fingerprint, context)
+            stored = partial(_is_stored, origin, store, shared)
+            costs = stage_costs(seen, stored, start_seconds, room, shared, clock)
+            shared.trainings.update(digest(origin(job.name)) for job in seen.plan().jobs)
         except (PluginError, NumericalError) as error:
             # The networks of a run are better trained: it may not fail there.
             _warn_of_unknown_costs(f"a rehearsal failed: {error}")
@@ -131,6 +154,7 @@ def estimate(
         ]
     estimated = Estimate(seen.plan(), stages)
     check_room(estimated, room)
+    shared.items[digest(fingerprint)] = seen.item_bytes.disk
     return estimated
 
 
@@ -143,36 +167,65 @@ def stage_costs(
     is_stored: Callable[[str], bool],
     start_seconds: float,
     room: Room,
+    shared: Shared,
     clock: Clock,
 ) -> list[StageCost]:
     """Of a run of which no stage is finished.
 
-    SpecError if a training does not fit, before it is rehearsed with the batches of the run.
+    SpecError if a network does not fit, before it is rehearsed.
 
     Args:
         is_stored: whether the store has the weights of a training, by name.
     """
-    compute, work, peeked = resolve(seen.spec.compute), seen.workload(), seen.peek
+    work = seen.workload()
     work = replace(work, jobs=[replace(job, is_stored=is_stored(job.name)) for job in work.jobs])
-    start_memory, jobs = private_memory(), [job.name for job in work.jobs]
+    start_memory = private_memory()
     for job in work.jobs:
         _check_memory(stage_of_job(job.name), job.training_bytes, room.training_memory, "memory")
-    first = rehearse_first(seen.spec, seen.registry, peeked, compute, jobs, clock)
-    model = CostModel(work, first, first, peeked.seconds, start_seconds, start_memory)
-    check_memory(model.costs(), room, start_memory)
-    more = rehearse_again(seen.spec, seen.registry, peeked, compute, first, clock)
-    return replace(model, more=more).costs()
+    key = _rehearsal_key(seen.spec)
+    if key not in shared.rehearsals:
+        shared.rehearsals[key] = rehearse(
+            seen.spec,
+            seen.registry,
+            seen.peek,
+            resolve(seen.spec.compute),
+            seen.subsets,
+            seen.start,
+            room.training_memory,
+            clock,
+        )
+    rehearsal = shared.rehearsals[key]
+    return CostModel(work, rehearsal, seen.peek.seconds, start_seconds, start_memory).costs()
+
+
+def _rehearsal_key(spec: Spec) -> str:
+    """Equal for specs that differ in nothing that decides how long a step or a row takes."""
+    sections: dict[str, Any] = spec.model_dump(mode="json", exclude={"name", "seed"})
+    sections["data"].pop("missing", None)
+    sections["generate"].pop("guidance", None)
+    return digest(sections)
 
 
 def check_room(estimated: Estimate, room: Room) -> None:
     """SpecError or OutputError if a run cannot fit, with what to change."""
     stages = estimated.stages
     check_memory(stages, room, private_memory())
-    needed = {
-        RUN: sum(stage.disk for stage in stages) + max(stage.checkpoints for stage in stages),
-        STORE: sum(stage.stored for stage in stages) + estimated.plan.item_bytes.disk,
-        TEMPORARY: max(stage.temporary for stage in stages),
-    }
+    check_disks(
+        {
+            RUN: sum(stage.disk for stage in stages) + max(stage.checkpoints for stage in stages),
+            STORE: sum(stage.stored for stage in stages) + estimated.plan.item_bytes.disk,
+            TEMPORARY: max(stage.temporary for stage in stages),
+        },
+        room,
+    )
+
+
+def check_disks(needed: Mapping[str, int], room: Room) -> None:
+    """OutputError if a disk lacks room.
+
+    Args:
+        needed: bytes in each of the folders.
+    """
     for free, folders in room.disks:
         size = sum(needed[folder] for folder in folders)
         if size > free:
@@ -234,8 +287,10 @@ def _finished_stages(
     return finished
 
 
-def _is_stored(data: Mapping[str, JsonValue], context: RunContext) -> Callable[[str], bool]:
-    """Tells of a training whether its weights are in the store.
+def _origins(
+    data: Mapping[str, JsonValue], context: RunContext
+) -> Callable[[str], Mapping[str, JsonValue]]:
+    """Gives the origin of a training, by its name.
 
     Args:
         data: the fingerprint of the first stage.
@@ -243,4 +298,12 @@ def _is_stored(data: Mapping[str, JsonValue], context: RunContext) -> Callable[[
     digests = {DATA.name: digest(data)}
     for stage in PIPELINE[1:-1]:
         digests[stage.name] = digest(context.fingerprint(stage, digests.__getitem__))
-    return lambda job: context.store.has_origin(training_origin(job, context, digests.__getitem__))
+    return lambda job: training_origin(job, context, digests.__getitem__)
+
+
+def _is_stored(
+    origin: Callable[[str], Mapping[str, JsonValue]], store: WeightStore, shared: Shared, job: str
+) -> bool:
+    """Whether the weights of a training are in the store, or will be after earlier runs."""
+    known = origin(job)
+    return digest(known) in shared.trainings or store.has_origin(known)

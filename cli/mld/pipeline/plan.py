@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import nn
 
@@ -22,7 +23,7 @@ from mld.pipeline.diffuse import select_method
 from mld.pipeline.generate import draws_per_row
 from mld.pipeline.peek import Peek, peek
 from mld.pipeline.stage_costs import FLOAT_BYTES, PlannedJob, Workload
-from mld.pipeline.starting_run import open_starting_run
+from mld.pipeline.starting_run import StartingRun, open_starting_run
 from mld.runtime.compute import Compute, resolve
 from mld.runtime.memory import available_memory
 from mld.storage.run_dir import RunDir
@@ -31,7 +32,7 @@ from mld.storage.weight_store import WeightStore
 from mld.training.autoencoders import build_autoencoder
 from mld.training.job import count_parameters, is_trainable
 from mld.training.parallel import parallel_trainings, shared_compute
-from mld_core import SPLITS, Registry
+from mld_core import SPLITS, Dataset, Registry
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Look:
 
     Args:
         item_bytes: that the packed items of all splits take.
-        taken: modalities of a run from which this one starts; their autoencoders are not trained.
+        start: the run from which this one starts, whose autoencoders are not trained.
     """
 
     spec: Spec
@@ -85,10 +86,19 @@ class Look:
     coverage: Coverage
     peek: Peek
     item_bytes: ItemBytes
-    taken: frozenset[str]
+    start: StartingRun | None
+
+    @property
+    def taken(self) -> frozenset[str]:
+        """Modalities of the run from which this one starts."""
+        return frozenset(self.start.modalities if self.start else ())
 
     def plan(self) -> Plan:
         """The work ahead."""
+        return self._plan
+
+    @cached_property
+    def _plan(self) -> Plan:
         spec, layout = self.spec, layout_of(self.peek.modalities)
         jobs, joint = self._jobs()
         # The joint model's weights are written twice, with and without averaging.
@@ -120,7 +130,7 @@ class Look:
         """How much there is to do."""
         spec, modalities, planned = self.spec, self.peek.modalities, self.plan()
         evaluated = self.coverage.splits[spec.generate.split]
-        subsets = {subset_key(given): given for given in self._subsets()}
+        subsets = {subset_key(given): given for given in self.subsets}
         workers, _ = parallel_trainings(len(modalities), planned.compute)
         shared = shared_compute(spec.diffuse.batch_size, planned.compute, workers)
         return Workload(
@@ -193,7 +203,8 @@ class Look:
             jobs.append(_planned(MATCH_JOB, towers, False, spec.evaluate))
         return jobs, joint
 
-    def _subsets(self) -> list[tuple[str, ...]]:
+    @property
+    def subsets(self) -> list[tuple[str, ...]]:
         """The observed subsets that rows have."""
         evaluated = self.coverage.splits[self.spec.generate.split]
         subsets = subsets_of(self.spec.generate, list(self.peek.modalities))
@@ -202,9 +213,7 @@ class Look:
     def _nfe(self) -> dict[str, float]:
         """Network evaluations of a sample, by subset."""
         method = select_method(self.spec, self.registry, self.peek.modalities)
-        return {
-            subset_key(given): method.evaluations_per_sample(given) for given in self._subsets()
-        }
+        return {subset_key(given): method.evaluations_per_sample(given) for given in self.subsets}
 
 
 def look(
@@ -218,7 +227,19 @@ def look(
     Args:
         fitted_by: a run that has fitted the modalities to all rows.
     """
-    dataset = open_dataset(spec, registry)
+    dataset, start = open_dataset(spec, registry), open_starting_run(spec, registry)
+    return look_at(spec, registry, dataset, start, store, fitted_by)
+
+
+def look_at(
+    spec: Spec,
+    registry: Registry,
+    dataset: Dataset,
+    start: StartingRun | None,
+    store: WeightStore | None = None,
+    fitted_by: RunDir | None = None,
+) -> Look:
+    """As `look`, at a dataset and a starting run that are open."""
     coverage = declared_coverage(dataset, spec.modalities)
     shortfalls = check_demands(spec, registry, coverage)
     labels = {name: open_split(dataset, name, spec.modalities).labels for name in SPLITS}
@@ -227,12 +248,10 @@ def look(
         *(message for _, message in shortfalls),
     ]:
         warnings.warn(message, stacklevel=2)
-    start = open_starting_run(spec, registry)
     few = peek(spec, registry, dataset, fitted_by, start.fits if start else {})
     places = item_places(spec.compute.items, dataset.fingerprint(), coverage.count, store)
     item_bytes = check_item_memory(dataset, few.modalities, places, available_memory())
-    taken = frozenset(start.modalities if start else ())
-    return Look(spec, registry, coverage, few, item_bytes, taken)
+    return Look(spec, registry, coverage, few, item_bytes, start)
 
 
 def _planned(

@@ -1,86 +1,68 @@
 """A rehearsal of a run: every stage on a few rows, with a few steps of each training.
 
 It trains, samples and evaluates as the run will, in a temporary folder, and so tells the speed of
-this machine and the sizes of files for just this spec.
+this machine and the sizes of files for just this spec. The stages run on two numbers of rows, from
+which those of the run are extrapolated; its networks are trained once.
 """
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-from jaxtyping import Float
-from torch import Tensor
-
-from mld.config.sections import TrainingOverride
 from mld.config.spec import Spec
 from mld.data.coverage import coverage_of
 from mld.pipeline.autoencode import load_autoencoders
 from mld.pipeline.diffuse import select_method
 from mld.pipeline.generate import GENERATE_BATCH_SIZE, draws_per_row
 from mld.pipeline.joint_method import Conditioning
-from mld.pipeline.measures import (
-    MeasuredRunDir,
-    MeasuredSampling,
-    MeasuredStage,
-    MeasuredStore,
-    MeasuredTraining,
-    Measures,
-)
+from mld.pipeline.measures import MeasuredRunDir, MeasuredSampling, MeasuredStage
 from mld.pipeline.peek import Peek
 from mld.pipeline.prepare import PreparedData
 from mld.pipeline.run import run_stages
+from mld.pipeline.starting_run import StartingRun
+from mld.pipeline.timed_training import MeasuredTraining, TimedTrainings
 from mld.runtime.compute import Compute, torch_threads
 from mld.runtime.context import RunContext
 from mld.runtime.progress import Clock
 from mld.runtime.progress_relay import hidden_progress
-from mld.storage.run_dir import RunDir
-from mld.storage.stages import (
-    AUTOENCODE,
-    DATA,
-    DIFFUSE,
-    EVALUATE,
-    GENERATE,
-    MATCH_JOB,
-    stage_of_job,
-)
-from mld.training.job import TrainJob
-from mld.training.parallel import parallel_trainings
-from mld.training.ranks import Ranks
-from mld.training.train import CHECKPOINT_SECONDS, TrainedWeights, launch, train, train_by
+from mld.storage.stages import AUTOENCODE, DATA, DIFFUSE, EVALUATE, GENERATE, MATCH_JOB
+from mld.storage.weight_store import WeightStore
+from mld.training.parallel import parallel_trainings, shared_compute
 from mld_core import Registry
 
-FEW_ROWS, MORE_ROWS = 8, 64
-"""Rows of every split of the two rehearsals, the first of which also loads libraries."""
+FEW_ROWS, MORE_ROWS = 6, 64
+"""Rows of every split in the first part, which also loads libraries, and at most in the second."""
+MIN_MORE_ROWS = 16
+EVALUATION_SECONDS = 2.0
+"""The second part has as many rows as are evaluated in less than this."""
 FEW_PREVIEWS, MORE_PREVIEWS = 1, 2
 """Samples of each subset that they write as files."""
-FEW_SOLVER_STEPS, MORE_SOLVER_STEPS = 2, 4
+FEW_SOLVER_STEPS, MORE_SOLVER_STEPS = 1, 3
 """Of samples that are timed, from which the time of more steps is extrapolated."""
+SAMPLING_SECONDS = 0.4
+"""As many samples at once are timed, up to a batch, as take the processor about so long."""
 MAX_DRAWS = 2
-FIRST_STEPS, FIRST_BATCH = 2, 32
-"""Steps of each training of the first rehearsal, of which the first one is slow, and their rows."""
-TRAINING_SECONDS, MAX_STEPS = 0.4, 50
-"""The second one trains each network for about so long, and for so many steps at most."""
-MAX_STEP_SECONDS = 2.0
-"""It has fewer rows in a batch if a step would take longer."""
 
 
 @dataclass(frozen=True)
-class Training:
-    """How a rehearsal trains: steps, and rows of a batch."""
+class RehearsedStages:
+    """What the stages took on one number of rows.
 
-    steps: int
+    Args:
+        rows: of every split, and samples of each subset.
+        previews: of each subset.
+        stages: by name.
+    """
+
     rows: int
-
-
-FIRST_TRAINING = Training(FIRST_STEPS, FIRST_BATCH)
+    previews: int
+    stages: Mapping[str, MeasuredStage]
 
 
 @dataclass(frozen=True)
@@ -88,55 +70,60 @@ class Rehearsal:
     """What a rehearsal has measured.
 
     Args:
-        rows: of every split, and samples of each subset.
-        previews: of each subset.
-        stages, trainings: by name.
+        few, more: the stages on a few rows and on more of them.
+        subsets: of modalities that samples were given.
+        trainings: by name.
         sampling: of a joint sample.
     """
 
-    rows: int
-    previews: int
-    stages: Mapping[str, MeasuredStage]
+    few: RehearsedStages
+    more: RehearsedStages
+    subsets: Sequence[tuple[str, ...]]
     trainings: Mapping[str, MeasuredTraining]
     sampling: MeasuredSampling
 
 
-def rehearse_first(
+def rehearse(
     spec: Spec,
     registry: Registry,
     peek: Peek,
     compute: Compute,
-    jobs: Collection[str],
+    subsets: Sequence[tuple[str, ...]],
+    start: StartingRun | None = None,
+    memory: int | None = None,
     clock: Clock = time.perf_counter,
 ) -> Rehearsal:
-    """A short rehearsal, with small batches, that measures the memory of trainings.
+    """Measure the stages of a run. MLDError as of the run.
 
-    MLDError as of the run. Nothing is left on disk, and nothing is shown.
+    Nothing is left on disk, and nothing is shown.
 
     Args:
-        jobs: the trainings of the run.
+        subsets: that samples are given; of those, the empty one and another one are rehearsed.
+        start: the run from which this one starts.
+        memory: free bytes where networks are trained; None if unknown.
     """
-    trainings = dict.fromkeys(jobs, FIRST_TRAINING)
-    return _rehearse(spec, registry, peek, compute, FEW_ROWS, FEW_PREVIEWS, trainings, clock)
-
-
-def rehearse_again(
-    spec: Spec,
-    registry: Registry,
-    peek: Peek,
-    compute: Compute,
-    first: Rehearsal,
-    clock: Clock = time.perf_counter,
-) -> Rehearsal:
-    """A rehearsal with the batches of the run, that measures time; else as the first one."""
-    trainings = {
-        name: timed_training(batch_sizes(spec)[name], training)
-        for name, training in first.trainings.items()
+    workers, _ = parallel_trainings(len(spec.modalities), compute)
+    batch_sizes = {
+        name: max(1, size // compute.devices) for name, size in _batch_sizes(spec).items()
     }
-    return _rehearse(spec, registry, peek, compute, MORE_ROWS, MORE_PREVIEWS, trainings, clock)
+    processes = shared_compute(spec.diffuse.batch_size, compute, workers).processes
+    trainings = TimedTrainings(batch_sizes, processes, memory, clock)
+    few_subsets = [given for given in subsets if not given] + [*filter(None, subsets)][:1]
+    rehearsed = _Rehearsed(spec, registry, peek, compute, few_subsets, start, trainings, clock)
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        stack.enter_context(hidden_progress())
+        stack.enter_context(torch_threads(compute))
+        few, _ = rehearsed.run(FEW_ROWS, FEW_PREVIEWS)
+        seconds = few.stages[EVALUATE.name].seconds
+        rows = int(FEW_ROWS * EVALUATION_SECONDS / max(seconds, 1e-9))
+        more, sampling = rehearsed.run(min(MORE_ROWS, max(MIN_MORE_ROWS, rows)), MORE_PREVIEWS)
+    assert sampling is not None
+    return Rehearsal(few, more, few_subsets, trainings.measured, sampling)
 
 
-def batch_sizes(spec: Spec) -> dict[str, int]:
+def _batch_sizes(spec: Spec) -> dict[str, int]:
     """Rows of a step of each training that a run may have, by name."""
     sizes = {DIFFUSE.job: spec.diffuse.batch_size, MATCH_JOB: spec.evaluate.batch_size}
     for name in spec.modalities:
@@ -145,199 +132,91 @@ def batch_sizes(spec: Spec) -> dict[str, int]:
     return sizes
 
 
-def timed_training(batch_size: int, first: MeasuredTraining) -> Training:
-    """Of as many steps as there is time for."""
-    rows = min(batch_size, max(first.rows, int(first.rows * MAX_STEP_SECONDS / first.step_seconds)))
-    seconds = first.step_seconds * rows / first.rows
-    return Training(max(FIRST_STEPS + 1, min(MAX_STEPS, int(TRAINING_SECONDS / seconds))), rows)
+@dataclass(frozen=True)
+class _Rehearsed:
+    """The run that is rehearsed."""
 
+    spec: Spec
+    registry: Registry
+    peek: Peek
+    compute: Compute
+    subsets: Sequence[tuple[str, ...]]
+    start: StartingRun | None
+    trainings: TimedTrainings
+    clock: Clock
 
-def _rehearse(
-    spec: Spec,
-    registry: Registry,
-    peek: Peek,
-    compute: Compute,
-    rows: int,
-    previews: int,
-    trainings: Mapping[str, Training],
-    clock: Clock,
-) -> Rehearsal:
-    """A rehearsal on so many rows of every split.
+    def run(self, rows: int, previews: int) -> tuple[RehearsedStages, MeasuredSampling | None]:
+        """The stages on so many rows of every split, with so many previews of each subset.
 
-    Args:
-        previews: of each subset.
-        trainings: of the run, by name.
-    """
-    draws = draws_per_row(spec.generate, peek.modalities)
-    small = _small(spec, compute.devices, rows, previews, draws, trainings)
-    # Windows deletes no file that is mapped.
-    temporary = TemporaryDirectory(prefix="mld-", ignore_cleanup_errors=True)
-    with temporary as folder, ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
-        stack.enter_context(hidden_progress())
-        stack.enter_context(torch_threads(compute))
-        measures = Measures(clock, counts_activations=rows == FEW_ROWS)
-        context = RunContext(
-            MeasuredRunDir(Path(folder) / "run", measures),
-            MeasuredStore(Path(folder) / "store", measures),
-            compute.on_one_device(),
-            spec.seed,
-            small.model_dump(mode="json"),
-        )
-        data = peek.data(rows)
-        prepared = PreparedData(
-            dict(peek.modalities), data, context.fingerprint(DATA), coverage_of(data), []
-        )
-        method = select_method(small, registry, peek.modalities)
-        workers, _ = parallel_trainings(len(spec.modalities), compute)
-        pool = _OneOfSeveral(workers) if workers > 1 else None
-        run_stages(small, registry, method, prepared, context, pool)
-        sampling = _measure_sampling(small, spec, registry, peek, context, clock)
-        return _measured(small, rows, measures, sampling, context.run_dir)
-
-
-def _measure_sampling(
-    small: Spec,
-    spec: Spec,
-    registry: Registry,
-    peek: Peek,
-    context: RunContext,
-    clock: Clock,
-) -> MeasuredSampling:
-    """The time of joint samples by the trained model, without that of writing them."""
-    count = min(spec.generate.num_samples, GENERATE_BATCH_SIZE)
-    autoencoders = load_autoencoders(peek.modalities, context)
-    points = []
-    for steps in (FEW_SOLVER_STEPS, MORE_SOLVER_STEPS):
-        update = {"generate": small.generate.model_copy(update={"steps": steps})}
-        method = select_method(small.model_copy(update=update), registry, peek.modalities)
-        model = method.load(autoencoders, context)
-        start = clock()
-        samples = model.sample(Conditioning({}, {}), [*peek.modalities], [*range(count)])
-        points.append((samples.nfe, (clock() - start) / count))
-    costs = context.run_dir.stage_metadata(GENERATE.name)["costs"].values()
-    # The seconds are those of one draw.
-    rehearsed = sum(small.generate.num_samples * cost["seconds"] for cost in costs)
-    (few, seconds), (more, more_seconds) = points
-    if more <= few:
-        return MeasuredSampling(0.0, more_seconds / more, rehearsed)
-    evaluation = max(0.0, more_seconds - seconds) / (more - few)
-    return MeasuredSampling(max(0.0, more_seconds - more * evaluation), evaluation, rehearsed)
-
-
-def _small(
-    spec: Spec,
-    devices: int,
-    rows: int,
-    previews: int,
-    draws: int,
-    trainings: Mapping[str, Training],
-) -> Spec:
-    """A spec of the same networks with few rows, samples and steps."""
-
-    def training(job: str, steps: int, batch_size: int) -> dict[str, int | None]:
-        chosen = trainings[job]
-        batch = max(1, min(batch_size, chosen.rows) // devices)
-        return {
-            "steps": min(steps, chosen.steps),
-            "batch_size": batch,
-            "patience": None,
-            "time_limit": None,
-        }
-
-    overrides = {}
-    for name in spec.modalities:
-        each, job = spec.autoencode.of(name), f"{AUTOENCODE.job}/{name}"
-        if job in trainings:
-            changed = training(job, each.steps, each.batch_size)
-            overrides[name] = TrainingOverride.model_validate(each.model_dump() | changed)
-    diffuse, generate, evaluate = spec.diffuse, spec.generate, spec.evaluate
-    # All classifiers, and the judge of pairs, have the same steps.
-    evaluators = [
-        training(job, evaluate.steps, evaluate.batch_size)
-        for job in trainings
-        if stage_of_job(job) == EVALUATE.name
-    ]
-    shortest = min(evaluators, key=lambda each: each["steps"] or 0, default={})
-    judges = evaluate.judge if evaluate.judge == "retrieval" else "both"
-    sampling = {
-        "num_samples": min(rows, generate.num_samples),
-        "num_previews": min(previews, generate.num_previews),
-        "steps": min(FEW_SOLVER_STEPS, generate.steps),
-        "draws": min(MAX_DRAWS, draws),
-    }
-    return spec.model_copy(
-        update={
-            # Those that the run takes from another one are trained for one step here.
-            "autoencode": spec.autoencode.model_copy(update={"overrides": overrides, "steps": 1}),
-            "diffuse": diffuse.model_copy(
-                update=training(DIFFUSE.job, diffuse.steps, diffuse.batch_size)
-                if DIFFUSE.job in trainings
-                else {}
-            ),
-            "generate": generate.model_copy(update=sampling),
-            "evaluate": evaluate.model_copy(
-                update={**shortest, "judge": judges if MATCH_JOB in trainings else "classes"}
-            ),
-        }
-    )
-
-
-class _OneOfSeveral:
-    """Trains in this process what several would train, one after the other."""
-
-    def __init__(self, workers: int) -> None:
-        self.workers = workers
-
-    def train(self, job: TrainJob, context: RunContext) -> TrainedWeights:
-        """As the function `train`; the store opens one entry at a time."""
-        return train(job, context)
-
-    def train_together(self, job: TrainJob, context: RunContext) -> TrainedWeights:
-        """One share of every batch."""
-        ranks = _FirstRank(context.compute.processes)
-        start = partial(launch, job, context, CHECKPOINT_SECONDS, lambda: False, ranks)
-        return train_by(start, job, context)
-
-    def interrupt(self) -> None:
-        """Nothing: trainings are short."""
-
-
-class _FirstRank(Ranks):
-    """The first of several ranks, without the others."""
-
-    def __init__(self, size: int) -> None:
-        self.rank, self.size = 0, size
-
-    def average_gradients(self, parameters: Any) -> None:
-        """Nothing: there are no other gradients."""
-
-    def mean(self, values: Float[Tensor, " value"]) -> Float[Tensor, " value"]:
-        """The values."""
-        return values
-
-
-def _measured(
-    spec: Spec, rows: int, measures: Measures, sampling: MeasuredSampling, run_dir: RunDir
-) -> Rehearsal:
-    batches = batch_sizes(spec)
-    return Rehearsal(
-        rows,
-        spec.generate.num_previews,
-        {
-            name: replace(stage, file_bytes=run_dir.stage_bytes(name))
-            for name, stage in measures.stages.items()
-        },
-        {
-            event["job"]: MeasuredTraining(
-                batches[event["job"]],
-                batches[event["job"]] / event["rate"],
-                measures.activations[event["job"]],
-                measures.device_bytes[event["job"]],
+        Sampling is measured with more rows alone.
+        """
+        spec, peek = self._small_spec(rows, previews), self.peek
+        # Windows deletes no file that is mapped.
+        with TemporaryDirectory(prefix="mld-", ignore_cleanup_errors=True) as folder:
+            run_dir = MeasuredRunDir(Path(folder) / "run", self.trainings, self.clock)
+            context = RunContext(
+                run_dir,
+                WeightStore(Path(folder) / "store"),
+                self.compute.on_one_device(),
+                spec.seed,
+                spec.model_dump(mode="json"),
+                rehearse=self.trainings,
             )
-            for event in run_dir.read_events()
-            if event["event"] == "train"
-        },
-        sampling,
-    )
+            data = peek.data(rows)
+            prepared = PreparedData(
+                dict(peek.modalities), data, context.fingerprint(DATA), coverage_of(data), []
+            )
+            method = select_method(spec, self.registry, peek.modalities)
+            is_first = rows == FEW_ROWS
+            # What is used for the first time is slow.
+            for _ in range(2 if is_first else 1):
+                run_dir.invalidate_from(EVALUATE.name)
+                run_stages(spec, self.registry, method, prepared, context, None, self.start)
+            stages = {
+                name: replace(stage, file_bytes=run_dir.stage_bytes(name))
+                for name, stage in run_dir.stages.items()
+            }
+            sampling = None if is_first else self._sampling(spec, context)
+            return RehearsedStages(rows, previews, stages), sampling
+
+    def _small_spec(self, rows: int, previews: int) -> Spec:
+        """The spec with few rows and samples."""
+        generate = self.spec.generate
+        sampling = {
+            "subsets": [[*given] for given in self.subsets],
+            "num_samples": min(rows, generate.num_samples),
+            "num_previews": min(previews, generate.num_previews),
+            "steps": min(FEW_SOLVER_STEPS, generate.steps),
+            "draws": min(MAX_DRAWS, draws_per_row(generate, self.peek.modalities)),
+        }
+        return self.spec.model_copy(update={"generate": generate.model_copy(update=sampling)})
+
+    def _sampling(self, small: Spec, context: RunContext) -> MeasuredSampling:
+        """The time of joint samples by the trained model, without that of writing them."""
+        costs = context.run_dir.stage_metadata(GENERATE.name)["costs"].values()
+        # The seconds are those of one draw.
+        rehearsed = sum(small.generate.num_samples * cost["seconds"] for cost in costs)
+        autoencoders = load_autoencoders(self.peek.modalities, context)
+        wanted = [*self.peek.modalities]
+        models = []
+        for steps in (FEW_SOLVER_STEPS, MORE_SOLVER_STEPS):
+            update = {"generate": small.generate.model_copy(update={"steps": steps})}
+            spec = small.model_copy(update=update)
+            method = select_method(spec, self.registry, self.peek.modalities)
+            models.append(method.load(autoencoders, context))
+        start = time.process_time()
+        models[0].sample(Conditioning({}, {}), wanted, [*range(FEW_ROWS)])
+        of_a_step = max(1e-9, time.process_time() - start) / FEW_ROWS / FEW_SOLVER_STEPS
+        most = min(self.spec.generate.num_samples, GENERATE_BATCH_SIZE)
+        all_steps = FEW_SOLVER_STEPS + MORE_SOLVER_STEPS
+        count = min(most, max(FEW_ROWS, int(SAMPLING_SECONDS / all_steps / of_a_step)))
+        points = []
+        for model in models:
+            start = self.clock()
+            samples = model.sample(Conditioning({}, {}), wanted, [*range(count)])
+            points.append((samples.nfe, (self.clock() - start) / count))
+        (few, seconds), (more, more_seconds) = points
+        if more <= few:
+            return MeasuredSampling(0.0, more_seconds / more, rehearsed)
+        evaluation = max(0.0, more_seconds - seconds) / (more - few)
+        return MeasuredSampling(max(0.0, more_seconds - more * evaluation), evaluation, rehearsed)

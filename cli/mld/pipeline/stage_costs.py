@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mld.config.sections import JOINT
+from mld.data.types import subset_key
 from mld.evaluation.evaluator import MAX_ITEM_BYTES
 from mld.pipeline.measures import MeasuredStage
 from mld.pipeline.peek import ReadSeconds
-from mld.pipeline.rehearsal import MAX_DRAWS, Rehearsal
+from mld.pipeline.rehearsal import MAX_DRAWS, Rehearsal, RehearsedStages
 from mld.storage.stages import DIFFUSE, stage_of_job
 from mld_core import SPLITS
 
 FLOAT_BYTES = 4
-TENSORS = ".safetensors"
+TENSORS, SCORES = ".safetensors", ".json"
 
 
 @dataclass(frozen=True)
@@ -128,15 +129,13 @@ class CostModel:
     """Costs of a workload, from a rehearsal of it.
 
     Args:
-        first, more: the two rehearsals; times are those of the second.
         reading: by modality.
         start_seconds: that a process takes to be ready.
         start_memory: bytes of a process that is ready.
     """
 
     work: Workload
-    first: Rehearsal
-    more: Rehearsal
+    rehearsal: Rehearsal
     reading: Mapping[str, ReadSeconds]
     start_seconds: float
     start_memory: int
@@ -149,7 +148,7 @@ class CostModel:
             self._of_trainings("autoencode", temporary=self._shared_items),
             self._cost(
                 "encode",
-                self._measured("encode").seconds * work.rows / self._rows(self.more),
+                self._measured("encode").seconds * work.rows / self._rows(self.rehearsal.more),
                 disk=sum(
                     self._line("encode", suffix, self._rows, work.rows)
                     for suffix in self._measured("encode").file_bytes
@@ -164,11 +163,10 @@ class CostModel:
             ),
             self._of_trainings(
                 "evaluate",
-                seconds=self._measured("evaluate").seconds
-                * self._shown
-                / self._shown_by(self.more),
+                seconds=self._evaluation_seconds(),
                 memory=self._sampled,
                 later_memory=self._decoded(),
+                disk=self._evaluation_bytes(),
                 temporary=self._shared_items,
             ),
             self._cost(
@@ -207,6 +205,7 @@ class CostModel:
         seconds: float | None = None,
         memory: int = 0,
         later_memory: int = 0,
+        disk: int | None = None,
         temporary: int = 0,
     ) -> StageCost:
         """Of a stage with trainings.
@@ -220,7 +219,7 @@ class CostModel:
         reused = f"{len(jobs) - len(open_jobs)} of {len(jobs)} trainings are stored"
         other = self._measured(stage).seconds if seconds is None else seconds
         seconds = other + self._training_seconds(open_jobs)
-        cost = self._cost(stage, seconds, memory, temporary=temporary)
+        cost = self._cost(stage, seconds, memory, disk, temporary)
         training = self._training_memory(open_jobs)
         on_device = training if self.work.on_device else 0
         saved = [job for job in open_jobs if not self.work.on_device]
@@ -234,11 +233,11 @@ class CostModel:
         )
 
     def _measured(self, stage: str) -> MeasuredStage:
-        return self.more.stages[stage]
+        return self.rehearsal.more.stages[stage]
 
-    def _rows(self, rehearsal: Rehearsal) -> int:
+    def _rows(self, part: RehearsedStages) -> int:
         """Of all splits."""
-        return len(SPLITS) * rehearsal.rows
+        return len(SPLITS) * part.rows
 
     @property
     def _sampled(self) -> int:
@@ -260,7 +259,7 @@ class CostModel:
         """Of all processes, with the items that are in memory."""
         work = self.work
         workers = work.workers if work.workers > 1 else 0
-        parent = self.first.stages[stage].memory
+        parent = self.rehearsal.few.stages[stage].memory
         return parent + workers * self.start_memory + work.kept_bytes
 
     def _reading_seconds(self) -> float:
@@ -276,7 +275,7 @@ class CostModel:
         """The networks of modalities side by side, the longest first; others alone."""
         seconds: dict[bool, list[float]] = {True: [], False: []}
         for job in sorted(jobs, key=lambda job: -job.steps * job.batch_size):
-            measured = self.more.trainings[job.name]
+            measured = self.rehearsal.trainings[job.name]
             step = measured.step_seconds * self._batch(job) / measured.rows
             limit = math.inf if job.time_limit is None else job.time_limit
             seconds["/" in job.name].append(min(limit, step * job.steps))
@@ -291,8 +290,8 @@ class CostModel:
 
     def _activations(self, job: PlannedJob) -> int:
         """Bytes that the backward pass of a batch needs, or of a process's share of it."""
-        measured = self.first.trainings[job.name]
-        rows = self._batch(job) / measured.rows
+        measured = self.rehearsal.trainings[job.name]
+        rows = self._batch(job) / measured.activation_rows
         return round(max(0, measured.activations - job.weight_bytes) * rows)
 
     def _batch(self, job: PlannedJob) -> int:
@@ -300,7 +299,7 @@ class CostModel:
         return job.batch_size // self.work.devices
 
     def _sampling_seconds(self) -> float:
-        sampling = self.more.sampling
+        sampling = self.rehearsal.sampling
         return sum(
             self._drawn(subset) * (sampling.seconds + nfe * sampling.evaluation_seconds)
             for subset, nfe in self.work.nfe.items()
@@ -308,44 +307,85 @@ class CostModel:
 
     def _preview_seconds(self) -> float:
         """Of writing samples as files."""
-        more, stage = self.more, self._measured("generate")
-        writing = max(0.0, stage.seconds - more.sampling.rehearsed_seconds)
-        return writing * self.work.previews / max(1, more.previews)
+        sampled = self.rehearsal.sampling.rehearsed_seconds
+        writing = max(0.0, self._measured("generate").seconds - sampled)
+        return writing * self._previews / max(1, self._previews_of(self.rehearsal.more))
+
+    def _evaluation_seconds(self) -> float:
+        """Of an overhead of each subset's modality, and of all items.
+
+        Of the rehearsed time, at least half is of items: with few of them, differences are small.
+        """
+        few, more = self.rehearsal.few, self.rehearsal.more
+        seconds = more.stages["evaluate"].seconds
+        growth = seconds - few.stages["evaluate"].seconds
+        part = growth * more.rows / (more.rows - few.rows)
+        of_items = min(seconds, max(seconds / 2, part))
+        return (seconds - of_items) * self._cells + of_items * self._shown / self._shown_by(more)
+
+    @property
+    def _cells(self) -> float:
+        """Modalities that are generated, of all subsets, for each that is rehearsed."""
+        rehearsed = [subset_key(given) for given in self.rehearsal.subsets]
+        targets = {subset: len(names) for subset, names in self.work.targets.items()}
+        return sum(targets.values()) / sum(targets[subset] for subset in rehearsed)
 
     @property
     def _shown(self) -> int:
         """Items that are evaluated, with all draws."""
         return sum(self._drawn(subset) * len(names) for subset, names in self.work.targets.items())
 
-    def _shown_by(self, rehearsal: Rehearsal) -> int:
+    def _shown_by(self, part: RehearsedStages) -> int:
         draws = min(MAX_DRAWS, self.work.draws)
-        return rehearsal.rows * sum(
-            len(names) * (draws if subset != JOINT else 1)
-            for subset, names in self.work.targets.items()
+        subsets = [subset_key(given) for given in self.rehearsal.subsets]
+        return part.rows * sum(
+            len(self.work.targets[subset]) * (draws if subset != JOINT else 1) for subset in subsets
         )
 
+    @property
+    def _previews(self) -> int:
+        """Of all subsets."""
+        return self.work.previews * len(self.work.samples)
+
+    def _previews_of(self, part: RehearsedStages) -> int:
+        return part.previews * len(self.rehearsal.subsets)
+
     def _sample_bytes(self) -> int:
-        return self._line("generate", TENSORS, self._shown_by, self._shown)
+        copies = len(self.work.samples) / len(self.rehearsal.subsets)
+        return self._line("generate", TENSORS, self._shown_by, self._shown, copies)
 
     def _preview_bytes(self, stage: str) -> int:
         """Of files that show samples."""
-        suffixes = {*self._measured(stage).file_bytes, *self.first.stages[stage].file_bytes}
+        suffixes = {*self._measured(stage).file_bytes}
         return sum(
-            self._line(stage, suffix, lambda rehearsal: rehearsal.previews, self.work.previews)
+            self._line(stage, suffix, self._previews_of, self._previews)
             for suffix in suffixes - {TENSORS}
         )
 
+    def _evaluation_bytes(self) -> int:
+        """Of classifiers and plots, and of scores, half of which are of a subset's modality."""
+        sizes = self._measured("evaluate").file_bytes
+        more = (self._cells - 1) / 2 * sizes.get(SCORES, 0)
+        return round(sum(sizes.values()) + more)
+
     def _line(
-        self, stage: str, suffix: str, amount: Callable[[Rehearsal], int], planned: int
+        self,
+        stage: str,
+        suffix: str,
+        amount: Callable[[RehearsedStages], int],
+        planned: int,
+        copies: float = 1.0,
     ) -> int:
-        """Bytes of files that grow evenly with an amount, by what the two rehearsals wrote."""
-        few, many = (
-            rehearsal.stages[stage].file_bytes.get(suffix, 0)
-            for rehearsal in (self.first, self.more)
-        )
-        start, end = amount(self.first), amount(self.more)
-        slope = (many - few) / (end - start) if end > start else 0.0
-        return max(0, round(many + slope * (planned - end)))
+        """Bytes of files that grow evenly with an amount, by what the two parts wrote.
+
+        Args:
+            copies: files of the run for each that was written.
+        """
+        few, more = self.rehearsal.few, self.rehearsal.more
+        sizes = [part.stages[stage].file_bytes.get(suffix, 0) for part in (few, more)]
+        start, end = amount(few), amount(more)
+        slope = (sizes[1] - sizes[0]) / (end - start) if end > start else 0.0
+        return max(0, round(copies * (sizes[1] - slope * end) + slope * planned))
 
     def _decoded(self) -> int:
         """Bytes of decoded samples, and of the real items beside their reconstructions."""

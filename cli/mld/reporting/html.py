@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,6 +112,7 @@ def _enlarged_size(data: bytes) -> tuple[int, int] | tuple[None, None]:
     return factor * width, factor * height
 
 
+@cache
 def environment(*packages: str) -> Environment:
     """The Jinja environment with the shared templates and those of other packages."""
     jinja = Environment(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from pydantic import JsonValue
@@ -28,6 +28,8 @@ class RunContext:
         seed: seed of every random draw.
         sections: the resolved spec as JSON, by section; of `start_from` the digest of that run.
         followers: the other processes of the run, if a launcher has started several.
+        rehearse: takes a training job and this context and returns weights, in place of a training
+            and of the store, in a rehearsal.
     """
 
     run_dir: RunDir
@@ -36,6 +38,7 @@ class RunContext:
     seed: int
     sections: Mapping[str, JsonValue] = field(default_factory=dict)
     followers: Followers | None = None
+    rehearse: Callable[[Any, RunContext], Any] | None = None
 
     def fingerprint(
         self, stage: Stage, digest_of: Callable[[str], str] | None = None

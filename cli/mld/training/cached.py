@@ -16,7 +16,12 @@ Train = Callable[[TrainJob, RunContext], TrainedWeights]
 
 
 def train_cached(job: TrainJob, context: RunContext, train: Train = train) -> TrainedWeights:
-    """The weights of a job, from the store if another run has trained the same, else by `train`."""
+    """The weights of a job, from the store if another run has trained the same, else by `train`.
+
+    Of a rehearsal, those of its own trainings.
+    """
+    if context.rehearse is not None:
+        return context.rehearse(job, context)  # type: ignore[no-any-return]
     with context.store.entry(job.cache_key(context)) as entry:
         stored = entry.read()
         if stored is not None:

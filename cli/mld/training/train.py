@@ -18,7 +18,7 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
-from mld.runtime.compute import torch_threads
+from mld.runtime.compute import Compute, torch_threads
 from mld.runtime.context import RunContext
 from mld.runtime.progress import note
 from mld.storage.run_dir import RunDir
@@ -198,24 +198,12 @@ def _launch(
     is_together: bool = False,
 ) -> None:
     """As `launch`; if `is_together`, every process of the run does this."""
-    from lightning_fabric import Fabric
-    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     compute = context.compute
     strategy = "ddp" if is_together else "auto"
     train_rank: Callable[..., BaseException | None] = _train_rank
     if compute.devices > 1 and not is_together:
         strategy, train_rank = "ddp_spawn", _train_spawned_rank
-    fabric = Fabric(
-        accelerator=compute.accelerator,
-        devices=compute.devices // compute.nodes,
-        num_nodes=compute.nodes,
-        strategy=strategy,
-        precision=compute.precision,
-        # Another training does not mind a launcher.
-        plugins=None if is_together else LightningEnvironment(),
-    )
+    fabric = training_fabric(compute, strategy, is_together)
     earlier, port = set(multiprocessing.active_children()), os.environ.get("MASTER_PORT")
     with _on_signal(_interrupt):
         try:
@@ -233,6 +221,27 @@ def _launch(
                 os.environ.pop("MASTER_PORT", None)
     if stopped is not None:
         raise stopped
+
+
+def training_fabric(compute: Compute, strategy: str = "auto", is_together: bool = False) -> Fabric:
+    """What puts a training on its devices.
+
+    Args:
+        is_together: whether a launcher has started the processes of the training.
+    """
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    return Fabric(
+        accelerator=compute.accelerator,
+        devices=compute.devices // compute.nodes,
+        num_nodes=compute.nodes,
+        strategy=strategy,
+        precision=compute.precision,
+        # Another training does not mind a launcher.
+        plugins=None if is_together else LightningEnvironment(),
+    )
 
 
 def _train_spawned_rank(*args: Any) -> BaseException | None:

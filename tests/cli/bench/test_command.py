@@ -19,8 +19,17 @@ from mld.app import app
 from mld.bench.suite import load_suite
 from mld.bench.suite_dir import CONTENT, SuiteDir
 from mld.bench.trials import Trial, make_trials
+from mld.pipeline.stage_costs import StageCost
 from mld.storage.outputs import mark
+from mld.storage.stages import STAGE_NAMES
 from mld_core import Registry
+
+
+@pytest.fixture(autouse=True)
+def no_rehearsal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dry run looks at the data, but rehearses nothing, which takes seconds."""
+    costs = [StageCost(name, seconds=1.0, memory=10**6) for name in STAGE_NAMES]
+    monkeypatch.setattr("mld.pipeline.estimate.stage_costs", lambda *_: costs)
 
 
 def test_dry_run_lists_trials_by_shard(write_suite: Callable[..., Path]) -> None:
