@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mld.bench import costs
 from mld.bench.costs import SuiteCost, suite_cost
 from mld.bench.suite import load_suite
 from mld.bench.suite_dir import SuiteDir
@@ -47,6 +48,9 @@ def rehearsals(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(estimates, "rehearse", rehearse)
     monkeypatch.setattr(CostModel, "_reading_seconds", lambda _: 0.0)
+    # That of this process depends on the tests before.
+    for module in (estimates, costs):
+        monkeypatch.setattr(module, "private_memory", lambda: GIB // 4)
     return specs
 
 
