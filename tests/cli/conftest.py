@@ -86,9 +86,11 @@ def slurm_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     SlurmJob.watcher.clear()  # of jobs with the same numbers in other tests
     monkeypatch.setenv("PATH", f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
     yield folder / "jobs"
-    for group in folder.glob("jobs/*/group"):
-        with suppress(ProcessLookupError):
-            os.killpg(int(group.read_text()), signal.SIGKILL)
+    for job in folder.glob("jobs/*"):
+        (job / "state").write_text("CANCELLED")
+        with suppress(FileNotFoundError, ProcessLookupError):
+            os.killpg(int((job / "group").read_text()), signal.SIGKILL)
+    (folder / "full").unlink(missing_ok=True)  # those in the queue end by themselves
 
 
 class Page(HTMLParser):
