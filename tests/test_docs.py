@@ -19,6 +19,7 @@ from textwrap import indent
 
 import pytest
 import typer
+from code_blocks import blocks_of
 from typer.testing import CliRunner
 
 from mld.app import app
@@ -171,7 +172,8 @@ def tide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
     assert "new-modality tide" in lines
     assert CliRunner().invoke(app, ["new-modality", "tide"]).exit_code == 0
     module = Path("mld-tide/mld_tide.py")
-    edits = code_blocks(CONTRIBUTING, "python")
+    blocks = [each for each in blocks_of("CONTRIBUTING.md") if each.language == "python"]
+    edits = [each.text for each in blocks if each.run_by == "tests/test_docs.py"]
     assert len(edits) == 4
     module.write_text(apply_edits(module.read_text(), edits))
     monkeypatch.syspath_prepend("mld-tide")

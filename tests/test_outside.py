@@ -122,7 +122,10 @@ def test_wheel_is_installed_in_the_place_of_the_checkout(outside: Outside) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("editable", [False, True], ids=["wheel", "editable"])
+@pytest.mark.parametrize(
+    "editable",
+    [pytest.param(False, id="wheel", marks=pytest.mark.long), pytest.param(True, id="editable")],
+)
 def test_generated_modality_is_installed_and_used(outside: Outside, editable: bool) -> None:
     before = outside.kinds()
     folder = outside.folder / ("editable" if editable else "wheel")
@@ -150,6 +153,7 @@ def test_generated_modality_is_installed_and_used(outside: Outside, editable: bo
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     "command", [["new-modality", "--inline"], ["new-dataset"], ["new-method"]], ids=" ".join
 )

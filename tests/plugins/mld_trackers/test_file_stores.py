@@ -131,7 +131,7 @@ def test_samples_and_the_spec(open_tracker: Callable[[], Tracker], tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", READERS)
+@pytest.mark.parametrize("kind", ["tensorboard", pytest.param("mlflow", marks=pytest.mark.long)])
 def test_a_run_that_was_killed_twice(kind: str, tmp_path: Path) -> None:
     spec = tmp_path / "small.yaml"
     spec.write_text(_spec())
