@@ -1,6 +1,6 @@
 # For processors:        docker build --tag mld-toolkit .
 # For NVIDIA GPUs:       docker build --tag mld-toolkit:cuda --build-arg TORCH=cu128 .
-# A run of ./spec.yaml:  docker run --rm --volume "$PWD:/work" mld-toolkit run spec.yaml
+# A run of ./spec.yaml:  docker run --rm --volume "$PWD:/workspace" mld-toolkit run spec.yaml
 ARG PYTHON=3.12
 
 FROM python:${PYTHON}-slim AS build
@@ -22,8 +22,8 @@ COPY --from=build /wheels /wheels
 RUN pip install --no-cache-dir --extra-index-url "https://download.pytorch.org/whl/${TORCH}" \
     "$(echo /wheels/*.whl)[${EXTRAS}]"
 # Any user may write these; the work folder is the caller's.
-ENV HOME=/tmp MLD_STORE=/work/store
-WORKDIR /work
-RUN useradd --no-create-home mld && chown mld /work
+ENV HOME=/tmp MLD_STORE=/workspace/store
+WORKDIR /workspace
+RUN useradd --no-create-home mld && chown mld /workspace
 USER mld
 ENTRYPOINT ["mld"]

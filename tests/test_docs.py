@@ -56,11 +56,6 @@ BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.yaml"))
 CONTRACTS = [Modality, Autoencoder, Classifier, Metric, Dataset, Split, Method, JointModel, Tracker]
 
 
-def code_blocks(text: str, language: str) -> list[str]:
-    """The fenced code blocks of a language, in order."""
-    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
-
-
 def commands(group: typer.Typer, prefix: str = "mld") -> list[str]:
     """All commands of a group and its subgroups, as typed."""
     names = [f"{prefix} {(c.name or c.callback.__name__)}" for c in group.registered_commands]
@@ -121,7 +116,7 @@ def test_make_targets_exist() -> None:
 
 
 def test_tree_in_contributing_exists() -> None:
-    tree = code_blocks(CONTRIBUTING, "text")[0]
+    tree = next(each.text for each in blocks_of("CONTRIBUTING.md") if each.language == "text")
     top = ROOT
     listed: set[Path] = set()
     for line in tree.splitlines():
@@ -237,7 +232,8 @@ def test_dataset_of_the_guide_reads_a_database(
     read = {}
     for path in ("mld-materials/measurements.csv", "materials.db"):
         if path == "materials.db":
-            edits = code_blocks(guide, "python")
+            blocks = blocks_of("docs/dataset.md")
+            edits = [each.text for each in blocks if each.language == "python"]
             module.write_text(apply_edits(module.read_text(), edits, "Dataset", "import csv"))
         monkeypatch.syspath_prepend("mld-materials")
         (entry,) = Registry([EntryPoint("materials", "mld_materials", "mld")]).entries()

@@ -19,6 +19,7 @@ from mld_core import (
     hookimpl,
     require_library,
 )
+from mld_trackers.media import PICTURES, SOUND
 
 require_library("tensorboard")
 
@@ -62,9 +63,9 @@ class TensorBoard(Tracker):
     def log_samples(self, samples: Sequence[SampleFile]) -> None:
         """Add PNG and JPEG pictures, WAV sounds and texts."""
         for sample in samples:
-            if sample.path.suffix in (".png", ".jpg", ".jpeg"):
+            if sample.path.suffix in PICTURES:
                 self._writer.add_image(sample.name, _pixels(sample.path), dataformats="HWC")
-            elif sample.path.suffix == ".wav":
+            elif sample.path.suffix == SOUND:
                 self._writer.add_audio(sample.name, *_sound(sample.path))
             elif sample.text is not None:
                 self._writer.add_text(sample.name, sample.text)

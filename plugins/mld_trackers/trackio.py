@@ -16,6 +16,7 @@ from mld_core import (
     hookimpl,
     require_library,
 )
+from mld_trackers.media import media_of
 
 require_library("trackio")
 
@@ -60,13 +61,7 @@ class Trackio(Tracker):
         """Add pictures and WAV sounds."""
         import trackio
 
-        media: dict[str, Any] = {}
-        for sample in samples:
-            if sample.path.suffix in (".png", ".jpg", ".jpeg"):
-                media[sample.name] = trackio.Image(str(sample.path), caption=sample.text)
-            elif sample.path.suffix == ".wav":
-                media[sample.name] = trackio.Audio(str(sample.path))
-        if media:
+        if media := media_of(samples, trackio):
             self._run.log(media, step=0)
 
     def flush(self) -> None:

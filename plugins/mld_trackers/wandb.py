@@ -16,6 +16,7 @@ from mld_core import (
     hookimpl,
     require_library,
 )
+from mld_trackers.media import media_of
 
 require_library("wandb")
 
@@ -70,13 +71,7 @@ class Wandb(Tracker):
         """Add pictures and WAV sounds."""
         import wandb
 
-        media: dict[str, Any] = {}
-        for sample in samples:
-            if sample.path.suffix in (".png", ".jpg", ".jpeg"):
-                media[sample.name] = wandb.Image(str(sample.path), caption=sample.text)
-            elif sample.path.suffix == ".wav":
-                media[sample.name] = wandb.Audio(str(sample.path))
-        if media:
+        if media := media_of(samples, wandb):
             self._run.log(media)
 
     def flush(self) -> None:

@@ -19,11 +19,14 @@ import pytest
 import yaml
 from filelock import FileLock
 from submitit import SlurmJob
+from typer.testing import CliRunner, Result
 
+from mld.app import app
 from mld.config.spec import load_spec
 from mld.pipeline.run import run
 from mld.storage.run_dir import RunDir
 from mld.storage.weight_store import WeightStore
+from mld_core import Registry
 
 PLUGINS = Path(__file__).parent / "plugins"
 KINDS = {"digit": "image", "tone": "audio", "word": "text", "molecule": "molecule"}
@@ -51,6 +54,22 @@ def small_run() -> Iterator[Any]:
 
     yield small_run
     sys.path.remove(str(PLUGINS))
+
+
+@pytest.fixture(scope="session")
+def registry(small_run: Any) -> Registry:
+    """The small modalities, of which a folder of tests may have others."""
+    return small_run.registry()
+
+
+@pytest.fixture
+def mld(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Result]:
+    """Runs the command line in an empty folder, with the small modalities installed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mld_core.plugins.registry.Registry", lambda **_: registry)
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
 
 
 @pytest.fixture(scope="session")

@@ -79,8 +79,8 @@ def run(
         stages, hint = ", ".join(STAGE_NAMES), did_you_mean(from_stage, STAGE_NAMES)
         raise typer.BadParameter(f"no stage {from_stage!r} (stages: {stages}){hint}")
     registry = context.obj.registry()
-    tracker = [f"track.kind={track}"] if track else []
-    experiment = load_spec(spec, registry, [*tracker, *(set_ or [])])
+    overrides = [*([f"track.kind={track}"] if track else []), *(set_ or [])]
+    experiment = load_spec(spec, registry, overrides)
     is_first = process_rank() == 0
     run_dir = RunDir(out or Path("runs") / experiment.name)
     if dry_run:
@@ -90,11 +90,7 @@ def run(
     if slurm:
         if from_stage:
             raise typer.BadParameter("--from-stage and --slurm: start the stage without Slurm")
-        words = [
-            "run",
-            str(spec.resolve()),
-            *(f"--set={each}" for each in [*tracker, *(set_ or [])]),
-        ]
+        words = ["run", str(spec.resolve()), *(f"--set={each}" for each in overrides)]
         _submit(experiment, words, run_dir, context.obj, slurm, as_json)
         return
     from mld.pipeline.run import run_spec

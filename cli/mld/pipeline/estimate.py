@@ -135,7 +135,7 @@ def estimate(
     lacking = [name for name in seen.peek.modalities if name not in seen.peek.items]
     if lacking:
         _warn_of_unknown_costs(f"none of the first items of {', '.join(lacking)} can be used")
-        return Estimate(seen.plan(), [])
+        return Estimate(seen.plan, [])
     room = room or Room.of_this_machine(run_dir, store, compute.accelerator)
     stages = [StageCost(stage.name, note="finished") for stage in PIPELINE]
     if len(finished) < len(PIPELINE):
@@ -143,16 +143,16 @@ def estimate(
             origin = _origins(fingerprint, context)
             stored = partial(_is_stored, origin, store, shared)
             costs = stage_costs(seen, stored, start_seconds, room, shared, clock)
-            shared.trainings.update(digest(origin(job.name)) for job in seen.plan().jobs)
+            shared.trainings.update(digest(origin(job.name)) for job in seen.plan.jobs)
         except (PluginError, NumericalError) as error:
             # The networks of a run are better trained: it may not fail there.
             _warn_of_unknown_costs(f"a rehearsal failed: {error}")
-            return Estimate(seen.plan(), [])
+            return Estimate(seen.plan, [])
         stages = [
             done if done.stage in finished else cost
             for done, cost in zip(stages, costs, strict=True)
         ]
-    estimated = Estimate(seen.plan(), stages)
+    estimated = Estimate(seen.plan, stages)
     check_room(estimated, room)
     shared.items[digest(fingerprint)] = seen.item_bytes.disk
     return estimated

@@ -69,7 +69,7 @@ def plan(spec: Spec, registry: Registry, store: WeightStore | None = None) -> Pl
     Args:
         store: beside whose weights items are kept; by default, in the user's cache folder.
     """
-    return look(spec, registry, store).plan()
+    return look(spec, registry, store).plan
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,9 @@ class Look:
         """Modalities of the run from which this one starts."""
         return frozenset(self.start.modalities if self.start else ())
 
+    @cached_property
     def plan(self) -> Plan:
         """The work ahead."""
-        return self._plan
-
-    @cached_property
-    def _plan(self) -> Plan:
         spec, layout = self.spec, layout_of(self.peek.modalities)
         jobs, joint = self._jobs()
         # The joint model's weights are written twice, with and without averaging.
@@ -128,7 +125,7 @@ class Look:
 
     def workload(self) -> Workload:
         """How much there is to do."""
-        spec, modalities, planned = self.spec, self.peek.modalities, self.plan()
+        spec, modalities, planned = self.spec, self.peek.modalities, self.plan
         evaluated = self.coverage.splits[spec.generate.split]
         subsets = {subset_key(given): given for given in self.subsets}
         workers, _ = parallel_trainings(len(modalities), planned.compute)

@@ -11,9 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from typer.testing import CliRunner, Result
 
-from mld.app import app
 from mld.config.spec import load_spec
 from mld.inference.trained_run import TrainedRun, load
 from mld.pipeline.diffusion_method import DiffusionGenerator
@@ -25,11 +23,6 @@ from mld_core.diffusion.sampling import LatentSamples
 from mld_core.information.estimator import surprisal
 
 NAMES = ("left", "right", "third")
-
-
-@pytest.fixture(scope="session")
-def registry(small_run: Any) -> Registry:
-    return small_run.registry()
 
 
 @pytest.fixture(scope="session")
@@ -96,16 +89,6 @@ def write_manifest() -> Callable[..., Path]:
         return path
 
     return write
-
-
-@pytest.fixture
-def mld(
-    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Result]:
-    """Runs the command line in an empty folder, with the small modalities installed."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("mld_core.plugins.registry.Registry", lambda **_: registry)
-    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
 
 
 @pytest.fixture

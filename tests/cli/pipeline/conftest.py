@@ -11,11 +11,6 @@ from mld_core import Registry
 
 
 @pytest.fixture(scope="session")
-def registry(small_run: Any) -> Registry:
-    return small_run.registry()
-
-
-@pytest.fixture(scope="session")
 def spec_file(small_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("spec") / "small.yaml"
     path.write_text(small_run.SPEC)

@@ -1,23 +1,13 @@
-"""A stand-in of the hub, and the command line with the small modalities."""
+"""A stand-in of the hub."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hub_server import TOKEN, HubServer
 from huggingface_hub import constants, hf_api  # noqa: F401 (its log goes where stderr is now)
-from typer.testing import CliRunner, Result
-
-from mld.app import app
-from mld_core import Registry
-
-
-@pytest.fixture(scope="session")
-def registry(small_run: Any) -> Registry:
-    return small_run.registry()
 
 
 @pytest.fixture
@@ -33,13 +23,3 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     yield server
     server.stop()
-
-
-@pytest.fixture
-def mld(
-    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Result]:
-    """Runs the command line in an empty folder, with the small modalities installed."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("mld_core.plugins.registry.Registry", lambda **_: registry)
-    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])

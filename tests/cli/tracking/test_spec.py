@@ -13,11 +13,6 @@ from mld.pipeline.starting_run import sections_of
 from mld_core import Registry, SpecError
 
 
-@pytest.fixture(scope="module")
-def registry(small_run: Any) -> Registry:
-    return small_run.registry()
-
-
 def test_a_tracker_changes_nothing_of_a_run(
     small_run: Any, tmp_path: Path, registry: Registry
 ) -> None:
