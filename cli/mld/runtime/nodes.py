@@ -22,6 +22,7 @@ from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mld.runtime.fabric import import_fabric
 from mld_core.errors import (
     ExitCode,
     MLDError,
@@ -215,6 +216,7 @@ def _launcher() -> ClusterEnvironment | None:
     """
     if not any(name in os.environ for name in _SET_BY_LAUNCHERS):
         return None
+    import_fabric()
     from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 

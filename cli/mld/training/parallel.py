@@ -23,6 +23,7 @@ from torch import Tensor
 from mld.data.stored_rows import StoredRows
 from mld.runtime.compute import Compute
 from mld.runtime.context import RunContext
+from mld.runtime.fabric import import_fabric
 from mld.runtime.worker_pool import WorkerPool, is_interrupted
 from mld.storage.files import load_tensors, save_tensors
 from mld.training.checkpoint import flatten, unflatten
@@ -173,7 +174,7 @@ def _rows_file(job: TrainJob) -> Iterator[tuple[TrainJob, Path]]:
 
 def _load_libraries() -> None:
     """In a worker: what every training imports, beyond this module's imports."""
-    import lightning_fabric  # noqa: F401
+    import_fabric()
 
 
 def _train(job: TrainJob, rows: Path, context: RunContext) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from mld.runtime.compute import Compute, torch_threads
 from mld.runtime.context import RunContext
+from mld.runtime.fabric import import_fabric
 from mld.runtime.progress import note
 from mld.storage.run_dir import RunDir
 from mld.storage.stages import stage_of_job
@@ -229,6 +230,7 @@ def training_fabric(compute: Compute, strategy: str = "auto", is_together: bool 
     Args:
         is_together: whether a launcher has started the processes of the training.
     """
+    import_fabric()
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
