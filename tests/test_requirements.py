@@ -73,7 +73,7 @@ def test_included_plugins_bring_no_tracker_and_no_server(extra: str) -> None:
 
 
 def test_everything_optional_is_in_the_extra_all() -> None:
-    extras = {*PROJECT["optional-dependencies"]} - {"all", "dev", "docs"}
+    extras = {*PROJECT["optional-dependencies"]} - {"all", "dev", "docs", "pages"}
     everything = {requirement.name for requirement in of_extra("all")}
     for extra in extras:
         assert {requirement.name for requirement in of_extra(extra)} <= everything, extra

@@ -27,8 +27,6 @@ from mld.storage.weight_store import WeightStore
 from mld_core import Registry
 
 pytestmark = pytest.mark.browser
-pytest.importorskip("gradio", reason="needs the extra serve")
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 
 SPEC = {
     "name": "small-digits",
@@ -55,6 +53,8 @@ MICROPHONE = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-str
 @pytest.fixture(scope="module")
 def chromium() -> str:
     """The path of Chromium: CHROMIUM, or one on the search path."""
+    pytest.importorskip("gradio", reason="needs the extra serve")
+    pytest.importorskip("playwright", reason="needs playwright")
     return chromium_path()
 
 
@@ -100,7 +100,9 @@ def open_page(chromium: str, address: str) -> Iterator[OpenPage]:
         if not request.url.startswith((address, f"blob:{address}", "data:")):
             problems.append(request.url)
 
-    with sync_api.sync_playwright() as playwright:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=chromium, args=["--no-sandbox", *MICROPHONE]
         )

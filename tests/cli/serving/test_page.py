@@ -6,22 +6,25 @@ import asyncio
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-pytest.importorskip("gradio", reason="needs the extra serve")
-
 from mld.inference.trained_run import TrainedRun
-from mld.serving.page import Card, Page
 from mld.serving.session import Session, Settings
 from mld_core import Modality
+
+if TYPE_CHECKING:
+    from mld.serving.page import Card, Page
 
 RIGHT = "4 0 4 0 5 0"
 
 
 @pytest.fixture(scope="module")
 def page(trained_run: TrainedRun, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    pytest.importorskip("gradio", reason="needs the extra serve")
+    from mld.serving.page import Page
+
     async def build() -> Page:
         return Page(trained_run, tmp_path_factory.mktemp("archives"))
 

@@ -14,7 +14,6 @@ from typing import ClassVar, Literal
 
 import pytest
 import torch
-from lightning_fabric import Fabric
 from torch import Generator, Tensor, nn
 
 from mld.runtime.compute import Compute, resolve, torch_threads
@@ -29,7 +28,7 @@ from mld.training.checkpoint import read_checkpoint
 from mld.training.job import Objective, TrainConfig, TrainJob
 from mld.training.loop import Trainer, learning_rate, plan_validation
 from mld.training.ranks import DeviceRanks
-from mld.training.train import TrainedWeights, is_finished, train
+from mld.training.train import TrainedWeights, is_finished, train, training_fabric
 from mld_core.diffusion.ema import EMA
 from mld_core.errors import NumericalError, RunDirError, SpecError
 
@@ -651,7 +650,7 @@ def test_micro_batches_add_up_to_the_gradient_of_the_batch(
         config = replace(CONFIG, steps=1, micro_batch_size=size)
         job = TrainJob(JOB, Float64Regression(), rows(), rows(50), config, {})
         Float64Regression.seen.clear()
-        fabric = Fabric(accelerator="cpu", devices=1)
+        fabric = training_fabric(ONE)
         trainer = Trainer(job, context(tmp_path), fabric, DeviceRanks(fabric))
         values, _ = trainer.forward_backward(stop=False)
         (vector,) = trainer.parameters
