@@ -1,8 +1,10 @@
 # Each target works from a bare clone: it makes its own virtual environment first.
 PYTHON ?= python3
 VENV ?= .venv
-# A test file per process, one thread each: two processes of two threads are slower than one.
-PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
+PIPFLAGS ?=
+# One thread a process: two processes of two threads are slower than one. Each begins with its share
+# of the files in their order, whose tests have fixtures in common; who is done takes from the others.
+PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
 .PHONY: demo test test-slow test-all test-browser test-notebooks lint site
 
@@ -12,18 +14,17 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(PYTEST)
 
-# Few tests, long ones: each process takes the next that waits.
 test-slow: $(VENV)/installed-dev
-	$(PYTEST) -m "slow and not long" --dist=worksteal
+	$(PYTEST) -m "slow and not long"
 
-test-all: $(VENV)/installed-dev
+test-all: $(VENV)/installed-pages
 	$(PYTEST) -m "slow or not slow"
 
 # Needs Chromium: CHROMIUM=/path/to/it, if it is not found.
-test-browser: $(VENV)/installed-dev
+test-browser: $(VENV)/installed-pages
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m browser
 
-test-notebooks: $(VENV)/installed-dev
+test-notebooks: $(VENV)/installed-pages
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m notebook
 
 lint: $(VENV)/installed-dev
@@ -40,10 +41,15 @@ site: $(VENV)/installed-dev
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --editable '.[builtin]'
+	$(VENV)/bin/pip install --quiet $(PIPFLAGS) --editable '.[builtin]'
 	touch $@
 
 $(VENV)/installed-dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --editable '.[dev]'
+	$(VENV)/bin/pip install --quiet $(PIPFLAGS) --editable '.[dev]'
 	touch $@ $(VENV)/installed
+
+$(VENV)/installed-pages: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet $(PIPFLAGS) --editable '.[pages]'
+	touch $@ $(VENV)/installed-dev $(VENV)/installed
