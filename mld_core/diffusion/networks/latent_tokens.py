@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import pad, silu
 
 from mld_core.diffusion.latent_layout import LatentShape
 from mld_core.diffusion.networks.score_network import init_zero
@@ -22,10 +22,38 @@ LONGEST_WAVE = 10_000.0
 
 LatentOfModality = Float[Tensor, "*batch latent"]
 Tokens = Float[Tensor, "*batch _ width"]
+Segment = Float[Tensor, "*#batch embedding"]
+"""The embedding of a modality's time and role."""
+
+
+class LinearPath(nn.Module):
+    """A linear map of a vector to one as long, whose gains the time and role set; 0 at first.
+
+    With its gains at their best it is the exact velocity of a Gaussian vector.
+    """
+
+    def __init__(self, dim: int, embedding: int) -> None:
+        super().__init__()
+        self.in_proj = nn.Linear(dim, dim, bias=False)
+        self.out_proj = nn.Linear(dim, dim, bias=False)
+        self.gains = init_zero(nn.Linear(embedding, dim))
+        for layer in (self.in_proj, self.out_proj):
+            nn.init.eye_(layer.weight)
+
+    def forward(
+        self, x: Float[Tensor, "*batch _ dim"], segment: Segment
+    ) -> Float[Tensor, "*batch _ dim"]:
+        """The map of each vector of a row."""
+        out: Tensor = self.out_proj(self.gains(silu(segment))[..., None, :] * self.in_proj(x))
+        return out
 
 
 class LatentTokens(nn.Module, ABC):
-    """Linear maps from one modality's latent to its tokens and back; what comes back is 0 at first.
+    """Maps from one modality's latent to its tokens, and from these to its velocity, at first 0.
+
+    The velocity is a linear map of the tokens, plus a linear path from the latent that leaves them
+    out. Much of a velocity is the noise of each number of a patch, which would fill tokens that are
+    hardly wider than the patch; so they are left to what is not linear.
 
     Args:
         count: number of tokens.
@@ -40,27 +68,29 @@ class LatentTokens(nn.Module, ABC):
         """The tokens of a latent."""
 
     @abstractmethod
-    def read(self, tokens: Tokens) -> LatentOfModality:
-        """A latent from as many tokens."""
+    def read(self, tokens: Tokens, z: LatentOfModality, segment: Segment) -> LatentOfModality:
+        """The velocity of a latent, from as many tokens and the embedding of time and role."""
 
 
 class VectorTokens(LatentTokens):
     """One or a few tokens of a vector, each of all its coordinates."""
 
-    def __init__(self, dim: int, width: int) -> None:
+    def __init__(self, dim: int, width: int, embedding: int) -> None:
         super().__init__(min(MAX_VECTOR_TOKENS, math.ceil(dim / VECTOR_TOKEN_DIM)))
         self.in_proj = nn.Linear(dim, self.count * width)
         self.out_proj = init_zero(nn.Linear(self.count * width, dim))
+        self.linear_path = LinearPath(dim, embedding)
 
     def embed(self, z: LatentOfModality) -> Tokens:
         """The tokens of a vector."""
         tokens: Tensor = self.in_proj(z).unflatten(-1, (self.count, -1))
         return tokens
 
-    def read(self, tokens: Tokens) -> LatentOfModality:
-        """A vector from its tokens."""
-        z: Tensor = self.out_proj(tokens.flatten(-2))
-        return z
+    def read(self, tokens: Tokens, z: LatentOfModality, segment: Segment) -> LatentOfModality:
+        """The velocity of a vector."""
+        linear = self.linear_path(z[..., None, :], segment)[..., 0, :]
+        velocity: Tensor = self.out_proj(tokens.flatten(-2)) + linear
+        return velocity
 
 
 class PatchTokens(LatentTokens):
@@ -76,11 +106,12 @@ class PatchTokens(LatentTokens):
     places: Tensor
     positions: Tensor
 
-    def __init__(self, shape: LatentShape, patch: int, width: int) -> None:
+    def __init__(self, shape: LatentShape, patch: int, width: int, embedding: int) -> None:
         patches = _patches(shape, patch)
         super().__init__(len(patches))
         self.in_proj = nn.Linear(patches.shape[1], width)
         self.out_proj = init_zero(nn.Linear(width, patches.shape[1]))
+        self.linear_path = LinearPath(patches.shape[1], embedding)
         places = patches.flatten().argsort(stable=True)[: math.prod(shape)]
         sides = [math.ceil(side / patch) for side in _sides(shape)]
         positions = _position_codes(sides, width)
@@ -89,19 +120,26 @@ class PatchTokens(LatentTokens):
 
     def embed(self, z: LatentOfModality) -> Tokens:
         """The tokens of a sequence or grid."""
-        numbers = pad(z, (0, 1)).index_select(-1, self.patches.flatten())
-        tokens: Tensor = self.in_proj(numbers.unflatten(-1, self.patches.shape)) + self.positions
+        tokens: Tensor = self.in_proj(self._split(z)) + self.positions
         return tokens
 
-    def read(self, tokens: Tokens) -> LatentOfModality:
-        """A sequence or grid from its tokens."""
-        numbers: Tensor = self.out_proj(tokens).flatten(-2)
-        return numbers.index_select(-1, self.places)
+    def read(self, tokens: Tokens, z: LatentOfModality, segment: Segment) -> LatentOfModality:
+        """The velocity of a sequence or grid."""
+        velocity: Tensor = self.out_proj(tokens) + self.linear_path(self._split(z), segment)
+        return velocity.flatten(-2).index_select(-1, self.places)
+
+    def _split(self, z: LatentOfModality) -> Float[Tensor, "*batch token number"]:
+        """The numbers of each patch."""
+        numbers = pad(z, (0, 1)).index_select(-1, self.patches.flatten())
+        patches: Tensor = numbers.unflatten(-1, self.patches.shape)
+        return patches
 
 
-def latent_tokens(shape: LatentShape, patch: int, width: int) -> LatentTokens:
-    """The tokens of latents of a shape."""
-    return VectorTokens(shape[0], width) if len(shape) == 1 else PatchTokens(shape, patch, width)
+def latent_tokens(shape: LatentShape, patch: int, width: int, embedding: int) -> LatentTokens:
+    """The tokens of latents of a shape; `embedding` is the width of that of time and role."""
+    if len(shape) == 1:
+        return VectorTokens(shape[0], width, embedding)
+    return PatchTokens(shape, patch, width, embedding)
 
 
 def _sides(shape: LatentShape) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from mld_core.diffusion.guidance import Guidance, GuidedNoise
 from mld_core.diffusion.latent_layout import LatentLayout
 from mld_core.diffusion.multi_time import multi_time_vector
 from mld_core.diffusion.networks import Transformer
-from mld_core.diffusion.networks.latent_tokens import PatchTokens
+from mld_core.diffusion.networks.latent_tokens import LinearPath, PatchTokens
 from mld_core.diffusion.roles import Role
 from mld_core.diffusion.schedule import VPSchedule
 
@@ -123,13 +123,34 @@ def test_noise_in_absent_slots_is_seen_with_independent_times() -> None:
 def test_patches_hold_every_number_once(
     shape: tuple[int, ...], patch: int, tokens: int, first: list[int]
 ) -> None:
-    patches = PatchTokens(shape, patch, width=16)
+    patches = PatchTokens(shape, patch, width=16, embedding=8)
     assert patches.count == tokens
     assert patches.patches[0].tolist() == first
     size = torch.Size(shape).numel()
     filled = torch.cat([torch.arange(size), torch.tensor([-1])])[patches.patches]
     assert sorted(filled[filled >= 0].tolist()) == [*range(size)]
     assert torch.equal(filled.flatten()[patches.places], torch.arange(size))
+
+
+def test_the_linear_path_can_be_the_velocity_of_a_gaussian() -> None:
+    """z ~ N(0, C): v = α σ (1 − C) (σ² + α² C)⁻¹ z, from the score of N(0, α² C + σ²)."""
+    torch.manual_seed(0)
+    covariance = torch.randn(6, 6).cov()
+    variances, directions = torch.linalg.eigh(covariance)
+    schedule, t = VPSchedule(), torch.tensor(0.3)
+    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+    path = LinearPath(dim=6, embedding=8)
+    z, segment = torch.randn(4, 3, 6), torch.randn(4, 8)
+    assert not bool(path(z, segment).any())
+    with torch.no_grad():
+        path.in_proj.weight.copy_(directions.T)
+        path.out_proj.weight.copy_(directions)
+        gains = alpha * sigma * (1 - variances) / (sigma**2 + alpha**2 * variances)
+        path.gains.bias.copy_(gains)
+    noisy_covariance = alpha**2 * covariance + sigma**2 * torch.eye(6)
+    eps = sigma * torch.linalg.solve(noisy_covariance, z.flatten(0, 1).T).T.view_as(z)
+    expected = (eps - sigma * z) / alpha
+    torch.testing.assert_close(path(z, segment), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_width_must_be_a_multiple_of_heads() -> None:
