@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -81,26 +82,31 @@ def warm_checks(warm_python: RunPython, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(side_effects, "subprocess", module)
 
 
+@pytest.fixture(scope="session")
+def _stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Paths of new weight stores."""
+    folder = tmp_path_factory.mktemp("stores")
+    return (folder / str(number) for number in itertools.count())
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _no_user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _no_user_cache(_stores: Iterator[Path]) -> Iterator[None]:
     """Runs of module fixtures leave the user's weight store alone."""
     with pytest.MonkeyPatch.context() as patch:
-        _use_store(patch, tmp_path_factory.mktemp("store"))
+        _use_store(patch, next(_stores))
         yield
 
 
 @pytest.fixture(autouse=True)
 def _same_random_numbers() -> None:
     """Draws of torch's global generator are the same whenever a test runs."""
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)  # torch.manual_seed takes milliseconds for GPUs
 
 
 @pytest.fixture(autouse=True)
-def _private_store(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _private_store(_stores: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test has an empty weight store, and all plugins."""
-    _use_store(monkeypatch, tmp_path_factory.mktemp("store"))
+    _use_store(monkeypatch, next(_stores))
     for variable in ("MLD_PLUGINS", "MLD_NO_PLUGINS"):
         monkeypatch.setenv(variable, "")
 
