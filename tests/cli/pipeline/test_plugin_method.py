@@ -25,7 +25,7 @@ from mld_core.diffusion.standardiser import Standardiser
 RELAY = "diffuse={method: relay, steps: 300, batch_size: 32, learning_rate: 0.01}"
 BRIEF_RELAY = RELAY.replace("300", "20")
 BRIEF = ["autoencode.steps=20", "evaluate.steps=5", "generate.num_samples=20"]
-SMALL = [*BRIEF, "diffuse.steps=60", "generate.guidance=0"]
+SMALL = [*BRIEF, "diffuse.steps=15", "generate.guidance=0"]
 MakeSpec = Callable[..., Any]
 
 
