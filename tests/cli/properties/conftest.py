@@ -80,12 +80,11 @@ def finished_run(small_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture(
     params=[
         1,
-        pytest.param(2, marks=pytest.mark.slow),
         pytest.param(50, marks=[pytest.mark.slow, pytest.mark.long]),
     ]
 )
 def for_any(request: pytest.FixtureRequest) -> Iterator[Callable[..., None]]:
-    """Calls a function with so many drawn values, the same ones every time; more in slow tests."""
+    """Calls a function with so many drawn values, the same ones every time; more in long tests."""
 
     def endless(*_: Any) -> None:
         pytest.fail(f"takes more than {MAX_PROCESSOR_SECONDS} s of processor time")

@@ -319,6 +319,7 @@ def test_latents_are_float32_under_autocast(molecule: Molecule, rows: Tensor) ->
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_short_training(train_autoencoder, train_classifier) -> None:
     raw, labels = examples(1000, "train")
     molecule = fitted(raw, latent_dim=32)
