@@ -59,8 +59,8 @@ def suite_cost(
 ) -> SuiteCost:
     """The costs of open trials; a training that several of them share counts once.
 
-    A rehearsal serves all trials that differ in seed, guidance or missing cells alone. MLDError if
-    a trial, or so many at once, cannot fit.
+    A rehearsal serves all trials that differ in seed, guidance or missing cells alone, if they
+    train and sample the same. MLDError if a trial, or so many at once, cannot fit.
 
     Args:
         start_seconds: that the process of a trial takes to be ready.

@@ -150,15 +150,14 @@ def train_classifiers(
     context: RunContext,
     pool: Trainers | None,
 ) -> tuple[dict[str, Classifier], dict[str, JsonValue]]:
-    """A classifier of each modality that has labelled training items, trained on them.
+    """A classifier of each modality, trained on its labelled items; how each ended, by name.
 
-    With how each training ended, by name.
+    Args:
+        modalities: those that have labelled training items.
     """
     classifiers, jobs = {}, []
     for name, modality in modalities.items():
         rows, validation = (_labelled(split, name) for split in (data.train, data.validation))
-        if not len(rows["label"]):
-            continue
         build = partial(modality.classifier, len(data.classes))
         classifier = context.seeded_init(build, EVALUATE.name, name)
         objective = ClassificationObjective(name, modality, classifier)

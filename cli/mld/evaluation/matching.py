@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
 
 import torch
 from jaxtyping import Bool, Float, Int64, Shaped
@@ -23,6 +22,7 @@ from mld.config.sections import EvaluateSpec
 from mld.data.encoding import batches
 from mld.data.loading import Data, SplitRows
 from mld.data.packed_items import Items
+from mld.evaluation.judges import Judges, Pair
 from mld.evaluation.ranking import codes_of
 from mld.runtime.compute import device_of, place
 from mld.runtime.context import RunContext
@@ -42,31 +42,6 @@ UNUSED_CLASSES = 2
 
 PATIENCE = 5
 """Validations in a row without a lower loss, after which the training ends, by default."""
-MIN_PAIRED_ROWS = 2
-"""Training rows with both items of a pair that is judged."""
-MANY_CLASSES = 20
-FEW_ITEMS = 50
-"""Labels are many and rare with more than so many classes, most of them with fewer items."""
-
-Pair = tuple[str, str]
-
-
-def judges_pairs(spec: EvaluateSpec, labelled: Mapping[str, Sequence[int]]) -> bool:
-    """Whether samples are judged by retrieval.
-
-    Args:
-        labelled: of each modality, the number of its training items by class.
-    """
-    if len(labelled) < 2 or spec.judge == "classes":
-        return False
-    return spec.judge != "auto" or any(map(_is_hard_to_classify, labelled.values()))
-
-
-def _is_hard_to_classify(items: Sequence[int]) -> bool:
-    """Whether a modality has no labelled items, or few of most of many classes."""
-    used = [count for count in items if count]
-    rare = sum(count < FEW_ITEMS for count in used)
-    return not used or (len(used) > MANY_CLASSES and 2 * rare > len(used))
 
 
 class MatchingJudge(nn.Module):
@@ -206,17 +181,21 @@ class MatchingObjective(Objective):
 
 
 def train_judge(
-    modalities: Mapping[str, Modality], spec: EvaluateSpec, data: Data, context: RunContext
-) -> tuple[MatchingJudge | None, dict[str, JsonValue]]:
-    """The judge of all pairs that training rows have, and how its training has ended, by name.
+    modalities: Mapping[str, Modality],
+    judges: Judges,
+    spec: EvaluateSpec,
+    data: Data,
+    context: RunContext,
+) -> tuple[MatchingJudge, dict[str, JsonValue]]:
+    """The judge of pairs, and how its training has ended, by name.
 
-    None if there is no such pair. The weights are those with the lowest loss on validation rows,
-    where there are any, and the training ends if that falls no more.
+    The weights are those with the lowest loss on validation rows, where there are any, and the
+    training ends if that falls no more.
+
+    Args:
+        judges: with at least one pair, and training rows that have both of its modalities.
     """
-    pairs = _trainable_pairs(modalities, data.train)
-    used = {name: each for name, each in modalities.items() if any(name in pair for pair in pairs)}
-    if not pairs:
-        return None, {}
+    pairs, used = [*judges.pairs], judges.paired(modalities)
 
     def build() -> MatchingJudge:
         towers, widths = {}, {}
@@ -244,13 +223,6 @@ def train_judge(
     objective.load_state_dict(trained.ema or trained.weights)
     judge = place(objective.judge.eval(), context.compute.device)
     return judge, trained.end_of(MATCH_JOB)
-
-
-def _trainable_pairs(modalities: Mapping[str, Modality], train: SplitRows) -> list[Pair]:
-    """The pairs of which enough training rows have both items."""
-    present = dict(zip(modalities, train.present.mT, strict=True))
-    counts = {(a, b): int((present[a] & present[b]).sum()) for a, b in combinations(modalities, 2)}
-    return [pair for pair, count in counts.items() if count >= MIN_PAIRED_ROWS]
 
 
 def _freeze_unused(tower: Classifier, x: Shaped[Tensor, " row *item"]) -> int:

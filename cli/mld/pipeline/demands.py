@@ -15,7 +15,7 @@ from mld.config.sections import MethodSpec
 from mld.config.spec import Spec
 from mld.data.coverage import Coverage, SplitCoverage
 from mld.data.types import subset_key, subsets_of
-from mld.evaluation.matching import MIN_PAIRED_ROWS, judges_pairs
+from mld.evaluation.judges import MIN_PAIRED_ROWS, judges_pairs
 from mld.storage.stages import AUTOENCODE, EVALUATE, GENERATE, Stage
 from mld_core import DataError, Registry
 from mld_core.errors import first_errors

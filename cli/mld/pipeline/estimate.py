@@ -6,7 +6,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
@@ -172,7 +172,7 @@ def stage_costs(
 ) -> list[StageCost]:
     """Of a run of which no stage is finished.
 
-    SpecError if a network does not fit, before it is rehearsed.
+    SpecError if a network does not fit, before it is rehearsed; PluginError if one is not trained.
 
     Args:
         is_stored: whether the store has the weights of a training, by name.
@@ -182,11 +182,12 @@ def stage_costs(
     start_memory = private_memory()
     for job in work.jobs:
         _check_memory(stage_of_job(job.name), job.training_bytes, room.training_memory, "memory")
-    key = _rehearsal_key(seen.spec)
+    key = _rehearsal_key(seen)
     if key not in shared.rehearsals:
         shared.rehearsals[key] = rehearse(
             seen.spec,
             seen.registry,
+            seen.coverage,
             seen.peek,
             resolve(seen.spec.compute),
             seen.subsets,
@@ -195,14 +196,20 @@ def stage_costs(
             clock,
         )
     rehearsal = shared.rehearsals[key]
+    missed = [job.name for job in work.jobs if job.name not in rehearsal.trainings]
+    if missed:
+        # As of a plugin's network that has nothing to train once it is fitted.
+        raise PluginError(f"it has not trained {', '.join(missed)}")
     return CostModel(work, rehearsal, seen.peek.seconds, start_seconds, start_memory).costs()
 
 
-def _rehearsal_key(spec: Spec) -> str:
-    """Equal for specs that differ in nothing that decides how long a step or a row takes."""
-    sections: dict[str, Any] = spec.model_dump(mode="json", exclude={"name", "seed"})
+def _rehearsal_key(seen: Look) -> str:
+    """Equal for runs that differ in nothing that decides how long a step or a row takes."""
+    sections: dict[str, Any] = seen.spec.model_dump(mode="json", exclude={"name", "seed"})
     sections["data"].pop("missing", None)
     sections["generate"].pop("guidance", None)
+    # What can be trained and sampled depends on the cells that are left.
+    sections |= {"judges": asdict(seen.judges), "subsets": seen.subsets}
     return digest(sections)
 
 

@@ -8,11 +8,11 @@ from typing import Any
 from pydantic import JsonValue
 
 from mld.config.sections import EvaluateSpec
-from mld.data.coverage import split_coverage
 from mld.data.loading import Data
 from mld.data.types import LatentCache, SubsetSamples
 from mld.evaluation.evaluator import build_evaluator, train_classifiers
-from mld.evaluation.matching import judges_pairs, train_judge
+from mld.evaluation.judges import Judges
+from mld.evaluation.matching import train_judge
 from mld.evaluation.memorisation import memorisation, memorisation_warnings
 from mld.evaluation.metrics import EvaluationTable
 from mld.evaluation.retrieval import RetrievalTable
@@ -21,11 +21,12 @@ from mld.runtime.context import RunContext
 from mld.storage.stages import EVALUATE, MATCH_JOB
 from mld.training.job import count_parameters
 from mld.training.parallel import Trainers
-from mld_core import Autoencoder, Classifier, Modality, SplitName
+from mld_core import Autoencoder, Modality, SplitName
 
 
 def evaluate(
     spec: EvaluateSpec,
+    judges: Judges,
     modalities: Mapping[str, Modality],
     autoencoders: Mapping[str, Autoencoder],
     decoders: Mapping[str, Autoencoder],
@@ -39,6 +40,7 @@ def evaluate(
     """All scores, as written to metrics.json.
 
     Args:
+        judges: which to train.
         decoders: of the samples.
         latents: of all splits, which samples are compared with.
         split: whose rows the samples were given and are evaluated against.
@@ -46,13 +48,11 @@ def evaluate(
     run_dir = context.run_dir
 
     def compute() -> StageOutput:
-        classifiers: Mapping[str, Classifier] = {}
-        trainings: dict[str, JsonValue] = {}
-        if spec.judge != "retrieval":
-            classifiers, trainings = train_classifiers(modalities, spec, data, context, pool)
+        classified = {name: modalities[name] for name in judges.classified}
+        classifiers, trainings = train_classifiers(classified, spec, data, context, pool)
         judge = None
-        if judges_pairs(spec, split_coverage(data, "train").labelled):
-            judge, end = train_judge(modalities, spec, data, context)
+        if judges.pairs:
+            judge, end = train_judge(modalities, judges, spec, data, context)
             trainings |= end
         towers = {name: judge.tower(name) for name in judge.names} if judge else {}
         evaluators = {

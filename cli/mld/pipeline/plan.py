@@ -17,7 +17,8 @@ from mld.data.item_places import item_places
 from mld.data.loading import layout_of, open_dataset
 from mld.data.quality import label_warnings
 from mld.data.types import subset_key, subsets_of
-from mld.evaluation.matching import UNUSED_CLASSES, judges_pairs
+from mld.evaluation.judges import Judges, judges_of
+from mld.evaluation.matching import UNUSED_CLASSES
 from mld.pipeline.demands import check_demands
 from mld.pipeline.diffuse import select_method
 from mld.pipeline.generate import draws_per_row
@@ -187,18 +188,21 @@ class Look:
             )
         if is_trainable(joint):
             jobs.append(_planned(DIFFUSE.job, joint, joint_is_exact, spec.diffuse))
-        labelled = self.coverage.splits["train"].labelled
-        for name, modality in modalities.items():
-            if not sum(labelled[name]) or spec.evaluate.judge == "retrieval":
-                continue
-            classifier = modality.classifier(len(self.peek.dataset.classes))
+        for name in self.judges.classified:
+            classifier = modalities[name].classifier(len(self.peek.dataset.classes))
             job = f"{EVALUATE.job}/{name}"
             jobs.append(_planned(job, classifier, is_exact[name], spec.evaluate))
-        if judges_pairs(spec.evaluate, labelled):
+        if self.judges.pairs:
             # The widths of the features, and so of the projections, are of items not read yet.
-            towers = nn.ModuleList(each.classifier(UNUSED_CLASSES) for each in modalities.values())
+            paired = self.judges.paired(modalities).values()
+            towers = nn.ModuleList(each.classifier(UNUSED_CLASSES) for each in paired)
             jobs.append(_planned(MATCH_JOB, towers, False, spec.evaluate))
         return jobs, joint
+
+    @property
+    def judges(self) -> Judges:
+        """The judges of samples that the run trains."""
+        return judges_of(self.spec.evaluate, self.coverage.splits["train"])
 
     @property
     def subsets(self) -> list[tuple[str, ...]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mld.config.spec import Spec
-from mld.data.coverage import coverage_of
+from mld.data.coverage import Coverage
 from mld.pipeline.autoencode import load_autoencoders
 from mld.pipeline.diffuse import select_method
 from mld.pipeline.generate import GENERATE_BATCH_SIZE, draws_per_row
@@ -86,6 +86,7 @@ class Rehearsal:
 def rehearse(
     spec: Spec,
     registry: Registry,
+    coverage: Coverage,
     peek: Peek,
     compute: Compute,
     subsets: Sequence[tuple[str, ...]],
@@ -98,6 +99,7 @@ def rehearse(
     Nothing is left on disk, and nothing is shown.
 
     Args:
+        coverage: what all rows have, which decides what is trained.
         subsets: that samples are given; of those, the empty one and another one are rehearsed.
         start: the run from which this one starts.
         memory: free bytes where networks are trained; None if unknown.
@@ -109,7 +111,9 @@ def rehearse(
     processes = shared_compute(spec.diffuse.batch_size, compute, workers).processes
     trainings = TimedTrainings(batch_sizes, processes, memory, clock)
     few_subsets = [given for given in subsets if not given] + [*filter(None, subsets)][:1]
-    rehearsed = _Rehearsed(spec, registry, peek, compute, few_subsets, start, trainings, clock)
+    rehearsed = _Rehearsed(
+        spec, registry, coverage, peek, compute, few_subsets, start, trainings, clock
+    )
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
@@ -138,6 +142,7 @@ class _Rehearsed:
 
     spec: Spec
     registry: Registry
+    coverage: Coverage
     peek: Peek
     compute: Compute
     subsets: Sequence[tuple[str, ...]]
@@ -163,8 +168,9 @@ class _Rehearsed:
                 rehearse=self.trainings,
             )
             data = peek.data(rows)
+            # What the run does because of what its rows have is done here, whatever the few have.
             prepared = PreparedData(
-                dict(peek.modalities), data, context.fingerprint(DATA), coverage_of(data), []
+                dict(peek.modalities), data, context.fingerprint(DATA), self.coverage, []
             )
             method = select_method(spec, self.registry, peek.modalities)
             is_first = rows == FEW_ROWS

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from mld.config.spec import Spec, dump_spec, load_spec
 from mld.data.kept_items import kept_items
 from mld.data.loading import Data, layout_of
+from mld.evaluation.judges import judges_of
 from mld.pipeline.autoencode import train_autoencoders
 from mld.pipeline.diffuse import select_method, train_joint_model
 from mld.pipeline.encode import cache_latents
@@ -171,6 +172,7 @@ def run_stages(
     samples = generate(spec.generate, joint_model, latents, modalities, data, context)
     evaluate(
         spec.evaluate,
+        judges_of(spec.evaluate, prepared.coverage.splits["train"]),
         modalities,
         autoencoders,
         joint_model.decoders,

@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from mld.config.sections import ComputeSpec, EvaluateSpec
+from mld.data.coverage import SplitCoverage
 from mld.data.loading import SplitRows
 from mld.data.packed_items import Items
 from mld.data.types import SubsetSamples
+from mld.evaluation.judges import Judges, judges_of, judges_pairs
 from mld.evaluation.matching import (
     MatchingJudge,
     MatchingObjective,
     _without_gaps,
-    judges_pairs,
     train_judge,
 )
 from mld.evaluation.retrieval import RetrievalTable
@@ -171,14 +172,16 @@ def context_of(tmp_path: Path) -> RunContext:
     return RunContext(RunDir(tmp_path / "run"), WeightStore(tmp_path / "store"), compute, seed=3)
 
 
+PAIR = Judges([], [("a", "b")])
+
+
 def test_the_judge_learns_pairs_from_training_rows_alone(tmp_path: Path) -> None:
     splits = {name: rows_of(world(count)) for name, count in (("train", 1500), ("validation", 200))}
     data: Any = SimpleNamespace(train=splits["train"], validation=splits["validation"])
     modalities: Any = dict.fromkeys(("a", "b"), VECTOR)
     spec = EvaluateSpec(steps=60, batch_size=128, learning_rate=0.01)
     context = context_of(tmp_path)
-    judge, _ = train_judge(modalities, spec, data, context)
-    assert judge is not None
+    judge, _ = train_judge(modalities, PAIR, spec, data, context)
     test = rows_of(world(300))
     reconstructions = {
         name: SimpleNamespace(rows=torch.arange(300), reconstructions=items[:])
@@ -195,8 +198,7 @@ def test_the_judge_learns_pairs_from_training_rows_alone(tmp_path: Path) -> None
     # The heads are not trained, and the same training is not repeated.
     assert not judge.towers[0].head.weight.requires_grad
     (tmp_path / "run" / "checkpoints" / "match.safetensors").unlink()
-    again, _ = train_judge(modalities, spec, data, context)
-    assert again is not None
+    again, _ = train_judge(modalities, PAIR, spec, data, context)
     assert torch.equal(again.log_scale, judge.log_scale)
     assert [event["state"] for event in context.run_dir.read_events() if event["event"] == "store"]
 
@@ -207,12 +209,16 @@ def test_pairs_that_no_two_training_rows_have_are_not_judged(tmp_path: Path) -> 
     rows = rows_of(dict.fromkeys("abc", x), present)
     data: Any = SimpleNamespace(train=rows, validation=rows_of(dict.fromkeys("abc", x[:0])))
     modalities: Any = dict.fromkeys("abc", VECTOR)
-    judge, _ = train_judge(modalities, EvaluateSpec(steps=2), data, context_of(tmp_path))
-    assert judge is not None
-    assert judge.pairs == [("a", "c"), ("b", "c")]
-    without: Any = SimpleNamespace(train=rows_of({"a": x, "b": x}, {"a": even, "b": ~even}))
-    pair: Any = dict.fromkeys("ab", VECTOR)
-    assert train_judge(pair, EvaluateSpec(steps=2), without, context_of(tmp_path))[0] is None
+    train = SplitCoverage({("a", "c"): 10, ("b", "c"): 10}, dict.fromkeys("abc", ()))
+    judges = judges_of(EvaluateSpec(), train)
+    judge, _ = train_judge(modalities, judges, EvaluateSpec(steps=2), data, context_of(tmp_path))
+    assert judge.pairs == judges.pairs == [("a", "c"), ("b", "c")]
+    without = SplitCoverage({("a",): 10, ("b",): 10, ("a", "b"): 1}, {"a": [6, 5], "b": [0, 0]})
+    assert judges_of(EvaluateSpec(judge="both"), without) == Judges(["a"], [])
+    two = SplitCoverage({("a", "b"): 2}, {"a": [2], "b": [2]})
+    assert judges_of(EvaluateSpec(judge="both"), two) == replace(PAIR, classified=["a", "b"])
+    assert judges_of(EvaluateSpec(judge="retrieval"), two) == PAIR
+    assert judges_of(EvaluateSpec(judge="classes"), two) == Judges(["a", "b"], [])
 
 
 def test_the_loss_leaves_out_missing_and_equal_items() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mld.config.spec import Spec, load_spec
+from mld.config.spec import Spec
 from mld.data.columns import Column
 from mld.data.coverage import Coverage, coverage_of, declared_coverage
 from mld.data.loading import Data, fit_modalities, open_dataset
@@ -22,41 +22,12 @@ from mld.pipeline.run import run
 from mld.storage.run_dir import RunDir
 from mld_core import DataError, Registry
 
-SPEC = """
-name: rows
-data: {kind: manifest, path: rows.csv}
-modalities: {a: {kind: marks, latent_dim: 3}, b: {kind: marks, latent_dim: 3}}
-autoencode: {steps: 2, batch_size: 4}
-diffuse: {network: {width: 8, depth: 1, kind: residual-mlp}, steps: 2, batch_size: 4}
-generate: {num_samples: 3, num_previews: 1, steps: 2}
-evaluate: {steps: 2, batch_size: 4}
-compute: {threads: 1}
-"""
 Rows = list[tuple[str, str, int]]
 """Of each kind of row: the modalities that it has with its label, its split, and how many."""
 
 TRAIN: Rows = [("ab 0", "train", 2), ("ab 1", "train", 2)]
 VALIDATION: Rows = [("ab 0", "validation", 2)]
 TEST: Rows = [("ab 0", "test", 1), ("ab 1", "test", 1)]
-
-
-@pytest.fixture
-def spec_of(tmp_path: Path, registry: Registry) -> Callable[..., Spec]:
-    """The spec over a manifest of such rows, with overrides."""
-
-    def build(rows: Rows, *overrides: str) -> Spec:
-        lines = ["a,b,split,label"]
-        for content, split, count in rows:
-            names, _, label = content.partition(" ")
-            for number in range(count):
-                cell = f"1 2 3 4 5 {number}"
-                a, b = (cell if name in names else "" for name in "ab")
-                lines.append(f"{a},{b},{split},{label}")
-        (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
-        (tmp_path / "rows.yaml").write_text(SPEC)
-        return load_spec(tmp_path / "rows.yaml", registry, overrides)
-
-    return build
 
 
 def shortfalls(spec: Spec, registry: Registry) -> list[str]:
