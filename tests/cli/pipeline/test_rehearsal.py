@@ -115,7 +115,9 @@ def test_costs_are_unknown_if_a_planned_network_has_nothing_to_train(
         module.RelayModel, "fit", lambda self, *_: self.requires_grad_(False), raising=False
     )
     relay = "diffuse={method: relay, steps: 2, batch_size: 4}"
-    spec = spec_of([("ab 0", split, 4) for split in ("train", "validation", "test")], relay)
+    splits = ("train", "validation", "test")
+    rows = [(f"ab {label}", split, 2) for split in splits for label in (0, 1)]
+    spec = spec_of(rows, relay)
     run_dir, store = RunDir(tmp_path / "run"), WeightStore(tmp_path / "store")
     with pytest.warns(UserWarning, match="costs of the run are unknown: .* not trained diffuse"):
         assert not estimate(spec, registry, run_dir, store, room=ROOM).stages
