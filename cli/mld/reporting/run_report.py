@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import permutations, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ from mld.reporting.truth_metrics import (
 )
 from mld.storage.digests import file_digest
 from mld.storage.run_dir import RunDir
+
+MAX_SAMPLE_BYTES = 6_500_000
+"""Of the files of samples that a page holds, where they take a third more, as text."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class Subset:
-    """One conditioning subset: the modalities given and generated, with metrics and samples."""
+    """One conditioning subset: the modalities given and generated, with metrics and samples.
+
+    Args:
+        samples: the first of those that the run has files of.
+        sample_count: of all that it has files of.
+    """
 
     key: str
     given: list[str]
@@ -60,6 +68,7 @@ class Subset:
     nfe: float
     seconds: float | None
     samples: list[Sample]
+    sample_count: int
 
     @property
     def name(self) -> str:
@@ -166,6 +175,8 @@ def _subsets(metrics: Mapping[str, Any], names: list[str], run_dir: RunDir) -> l
     conditional_retrieval = metrics.get("retrieval", {}).get("conditional", [])
     given = {key: [] if key == "joint" else key.split("+") for key in metrics["nfe"]}
     keys = sorted(given, key=lambda key: (len(given[key]), [*map(names.index, given[key])]))
+    rows = {key: _sample_rows(run_dir, key) for key in keys}
+    shown = _samples_that_fit(run_dir, rows)
     return [
         Subset(
             key=key,
@@ -176,7 +187,8 @@ def _subsets(metrics: Mapping[str, Any], names: list[str], run_dir: RunDir) -> l
             frechet=_by_target(given[key], metrics["frechet"]),
             nfe=metrics["nfe"][key],
             seconds=metrics["seconds_per_sample"].get(key),
-            samples=_samples(run_dir, key),
+            samples=[_sample(run_dir, key, row) for row in rows[key][:shown]],
+            sample_count=len(rows[key]),
         )
         for key in keys
     ]
@@ -204,14 +216,40 @@ def _truth_scores(metrics: Mapping[str, Any]) -> list[TruthScores]:
     return truth_scores
 
 
-def _samples(run_dir: RunDir, key: str) -> list[Sample]:
-    folder = run_dir.samples(key)
-    index = folder / "index.json"
-    samples = []
-    for row in run_dir.read_json(index)["rows"] if index.exists() else []:
-        cells = {name: _cell(run_dir, folder, entry) for name, entry in row["cells"].items()}
-        samples.append(Sample(row["id"], _label(row), cells))
-    return samples
+def _sample_rows(run_dir: RunDir, key: str) -> list[dict[str, Any]]:
+    """What the index of a subset's samples says of each."""
+    index = run_dir.samples(key) / "index.json"
+    return run_dir.read_json(index)["rows"] if index.exists() else []
+
+
+def _samples_that_fit(run_dir: RunDir, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> int:
+    """How many samples of each subset a page holds; at least one."""
+    total = 0
+    for number, of_subsets in enumerate(zip_longest(*rows.values())):
+        for key, row in zip(rows, of_subsets, strict=True):
+            files = [
+                file
+                for entry in (row["cells"].values() if row else [])
+                for file in _files(run_dir, key, entry)
+            ]
+            total += sum(file.stat().st_size for file in files if file.exists())
+        if total > MAX_SAMPLE_BYTES:
+            return max(1, number)
+    return max(map(len, rows.values()), default=0)
+
+
+def _sample(run_dir: RunDir, key: str, row: Mapping[str, Any]) -> Sample:
+    cells = {
+        name: Cell(entry["role"] == "given", media_of(_files(run_dir, key, entry), entry["cell"]))
+        for name, entry in row["cells"].items()
+    }
+    return Sample(row["id"], _label(row), cells)
+
+
+def _files(run_dir: RunDir, key: str, entry: Mapping[str, Any]) -> list[Path]:
+    """The files of an item of a sample."""
+    names = [name for name in [entry["file"], *entry["previews"]] if name]
+    return [run_dir.inside(run_dir.samples(key) / name) for name in names]
 
 
 def _label(row: Mapping[str, Any]) -> str | None:
@@ -219,12 +257,6 @@ def _label(row: Mapping[str, Any]) -> str | None:
     if row["label"] is None or row["label"] == -1:
         return None
     return f"class {row['class']}" if "class" in row else f"label {row['label']}"
-
-
-def _cell(run_dir: RunDir, folder: Path, entry: Mapping[str, Any]) -> Cell:
-    names = [name for name in [entry["file"], *entry["previews"]] if name]
-    files = [run_dir.inside(folder / name) for name in names]
-    return Cell(entry["role"] == "given", media_of(files, entry["cell"]))
 
 
 def _warnings(events: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from mld.reporting import run_report
 from mld.reporting.html import media_of
 from mld.reporting.run_report import render_report
 from mld.storage.digests import file_digest
@@ -66,6 +67,20 @@ def test_report_shows_every_sample(run: RunDir, parse_page: Callable[..., Any]) 
     assert len(page.of("audio")) == 15 * 2
     assert text.count('<p class="text">') == 15 * 2 * 2
     assert all(attrs["alt"] for attrs in page.of("img"))
+
+
+def test_a_page_holds_as_many_samples_as_fit(
+    run: RunDir, parse_page: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [path.stat().st_size for path in run.path.glob("samples/*/*/*")]
+    monkeypatch.setattr(run_report, "MAX_SAMPLE_BYTES", sum(files) - 1)
+    text = render_report(run)
+    assert len(parse_page(text, VOID).of("audio")) == 15
+    assert text.count("The first 1 of 2, so that the page stays small") == 15
+    assert "<code>samples/digit+tone</code> has all" in text
+    monkeypatch.setattr(run_report, "MAX_SAMPLE_BYTES", 1)
+    assert len(parse_page(render_report(run), VOID).of("audio")) == 15
+    assert "so that the page stays small" not in run.report.read_text(encoding="utf-8")
 
 
 def test_small_pictures_are_enlarged(run: RunDir, parse_page: Callable[..., Any]) -> None:
