@@ -6,7 +6,7 @@ PIPFLAGS ?=
 # of the files in their order, whose tests have fixtures in common; who is done takes from the others.
 PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
-.PHONY: demo test test-slow test-all test-browser test-notebooks lint site
+.PHONY: demo test test-slow test-long test-all test-browser test-notebooks lint site
 
 demo: $(VENV)/installed
 	$(VENV)/bin/mld run benchmarks/digits.yaml
@@ -16,6 +16,9 @@ test: $(VENV)/installed-dev
 
 test-slow: $(VENV)/installed-dev
 	$(PYTEST) -m "slow and not long"
+
+test-long: $(VENV)/installed-dev
+	$(PYTEST) -m long
 
 test-all: $(VENV)/installed-pages
 	$(PYTEST) -m "slow or not slow"
