@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations, zip_longest
+from itertools import accumulate, permutations, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ from mld.reporting.truth_metrics import (
 from mld.storage.digests import file_digest
 from mld.storage.run_dir import RunDir
 
-MAX_SAMPLE_BYTES = 6_500_000
-"""Of the files of samples that a page holds, where they take a third more, as text."""
+MAX_SAMPLE_BYTES = 8_700_000
+"""Of the samples that a page holds, whose files take a third more in it, as text."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,11 @@ class Sample:
     row: str | None
     label: str | None
     cells: dict[str, Cell]
+
+    @property
+    def size(self) -> int:
+        """Bytes in a page."""
+        return sum(len(item.source) for cell in self.cells.values() for item in cell.media)
 
 
 @dataclass(frozen=True)
@@ -175,8 +180,8 @@ def _subsets(metrics: Mapping[str, Any], names: list[str], run_dir: RunDir) -> l
     conditional_retrieval = metrics.get("retrieval", {}).get("conditional", [])
     given = {key: [] if key == "joint" else key.split("+") for key in metrics["nfe"]}
     keys = sorted(given, key=lambda key: (len(given[key]), [*map(names.index, given[key])]))
-    rows = {key: _sample_rows(run_dir, key) for key in keys}
-    shown = _samples_that_fit(run_dir, rows)
+    samples = {key: _samples(run_dir, key) for key in keys}
+    shown = _samples_that_fit([*samples.values()])
     return [
         Subset(
             key=key,
@@ -187,8 +192,8 @@ def _subsets(metrics: Mapping[str, Any], names: list[str], run_dir: RunDir) -> l
             frechet=_by_target(given[key], metrics["frechet"]),
             nfe=metrics["nfe"][key],
             seconds=metrics["seconds_per_sample"].get(key),
-            samples=[_sample(run_dir, key, row) for row in rows[key][:shown]],
-            sample_count=len(rows[key]),
+            samples=samples[key][:shown],
+            sample_count=len(samples[key]),
         )
         for key in keys
     ]
@@ -216,40 +221,20 @@ def _truth_scores(metrics: Mapping[str, Any]) -> list[TruthScores]:
     return truth_scores
 
 
-def _sample_rows(run_dir: RunDir, key: str) -> list[dict[str, Any]]:
-    """What the index of a subset's samples says of each."""
-    index = run_dir.samples(key) / "index.json"
-    return run_dir.read_json(index)["rows"] if index.exists() else []
+def _samples(run_dir: RunDir, key: str) -> list[Sample]:
+    folder = run_dir.samples(key)
+    index = folder / "index.json"
+    samples = []
+    for row in run_dir.read_json(index)["rows"] if index.exists() else []:
+        cells = {name: _cell(run_dir, folder, entry) for name, entry in row["cells"].items()}
+        samples.append(Sample(row["id"], _label(row), cells))
+    return samples
 
 
-def _samples_that_fit(run_dir: RunDir, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> int:
+def _samples_that_fit(samples: Sequence[Sequence[Sample]]) -> int:
     """How many samples of each subset a page holds; at least one."""
-    total = 0
-    for number, of_subsets in enumerate(zip_longest(*rows.values())):
-        for key, row in zip(rows, of_subsets, strict=True):
-            files = [
-                file
-                for entry in (row["cells"].values() if row else [])
-                for file in _files(run_dir, key, entry)
-            ]
-            total += sum(file.stat().st_size for file in files if file.exists())
-        if total > MAX_SAMPLE_BYTES:
-            return max(1, number)
-    return max(map(len, rows.values()), default=0)
-
-
-def _sample(run_dir: RunDir, key: str, row: Mapping[str, Any]) -> Sample:
-    cells = {
-        name: Cell(entry["role"] == "given", media_of(_files(run_dir, key, entry), entry["cell"]))
-        for name, entry in row["cells"].items()
-    }
-    return Sample(row["id"], _label(row), cells)
-
-
-def _files(run_dir: RunDir, key: str, entry: Mapping[str, Any]) -> list[Path]:
-    """The files of an item of a sample."""
-    names = [name for name in [entry["file"], *entry["previews"]] if name]
-    return [run_dir.inside(run_dir.samples(key) / name) for name in names]
+    rows = [sum(sample.size for sample in row if sample) for row in zip_longest(*samples)]
+    return max(1, sum(total <= MAX_SAMPLE_BYTES for total in accumulate(rows)))
 
 
 def _label(row: Mapping[str, Any]) -> str | None:
@@ -257,6 +242,12 @@ def _label(row: Mapping[str, Any]) -> str | None:
     if row["label"] is None or row["label"] == -1:
         return None
     return f"class {row['class']}" if "class" in row else f"label {row['label']}"
+
+
+def _cell(run_dir: RunDir, folder: Path, entry: Mapping[str, Any]) -> Cell:
+    names = [name for name in [entry["file"], *entry["previews"]] if name]
+    files = [run_dir.inside(folder / name) for name in names]
+    return Cell(entry["role"] == "given", media_of(files, entry["cell"]))
 
 
 def _warnings(events: Sequence[Mapping[str, Any]]) -> list[str]:
