@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from mld.app import app
 from mld.config.spec import load_spec
 from mld.pipeline.run import run
 from mld.pipeline.stage_costs import StageCost
@@ -26,20 +25,29 @@ MAX_PROCESSOR_SECONDS = 60
 
 @pytest.fixture(scope="session")
 def registry() -> Registry:
+    """All plugins."""
     return Registry()
 
 
 @pytest.fixture
-def outcome(
-    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Result]:
+def outcome(mld: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Runs the command line in an empty folder, and checks its exit code and its message."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("mld_core.plugins.registry.Registry", lambda **_: registry)
     # A dry run looks at the data, but rehearses nothing, which takes seconds.
     costs = [StageCost(name) for name in STAGE_NAMES]
     monkeypatch.setattr("mld.pipeline.estimate.stage_costs", lambda *_: costs)
-    return outcome_of
+
+    def outcome(*words: str | Path) -> Result:
+        paths = [word for word in words if isinstance(word, Path) and word.is_file()]
+        inputs = {path: path.read_bytes() for path in paths}
+        result = mld(*words)
+        assert isinstance(result.exception, SystemExit | None), result.exception
+        assert result.exit_code in {*ExitCode} - {ExitCode.BUG}, result.output
+        assert "Traceback" not in result.output
+        assert result.exit_code == ExitCode.DONE or result.stderr.strip()
+        assert {path: path.read_bytes() for path in inputs} == inputs
+        return result
+
+    return outcome
 
 
 @pytest.fixture
@@ -50,18 +58,6 @@ def small_outcome(
     small = small_run.registry()
     monkeypatch.setattr("mld_core.plugins.registry.Registry", lambda **_: small)
     return outcome
-
-
-def outcome_of(*words: str | Path) -> Result:
-    paths = [word for word in words if isinstance(word, Path) and word.is_file()]
-    inputs = {path: path.read_bytes() for path in paths}
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    assert isinstance(result.exception, SystemExit | None), result.exception
-    assert result.exit_code in {*ExitCode} - {ExitCode.BUG}, result.output
-    assert "Traceback" not in result.output
-    assert result.exit_code == ExitCode.DONE or result.stderr.strip()
-    assert {path: path.read_bytes() for path in inputs} == inputs
-    return result
 
 
 @pytest.fixture(scope="session")
