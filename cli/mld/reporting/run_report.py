@@ -233,8 +233,9 @@ def _samples(run_dir: RunDir, key: str) -> list[Sample]:
 
 def _samples_that_fit(samples: Sequence[Sequence[Sample]]) -> int:
     """How many samples of each subset a page holds; at least one."""
-    rows = [sum(sample.size for sample in row if sample) for row in zip_longest(*samples)]
-    return max(1, sum(total <= MAX_SAMPLE_BYTES for total in accumulate(rows)))
+    sizes = ([sample.size for sample in of_subset] for of_subset in samples)
+    totals = accumulate(map(sum, zip_longest(*sizes, fillvalue=0)))
+    return max(1, sum(total <= MAX_SAMPLE_BYTES for total in totals))
 
 
 def _label(row: Mapping[str, Any]) -> str | None:
