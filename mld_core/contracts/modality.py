@@ -38,6 +38,12 @@ class ModalityConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    autoencoder_settings: ClassVar[frozenset[str]] = frozenset()
+    """Fields that only the autoencoder depends on, and neither `augment` nor the classifier.
+
+    Experiments that differ in nothing else share the networks that judge samples.
+    """
+
     latent_dim: PositiveInt | None = Field(
         None, description="width of the latent of one item, where it is a vector"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -24,6 +24,8 @@ class StructuredConfig(ModalityConfig, Generic[LatentT]):
     A spec gives either `latent_dim`, the width of a vector, or `latent`, the settings of a sequence
     or grid. With neither, the default of `latent_dim` applies.
     """
+
+    autoencoder_settings: ClassVar[frozenset[str]] = frozenset({"latent_dim", "latent"})
 
     latent: LatentT | None = Field(
         None,

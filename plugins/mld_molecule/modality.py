@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Int
@@ -36,6 +36,8 @@ MIN_OUTLIER_LENGTH = 100
 
 class MoleculeConfig(ModalityConfig):
     """Settings of the modality `molecule`."""
+
+    autoencoder_settings: ClassVar[frozenset[str]] = frozenset({"latent_dim"})
 
     latent_dim: PositiveInt = Field(description="width of the latent of one item")
     max_symbols: PositiveInt | None = Field(

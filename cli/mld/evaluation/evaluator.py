@@ -20,7 +20,12 @@ from mld.runtime.compute import device_of, place
 from mld.runtime.context import RunContext
 from mld.storage.digests import tensor_digest
 from mld.storage.stages import EVALUATE
-from mld.training.modality_networks import ModalityObjective, modality_job, train_all
+from mld.training.modality_networks import (
+    ModalityObjective,
+    classifier_key,
+    modality_job,
+    train_all,
+)
 from mld.training.parallel import Trainers
 from mld_core import Autoencoder, Classifier, Modality, SplitName
 
@@ -162,7 +167,8 @@ def train_classifiers(
         classifier = context.seeded_init(build, EVALUATE.name, name)
         objective = ClassificationObjective(name, modality, classifier)
         classifiers[name] = classifier
-        jobs.append(modality_job(EVALUATE.job, objective, rows, validation, spec))
+        key = classifier_key(modality)
+        jobs.append(modality_job(EVALUATE.job, objective, rows, validation, spec, key))
     ends = train_all(jobs, context, pool)
     device = context.compute.device
     return {name: place(classifier, device) for name, classifier in classifiers.items()}, ends

@@ -29,7 +29,7 @@ from mld.runtime.context import RunContext
 from mld.storage.stages import EVALUATE, MATCH_JOB
 from mld.training.cached import train_cached
 from mld.training.job import Objective, TrainConfig, TrainJob
-from mld.training.modality_networks import modality_key
+from mld.training.modality_networks import classifier_key
 from mld_core import Classifier, Modality
 
 EMBEDDING_DIM = 64
@@ -208,7 +208,7 @@ def train_judge(
     objective = MatchingObjective(used, context.seeded_init(build, EVALUATE.name, MATCH_JOB))
     rows, validation = (_rows(split, used, modalities) for split in (data.train, data.validation))
     key: dict[str, JsonValue] = {
-        "modalities": {name: modality_key(modality) for name, modality in used.items()},
+        "modalities": {name: classifier_key(modality) for name, modality in used.items()},
         "pairs": [[*pair] for pair in pairs],
     }
     # Its loss is no mean over rows: the other rows of a batch are the candidates of each.

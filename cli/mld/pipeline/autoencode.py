@@ -26,7 +26,12 @@ from mld.training.autoencoders import (
     references_of,
 )
 from mld.training.job import count_parameters, is_trainable
-from mld.training.modality_networks import ModalityObjective, modality_job, train_all
+from mld.training.modality_networks import (
+    ModalityObjective,
+    autoencoder_key,
+    modality_job,
+    train_all,
+)
 from mld.training.parallel import Trainers
 from mld_core import Autoencoder, Modality, PluginError
 
@@ -77,8 +82,9 @@ def train_autoencoders(
             if name not in taken and is_trainable(autoencoder):
                 objective = ReconstructionObjective(name, modality, autoencoder)
                 rows, validation = {"x": train}, {"x": held_out}
+                settings, key = spec.of(name), autoencoder_key(modality)
                 jobs.append(
-                    modality_job(AUTOENCODE.job, objective, rows, validation, spec.of(name))
+                    modality_job(AUTOENCODE.job, objective, rows, validation, settings, key)
                 )
         trainings = train_all(jobs, context, pool)
         references = references_of(autoencoders)

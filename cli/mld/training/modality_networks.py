@@ -63,6 +63,7 @@ def modality_job(
     rows: Rows,
     validation: Rows,
     spec: TrainingSpec,
+    key: Mapping[str, JsonValue],
 ) -> TrainJob:
     """The training of a modality's network.
 
@@ -70,19 +71,29 @@ def modality_job(
         stage_job: "autoencode" or "classify".
         rows: the items "x", and what else the loss needs.
         validation: likewise, held out.
+        key: what the modality decides, as `autoencoder_key` or `classifier_key`.
     """
-    key: dict[str, JsonValue] = {**modality_key(objective.modality), "name": objective.name}
+    named = {**key, "name": objective.name}
     config = TrainConfig.of_network(spec)
-    return TrainJob(f"{stage_job}/{objective.name}", objective, rows, validation, config, key)
+    return TrainJob(f"{stage_job}/{objective.name}", objective, rows, validation, config, named)
 
 
-def modality_key(modality: Modality) -> dict[str, JsonValue]:
-    """What decides the networks of a modality."""
+def autoencoder_key(modality: Modality) -> dict[str, JsonValue]:
+    """What decides the autoencoder of a modality, beside the items."""
     return {
         "kind": modality.kind,
         "config": modality.config.model_dump(mode="json"),
         "facts": dict(modality.facts),
         "plugin": code_digest(type(modality).__module__),
+    }
+
+
+def classifier_key(modality: Modality) -> dict[str, JsonValue]:
+    """What decides the classifier of a modality, and its tower in the judge of pairs."""
+    config, only_autoencoder = modality.config, modality.config.autoencoder_settings
+    return {
+        **autoencoder_key(modality),
+        "config": config.model_dump(mode="json", exclude=set(only_autoencoder)),
     }
 
 

@@ -411,6 +411,18 @@ class ReversedClassifierGradient(TinyClassifier):
         return 2 * logits.detach() - logits
 
 
+@breaks("only-autoencoder-needs-its-settings")
+class ClassifierAsWideAsLatent(Tiny):
+    class Config(TinyConfig):
+        autoencoder_settings = frozenset({"latent_dim"})
+
+    def classifier(self, classes):
+        classifier = super().classifier(classes)
+        classifier.hidden = nn.Linear(self.config.width, 2 * self.config.latent_dim)
+        classifier.head = nn.Linear(2 * self.config.latent_dim, classes)
+        return classifier
+
+
 @breaks("labels-are-distinguishable")
 class MissingLabel(Tiny):
     def examples(self, labels, split, rng):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from itertools import combinations
 
 import torch
 
 from mld.conformance.check import CheckSkipped, check, describe, is_finite, require
 from mld.conformance.fixtures import NUM_CLASSES, NUM_ITEMS, ModalityUnderTest, seeded_init
+from mld_core import ModalityConfig
 
 MIN_ACCURACY = 0.3
 """Held-out accuracy from which a classifier has learnt something; chance is 0.1."""
@@ -79,6 +81,38 @@ def labels_are_distinguishable(plugin: ModalityUnderTest) -> None:
             f"between the labels {a} and {b} the trained classifier is right on {accuracy:.0%} of "
             "held-out examples, and chance is 50%: let the examples show each label",
         )
+
+
+@check("modality")
+def only_autoencoder_needs_its_settings(plugin: ModalityUnderTest) -> None:
+    """Neither the classifier nor `augment` reads a setting that `autoencoder_settings` names."""
+    config, x = plugin.config, plugin.sample_items
+    unknown = config.autoencoder_settings - set(type(config).model_fields)
+    require(not unknown, f"autoencoder_settings names {sorted(unknown)}, which are no settings")
+    modality = plugin.rebuild()
+    modality.config, read = _recording(config, config.autoencoder_settings)
+    classifier = seeded_init(lambda: modality.classifier(NUM_CLASSES))
+    classifier(x), classifier.features(x), modality.augment(x, torch.Generator().manual_seed(0))
+    require(
+        not read,
+        f"the classifier or augment reads {sorted(read)} of the config: remove that from "
+        "autoencoder_settings",
+    )
+
+
+def _recording(config: ModalityConfig, settings: Set[str]) -> tuple[ModalityConfig, set[str]]:
+    """A copy of a config, and those of the settings that are read of it, from now on."""
+    read: set[str] = set()
+
+    class Recording(type(config)):  # type: ignore[misc]
+        def __getattribute__(self, name: str) -> object:
+            if name in settings:
+                read.add(name)
+            return super().__getattribute__(name)
+
+    copy = config.model_copy()
+    object.__setattr__(copy, "__class__", Recording)
+    return copy, read
 
 
 def _accuracy(plugin: ModalityUnderTest) -> float:
