@@ -18,12 +18,15 @@ MAX_NAMES = 10
 
 
 def label_warnings(
-    classes: Sequence[str], labels: Mapping[SplitName, Sequence[int] | None]
+    classes: Sequence[str],
+    labels: Mapping[SplitName, Sequence[int] | None],
+    measures_coherence: bool = True,
 ) -> Iterator[str]:
     """What is suspicious about classes and the labels of each split, in sentences.
 
     Args:
         labels: the class index of each row, −1 without one; None without labels.
+        measures_coherence: whether samples are judged by classes.
     """
     counts = {name: Counter(labels[name] or ()) for name in SPLITS}
     used = [index for index in range(len(classes)) if any(c[index] for c in counts.values())]
@@ -37,6 +40,8 @@ def label_warnings(
     for similar in _similar_names([classes[index] for index in used]):
         names = " and ".join(map(repr, similar))
         yield f"the classes {names} look alike, but are different classes"
+    if not measures_coherence:
+        return
     if len(used) == 1:
         yield f"all labels are {classes[used[0]]!r}: coherence says nothing about a single class"
     absent = [repr(classes[index]) for index in used if not counts["train"][index]]

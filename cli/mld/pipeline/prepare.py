@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from mld.config.sections import EvaluateSpec
 from mld.config.spec import Spec
 from mld.data.coverage import Coverage, coverage_of, declared_coverage
 from mld.data.faults import Fault, table_of_faults
@@ -123,7 +124,7 @@ def _prepare(
         coverage = coverage_of(data)
         shortfalls = check_demands(spec, registry, coverage)
         warn_of_left_out(data, spec.data.on_invalid)
-        warn_about_rows(data)
+        warn_about_rows(data, spec.evaluate)
     return PreparedData(modalities, data, fingerprint, coverage, shortfalls)
 
 
@@ -188,11 +189,12 @@ def recorded_warnings() -> Iterator[list[str]]:
             warnings.warn(message, stacklevel=3)
 
 
-def warn_about_rows(data: Data) -> None:
+def warn_about_rows(data: Data, evaluate: EvaluateSpec) -> None:
     """Warn of labels and rows that make the scores mislead."""
     splits = {name: data.split(name).labels for name in SPLITS}
     labels = {name: None if rows is None else rows.tolist() for name, rows in splits.items()}
-    for message in chain(label_warnings(data.classes, labels), repeated_row_warnings(data)):
+    of_labels = label_warnings(data.classes, labels, evaluate.judge != "retrieval")
+    for message in chain(of_labels, repeated_row_warnings(data)):
         warnings.warn(message, stacklevel=2)
 
 

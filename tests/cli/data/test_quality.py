@@ -58,6 +58,15 @@ def test_classes_without_training_rows() -> None:
     assert "'11' and 2 more, which" in sentence
 
 
+def test_coherence_is_not_spoken_of_where_it_is_not_measured() -> None:
+    labels = {"train": [0, 1], "validation": [2], "test": [3]}
+    assert not [*label_warnings(["a", "b", "c", "d"], labels, measures_coherence=False)]
+    (sentence,) = label_warnings(["a", "b", "c", "nan"], labels, measures_coherence=False)
+    assert sentence.startswith("the label 'nan'")
+    single = {"train": [0], "validation": None, "test": [0]}
+    assert not [*label_warnings(["a"], single, measures_coherence=False)]
+
+
 UNUSED: Any = None
 """In the place of a modality."""
 
