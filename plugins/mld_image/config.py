@@ -10,15 +10,13 @@ from mld_core import LatentConfig, StructuredConfig
 
 MAX_VECTOR_SIZE = 32
 """Largest side for which a first spec has a latent vector; larger images have a grid."""
-MAX_FINE_SIZE = 128
-"""Largest side whose grid has a position for each square of 8 pixels in a first spec, not 16."""
 
 
 class GridLatent(LatentConfig):
     """A grid of channels over the image."""
 
     channels: int = Field(
-        default=8, ge=2, le=64, description="numbers at each position of the grid"
+        default=4, ge=2, le=64, description="numbers at each position of the grid"
     )
     downsampling: Literal[8, 16] = Field(
         default=8, description="pixels on a side of the square that one position covers"
@@ -35,12 +33,8 @@ class ImageConfig(StructuredConfig[GridLatent]):
     channels: Literal[1, 3] = Field(3, description="1 for greyscale, 3 for colour (RGB)")
 
     def suggested_latent(self) -> GridLatent | None:
-        """A grid for images of more than 32 pixels, coarser above 128."""
-        if self.size <= MAX_VECTOR_SIZE:
-            return None
-        return (
-            GridLatent() if self.size <= MAX_FINE_SIZE else GridLatent(channels=32, downsampling=16)
-        )
+        """A grid for images of more than 32 pixels."""
+        return None if self.size <= MAX_VECTOR_SIZE else GridLatent()
 
     @model_validator(mode="after")
     def _check_size(self) -> Self:

@@ -31,8 +31,15 @@ if TYPE_CHECKING:
 
 STRUCTURED = TrainingOverride(batch_size=16, learning_rate=2e-3)
 """Training of an autoencoder whose latent has structure: each position of an item is an example."""
-TRANSFORMER = {"network": TransformerSpec(patch=2), "batch_size": 64}
-"""What a first spec trains on latents with structure; each token of a row is an example."""
+TRANSFORMER = {
+    "network": TransformerSpec(width=128, patch=4),
+    "batch_size": 32,
+    "learning_rate": 2e-3,
+}
+"""What a first spec trains on latents with structure, sized for a processor of a few cores.
+
+Each token of a row is an example, so that many steps of few rows teach more than few of many.
+"""
 SCHEMA_FILE = "mld.schema.json"
 """The JSON Schema beside a starter spec, which its first line names for editors."""
 

@@ -96,8 +96,8 @@ def test_starter_spec_of_invalid_names(registry, name, modality, kind, message):
 
 SIZES = {
     "image of 32 pixels": ("image", {"size": 32}, None),
-    "image of 64 pixels": ("image", {"size": 64}, {"channels": 8, "downsampling": 8}),
-    "image of 256 pixels": ("image", {"size": 256}, {"channels": 32, "downsampling": 16}),
+    "image of 64 pixels": ("image", {"size": 64}, {"channels": 4, "downsampling": 8}),
+    "image of 256 pixels": ("image", {"size": 256}, {"channels": 4, "downsampling": 8}),
     "short text": ("text", {"max_bytes": 32}, None),
     "text": ("text", {"max_bytes": 64}, {"channels": 16, "downsampling": 4}),
     "long text": ("text", {"max_bytes": 1024}, {"channels": 32, "downsampling": 8}),

@@ -28,7 +28,7 @@ def digits(split: str, rows: int, size: int = 16) -> Tensor:
 @pytest.mark.parametrize(
     ("size", "colours", "latent", "shape"),
     [
-        (8, 1, {}, (8, 1, 1)),
+        (8, 1, {}, (4, 1, 1)),
         (24, 3, {"channels": 2}, (2, 3, 3)),
         (32, 3, {"channels": 5, "downsampling": 16}, (5, 2, 2)),
     ],
@@ -57,7 +57,7 @@ def test_a_latent_is_local():
             module.forward = torch.nn.Identity().forward  # type: ignore[method-assign]
     changed = x.clone()
     changed[..., -8:, -8:] = 0
-    difference = (autoencoder.encode(changed) - autoencoder.encode(x)).view(8, 12, 12).abs().sum(0)
+    difference = (autoencoder.encode(changed) - autoencoder.encode(x)).view(4, 12, 12).abs().sum(0)
     assert difference[-1, -1] > 0
     assert difference[:6, :6].max() == 0
 
@@ -72,13 +72,13 @@ def test_latents_are_on_spheres_and_noisy_in_training():
         assert torch.equal(autoencoder.encode(x), z)
         torch.testing.assert_close(autoencoder.decode(4 * z), autoencoder.decode(z))
     power = z.view(8, *image.latent_shape).square().mean(1)
-    torch.testing.assert_close(power, torch.ones_like(power), rtol=1e-4, atol=0)
+    torch.testing.assert_close(power, torch.ones_like(power), rtol=1e-3, atol=0)
     assert abs(noise - LATENT_NOISE_STD) < 0.1 * LATENT_NOISE_STD
 
 
 def test_loss_is_of_pixels_and_gradients():
     autoencoder, x = grid_image().autoencoder().eval(), digits("train", 2)
-    z = torch.randn(2, 32, generator=Generator().manual_seed(0))
+    z = torch.randn(2, 16, generator=Generator().manual_seed(0))
     error, expected = autoencoder.decode(z) - x, 0.0
     for scale in range(3):
         rows, columns = error[..., 1:, :] - error[..., :-1, :], error[..., 1:] - error[..., :-1]
