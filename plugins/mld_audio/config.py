@@ -11,6 +11,8 @@ from mld_core import LatentConfig, StructuredConfig
 
 MAX_VECTOR_FRAMES = 64
 """Most frames of which a first spec has a latent vector; longer sounds have a sequence."""
+MAX_FINE_FRAMES = 512
+"""Most frames whose sequence has a position for each 4 of them in a first spec, not 8."""
 
 
 class SequenceLatent(LatentConfig):
@@ -51,8 +53,12 @@ class AudioConfig(StructuredConfig[SequenceLatent]):
     width: int = Field(48, ge=16, le=1024, multiple_of=8, description="channels of the networks")
 
     def suggested_latent(self) -> SequenceLatent | None:
-        """A sequence for spectrograms of more than 64 frames, twice as long as by default."""
-        return None if self.frames <= MAX_VECTOR_FRAMES else SequenceLatent()
+        """A sequence for spectrograms of more than 64 frames, with fewer numbers above 512."""
+        if self.frames <= MAX_VECTOR_FRAMES:
+            return None
+        if self.frames <= MAX_FINE_FRAMES:
+            return SequenceLatent()
+        return SequenceLatent(channels=16, downsampling=8)
 
     @property
     def samples(self) -> int:

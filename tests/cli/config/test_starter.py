@@ -103,6 +103,11 @@ SIZES = {
     "long text": ("text", {"max_bytes": 1024}, {"channels": 32, "downsampling": 8}),
     "half a second": ("audio", {"seconds": 0.5}, None),
     "two seconds": ("audio", {"seconds": 2}, {"channels": 32, "downsampling": 4}),
+    "ten seconds": (
+        "audio",
+        {"seconds": 10, "sample_rate": 16_000},
+        {"channels": 16, "downsampling": 8},
+    ),
     "a width that is given": ("image", {"size": 64, "latent_dim": 100}, None),
 }
 
