@@ -54,7 +54,7 @@ class Polymnist(MnistDataset):
     config: PolymnistConfig
 
     def _find_files(self) -> list[Path]:
-        return _photo_files(self.config.folder, self.config.columns)
+        return photo_files(self.config.folder, self.config.columns)
 
     @property
     def columns(self) -> Mapping[str, str]:
@@ -116,7 +116,7 @@ def _composites(
     return LazyItems(composite, range(len(indices)))
 
 
-def _photo_files(folder: Path, count: int) -> list[Path]:
+def photo_files(folder: Path, count: int) -> list[Path]:
     """The first photos, by name, in the first subfolder that exists."""
     for subfolder in (folder / "polymnist_backgrounds", folder / "backgrounds"):
         if subfolder.is_dir():
