@@ -22,7 +22,10 @@ def format_fixed(value: float, digits: int = 2, *, signed: bool = False) -> str:
 
 
 def format_tick(value: float) -> str:
-    """The label of an axis tick."""
+    """The label of an axis tick, short enough for the margin: from 10,000 on in k, M or G."""
+    for unit, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= max(unit, 1e4):
+            return with_minus_sign(f"{value / unit:,.4g}{suffix}")
     return with_minus_sign(f"{value:,.6g}")
 
 
