@@ -1,7 +1,7 @@
 """A table of photos of 256 pixels, ten seconds of speech and captions, of which cells are missing.
 
     python benchmarks/photos_and_speech.py FOLDER photos-and-speech
-    mld run benchmarks/photos-and-speech.yaml
+    mld run benchmarks/photos-and-speech.yaml --set data.path=$PWD/photos-and-speech/manifest.csv
 
 FOLDER holds the photos of the dataset `polymnist` and the recordings of `spoken-digits`. A row is a
 random crop of one of the first eight photos; the number of the photo and another digit, said by
@@ -91,9 +91,7 @@ def write_table(source: Path, folder: Path, rows: int) -> None:
             split, cells = SPLITS[row % len(SPLITS)], [photo, sound, caption]
             empty = rng.random(len(cells)) < EMPTY_SHARE
             if split == "train" and not empty.all():
-                cells = [
-                    "" if is_empty else cell for cell, is_empty in zip(cells, empty, strict=True)
-                ]
+                cells = np.where(empty, "", cells).tolist()
             writer.writerow([*cells, split])
 
 

@@ -404,6 +404,11 @@ class EvaluateSpec(TrainingSpec):
         " have no classes or many rare ones",
     )
 
+    @property
+    def judges_by_class(self) -> bool:
+        """Whether coherence is measured, where rows have classes."""
+        return self.judge != "retrieval"
+
 
 ItemPlace = Literal["auto", "memory", "disk"]
 

@@ -47,7 +47,7 @@ def judges_of(spec: EvaluateSpec, train: SplitCoverage) -> Judges:
     classified = [name for name in labelled if sum(labelled[name])]
     pairs: Iterable[Pair] = combinations(labelled, 2) if judges_pairs(spec, labelled) else ()
     return Judges(
-        [] if spec.judge == "retrieval" else classified,
+        classified if spec.judges_by_class else [],
         [pair for pair in pairs if train.rows_with(pair) >= MIN_PAIRED_ROWS],
     )
 

@@ -64,7 +64,7 @@ class Request:
     @property
     def has_class_judges(self) -> bool:
         """Whether classifiers are trained where there are labels."""
-        return bool(self.coverage.classes) and self.spec.evaluate.judge != "retrieval"
+        return bool(self.coverage.classes) and self.spec.evaluate.judges_by_class
 
     @property
     def unlabelled(self) -> list[str]:

@@ -245,7 +245,7 @@ def look_at(
     shortfalls = check_demands(spec, registry, coverage)
     labels = {name: open_split(dataset, name, spec.modalities).labels for name in SPLITS}
     for message in [
-        *label_warnings(dataset.classes, labels, spec.evaluate.judge != "retrieval"),
+        *label_warnings(dataset.classes, labels, spec.evaluate.judges_by_class),
         *(message for _, message in shortfalls),
     ]:
         warnings.warn(message, stacklevel=2)

@@ -193,7 +193,7 @@ def warn_about_rows(data: Data, evaluate: EvaluateSpec) -> None:
     """Warn of labels and rows that make the scores mislead."""
     splits = {name: data.split(name).labels for name in SPLITS}
     labels = {name: None if rows is None else rows.tolist() for name, rows in splits.items()}
-    of_labels = label_warnings(data.classes, labels, evaluate.judge != "retrieval")
+    of_labels = label_warnings(data.classes, labels, evaluate.judges_by_class)
     for message in chain(of_labels, repeated_row_warnings(data)):
         warnings.warn(message, stacklevel=2)
 
