@@ -96,9 +96,10 @@ def masked_loss(
     """Mean squared error of the velocity over GENERATED coordinates, in total and by modality.
 
     The velocity is v = alpha eps − sigma z, so its error is that of the noise divided by alpha
-    (Salimans and Ho 2022). The paper minimises the error of the noise, which nearly vanishes at
-    low SNR; yet it is there that the class of a sample is decided, so that the network must learn
-    to use the observed modalities.
+    (Salimans and Ho 2022), both of latents of unit variance, whatever the layout's `latent_std`.
+    The paper minimises the error of the noise, which nearly vanishes at low SNR; yet it is there
+    that the class of a sample is decided, so that the network must learn to use the observed
+    modalities.
 
     The mean is over a row's generated coordinates, then over the rows that have any, so its scale
     does not depend on the batch size or on latent widths. (The official factor D / |A₁| on a sum
@@ -110,7 +111,8 @@ def masked_loss(
             mean of a row, so 0 weighs all coordinates alike and 1 all modalities alike.
     """
     generated = (roles == Role.GENERATED).to(eps.dtype)
-    errors = generated * layout.mean_square((eps_hat - eps) / layout.expand(schedule.alpha(times)))
+    alpha, _, _ = schedule.of_unit_variance(times, layout.latent_std.to(times))
+    errors = generated * layout.mean_square((eps_hat - eps) / layout.expand(alpha))
     dims = torch.tensor([*layout.dims.values()], dtype=eps.dtype, device=eps.device)
     weights = generated * dims ** (1 - balance)
     # At least 1 where anything is generated.

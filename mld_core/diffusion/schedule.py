@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from mld_core.diffusion.latent_layout import JointLatent
+from mld_core.diffusion.latent_layout import JointLatent, Times
 from mld_core.diffusion.limits import MAX_BETA_SUM
 
 T_MIN = 1e-5
@@ -71,6 +71,23 @@ class VPSchedule:
         integral = softplus(-log_snr)
         root = torch.sqrt(self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * integral)
         return 2 * integral / (self.beta_min + root)
+
+    def of_unit_variance(
+        self, times: Times, latent_std: Float[Tensor, " modality"]
+    ) -> tuple[Times, Times, Times]:
+        """alpha and sigma of z_t divided by its standard deviation, and this deviation.
+
+        z_t / std = alpha' z / latent_std + sigma' eps, with alpha'² + sigma'² = 1. This is z_t of
+        latents of unit variance whose log-SNR is lower by −2 log(latent_std), and z_t itself, bit
+        for bit, if latent_std is 1.
+
+        Args:
+            latent_std: standard deviation of the latents of each modality.
+        """
+        alpha, sigma = self.alpha(times), self.sigma(times)
+        scaled = torch.sqrt((alpha * latent_std).square() + sigma.square())
+        std = torch.where(latent_std == 1, 1.0, scaled)
+        return alpha * latent_std / std, sigma / std, std
 
     def score_from_noise(self, eps: JointLatent, t: Float[Tensor, "*#batch #joint"]) -> JointLatent:
         """∇ log p_t = −eps / sigma(t)."""

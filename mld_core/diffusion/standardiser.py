@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -52,18 +52,9 @@ class Standardiser:
             parts.append([_spread(values, shape) for values in statistics])
         return cls(*map(torch.cat, zip(*parts, strict=True)))
 
-    def shifted(self, log_snr: Mapping[str, float], layout: LatentLayout) -> Standardiser:
-        """Statistics by which standardised latents have a lower log-SNR at every time.
-
-        A latent that is smaller by exp(−shift / 2) is as noisy under the schedule as one of unit
-        variance whose log-SNR is lower by `shift` (Hoogeboom et al. 2023, for the resolution of
-        images). Schedule, samplers and densities of raw latents stay as they are.
-
-        Args:
-            log_snr: the shift by modality; 0 for those that are left out.
-        """
-        shifts = torch.tensor([log_snr.get(name, 0.0) for name in layout.names])
-        return replace(self, std=self.std * layout.expand((shifts / 2).exp()).to(self.std))
+    def shifted(self, layout: LatentLayout) -> Standardiser:
+        """Statistics by which standardised latents have the layout's `latent_std`, not 1."""
+        return replace(self, std=self.std / layout.expand(layout.latent_std).to(self.std))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Standardiser]) -> Standardiser:

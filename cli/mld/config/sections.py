@@ -199,6 +199,10 @@ NetworkSpec = Annotated[
 ]
 
 
+Shift = Annotated[FiniteFloat, Field(ge=-20, le=20)]
+"""Of a log-SNR; latents that are scaled by more would be lost in float32."""
+
+
 class DiffuseSpec(Section):
     """Training of the score network over the joint latent."""
 
@@ -229,10 +233,10 @@ class DiffuseSpec(Section):
         description="0 weighs all latent coordinates alike in the loss, 1 all modalities alike,"
         " however wide their latents are",
     )
-    shift: Annotated[dict[str, FiniteFloat], OMIT_DEFAULT] = Field(
+    shift: Annotated[dict[str, Shift], OMIT_DEFAULT] = Field(
         default={},
-        description="by modality: how much lower its log-SNR is at every time; large grids, whose"
-        " neighbours say the same, need more noise",
+        description="by modality: how much lower its log-SNR is at every time; if left out, 0 for"
+        " a vector, and 3/4 of the log of the number of positions of a sequence or grid",
     )
     beta_min: FiniteFloat = Field(default=0.1, gt=0, description="noise rate at time 0, clean data")
     beta_max: FiniteFloat = Field(

@@ -31,7 +31,7 @@ from mld.training.job import Objective, Rows, TrainConfig, TrainJob, deciding_se
 from mld.training.train import TrainedWeights
 from mld_core import Autoencoder
 from mld_core.diffusion.guidance import Guidance
-from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.latent_layout import LatentLayout, usual_shift
 from mld_core.diffusion.multi_time import diffuse, draw_times, masked_loss, multi_time_vector
 from mld_core.diffusion.networks import NETWORKS
 from mld_core.diffusion.networks.score_network import ScoreNetwork
@@ -121,7 +121,8 @@ class DiffusionMethod(JointMethod):
         self.needs_complete = spec.roles == "paper"
         self.spec = spec
         self.sampling = sampling
-        self.layout = layout
+        usual = {name: usual_shift(shape) for name, shape in layout.shapes.items()}
+        self.layout = replace(layout, shift={**usual, **spec.shift})
         self.earlier = earlier
         self.schedule = VPSchedule(spec.beta_min, spec.beta_max)
 
@@ -180,7 +181,7 @@ class DiffusionMethod(JointMethod):
 
     def _scaled(self, latents: LatentCache) -> LatentCache:
         """With the statistics that the network knows, so that latents have the same scale."""
-        standardiser = latents.standardiser.shifted(self.spec.shift, self.layout)
+        standardiser = latents.standardiser.shifted(self.layout)
         if self.earlier is not None:
             known = self.earlier.standardiser.by_modality(self.earlier.layout)
             parts = {**standardiser.by_modality(self.layout), **known}

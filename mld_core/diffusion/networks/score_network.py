@@ -42,7 +42,8 @@ class ScoreNetwork(nn.Module, ABC):
     """A network that predicts a velocity, and from it the noise.
 
     At high noise the noise is almost z itself; the velocity v = alpha eps − sigma z_0 spares the
-    network from copying it.
+    network from copying it. What the network sees has unit variance at every time, whatever the
+    `latent_std` of the layout.
 
     Args:
         layout: of the joint latent.
@@ -56,13 +57,15 @@ class ScoreNetwork(nn.Module, ABC):
 
     def forward(self, z: JointLatent, times: Times, roles: Roles) -> JointLatent:
         """The noise in z, float32: sigma z + alpha v (Salimans and Ho 2022)."""
+        latent_std = self.layout.latent_std.to(times)
+        alpha, sigma, std = self.schedule.of_unit_variance(times, latent_std)
+        z = z / self.layout.expand(std)
         velocity = self.velocity(z, times, roles).float()
-        sigma, alpha = self.schedule.sigma(times), self.schedule.alpha(times)
         return self.layout.expand(sigma) * z + self.layout.expand(alpha) * velocity
 
     @abstractmethod
     def velocity(self, z: JointLatent, times: Times, roles: Roles) -> JointLatent:
-        """The velocity of z."""
+        """The velocity of z, which has unit variance."""
 
     def modality_parts(self) -> dict[str, ModalityParts]:
         """The parameters with a part for each modality, by name; all others are shared or named."""

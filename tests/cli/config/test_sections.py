@@ -100,6 +100,10 @@ PAPER = "diffuse: {roles: paper, network: {kind: per-subset}}\ngenerate: {guidan
             "diffuse.beta_max: beta_min + beta_max must be at most 160 (beyond, the signal left "
             "at time 1 is too small for float32), not 1.0 + 160.0",
         ),
+        (
+            "diffuse: {shift: {left: 40}}",
+            "diffuse.shift.left: must be at most 20, not 40",
+        ),
         ("generate: {subsets: [[left, left]]}", "generate.subsets[0]: names 'left' twice"),
         (
             "generate: {subsets: [[left], [left]]}",

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 import torch
 
-from mld_core.diffusion.latent_layout import LatentLayout
+from mld_core.diffusion.latent_layout import LatentLayout, LatentShape, usual_shift
 
 LAYOUT = LatentLayout.of_vectors({"b": 2, "a": 1, "c": 3})
 
@@ -18,6 +19,14 @@ def test_split_inverts_concatenate() -> None:
     back = LAYOUT.split(joint)
     assert list(back) == ["b", "a", "c"]
     assert all(torch.equal(back[name], latents[name]) for name in latents)
+
+
+@pytest.mark.parametrize(("shape", "positions"), [((64,), 1), ((24, 16), 24), ((4, 32, 16), 512)])
+def test_latents_with_more_positions_are_shifted_more(shape: LatentShape, positions: int) -> None:
+    shift = usual_shift(shape)
+    assert shift == pytest.approx(0.75 * math.log(positions))
+    layout = LatentLayout({"a": shape, "b": (2,)}, {"a": shift})
+    torch.testing.assert_close(layout.latent_std, torch.tensor([positions**-0.375, 1.0]))
 
 
 def test_expand_repeats_values_over_coordinates() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -48,6 +49,17 @@ def test_fresh_network_predicts_noise_of_a_normal_latent(kind: str) -> None:
     for t in (1e-4, 0.5, 1.0):
         expected = VPSchedule().sigma(torch.tensor(t)) * z  # E[eps | z_t] for z ~ N(0, I)
         torch.testing.assert_close(predict(fresh, z, t, [G, G, G]), expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fresh_network_predicts_noise_of_a_shifted_latent(kind: str) -> None:
+    """E[eps | z_t] = sigma z_t / (sigma² + alpha² s²) for z ~ N(0, s²)."""
+    fresh = new(kind, LatentLayout(LAYOUT.shapes, {"c": 3.0}))
+    z, variance = torch.randn(4, 6), torch.tensor([1.0, 1.0, 1.0, *[math.exp(-3)] * 3])
+    for t in (torch.tensor(1e-4), torch.tensor(0.5), torch.tensor(1.0)):
+        alpha, sigma = VPSchedule().alpha(t), VPSchedule().sigma(t)
+        expected = sigma * z / (sigma**2 + alpha**2 * variance)
+        torch.testing.assert_close(predict(fresh, z, t.item(), [G, G, G]), expected)
 
 
 def test_output_does_not_depend_on_the_batch(network: nn.Module) -> None:

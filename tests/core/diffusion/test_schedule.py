@@ -56,6 +56,21 @@ def test_time_inverts_log_snr(schedule: VPSchedule, dtype: torch.dtype, rtol: fl
     torch.testing.assert_close(back, times, rtol=rtol, atol=0)
 
 
+def test_latents_of_another_scale_are_divided_to_unit_variance(schedule: VPSchedule) -> None:
+    """alpha' and sigma' are those of the shifted log-SNR; 1 changes no bit."""
+    latent_std = torch.tensor([1.0, 0.25, 1.5], dtype=torch.float64)
+    times = TIMES[:, None].expand(-1, 3)
+    alpha, sigma, std = schedule.of_unit_variance(times, latent_std)
+    torch.testing.assert_close(alpha**2 + sigma**2, torch.ones_like(alpha))
+    log_snr = schedule.log_snr(times) + 2 * latent_std.log()
+    torch.testing.assert_close(2 * (alpha / sigma).log(), log_snr)
+    torch.testing.assert_close(std * sigma, schedule.sigma(times))
+    assert torch.equal(alpha[:, 0], schedule.alpha(TIMES))
+    assert torch.equal(sigma[:, 0], schedule.sigma(TIMES))
+    clean = schedule.of_unit_variance(torch.zeros(1, 1), torch.tensor([1e-3]))
+    assert [part.item() for part in clean] == pytest.approx([1.0, 0.0, 1e-3])
+
+
 def test_score_from_noise_is_the_gradient() -> None:
     schedule = VPSchedule()
     z0 = torch.randn(4, 3, dtype=torch.float64)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -65,11 +67,11 @@ def test_channels_of_sequences_and_grids_share_their_statistics(
 
 
 def test_a_shift_lowers_the_log_snr() -> None:
-    """As if the time were that of the shifted log-SNR, up to the scale of the network's input."""
+    """As if the time were that of the shifted log-SNR, up to a scale."""
     schedule, t, shift = VPSchedule(), torch.tensor(0.3), 1.5
     z = 4 + 3 * torch.randn(4000, 5)
     fitted = Standardiser.fit(z, torch.ones(4000, 2).bool(), LAYOUT)
-    latents = fitted.shifted({"b": shift}, LAYOUT).standardise(z)
+    latents = fitted.shifted(replace(LAYOUT, shift={"b": shift})).standardise(z)
     assert torch.equal(latents[:, :2], fitted.standardise(z)[:, :2])
     signal = (schedule.alpha(t) * latents[:, 2:]).var()
     log_snr = (signal / schedule.sigma(t) ** 2).log()

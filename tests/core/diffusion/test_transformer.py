@@ -112,7 +112,7 @@ def test_noise_in_absent_slots_is_seen_with_independent_times() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "patch", "tokens", "first"),
+    ("shape", "patch", "num_patches", "first"),
     [
         ((2, 3, 4), 2, 4, [0, 1, 4, 5, 12, 13, 16, 17]),
         ((2, 3, 4), 1, 12, [0, 12]),
@@ -121,15 +121,32 @@ def test_noise_in_absent_slots_is_seen_with_independent_times() -> None:
     ],
 )
 def test_patches_hold_every_number_once(
-    shape: tuple[int, ...], patch: int, tokens: int, first: list[int]
+    shape: tuple[int, ...], patch: int, num_patches: int, first: list[int]
 ) -> None:
     patches = PatchTokens(shape, patch, width=16, embedding=8)
-    assert patches.count == tokens
+    assert patches.count == 1 + num_patches
     assert patches.patches[0].tolist() == first
     size = torch.Size(shape).numel()
     filled = torch.cat([torch.arange(size), torch.tensor([-1])])[patches.patches]
     assert sorted(filled[filled >= 0].tolist()) == [*range(size)]
     assert torch.equal(filled.flatten()[patches.places], torch.arange(size))
+
+
+def test_the_global_token_sees_and_writes_every_number() -> None:
+    """Though no patch has attended to another."""
+    torch.manual_seed(0)
+    latent = PatchTokens((2, 8, 8), patch=4, width=16, embedding=8)
+    for parameter in latent.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    z, segment = torch.randn(3, 128), torch.randn(3, 8)
+    changed = z.clone()
+    changed[:, 0] += 1
+    velocities = [latent.read(latent.embed(x), x, segment) for x in (z, changed)]
+    assert bool((velocities[0] != velocities[1]).all())
+    tokens = latent.embed(z)
+    tokens[:, 0] = 0
+    by_patch = [latent.read(tokens, x, segment) for x in (z, changed)]
+    assert bool((by_patch[0] == by_patch[1]).any())
 
 
 def test_the_linear_path_can_be_the_velocity_of_a_gaussian() -> None:
