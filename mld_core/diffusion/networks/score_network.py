@@ -50,15 +50,17 @@ class ScoreNetwork(nn.Module, ABC):
         schedule: whose log-SNR is the network's measure of time.
     """
 
+    latent_std: Tensor
+
     def __init__(self, layout: LatentLayout, schedule: VPSchedule) -> None:
         super().__init__()
         self.layout = layout
         self.schedule = schedule
+        self.register_buffer("latent_std", layout.latent_std, persistent=False)
 
     def forward(self, z: JointLatent, times: Times, roles: Roles) -> JointLatent:
         """The noise in z, float32: sigma z + alpha v (Salimans and Ho 2022)."""
-        latent_std = self.layout.latent_std.to(times)
-        alpha, sigma, std = self.schedule.of_unit_variance(times, latent_std)
+        alpha, sigma, std = self.schedule.of_unit_variance(times, self.latent_std.to(times))
         z = z / self.layout.expand(std)
         velocity = self.velocity(z, times, roles).float()
         return self.layout.expand(sigma) * z + self.layout.expand(alpha) * velocity
