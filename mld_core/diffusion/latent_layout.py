@@ -25,14 +25,18 @@ Present = Bool[Tensor, "batch modality"]
 """False where a cell is missing."""
 
 
+def sides_of(shape: LatentShape) -> tuple[int, ...]:
+    """The positions along each side: (L,) of a sequence, (H, W) of a grid, none of a vector."""
+    return shape[1:] if len(shape) == 3 else shape[:-1]
+
+
 def usual_shift(shape: LatentShape) -> float:
     """How much lower the log-SNR of a latent should be than that of a vector.
 
     The positions of a sequence or grid say in part the same, so that together they show at much
     noise what each shows at little. If all of N said the same, it would be log N.
     """
-    positions = math.prod(shape[1:] if len(shape) == 3 else shape[:-1])
-    return SHIFT_PER_LOG_POSITION * math.log(positions)
+    return SHIFT_PER_LOG_POSITION * math.log(math.prod(sides_of(shape)))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import pad, silu
 
-from mld_core.diffusion.latent_layout import LatentShape
+from mld_core.diffusion.latent_layout import LatentShape, sides_of
 from mld_core.diffusion.networks.score_network import init_zero
 
 VECTOR_TOKEN_DIM = 32
@@ -139,7 +139,7 @@ class PatchTokens(LatentTokens):
         self.out_proj = init_zero(nn.Linear(width, patches.shape[1]))
         self.linear_path = LinearPath(patches.shape[1], embedding)
         places = patches.flatten().argsort(stable=True)[: math.prod(shape)]
-        sides = [math.ceil(side / patch) for side in _sides(shape)]
+        sides = [math.ceil(side / patch) for side in sides_of(shape)]
         positions = _position_codes(sides, width)
         for name, values in ("patches", patches), ("places", places), ("positions", positions):
             self.register_buffer(name, values, persistent=False)
@@ -169,20 +169,15 @@ def latent_tokens(shape: LatentShape, patch: int, width: int, embedding: int) ->
     return PatchTokens(shape, patch, width, embedding)
 
 
-def _sides(shape: LatentShape) -> tuple[int, ...]:
-    """The positions along each side: (L,) of a sequence, (H, W) of a grid."""
-    return shape[1:] if len(shape) == 3 else shape[:1]
-
-
 def _patches(shape: LatentShape, patch: int) -> Int64[Tensor, "token number"]:
     """The coordinates of the flat latent in each patch; beyond a side, one more than the last."""
     index = torch.arange(math.prod(shape)).view(shape)
     index = index if len(shape) == 3 else index.T
-    filling = [amount for side in reversed(_sides(shape)) for amount in (0, -side % patch)]
+    filling = [amount for side in reversed(sides_of(shape)) for amount in (0, -side % patch)]
     index = pad(index, filling, value=math.prod(shape))
     for dim in range(1, index.ndim):
         index = index.unfold(dim, patch, patch)
-    sides = len(_sides(shape))
+    sides = len(sides_of(shape))
     return index.movedim(0, sides).flatten(0, sides - 1).flatten(1)
 
 
