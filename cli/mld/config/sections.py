@@ -236,7 +236,7 @@ class DiffuseSpec(Section):
     shift: Annotated[dict[str, Shift], OMIT_DEFAULT] = Field(
         default={},
         description="by modality: how much lower its log-SNR is at every time; if left out, 0 for"
-        " a vector, and 3/4 of the log of the number of positions of a sequence or grid",
+        " a vector, and half the log of the number of positions of a sequence or grid",
     )
     beta_min: FiniteFloat = Field(default=0.1, gt=0, description="noise rate at time 0, clean data")
     beta_max: FiniteFloat = Field(

@@ -72,56 +72,31 @@ class LatentTokens(nn.Module, ABC):
         """The velocity of a latent, from as many tokens and the embedding of time and role."""
 
 
-class GlobalTokens(nn.Module):
-    """Tokens that see all numbers of a latent and write to all; at first they write 0.
-
-    Args:
-        dim: of the flattened latent.
-        count: number of tokens.
-    """
-
-    def __init__(self, dim: int, count: int, width: int) -> None:
-        super().__init__()
-        self.count = count
-        self.in_proj = nn.Linear(dim, count * width)
-        self.out_proj = init_zero(nn.Linear(count * width, dim))
-
-    def embed(self, z: LatentOfModality) -> Tokens:
-        """The tokens of a latent."""
-        tokens: Tensor = self.in_proj(z).unflatten(-1, (self.count, -1))
-        return tokens
-
-    def read(self, tokens: Tokens) -> LatentOfModality:
-        """What the tokens write."""
-        written: Tensor = self.out_proj(tokens.flatten(-2))
-        return written
-
-
 class VectorTokens(LatentTokens):
     """One or a few tokens of a vector, each of all its coordinates."""
 
     def __init__(self, dim: int, width: int, embedding: int) -> None:
         super().__init__(min(MAX_VECTOR_TOKENS, math.ceil(dim / VECTOR_TOKEN_DIM)))
-        self.tokens = GlobalTokens(dim, self.count, width)
+        self.in_proj = nn.Linear(dim, self.count * width)
+        self.out_proj = init_zero(nn.Linear(self.count * width, dim))
         self.linear_path = LinearPath(dim, embedding)
 
     def embed(self, z: LatentOfModality) -> Tokens:
         """The tokens of a vector."""
-        return self.tokens.embed(z)
+        tokens: Tensor = self.in_proj(z).unflatten(-1, (self.count, -1))
+        return tokens
 
     def read(self, tokens: Tokens, z: LatentOfModality, segment: Segment) -> LatentOfModality:
         """The velocity of a vector."""
         linear: Tensor = self.linear_path(z[..., None, :], segment)
-        return self.tokens.read(tokens) + linear[..., 0, :]
+        velocity: Tensor = self.out_proj(tokens.flatten(-2)) + linear[..., 0, :]
+        return velocity
 
 
 class PatchTokens(LatentTokens):
-    """A token for each patch of a sequence or grid, after one that sees and writes all of it.
+    """A token for each patch of a sequence or grid, with sine-cosine codes of its position.
 
-    What a latent shows as a whole is decided at low SNR, where no patch shows anything: the global
-    token learns it, and what other modalities say of it, in far fewer steps. A patch's token has
-    sine-cosine codes of its position. A side that is no multiple of the patch is filled up with
-    zeros.
+    A side that is no multiple of the patch is filled up with zeros.
 
     Args:
         patch: positions in a patch, for a grid along each side.
@@ -133,8 +108,7 @@ class PatchTokens(LatentTokens):
 
     def __init__(self, shape: LatentShape, patch: int, width: int, embedding: int) -> None:
         patches = _patches(shape, patch)
-        super().__init__(1 + len(patches))
-        self.global_token = GlobalTokens(math.prod(shape), 1, width)
+        super().__init__(len(patches))
         self.in_proj = nn.Linear(patches.shape[1], width)
         self.out_proj = init_zero(nn.Linear(width, patches.shape[1]))
         self.linear_path = LinearPath(patches.shape[1], embedding)
@@ -146,14 +120,13 @@ class PatchTokens(LatentTokens):
 
     def embed(self, z: LatentOfModality) -> Tokens:
         """The tokens of a sequence or grid."""
-        patches = self.in_proj(self._split(z)) + self.positions
-        return torch.cat([self.global_token.embed(z), patches], dim=-2)
+        tokens: Tensor = self.in_proj(self._split(z)) + self.positions
+        return tokens
 
     def read(self, tokens: Tokens, z: LatentOfModality, segment: Segment) -> LatentOfModality:
         """The velocity of a sequence or grid."""
-        first, patches = tokens[..., :1, :], tokens[..., 1:, :]
-        velocity: Tensor = self.out_proj(patches) + self.linear_path(self._split(z), segment)
-        return self.global_token.read(first) + velocity.flatten(-2).index_select(-1, self.places)
+        velocity: Tensor = self.out_proj(tokens) + self.linear_path(self._split(z), segment)
+        return velocity.flatten(-2).index_select(-1, self.places)
 
     def _split(self, z: LatentOfModality) -> Float[Tensor, "*batch token number"]:
         """The numbers of each patch."""

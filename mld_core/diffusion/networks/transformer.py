@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -101,11 +102,13 @@ class TransformerBlock(nn.Module):
 class Transformer(ScoreNetwork):
     """A transformer whose tokens are patches of all latents; for sequences and grids.
 
-    Each modality's tokens are modulated by its own time and role; register tokens have those of
-    all modalities that are not ABSENT. An ABSENT modality is not seen: it is left out where the
-    rows of a request share their roles, and otherwise no token attends to it. So its content
-    changes nothing, and a marginal costs only the tokens of its modalities. Nothing depends on the
-    order of the modalities.
+    Each modality's tokens are modulated by its own time and role, and all tokens by a linear map of
+    each latent that is OBSERVED: what a sequence or grid shows as a whole is decided at low SNR,
+    where its patches show nothing, and so they know at once what it is to be. Register tokens have
+    the times and roles of all modalities that are not ABSENT. An ABSENT modality is not seen: it is
+    left out where the rows of a request share their roles, and otherwise no token attends to it. So
+    its content changes nothing, and a marginal costs only the tokens of its modalities. Nothing
+    depends on the order of the modalities.
 
     Args:
         layout, schedule: as of ScoreNetwork.
@@ -144,6 +147,11 @@ class Transformer(ScoreNetwork):
                 for name, shape in layout.shapes.items()
             }
         )
+        self.observed = ModalityModules[nn.Linear](
+            {name: nn.Linear(dim, embedding, bias=False) for name, dim in layout.dims.items()}
+            if reads_roles
+            else {}
+        )
         self.registers = nn.Parameter(torch.randn(REGISTERS, width))
         self.registers_proj = nn.Linear(embedding, embedding)
         self.blocks = nn.ModuleList(TransformerBlock(width, heads, embedding) for _ in range(depth))
@@ -162,7 +170,7 @@ class Transformer(ScoreNetwork):
             is_seen = torch.cat([torch.ones_like(absent[..., :1]), ~absent], dim=-1)[..., None]
             counts = [REGISTERS, *(part.shape[-2] for part in tokens)]
             seen = _spread(is_seen, counts)[..., None, None, :, 0]
-        segments = self._segments(times, roles, absent)
+        segments = self._segments(times, roles, absent, latents if self.reads_roles else {})
         mixed = self._mix(tokens, segments, seen)
         velocities = [
             self.tokens[name].read(part, latents[name], segments[..., 1 + index, :])
@@ -180,10 +188,11 @@ class Transformer(ScoreNetwork):
         def by_term(values: Tensor) -> Tensor:
             return values.expand(*z.shape[:-2], -1, -1).reshape(-1, *values.shape[-2:])
 
-        terms, names = by_term(z), self.layout.names
+        names, latents = self.layout.names, self.layout.split(by_term(z))
         absent = by_term(roles) == Role.ABSENT
-        segments = self._segments(by_term(times), by_term(roles), absent)
-        latents = self.layout.split(terms)
+        is_observed = (roles == Role.OBSERVED).flatten(0, -2).any(0).tolist()
+        observed = {name: latents[name] for name in itertools.compress(names, is_observed)}
+        segments = self._segments(by_term(times), by_term(roles), absent, observed)
         groups: dict[tuple[int, ...], list[tuple[int, list[int]]]] = {}
         for term, flags in enumerate(absent[:, 0].tolist()):
             present = [index for index, is_absent in enumerate(flags) if not is_absent]
@@ -210,9 +219,16 @@ class Transformer(ScoreNetwork):
         return torch.cat([*map(torch.stack, velocities.values())], dim=-1).view(z.shape)
 
     def _segments(
-        self, times: Times, roles: Roles, absent: Bool[Tensor, "*batch modality"]
+        self,
+        times: Times,
+        roles: Roles,
+        absent: Bool[Tensor, "*#batch modality"],
+        observed: Mapping[str, Float[Tensor, "*#batch _"]],
     ) -> Segments:
-        """Embeddings of the times and roles: of the registers, then of each modality."""
+        """Embeddings of times, roles and what is OBSERVED: of the registers, then each modality.
+
+        `observed` has the latents of all modalities that are OBSERVED in any row.
+        """
         features = self.features(times, roles).unbind(-2)
         each = torch.stack(
             [
@@ -221,6 +237,9 @@ class Transformer(ScoreNetwork):
             ],
             dim=-2,
         )
+        for name, latent in observed.items():
+            is_observed = roles[..., self.layout.names.index(name), None] == Role.OBSERVED
+            each = each + torch.where(is_observed, self.observed[name](latent), 0.0)[..., None, :]
         seen = torch.where(absent[..., None], 0.0, each).sum(-2, keepdim=True)
         return torch.cat([self.registers_proj(silu(seen)), each], dim=-2)
 

@@ -15,6 +15,6 @@ def test_the_log_snr_of_structured_latents_is_lower_unless_the_spec_says_by_how_
     spec = DiffuseSpec(shift={"icon": 1.0})
     method = DiffusionMethod(spec, GenerateSpec(), layout)
     positions = {"size": 1, "name": 16, "photo": 64}
-    expected = {name: 0.75 * math.log(count) for name, count in positions.items()}
+    expected = {name: 0.5 * math.log(count) for name, count in positions.items()}
     assert method.layout.shift == pytest.approx({**expected, "icon": 1.0})
     assert torch.equal(method.network().layout.latent_std, method.layout.latent_std)

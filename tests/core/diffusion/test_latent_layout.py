@@ -24,9 +24,9 @@ def test_split_inverts_concatenate() -> None:
 @pytest.mark.parametrize(("shape", "positions"), [((64,), 1), ((24, 16), 24), ((4, 32, 16), 512)])
 def test_latents_with_more_positions_are_shifted_more(shape: LatentShape, positions: int) -> None:
     shift = usual_shift(shape)
-    assert shift == pytest.approx(0.75 * math.log(positions))
+    assert shift == pytest.approx(0.5 * math.log(positions))
     layout = LatentLayout({"a": shape, "b": (2,)}, {"a": shift})
-    torch.testing.assert_close(layout.latent_std, torch.tensor([positions**-0.375, 1.0]))
+    torch.testing.assert_close(layout.latent_std, torch.tensor([positions**-0.25, 1.0]))
 
 
 def test_expand_repeats_values_over_coordinates() -> None:

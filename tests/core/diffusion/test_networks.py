@@ -116,7 +116,7 @@ def test_roles_are_not_read_with_independent_times(kind: str) -> None:
 
 
 def test_every_parameter_gets_a_gradient(network: nn.Module) -> None:
-    for roles in [G, O, A], [A, G, O]:
+    for roles in [G, O, A], [A, G, O], [O, A, G]:
         predict(network, torch.randn(8, 6), 0.3, roles).square().sum().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name

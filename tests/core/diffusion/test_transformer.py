@@ -124,7 +124,7 @@ def test_patches_hold_every_number_once(
     shape: tuple[int, ...], patch: int, num_patches: int, first: list[int]
 ) -> None:
     patches = PatchTokens(shape, patch, width=16, embedding=8)
-    assert patches.count == 1 + num_patches
+    assert patches.count == num_patches
     assert patches.patches[0].tolist() == first
     size = torch.Size(shape).numel()
     filled = torch.cat([torch.arange(size), torch.tensor([-1])])[patches.patches]
@@ -132,21 +132,22 @@ def test_patches_hold_every_number_once(
     assert torch.equal(filled.flatten()[patches.places], torch.arange(size))
 
 
-def test_the_global_token_sees_and_writes_every_number() -> None:
-    """Though no patch has attended to another."""
-    torch.manual_seed(0)
-    latent = PatchTokens((2, 8, 8), patch=4, width=16, embedding=8)
-    for parameter in latent.parameters():
-        nn.init.normal_(parameter, std=0.2)
-    z, segment = torch.randn(3, 128), torch.randn(3, 8)
-    changed = z.clone()
-    changed[:, 0] += 1
-    velocities = [latent.read(latent.embed(x), x, segment) for x in (z, changed)]
-    assert bool((velocities[0] != velocities[1]).all())
-    tokens = latent.embed(z)
-    tokens[:, 0] = 0
-    by_patch = [latent.read(tokens, x, segment) for x in (z, changed)]
-    assert bool((by_patch[0] == by_patch[1]).any())
+@pytest.mark.parametrize("shared", [True, False])
+def test_what_is_observed_reaches_every_token_at_once(shared: bool) -> None:
+    """Though no token has attended to another; what is GENERATED does not."""
+    network, z = build(), torch.randn(6, LAYOUT.joint_dim)
+    for name, parameter in network.named_parameters():
+        if "attention.out_proj" in name:
+            nn.init.zeros_(parameter)
+    roles = torch.tensor([[G, O, A, G, O]]).expand(1 if shared else 6, -1)
+    times = torch.where(roles == O, 0.0, 0.5)
+    expected = generated_noise(network, z, times, roles)
+    is_generated = LAYOUT.expand(roles == G)[0]
+    for index, name in enumerate(LAYOUT.names):
+        changed = z + (LAYOUT.modality_index == index)
+        differs = generated_noise(network, changed, times, roles) != expected
+        elsewhere = is_generated & (LAYOUT.modality_index != index)
+        assert bool((differs[:, elsewhere] == (name in ("name", "text"))).all())
 
 
 def test_the_linear_path_can_be_the_velocity_of_a_gaussian() -> None:

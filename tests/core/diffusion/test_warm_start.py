@@ -74,13 +74,14 @@ def test_old_conditionals_are_unchanged_where_a_new_modality_is_absent(
     named = [name for name in before if "new" in name and ".mlp." not in name]
     assert all(torch.equal(more.state_dict()[name], before[name]) for name in named)
     z["new"] = torch.randn(6, 5, generator=generator)
-    roles["new"] = int(Role.GENERATED)
     layout = more.layout
-    role_row = torch.tensor([[roles[name] for name in layout.names]])
-    times = multi_time_vector(torch.full((1, 1), 0.4), role_row)
+    # Each modality is OBSERVED in some rows, and GENERATED in others.
+    each = torch.eye(3, dtype=torch.long).repeat(2, 1)
+    role_rows = torch.where(each > 0, Role.OBSERVED, Role.GENERATED)
+    times = multi_time_vector(torch.full((6, 1), 0.4), role_rows)
     for _ in range(3):
         more.zero_grad()
-        more(layout.concatenate(z), times, role_row).square().sum().backward()
+        more(layout.concatenate(z), times, role_rows).square().sum().backward()
         for parameter in more.parameters():
             if parameter.grad is not None:
                 parameter.data -= 1e-4 * parameter.grad
