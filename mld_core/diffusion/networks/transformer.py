@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -12,7 +13,12 @@ from torch.nn.functional import scaled_dot_product_attention, silu
 
 from mld_core.diffusion.latent_layout import JointLatent, LatentLayout, Roles, Times
 from mld_core.diffusion.modality_modules import ModalityModules
-from mld_core.diffusion.networks.latent_tokens import LatentTokens, Tokens, latent_tokens
+from mld_core.diffusion.networks.latent_tokens import (
+    LatentOfModality,
+    LatentTokens,
+    Tokens,
+    latent_tokens,
+)
 from mld_core.diffusion.networks.score_network import ScoreNetwork, TimeFeatures, init_zero
 from mld_core.diffusion.roles import Role
 from mld_core.diffusion.schedule import VPSchedule
@@ -55,6 +61,22 @@ class Attention(nn.Module):
             )
         out: Tensor = self.out_proj(mixed.transpose(-3, -2).flatten(-2))
         return out.view(x.shape)
+
+
+class Summary(nn.Linear):
+    """A linear map of a latent.
+
+    A step of Adam changes each weight by about as much, and so what is added up over a wide latent
+    by more; wide latents are scaled down, so that they are not learnt by heart.
+    """
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__(dim, width, bias=False)
+        self.scale = min(1.0, math.sqrt(width / dim))
+
+    def forward(self, z: LatentOfModality) -> Float[Tensor, "*batch width"]:
+        """The map of each latent."""
+        return super().forward(self.scale * z)
 
 
 class Modulation(nn.Module):
@@ -147,8 +169,8 @@ class Transformer(ScoreNetwork):
                 for name, shape in layout.shapes.items()
             }
         )
-        self.observed = ModalityModules[nn.Linear](
-            {name: nn.Linear(dim, embedding, bias=False) for name, dim in layout.dims.items()}
+        self.observed = ModalityModules[Summary](
+            {name: Summary(dim, embedding) for name, dim in layout.dims.items()}
             if reads_roles
             else {}
         )
