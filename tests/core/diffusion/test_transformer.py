@@ -9,6 +9,7 @@ from mld_core.diffusion.latent_layout import LatentLayout
 from mld_core.diffusion.multi_time import multi_time_vector
 from mld_core.diffusion.networks import Transformer
 from mld_core.diffusion.networks.latent_tokens import LinearPath, PatchTokens
+from mld_core.diffusion.networks.transformer import Summary
 from mld_core.diffusion.roles import Role
 from mld_core.diffusion.schedule import VPSchedule
 
@@ -148,6 +149,21 @@ def test_what_is_observed_reaches_every_token_at_once(shared: bool) -> None:
         differs = generated_noise(network, changed, times, roles) != expected
         elsewhere = is_generated & (LAYOUT.modality_index != index)
         assert bool((differs[:, elsewhere] == (name in ("name", "text"))).all())
+
+
+def test_a_step_changes_the_map_of_a_latent_by_the_root_of_its_width() -> None:
+    """Adam's first step changes each weight by the learning rate."""
+
+    def change(dim: int) -> Tensor:
+        summary, z = Summary(dim, width=4), torch.ones(1, dim)
+        optimiser = torch.optim.Adam(summary.parameters(), lr=1e-3)
+        before = summary(z)
+        before.sum().backward()
+        optimiser.step()
+        return (summary(z) - before).detach().abs()
+
+    torch.testing.assert_close(change(4), torch.full((1, 4), 4e-3), rtol=1e-3, atol=0)
+    torch.testing.assert_close(change(400), torch.full((1, 4), 4e-2), rtol=1e-3, atol=0)
 
 
 def test_the_linear_path_can_be_the_velocity_of_a_gaussian() -> None:
