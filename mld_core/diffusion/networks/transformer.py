@@ -66,8 +66,8 @@ class Attention(nn.Module):
 class Summary(nn.Linear):
     """A linear map of a latent.
 
-    A step of Adam changes each weight by about as much, and so what is added up over a wide latent
-    by more; wide latents are scaled down, so that they are not learnt by heart.
+    A step of Adam changes every weight by about as much, and so what is added up over a wide latent
+    by more. Therefore wide latents are scaled down.
     """
 
     def __init__(self, dim: int, width: int) -> None:
