@@ -23,11 +23,11 @@ LONGEST_WAVE = 10_000.0
 LatentOfModality = Float[Tensor, "*batch latent"]
 Tokens = Float[Tensor, "*batch _ width"]
 Segment = Float[Tensor, "*#batch embedding"]
-"""The embedding of a modality's time and role."""
+"""The embedding of a modality's time and role, and of what is OBSERVED."""
 
 
 class LinearPath(nn.Module):
-    """A linear map of a vector to one as long, whose gains the time and role set; 0 at first.
+    """A linear map of a vector to one as long, whose gains its segment sets; 0 at first.
 
     With its gains at their best it is the exact velocity of a Gaussian vector.
     """
@@ -69,7 +69,7 @@ class LatentTokens(nn.Module, ABC):
 
     @abstractmethod
     def read(self, tokens: Tokens, z: LatentOfModality, segment: Segment) -> LatentOfModality:
-        """The velocity of a latent, from as many tokens and the embedding of time and role."""
+        """The velocity of a latent, from as many tokens and its segment."""
 
 
 class VectorTokens(LatentTokens):
@@ -136,7 +136,7 @@ class PatchTokens(LatentTokens):
 
 
 def latent_tokens(shape: LatentShape, patch: int, width: int, embedding: int) -> LatentTokens:
-    """The tokens of latents of a shape; `embedding` is the width of that of time and role."""
+    """The tokens of latents of a shape; `embedding` is the width of a segment."""
     if len(shape) == 1:
         return VectorTokens(shape[0], width, embedding)
     return PatchTokens(shape, patch, width, embedding)

@@ -29,7 +29,7 @@ MLP_RATIO = 4
 """Width of the layer between the two of a block's MLP, over that of the tokens."""
 
 Segments = Float[Tensor, "*#batch _ embedding"]
-"""Embeddings of times and roles: of the registers, then of each modality with tokens."""
+"""Embeddings of times, roles and what is OBSERVED: of the registers, then of each modality."""
 Seen = Bool[Tensor, "*batch 1 1 _"]
 """The tokens that are attended to."""
 
@@ -80,7 +80,7 @@ class Summary(nn.Linear):
 
 
 class Modulation(nn.Module):
-    """Shifts, scales and gates of tokens, set by the times and roles of their segments.
+    """Shifts, scales and gates of tokens, set by their segments.
 
     All are 0 at first (adaLN-zero, Peebles and Xie 2023).
     """
